@@ -1,0 +1,89 @@
+//! `Stream` and `Sink` over the handles. They are types of their own, because
+//! with both traits on one type `.flush()` and `.take()` would be ambiguous.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+use tokio::io::AsyncWrite as _;
+
+use super::{ChannelReader, ChannelWriter};
+
+/// The bytes of a channel as they came, without a copy.
+///
+/// Made by [`ChannelReader::into_stream`]. Ends when the peer has ended the
+/// channel; any other end is one error, and then the end of the stream.
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct ChannelStream {
+    reader: Option<ChannelReader>,
+}
+
+impl ChannelStream {
+    pub(super) fn new(reader: ChannelReader) -> Self {
+        Self {
+            reader: Some(reader),
+        }
+    }
+}
+
+impl Stream for ChannelStream {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let Some(reader) = &mut this.reader else {
+            return Poll::Ready(None);
+        };
+        let item = ready!(reader.poll_bytes(cx)).transpose();
+        if !matches!(item, Some(Ok(_))) {
+            this.reader = None;
+        }
+        Poll::Ready(item)
+    }
+}
+
+/// Messages for a channel, each sent as one.
+///
+/// Made by [`ChannelWriter::into_sink`]. Closing it is the writer's `shutdown`.
+#[derive(Debug)]
+#[must_use = "sinks do nothing unless polled"]
+pub struct ChannelSink {
+    writer: ChannelWriter,
+}
+
+impl ChannelSink {
+    pub(super) fn new(writer: ChannelWriter) -> Self {
+        Self { writer }
+    }
+
+    /// The writer again.
+    pub fn into_inner(self) -> ChannelWriter {
+        self.writer
+    }
+}
+
+impl Sink<Bytes> for ChannelSink {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, item: Bytes) -> io::Result<()> {
+        self.writer.start_send(item)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_shutdown(cx)
+    }
+}

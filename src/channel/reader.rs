@@ -1,0 +1,184 @@
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
+
+use super::ChannelStream;
+use crate::wire::{Chunk, End, Shared, Take};
+
+/// The inbound side of a channel: what the peer sends on it.
+///
+/// # Flow
+///
+/// Bytes come in the order in which the peer sent them; the boundaries of its
+/// messages are not kept. What has arrived and was not read is bounded by the
+/// receive window ([`Limits::receive_window`](crate::Limits::receive_window)). When the window
+/// is full and the peer sends more on this channel, the session stops reading,
+/// so a handle that is kept and not read stalls its session in the end. Drop
+/// the reader instead: what comes for a channel whose reader was dropped is
+/// discarded.
+///
+/// `fill_buf` ([`AsyncBufRead`]) and [`into_stream`](Self::into_stream) copy
+/// nothing; `read` ([`AsyncRead`]) copies once.
+///
+/// # The end
+///
+/// A read returns 0 bytes only when the peer has ended the channel: with a
+/// CLOSE message where the subprotocol has half-close (`v5.channel.k8s.io`),
+/// else with a Close frame that says 1000 or nothing. Every other end is an
+/// error, after the bytes that came before it, and carries the
+/// [`EndCause`](crate::EndCause):
+///
+/// | what happened | [`io::ErrorKind`] |
+/// |---|---|
+/// | the connection was lost | `ConnectionReset` |
+/// | a Close frame, but this channel was not ended | `ConnectionAborted` |
+/// | the session ended here | `ConnectionAborted` |
+/// | the peer broke the protocol | `InvalidData` |
+/// | a limit of time | `TimedOut` |
+///
+/// # Cancel safety
+///
+/// All reads are cancel safe: bytes are lost to a future that was dropped only
+/// if it had returned them.
+pub struct ChannelReader {
+    shared: Arc<Shared>,
+    channel: u8,
+    chunk: Option<Chunk>,
+    at: usize,
+}
+
+impl ChannelReader {
+    pub(crate) fn new(shared: Arc<Shared>, channel: u8) -> Self {
+        Self {
+            shared,
+            channel,
+            chunk: None,
+            at: 0,
+        }
+    }
+
+    /// The number of the channel.
+    pub fn id(&self) -> u8 {
+        self.channel
+    }
+
+    /// Turns the reader into a stream of the bytes as they came, without a copy.
+    ///
+    /// What the stream has handed out no longer counts for the receive window.
+    pub fn into_stream(self) -> ChannelStream {
+        ChannelStream::new(self)
+    }
+
+    fn unread(&self) -> &[u8] {
+        match &self.chunk {
+            Some(chunk) => &chunk.bytes()[self.at..],
+            None => &[],
+        }
+    }
+
+    /// Gets hold of a chunk with unread bytes; `false` at the end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.chunk.is_some() {
+            return Poll::Ready(Ok(true));
+        }
+        let Some(pipe) = self.shared.pipe(self.channel) else {
+            return Poll::Ready(Ok(false));
+        };
+        match ready!(pipe.poll_take(cx)) {
+            Take::Chunk(chunk) => {
+                self.chunk = Some(chunk);
+                self.at = 0;
+                Poll::Ready(Ok(true))
+            }
+            Take::End(End::Eof) => Poll::Ready(Ok(false)),
+            Take::End(End::Error(cause)) => Poll::Ready(Err(cause.into())),
+        }
+    }
+
+    fn release(&mut self, chunk: Option<Chunk>) {
+        self.at = 0;
+        let Some(pipe) = self.shared.pipe(self.channel) else {
+            return;
+        };
+        if pipe.release(chunk) {
+            self.shared.turn().wake_driver();
+        }
+    }
+
+    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if !ready!(self.poll_chunk(cx))? {
+            return Poll::Ready(Ok(None));
+        }
+        let at = self.at;
+        let Some(chunk) = self.chunk.take() else {
+            return Poll::Ready(Ok(None));
+        };
+        self.release(None);
+        Poll::Ready(Ok(Some(chunk.into_bytes().slice(at..))))
+    }
+}
+
+impl AsyncBufRead for ChannelReader {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_chunk(cx))?;
+        Poll::Ready(Ok(this.unread()))
+    }
+
+    fn consume(self: Pin<&mut Self>, amount: usize) {
+        let this = self.get_mut();
+        let unread = this.unread().len();
+        assert!(amount <= unread, "consumed more than `fill_buf` gave");
+        this.at += amount;
+        if amount == unread
+            && let Some(chunk) = this.chunk.take()
+        {
+            this.release(Some(chunk));
+        }
+    }
+}
+
+impl AsyncRead for ChannelReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let unread = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let n = unread.len().min(buf.remaining());
+        buf.put_slice(&unread[..n]);
+        self.consume(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ChannelReader {
+    fn drop(&mut self) {
+        let lent = self.chunk.take();
+        let Some(pipe) = self.shared.pipe(self.channel) else {
+            return;
+        };
+        let mut resume = false;
+        if let Some(chunk) = lent {
+            resume |= pipe.release(Some(chunk));
+        }
+        resume |= pipe.discard();
+        if resume {
+            self.shared.turn().wake_driver();
+        }
+    }
+}
+
+impl fmt::Debug for ChannelReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelReader")
+            .field("id", &self.channel)
+            .finish_non_exhaustive()
+    }
+}

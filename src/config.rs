@@ -1,0 +1,165 @@
+//! Every knob, its default and the reason for the number.
+
+use std::time::Duration;
+
+use crate::{access::OriginPolicy, protocol::ConfigError};
+
+/// Receive window of a channel: eight messages of kubectl. Less would stop the
+/// socket before a resize or Ctrl-C behind unread input could be seen.
+pub(crate) const DEFAULT_RECEIVE_WINDOW: usize = 256 * 1024;
+
+/// What one channel may have queued: two writes of 32 KiB in flight.
+pub(crate) const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
+
+/// What a session may have queued: four channels with full budgets.
+pub(crate) const DEFAULT_HIGH_WATER: usize = 256 * 1024;
+
+/// Largest frame. Payload is streamed, so this guards against nonsense in a
+/// header and nothing else.
+pub(crate) const DEFAULT_MAX_FRAME: u64 = 4 << 30;
+
+/// How long readiness of the inner service may take. Clients give up on an
+/// unanswered handshake between 30 and 45 s.
+pub(crate) const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the server may take to hand the connection over after the 101.
+pub(crate) const DEFAULT_UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the service has to clean up after the end of the session.
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
+
+/// The same after a Close frame that is the client's way to say that its input
+/// is finished: there may be work left whose result is still to be told.
+pub(crate) const DEFAULT_CLOSED_GRACE: Duration = Duration::from_secs(30);
+
+/// Silence while lingering after which the socket is let go: a slow reader
+/// that says nothing still gets what the kernel holds.
+pub(crate) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bounds on what a peer can make a session hold.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::Limits;
+///
+/// // A web terminal: little in flight, and no message above 1 MiB.
+/// let limits = Limits::default()
+///     .receive_window(64 * 1024)
+///     .max_message(1024 * 1024);
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) receive_window: usize,
+    pub(crate) send_budget: usize,
+    pub(crate) high_water: usize,
+    pub(crate) max_frame: u64,
+    pub(crate) max_message: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            receive_window: DEFAULT_RECEIVE_WINDOW,
+            send_budget: DEFAULT_SEND_BUDGET,
+            high_water: DEFAULT_HIGH_WATER,
+            max_frame: DEFAULT_MAX_FRAME,
+            max_message: None,
+        }
+    }
+}
+
+impl Limits {
+    /// Bytes of one readable channel that wait for its reader, counted by the
+    /// capacity that holds them and rounded up to 16 KiB. Default 256 KiB; what
+    /// lies behind a full window is not seen until there is room, a resize or a
+    /// Close frame included.
+    #[must_use]
+    pub fn receive_window(mut self, bytes: usize) -> Self {
+        self.receive_window = bytes;
+        self
+    }
+
+    /// Bytes of one channel that were accepted and have not left. Default
+    /// 64 KiB.
+    #[must_use]
+    pub fn send_budget(mut self, bytes: usize) -> Self {
+        self.send_budget = bytes;
+        self
+    }
+
+    /// The same over all channels of a session. Default 256 KiB.
+    #[must_use]
+    pub fn high_water(mut self, bytes: usize) -> Self {
+        self.high_water = bytes;
+        self
+    }
+
+    /// Payload bytes of one frame; a larger one is refused at its header with
+    /// close code 1009. Default 4 GiB: payload is streamed, and costs no memory.
+    #[must_use]
+    pub fn max_frame(mut self, bytes: u64) -> Self {
+        self.max_frame = bytes;
+        self
+    }
+
+    /// Payload bytes of one message over all its fragments; a larger one is
+    /// refused at the header that passes it. Default none.
+    #[must_use]
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.max_message = Some(bytes);
+        self
+    }
+}
+
+/// All of a layer's knobs.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) limits: Limits,
+    pub(crate) origin: OriginPolicy,
+    pub(crate) accept_timeout: Duration,
+    pub(crate) upgrade_timeout: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) closed_grace: Duration,
+    pub(crate) close_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            origin: OriginPolicy::default(),
+            accept_timeout: DEFAULT_ACCEPT_TIMEOUT,
+            upgrade_timeout: DEFAULT_UPGRADE_TIMEOUT,
+            grace: DEFAULT_GRACE,
+            closed_grace: DEFAULT_CLOSED_GRACE,
+            close_timeout: DEFAULT_CLOSE_TIMEOUT,
+        }
+    }
+}
+
+impl Config {
+    /// The one step in which nonsense is found.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let Limits {
+            receive_window,
+            send_budget,
+            high_water,
+            max_frame,
+            ..
+        } = self.limits;
+        if receive_window == 0 {
+            return Err(ConfigError::new("Limits::receive_window must be above 0"));
+        }
+        if send_budget == 0 || high_water == 0 {
+            return Err(ConfigError::new(
+                "Limits::send_budget and Limits::high_water must be above 0",
+            ));
+        }
+        if max_frame == 0 {
+            return Err(ConfigError::new("Limits::max_frame must be above 0"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! The only code that drives the socket.
+
+mod closing;
+mod driver;
+mod reading;
+mod task;
+mod upgrade;
+
+#[cfg(test)]
+mod autobahn;
+
+pub(crate) use self::{
+    driver::{Driver, DriverParts},
+    task::{Service, Task},
+};

@@ -1,0 +1,195 @@
+//! The one task of a session: its driver and its service, and what becomes of
+//! the service's result.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use hyper::upgrade::OnUpgrade;
+use tracing::Span;
+
+use super::driver::Driver;
+use crate::{
+    error::{BoxError, EndCause},
+    session::Outcome,
+    wire::Turn,
+};
+
+/// The inner service's future, its types left behind: a session costs one
+/// allocation for it, and the driver is compiled once.
+pub(crate) type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+/// The service of one session, and how it ended.
+pub(crate) enum Service {
+    Running(ServiceFuture),
+    Returned,
+    Failed(BoxError),
+    Panicked,
+    /// Its grace was over.
+    Dropped,
+}
+
+impl Service {
+    /// Polls a running service. A panic is an outcome like any other: it must
+    /// not keep the session from telling it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        let Self::Running(future) = self else {
+            return;
+        };
+        let next = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(Ok(()))) => Self::Returned,
+            Ok(Poll::Ready(Err(error))) => Self::Failed(error),
+            Err(_) => {
+                tracing::error!("the session's service panicked");
+                Self::Panicked
+            }
+        };
+        self.replace(next);
+    }
+
+    /// Drops what has not finished.
+    pub(super) fn drop_future(&mut self) {
+        if let Self::Running(_) = self {
+            tracing::debug!("the session's service is dropped: its grace is over");
+            self.replace(Self::Dropped);
+        }
+    }
+
+    /// The old future is dropped apart: its drop may panic as well, in a state
+    /// that a panicking poll has left.
+    fn replace(&mut self, next: Self) {
+        let old = std::mem::replace(self, next);
+        if catch_unwind(AssertUnwindSafe(|| drop(old))).is_err() {
+            tracing::error!("the session's service panicked while it was dropped");
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(self, Self::Running(_))
+    }
+
+    /// The cause that the service's own end is.
+    pub(super) fn end_cause(&self) -> Option<EndCause> {
+        match self {
+            Self::Running(_) | Self::Dropped => None,
+            Self::Returned => Some(EndCause::Completed),
+            Self::Failed(_) => Some(EndCause::ServiceFailed),
+            Self::Panicked => Some(EndCause::ServicePanicked),
+        }
+    }
+
+    pub(super) fn outcome<'a>(&'a self, cause: &'a EndCause) -> Outcome<'a> {
+        match self {
+            Self::Returned => Outcome::Returned,
+            Self::Failed(error) => Outcome::Failed(error),
+            Self::Panicked => Outcome::Panicked,
+            Self::Running(_) | Self::Dropped => Outcome::Ended(cause),
+        }
+    }
+}
+
+/// Its future may hold anything, so not even its `Debug` is asked.
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running(_) => "Running",
+            Self::Returned => "Returned",
+            Self::Failed(_) => "Failed",
+            Self::Panicked => "Panicked",
+            Self::Dropped => "Dropped",
+        })
+    }
+}
+
+/// A round that finds more to do goes round again, so often at most before the
+/// task lets others run: some 2 MiB of reads.
+const ROUNDS: usize = 32;
+
+/// A session: see the module.
+#[derive(Debug)]
+#[must_use = "a session does nothing unless it is polled"]
+pub(crate) struct Task {
+    driver: Driver,
+    service: Service,
+    waker: Waker,
+    turn: Arc<Turn>,
+    span: Span,
+}
+
+impl Task {
+    pub(crate) fn new(driver: Driver, service: ServiceFuture, span: Span) -> Self {
+        let turn = Arc::clone(driver.shared().turn());
+        Self {
+            driver,
+            service: Service::Running(service),
+            waker: turn.service_waker(),
+            turn,
+            span,
+        }
+    }
+
+    /// Polls the service before the upgrade was answered. What wakes it from
+    /// now on makes it due in the task's first round.
+    pub(crate) fn first_poll(&mut self) {
+        let _entered = self.span.enter();
+        self.turn.take_service();
+        self.service.poll(&mut Context::from_waker(&self.waker));
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Whether the service has written something that was accepted: then there
+    /// is no way back.
+    pub(crate) fn has_written(&self) -> bool {
+        self.driver.shared().has_written()
+    }
+
+    /// The upgrade is answered: to be spawned, and the connection will come.
+    pub(crate) fn accepted(mut self, on: OnUpgrade) -> Self {
+        self.driver.expect(on);
+        self
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let _entered = this.span.enter();
+        this.turn.register(cx.waker());
+        for _ in 0..ROUNDS {
+            let driver_due = this.turn.begin();
+            this.driver.shared().begin_turn(driver_due);
+            if driver_due {
+                this.driver.run();
+            }
+            if this.turn.take_service() {
+                this.service.poll(&mut Context::from_waker(&this.waker));
+            }
+            let progress = this.driver.end_turn();
+            if this.driver.settle(&progress, &mut this.service) {
+                tracing::debug!(cause = ?this.driver.cause(), "session over");
+                return Poll::Ready(());
+            }
+            if this.turn.end() {
+                return Poll::Pending;
+            }
+            // Without budget every poll of the socket is pending, and wakes us:
+            // going round again would spin.
+            if !tokio::task::coop::has_budget_remaining() {
+                break;
+            }
+        }
+        this.turn.pass();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

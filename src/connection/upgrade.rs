@@ -1,0 +1,51 @@
+//! Waits for the upgraded I/O, and takes it apart.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::wire::Transport;
+
+/// An upgrade that was promised in the answer.
+#[derive(Debug)]
+pub(super) struct Upgrading {
+    on: OnUpgrade,
+    pub(super) deadline: Instant,
+}
+
+impl Upgrading {
+    pub(super) fn new(on: OnUpgrade, deadline: Instant) -> Self {
+        Self { on, deadline }
+    }
+
+    /// The transport, and what the server had read beyond the request.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Bytes)>> {
+        let upgraded = ready!(Pin::new(&mut self.on).poll(cx));
+        Poll::Ready(upgraded.map(take_apart).map_err(io::Error::other))
+    }
+}
+
+/// Finds the TCP stream in what hyper hands over. Without it every byte goes
+/// through two layers of indirection, and reading takes the writers' lock.
+fn take_apart(upgraded: Upgraded) -> (Transport, Bytes) {
+    // Under hyper-util's auto server, and so under axum's `serve`, the type is
+    // a private wrapper that only hyper-util can open.
+    #[cfg(feature = "auto-server")]
+    let upgraded =
+        match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => return (Transport::tcp(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (Transport::tcp(parts.io.into_inner()), parts.read_buf),
+        // It gives its own early bytes back first.
+        Err(upgraded) => (Transport::whole(TokioIo::new(upgraded)), Bytes::new()),
+    }
+}

@@ -1,0 +1,152 @@
+//! Why a session ended, and what a handle says about it.
+//!
+//! Knows no other module: everything else may name an [`EndCause`].
+
+use std::{error::Error as StdError, fmt, io};
+
+/// A boxed error, as tower's middleware uses it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a session ended.
+///
+/// [`Session::ended`](crate::Session::ended) resolves to it, and every
+/// [`io::Error`] of a channel that comes from the end of the session carries
+/// it as its payload:
+///
+/// ```
+/// use tower_wsstream::EndCause;
+///
+/// fn why(error: &std::io::Error) -> Option<&EndCause> {
+///     error.get_ref()?.downcast_ref()
+/// }
+/// # let error = std::io::Error::from(EndCause::ServicePanicked);
+/// # assert_eq!(why(&error), Some(&EndCause::ServicePanicked));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndCause {
+    /// The service returned `Ok`, and every writer was dropped or shut down.
+    Completed,
+    /// The service returned an error.
+    ServiceFailed,
+    /// The service panicked.
+    ServicePanicked,
+    /// The peer sent a Close frame.
+    #[non_exhaustive]
+    PeerClosed {
+        /// Its status code; `None` where the frame had none (1005).
+        code: Option<u16>,
+    },
+    /// [`Session::close`](crate::Session::close) was called.
+    #[non_exhaustive]
+    Closed {
+        /// The status code of the Close frame.
+        code: u16,
+    },
+    /// The connection ended without a Close frame, broke, or was never handed over.
+    #[non_exhaustive]
+    ConnectionLost {
+        /// What the transport said; `UnexpectedEof` where it just ended.
+        kind: io::ErrorKind,
+    },
+    /// The peer broke a rule of RFC 6455 or of the subprotocol; Close code 1002.
+    #[non_exhaustive]
+    ProtocolError {
+        /// The rule.
+        rule: &'static str,
+    },
+    /// A frame or message was larger than the [`Limits`](crate::Limits) allow; Close code 1009.
+    TooLarge,
+    /// Text that is not UTF-8 (RFC 6455, section 8.1), or base64 that is none; Close code 1007.
+    #[non_exhaustive]
+    InvalidText {
+        /// What was wrong with it.
+        rule: &'static str,
+    },
+    /// The transport took not one byte of what was left for 90 seconds.
+    Stalled,
+    /// The session's task was dropped, as when the runtime shuts down.
+    Aborted,
+}
+
+impl EndCause {
+    /// Whether the peer, or the way to it, ended the session.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::PeerClosed { .. }
+            | Self::ConnectionLost { .. }
+            | Self::ProtocolError { .. }
+            | Self::TooLarge
+            | Self::InvalidText { .. }
+            | Self::Stalled => true,
+            Self::Completed
+            | Self::ServiceFailed
+            | Self::ServicePanicked
+            | Self::Closed { .. }
+            | Self::Aborted => false,
+        }
+    }
+
+    /// Whether nothing can reach the peer any more: the connection is lost,
+    /// or the session's task is gone.
+    pub fn is_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionLost { .. } | Self::Stalled | Self::Aborted
+        )
+    }
+
+    /// Whether a limit of time ended the session.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Stalled)
+    }
+
+    /// The kind of the error that a reader gets whose channel did not end by itself.
+    fn read_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::ConnectionLost { .. } | Self::Aborted => io::ErrorKind::ConnectionReset,
+            Self::ProtocolError { .. } | Self::TooLarge | Self::InvalidText { .. } => {
+                io::ErrorKind::InvalidData
+            }
+            Self::Stalled => io::ErrorKind::TimedOut,
+            Self::Completed
+            | Self::ServiceFailed
+            | Self::ServicePanicked
+            | Self::PeerClosed { .. }
+            | Self::Closed { .. } => io::ErrorKind::ConnectionAborted,
+        }
+    }
+
+    /// What a writer gets after the end.
+    pub(crate) fn write_error(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::BrokenPipe, self.clone())
+    }
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("the service has finished"),
+            Self::ServiceFailed => f.write_str("the service failed"),
+            Self::ServicePanicked => f.write_str("the service panicked"),
+            Self::PeerClosed { code: Some(code) } => write!(f, "the peer closed with code {code}"),
+            Self::PeerClosed { code: None } => f.write_str("the peer closed without a code"),
+            Self::Closed { code } => write!(f, "closed here with code {code}"),
+            Self::ConnectionLost { kind } => write!(f, "the connection is lost: {kind}"),
+            Self::ProtocolError { rule } => write!(f, "the peer broke the protocol: {rule}"),
+            Self::TooLarge => f.write_str("the peer sent more than the limits allow"),
+            Self::InvalidText { rule } => write!(f, "the peer sent invalid text: {rule}"),
+            Self::Stalled => f.write_str("the peer stopped taking bytes"),
+            Self::Aborted => f.write_str("the session was aborted"),
+        }
+    }
+}
+
+impl StdError for EndCause {}
+
+/// What a reader gets: the kind says whose fault it was, the payload is the cause.
+impl From<EndCause> for io::Error {
+    fn from(cause: EndCause) -> Self {
+        Self::new(cause.read_kind(), cause)
+    }
+}

@@ -1,0 +1,34 @@
+use std::fmt;
+
+/// What the peer did wrong on the wire. Nothing can be decoded after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameError {
+    /// A rule of RFC 6455 was broken; the text names it.
+    Protocol(&'static str),
+    /// A frame or a message is announced to be larger than what is allowed.
+    TooLarge,
+    /// Text, or the reason of a Close frame, is not UTF-8.
+    Utf8,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FrameError::Protocol(rule) => rule,
+            FrameError::TooLarge => "frame or message above the allowed size",
+            FrameError::Utf8 => "text is not UTF-8",
+        })
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::FrameError;
+
+    #[test]
+    fn a_protocol_fault_displays_its_rule() {
+        assert_eq!(FrameError::Protocol("a rule").to_string(), "a rule");
+    }
+}

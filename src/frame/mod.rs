@@ -1,0 +1,44 @@
+//! RFC 6455 framing, without I/O and without an allocation per frame.
+//!
+//! | module | what it does | RFC 6455 |
+//! |---|---|---|
+//! | [`header`] | reads the head of a frame, strictly | 5.2 |
+//! | [`mask`] | payload bytes that are still masked, unmasked while they are copied | 5.3 |
+//! | [`utf8`] | checks text as it streams, across pieces and fragments | 8.1 |
+//! | [`decoder`] | bytes in, messages and control frames out | 5.4, 5.5 |
+//! | [`sink`] | what the decoder hands its findings to | |
+//! | [`encoder`] | heads of the frames that we send | 5.2 |
+//! | [`close`] | the payload of a Close frame, both ways | 5.5.1, 7.4 |
+//! | [`error`] | what a peer did wrong | 7.4.1 |
+//!
+//! A message-at-a-time engine has to buffer a whole message before anybody
+//! sees its first byte. Here a payload is handed on in the pieces in which it
+//! arrived, so that memory is bounded by what the sink has room for and not by
+//! what a header announces.
+//!
+//! Nothing in here shares code with tungstenite, which makes it a fair oracle:
+//! `differential` feeds the same bytes to both.
+
+mod close;
+mod decoder;
+mod encoder;
+mod error;
+mod header;
+mod mask;
+mod sink;
+mod utf8;
+
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod fixture;
+
+pub(crate) use self::{
+    close::{ClosePayload, close_payload, is_valid_close_code},
+    decoder::Decoder,
+    encoder::{frame_head, head_len, read_frame_len},
+    error::FrameError,
+    header::{OpCode, Role},
+    mask::Masked,
+    sink::{Control, MessageKind, Sink},
+};

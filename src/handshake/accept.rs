@@ -1,0 +1,74 @@
+//! The answer that accepts an upgrade. RFC 6455, 4.2.2.
+
+use http::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
+use http::{Response, StatusCode};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::validate::Key;
+
+/// Builds the 101.
+///
+/// `Connection` is exactly `Upgrade`, because kube-rs compares the whole value.
+/// No extension is ever answered, and no empty subprotocol: strict clients
+/// refuse a name they did not offer, and the empty one is none.
+pub(crate) fn accept_response<B: Default>(key: &Key, selected: &str) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // Neither conversion can fail: base64 and the names of a table are ASCII
+    // without control characters. A header less is then what a client sees.
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if !selected.is_empty()
+        && let Ok(selected) = HeaderValue::from_str(selected)
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, selected);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::handshake::validate::validate;
+
+    fn accepted(selected: &str) -> Response<()> {
+        let request = Request::builder()
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(())
+            .unwrap();
+        let key = validate(&request.into_parts().0).unwrap();
+        accept_response(&key, selected)
+    }
+
+    #[test]
+    fn the_example_of_the_rfc() {
+        let response = accepted("chat");
+        assert_eq!(response.status(), 101);
+        let headers = response.headers();
+        assert_eq!(headers["connection"], "Upgrade");
+        assert_eq!(headers["upgrade"], "websocket");
+        assert_eq!(
+            headers["sec-websocket-accept"],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert_eq!(headers["sec-websocket-protocol"], "chat");
+        assert_eq!(headers.len(), 4, "nothing else, least of all a length");
+    }
+
+    #[test]
+    fn no_subprotocol_is_answered_with_no_header() {
+        let response = accepted("");
+        assert!(!response.headers().contains_key("sec-websocket-protocol"));
+        assert_eq!(response.headers().len(), 3);
+    }
+}

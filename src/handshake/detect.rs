@@ -1,0 +1,322 @@
+//! Is this request an upgrade to WebSocket, and what does it hint at?
+
+use http::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{Request, Version};
+use tower::BoxError;
+use tower::filter::Predicate;
+
+use super::rejection::Rejection;
+use crate::protocol::subprotocols;
+
+/// How a subprotocol that carries SPDY in a WebSocket begins and ends.
+const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";
+const TUNNEL_SUFFIX: &[u8] = b".k8s.io";
+
+/// The two ways to ask for a WebSocket differ from here to the answer.
+/// HTTP/2's extended CONNECT (RFC 8441) will be the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// HTTP/1.1 `Upgrade`, answered with a 101.
+    Http1,
+}
+
+/// Says whether the request asks for a WebSocket, valid or not: what is wrong
+/// with it is said later, by a refusal, and never by a fallback.
+pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
+    // HTTP/2 has no `Connection` (RFC 9113, 8.2.2); HTTP/1.0 passes here to be
+    // told what is wrong.
+    let http1 = request.version() <= Version::HTTP_11;
+    let asks = |name, token: &str| {
+        members(request.headers(), name).any(|m| m.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    (http1 && asks(&UPGRADE, "websocket") && asks(&CONNECTION, "upgrade")).then_some(Upgrade::Http1)
+}
+
+/// The members of a comma-separated header, over all its lines, in order and
+/// without the spaces around them. Empty members count for nothing (RFC 9110,
+/// 5.6.1.2).
+pub(super) fn members<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// Returns whether a request asks for an upgrade to WebSocket.
+///
+/// It does if `Upgrade` names `websocket` and `Connection` lists `upgrade`,
+/// both in any case (RFC 6455, 4.2.1). Whether the handshake is valid in
+/// everything else is decided by the layer, which refuses it if not.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_wsstream::is_websocket_request;
+///
+/// let request = Request::builder()
+///     .header("connection", "keep-alive, Upgrade")
+///     .header("upgrade", "websocket")
+///     .body(())?;
+/// assert!(is_websocket_request(&request));
+/// # Ok::<(), http::Error>(())
+/// ```
+pub fn is_websocket_request<B>(request: &Request<B>) -> bool {
+    detect(request).is_some()
+}
+
+/// Returns whether a request asks for an upgrade to WebSocket and offers a
+/// subprotocol in which one channel can end alone.
+///
+/// That is `v5.channel.k8s.io`, spelt exactly so, anywhere in the list.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_wsstream::is_websocket_request_with_stream_close_protocol;
+///
+/// let request = Request::builder()
+///     .header("connection", "Upgrade")
+///     .header("upgrade", "websocket")
+///     .header("sec-websocket-protocol", "v4.channel.k8s.io, v5.channel.k8s.io")
+///     .body(())?;
+/// assert!(is_websocket_request_with_stream_close_protocol(&request));
+/// # Ok::<(), http::Error>(())
+/// ```
+pub fn is_websocket_request_with_stream_close_protocol<B>(request: &Request<B>) -> bool {
+    offers(request, |name| name == subprotocols::V5.as_bytes())
+}
+
+/// Returns whether a request asks for an upgrade to WebSocket and offers a
+/// tunnel for SPDY, as kubectl's port-forward does.
+///
+/// Such a subprotocol begins with `SPDY/3.1+` and ends in `.k8s.io`; this crate
+/// does not speak it, and a proxy may want to pass it on.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_wsstream::is_websocket_request_with_tunneling_protocol;
+///
+/// let request = Request::builder()
+///     .header("connection", "Upgrade")
+///     .header("upgrade", "websocket")
+///     .header("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io")
+///     .body(())?;
+/// assert!(is_websocket_request_with_tunneling_protocol(&request));
+/// # Ok::<(), http::Error>(())
+/// ```
+pub fn is_websocket_request_with_tunneling_protocol<B>(request: &Request<B>) -> bool {
+    offers(request, |name| {
+        name.starts_with(TUNNEL_PREFIX) && name.ends_with(TUNNEL_SUFFIX)
+    })
+}
+
+fn offers<B>(request: &Request<B>, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    is_websocket_request(request) && members(request.headers(), &SEC_WEBSOCKET_PROTOCOL).any(wanted)
+}
+
+/// Lets through only requests that ask for a WebSocket: the predicate of
+/// [`tower::filter::FilterLayer`].
+///
+/// What it stops is an error that holds a [`Rejection`] with 426. To answer
+/// other requests in another way, give the layer a fallback instead.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower::filter::Predicate;
+/// use tower_wsstream::{IsWebSocketRequest, Rejection};
+///
+/// let error = IsWebSocketRequest.check(Request::new(())).unwrap_err();
+/// assert_eq!(error.downcast_ref::<Rejection>().unwrap().status(), 426);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IsWebSocketRequest;
+
+impl<B> Predicate<Request<B>> for IsWebSocketRequest {
+    type Request = Request<B>;
+
+    fn check(&mut self, request: Request<B>) -> Result<Request<B>, BoxError> {
+        if is_websocket_request(&request) {
+            Ok(request)
+        } else {
+            Err(Rejection::not_an_upgrade().into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        headers
+            .iter()
+            .fold(Request::builder(), |builder, (name, value)| {
+                builder.header(*name, *value)
+            })
+            .body(())
+            .unwrap()
+    }
+
+    /// A request that asks for an upgrade, with these offered lines.
+    fn offering(lines: &[&str]) -> Request<()> {
+        let mut headers = vec![("Connection", "Upgrade"), ("Upgrade", "websocket")];
+        headers.extend(lines.iter().map(|line| ("Sec-WebSocket-Protocol", *line)));
+        request(&headers)
+    }
+
+    #[test]
+    fn both_headers_are_needed() {
+        for headers in [
+            &[][..],
+            &[("Connection", "Upgrade")],
+            &[("Upgrade", "websocket")],
+            &[("Connection", "keep-alive"), ("Upgrade", "websocket")],
+            &[("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")],
+            &[
+                ("Connection", "upgrade-insecure-x"),
+                ("Upgrade", "websocket"),
+            ],
+            &[("Connection", "Upgrade"), ("Upgrade", "websockets")],
+            &[("Connection", ""), ("Upgrade", "")],
+        ] {
+            assert_eq!(detect(&request(headers)), None, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn case_spaces_and_lines_do_not_matter() {
+        for headers in [
+            &[("Connection", "Upgrade"), ("Upgrade", "websocket")][..],
+            &[("connection", "UPGRADE"), ("upgrade", "WebSocket")],
+            &[
+                ("Connection", "keep-alive,upgrade ,x"),
+                ("Upgrade", " websocket\t"),
+            ],
+            &[
+                ("Connection", "close"),
+                ("Connection", "upgrade"),
+                ("Upgrade", "websocket"),
+            ],
+            &[("Connection", ",, upgrade"), ("Upgrade", "h2c, websocket")],
+        ] {
+            assert_eq!(
+                detect(&request(headers)),
+                Some(Upgrade::Http1),
+                "{headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn upgrade_headers_mean_nothing_on_http2() {
+        let mut request = offering(&[]);
+        *request.version_mut() = Version::HTTP_2;
+        assert!(!is_websocket_request(&request));
+        *request.version_mut() = Version::HTTP_10;
+        assert!(is_websocket_request(&request));
+    }
+
+    #[test]
+    fn stream_close_needs_an_upgrade() {
+        let v5 = ("Sec-WebSocket-Protocol", "v5.channel.k8s.io");
+        for headers in [
+            &[][..],
+            &[v5],
+            &[("Connection", "Upgrade"), v5],
+            &[("Upgrade", "websocket"), v5],
+        ] {
+            let request = request(headers);
+            assert!(
+                !is_websocket_request_with_stream_close_protocol(&request),
+                "{headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn stream_close_is_offered_by_v5_alone() {
+        for lines in [
+            &[][..],
+            &[""],
+            &["v4.channel.k8s.io"],
+            &["v4.channel.k8s.io, v3.channel.k8s.io, v2.channel.k8s.io"],
+            &["v5.CHANNEL.k8s.io"],
+            &["V5.channel.K8S.io"],
+            &["base64.channel.k8s.io"],
+            &["xv5.channel.k8s.io v5.channel.k8s.io"],
+        ] {
+            let request = offering(lines);
+            assert!(
+                !is_websocket_request_with_stream_close_protocol(&request),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn stream_close_is_found_anywhere_in_the_list() {
+        for lines in [
+            &["v5.channel.k8s.io"][..],
+            &["   v5.channel.k8s.io   "],
+            &["v5.channel.k8s.io,v4.channel.k8s.io"],
+            &["v4.channel.k8s.io,\tv5.channel.k8s.io"],
+            &["v4.channel.k8s.io, v5.channel.k8s.io , v3.channel.k8s.io"],
+            &["v4.channel.k8s.io", "v5.channel.k8s.io"],
+        ] {
+            let request = offering(lines);
+            assert!(
+                is_websocket_request_with_stream_close_protocol(&request),
+                "{lines:?}"
+            );
+        }
+        let lower = request(&[
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-protocol", "v5.channel.k8s.io"),
+        ]);
+        assert!(is_websocket_request_with_stream_close_protocol(&lower));
+    }
+
+    #[test]
+    fn tunnelling_has_a_beginning_and_an_end() {
+        for (line, expected) in [
+            ("SPDY/3.1+portforward.k8s.io", true),
+            ("SPDY/3.1+v5.channel.k8s.io", true),
+            ("v4.channel.k8s.io, SPDY/3.1+portforward.k8s.io", true),
+            ("SPDY/3.1+portforward.example.com", false),
+            ("SPDY/3.1", false),
+            ("spdy/3.1+portforward.k8s.io", false),
+            ("portforward.k8s.io", false),
+            ("", false),
+        ] {
+            let request = offering(&[line]);
+            assert_eq!(
+                is_websocket_request_with_tunneling_protocol(&request),
+                expected,
+                "{line}"
+            );
+        }
+        let no_upgrade = request(&[("Sec-WebSocket-Protocol", "SPDY/3.1+portforward.k8s.io")]);
+        assert!(!is_websocket_request_with_tunneling_protocol(&no_upgrade));
+    }
+
+    #[test]
+    fn the_predicate_passes_upgrades_and_refuses_the_rest() {
+        let passed = IsWebSocketRequest.check(offering(&["x"])).unwrap();
+        assert_eq!(passed.headers()["sec-websocket-protocol"], "x");
+        let error = IsWebSocketRequest.check(request(&[])).unwrap_err();
+        let rejection = error.downcast_ref::<Rejection>().unwrap();
+        assert_eq!(rejection.status(), 426);
+    }
+}

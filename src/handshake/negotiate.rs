@@ -1,0 +1,184 @@
+//! Which of the offered subprotocols is spoken.
+
+use std::borrow::Cow;
+
+use http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL};
+
+use super::detect::members;
+use super::rejection::Rejection;
+use crate::protocol::table::CREDENTIAL_PREFIX;
+use crate::protocol::{ChannelProtocolConfig, ChannelProtocols};
+
+/// The subprotocols a client offers, over all header lines, in its order.
+///
+/// An entry may hold a credential: the result must not be logged, shown or
+/// sent back.
+pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
+    members(headers, &SEC_WEBSOCKET_PROTOCOL)
+        .map(|entry| {
+            std::str::from_utf8(entry)
+                .ok()
+                .filter(|entry| entry.is_ascii())
+                .ok_or_else(|| {
+                    Rejection::bad_request(
+                        "Sec-WebSocket-Protocol holds a byte that is not ASCII: offer plain names, separated by commas",
+                    )
+                })
+        })
+        .collect()
+}
+
+/// Selects the first offered name that the table has; the client's order wins.
+///
+/// Who offers nothing gets the table's `""`. Who offers only names that we do
+/// not know does not: a client that names its subprotocols would not
+/// understand the answer without one (RFC 6455, 4.1).
+pub(crate) fn select(
+    offered: &[&str],
+    protocols: &ChannelProtocols,
+) -> Result<(Cow<'static, str>, ChannelProtocolConfig), Rejection> {
+    let selected = if offered.is_empty() {
+        protocols.select("")
+    } else {
+        // A table cannot hold a name with this prefix; it is skipped all the
+        // same, so that the promise does not hang on another file.
+        offered
+            .iter()
+            .filter(|name| !name.starts_with(CREDENTIAL_PREFIX))
+            .find_map(|name| protocols.select(name))
+    };
+    selected.ok_or_else(|| Rejection::no_common_subprotocol(protocols, !offered.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::handshake::RejectionKind;
+    use crate::protocol::Encoding;
+
+    fn table(names: &[&'static str]) -> ChannelProtocols {
+        names
+            .iter()
+            .fold(ChannelProtocols::builder(), |builder, name| {
+                let encoding = match name.ends_with("base64") {
+                    true => Encoding::Base64,
+                    false => Encoding::Binary,
+                };
+                builder.protocol(*name, ChannelProtocolConfig::new(encoding, []))
+            })
+            .build()
+            .unwrap()
+    }
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|line| {
+                (
+                    SEC_WEBSOCKET_PROTOCOL,
+                    HeaderValue::from_bytes(line.as_bytes()).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn negotiate(supported: &[&'static str], lines: &[&str]) -> Result<String, Rejection> {
+        let headers = headers(lines);
+        select(&offered(&headers)?, &table(supported)).map(|(name, _)| name.into_owned())
+    }
+
+    #[test]
+    fn the_cases_of_the_go_package() {
+        let all = ["", "v1.raw", "v1.base64", "v2.raw", "v2.base64"];
+        let small = ["", "raw", "base64"];
+        let cases: [(&[&'static str], &[&str], Option<&str>); 7] = [
+            (&[], &["raw"], None),
+            (&small, &[], Some("")),
+            (&small, &["v1.raw"], None),
+            (&small, &["v1.raw, v1.base64"], None),
+            (&small, &["v1.raw, raw"], Some("raw")),
+            (&all, &["v1.raw"], Some("v1.raw")),
+            (&all, &["v2.base64"], Some("v2.base64")),
+        ];
+        for (supported, lines, expected) in cases {
+            match (negotiate(supported, lines), expected) {
+                (Ok(selected), Some(expected)) => assert_eq!(selected, expected, "{lines:?}"),
+                (Err(rejection), None) => {
+                    assert_eq!(rejection.kind(), RejectionKind::NoCommonSubprotocol);
+                    assert_eq!(rejection.status(), 403);
+                }
+                (result, _) => panic!("{supported:?} {lines:?}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_selected_configuration_goes_with_the_name() {
+        let table = table(&["raw", "base64"]);
+        let (name, config) = select(&["base64", "raw"], &table).unwrap();
+        assert_eq!((&*name, config.encoding()), ("base64", Encoding::Base64));
+    }
+
+    #[test]
+    fn the_clients_order_wins_over_all_lines() {
+        let table = ["a", "b", "c"];
+        assert_eq!(negotiate(&table, &["c, a"]).unwrap(), "c");
+        assert_eq!(negotiate(&table, &["x", "c", "a"]).unwrap(), "c");
+        assert_eq!(negotiate(&table, &["x ,\tb ", "a"]).unwrap(), "b");
+    }
+
+    #[test]
+    fn case_matters_and_substrings_do_not_match() {
+        for line in [
+            "V5.channel.k8s.io",
+            "v5.channel.k8s.iox",
+            "v5.channel",
+            "v5.channel.k8s.io v",
+        ] {
+            assert!(
+                negotiate(&["v5.channel.k8s.io"], &[line]).is_err(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn empty_entries_are_no_offer() {
+        let empty = headers(&["", " , ,\t"]);
+        assert!(offered(&empty).unwrap().is_empty());
+        assert_eq!(negotiate(&["", "a"], &["", ","]).unwrap(), "");
+        assert_eq!(negotiate(&["", "a"], &[", ,a,"]).unwrap(), "a");
+        assert_eq!(negotiate(&["a"], &[]).unwrap_err().status(), 403);
+    }
+
+    #[test]
+    fn an_offer_of_the_unknown_does_not_fall_back_to_none() {
+        assert!(negotiate(&["", "a"], &["b"]).is_err());
+    }
+
+    #[test]
+    fn other_bytes_than_ascii_are_400() {
+        let rejection = negotiate(&["a"], &["a, \u{e9}"]).unwrap_err();
+        assert_eq!(rejection.status(), 400);
+        let mut raw = HeaderMap::new();
+        raw.insert(
+            SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_bytes(b"a,\xff").unwrap(),
+        );
+        assert_eq!(offered(&raw).unwrap_err().status(), 400);
+    }
+
+    #[test]
+    fn a_credential_is_never_selected_and_never_repeated() {
+        const TOKEN: &str = "base64url.bearer.authorization.k8s.io.aHVudGVyMg";
+        assert_eq!(negotiate(&["a"], &[&format!("{TOKEN}, a")]).unwrap(), "a");
+        assert_eq!(negotiate(&["a"], &["a", TOKEN]).unwrap(), "a");
+        // Alone it is still an offer, and no reason to speak none.
+        let rejection = negotiate(&["", "a"], &[TOKEN]).unwrap_err();
+        let answer = rejection.clone().into_response::<crate::body::NoBody>();
+        let shown = format!("{rejection} {rejection:?} {answer:?}");
+        assert!(!shown.contains("aHVudGVyMg"), "{shown}");
+    }
+}

@@ -1,0 +1,205 @@
+//! Is this upgrade a valid opening handshake? RFC 6455, 4.2.1.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use http::header::{
+    CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
+};
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::rejection::Rejection;
+
+/// Bytes that a key stands for, and their length in base64.
+const KEY_BYTES: usize = 16;
+const KEY_TEXT: usize = 24;
+
+/// The key is hashed as text and its value is never used, so that bits behind
+/// its last byte do no harm. Other servers take them, Go's any key at all.
+const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// The client's `Sec-WebSocket-Key`, checked.
+///
+/// A copy, because the head it came from goes to the service while the answer
+/// still waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key([u8; KEY_TEXT]);
+
+impl Key {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text: [u8; KEY_TEXT] = text.try_into().ok()?;
+        let mut value = [0; KEY_TEXT / 4 * 3];
+        let decoded = KEY_BASE64.decode_slice(text, &mut value).ok()?;
+        (decoded == KEY_BYTES).then_some(Self(text))
+    }
+}
+
+/// Checks everything but the subprotocols. What a client should see first
+/// comes first: with a wrong method nothing else is worth a word.
+pub(crate) fn validate(head: &Parts) -> Result<Key, Rejection> {
+    if head.method != Method::GET {
+        return Err(Rejection::method_not_allowed());
+    }
+    if head.version < Version::HTTP_11 {
+        return Err(Rejection::bad_request(
+            "HTTP/1.0 has no upgrades: send the handshake with HTTP/1.1",
+        ));
+    }
+    if only(&head.headers, SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        return Err(Rejection::unsupported_version());
+    }
+    let key = only(&head.headers, SEC_WEBSOCKET_KEY)
+        .and_then(Key::parse)
+        .ok_or_else(|| {
+            Rejection::bad_request(
+                "the handshake needs one Sec-WebSocket-Key header: send 16 random bytes in base64",
+            )
+        })?;
+    if has_body(&head.headers) {
+        // Its bytes would be read as frames.
+        return Err(Rejection::bad_request(
+            "a WebSocket handshake has no body: send it without Content-Length and Transfer-Encoding",
+        ));
+    }
+    Ok(key)
+}
+
+/// The value of a header that is there once.
+fn only(headers: &HeaderMap, name: http::HeaderName) -> Option<&[u8]> {
+    let mut lines = headers.get_all(name).into_iter();
+    let first = lines.next()?;
+    lines
+        .next()
+        .is_none()
+        .then(|| first.as_bytes().trim_ascii())
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let zero = |text: &[u8]| !text.is_empty() && text.iter().all(|digit| *digit == b'0');
+    headers.contains_key(TRANSFER_ENCODING)
+        || !headers
+            .get_all(CONTENT_LENGTH)
+            .into_iter()
+            .all(|line| zero(line.as_bytes().trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::handshake::RejectionKind;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    /// A valid handshake without the header `replaced`, and with `lines`.
+    fn head(replaced: &str, lines: &[(&str, &str)]) -> Parts {
+        let valid = [("sec-websocket-version", "13"), ("sec-websocket-key", KEY)];
+        let kept = valid.iter().filter(|(name, _)| *name != replaced);
+        kept.chain(lines)
+            .fold(Request::builder(), |builder, (name, value)| {
+                builder.header(*name, *value)
+            })
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
+    }
+
+    fn refused(head: &Parts) -> (RejectionKind, u16) {
+        let rejection = validate(head).unwrap_err();
+        (rejection.kind(), rejection.status().as_u16())
+    }
+
+    #[test]
+    fn a_valid_handshake_gives_its_key() {
+        assert_eq!(validate(&head("", &[])).unwrap().as_bytes(), KEY.as_bytes());
+        assert!(validate(&head("", &[("content-length", "0")])).is_ok());
+    }
+
+    #[test]
+    fn other_methods_are_405() {
+        for method in [Method::POST, Method::HEAD, Method::CONNECT, Method::OPTIONS] {
+            let mut head = head("", &[]);
+            head.method = method;
+            assert_eq!(refused(&head), (RejectionKind::MethodNotAllowed, 405));
+        }
+    }
+
+    #[test]
+    fn http_1_0_is_400() {
+        for version in [Version::HTTP_10, Version::HTTP_09] {
+            let mut head = head("", &[]);
+            head.version = version;
+            assert_eq!(refused(&head), (RejectionKind::BadRequest, 400));
+        }
+    }
+
+    #[test]
+    fn any_version_but_13_is_426() {
+        let name = "sec-websocket-version";
+        for lines in [
+            &[][..],
+            &[(name, "8")],
+            &[(name, "")],
+            &[(name, "013")],
+            &[(name, "13, 8")],
+            &[(name, "13"), (name, "13")],
+        ] {
+            let head = head(name, lines);
+            assert_eq!(
+                refused(&head),
+                (RejectionKind::UnsupportedVersion, 426),
+                "{lines:?}"
+            );
+        }
+        assert!(validate(&head(name, &[(name, " 13 ")])).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_is_not_16_bytes_is_400() {
+        let name = "sec-websocket-key";
+        for lines in [
+            &[][..],
+            &[(name, "")],
+            &[(name, "x")],
+            // 15, 17 and 18 bytes.
+            &[(name, "AAAAAAAAAAAAAAAAAAAA")],
+            &[(name, "AAAAAAAAAAAAAAAAAAAAAAA=")],
+            &[(name, "AAAAAAAAAAAAAAAAAAAAAAAA")],
+            &[(name, "dGhlIHNhbXBsZSBub25jZQ=")],
+            &[(name, "dGhlIHNhbXBsZSBub25jZQ")],
+            &[(name, "dGhlIHNhbXBsZSBub25j_Q==")],
+            &[(name, KEY), (name, KEY)],
+        ] {
+            let head = head(name, lines);
+            assert_eq!(
+                refused(&head),
+                (RejectionKind::BadRequest, 400),
+                "{lines:?}"
+            );
+        }
+        assert!(validate(&head(name, &[(name, "dGhlIHNhbXBsZSBub25jZR==")])).is_ok());
+    }
+
+    #[test]
+    fn a_body_is_400() {
+        for line in [
+            ("content-length", "1"),
+            ("content-length", ""),
+            ("content-length", "0, 5"),
+            ("transfer-encoding", "chunked"),
+        ] {
+            let head = head("", &[line]);
+            assert_eq!(refused(&head), (RejectionKind::BadRequest, 400), "{line:?}");
+        }
+    }
+}

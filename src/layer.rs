@@ -1,0 +1,145 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use crate::{
+    access::OriginPolicy,
+    config::{Config, Limits},
+    handshake::ProtocolSource,
+    protocol::ConfigError,
+    service::{UpgradeRequired, WsStream},
+};
+
+/// Turns WebSocket upgrades into sessions of an inner
+/// `Service<`[`ChannelSet`](crate::ChannelSet)`>`.
+///
+/// What is no upgrade goes to the fallback, by default an answer of 426. See
+/// [`WsStream`] for what becomes of readiness, and the crate's documentation for
+/// which layer belongs outside and which inside.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+///
+/// async fn session(channels: ChannelSet) -> Result<(), BoxError> {
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(protocols))
+///     .service_fn(session);
+/// # let _ = service;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct WsStreamLayer<F = UpgradeRequired> {
+    protocols: Arc<dyn ProtocolSource>,
+    config: Arc<Config>,
+    fallback: F,
+}
+
+impl WsStreamLayer {
+    /// A layer with the default policy, for a table of subprotocols or a
+    /// function that makes one for each request; see [`ProtocolSource`].
+    pub fn new(protocols: impl ProtocolSource) -> Self {
+        Self {
+            protocols: Arc::new(protocols),
+            config: Arc::default(),
+            fallback: UpgradeRequired::default(),
+        }
+    }
+}
+
+impl<F> WsStreamLayer<F> {
+    /// Sends requests that are no upgrade to another service.
+    ///
+    /// Its error becomes the layer's, and its readiness the layer's too.
+    pub fn fallback<G>(self, fallback: G) -> WsStreamLayer<G> {
+        WsStreamLayer {
+            protocols: self.protocols,
+            config: self.config,
+            fallback,
+        }
+    }
+
+    /// Bounds on what a peer can make a session hold.
+    pub fn limits(self, limits: Limits) -> Self {
+        self.set(|config| config.limits = limits)
+    }
+
+    /// Which origins of a browser are let in; default: the same as the host.
+    pub fn origin(self, policy: OriginPolicy) -> Self {
+        self.set(|config| config.origin = policy)
+    }
+
+    /// How long a request waits for the inner service to be ready before it is
+    /// answered with 504. Default 10 s: clients give up between 30 and 45 s.
+    pub fn accept_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.accept_timeout = timeout)
+    }
+
+    /// How long the server may take to hand the connection over after the 101.
+    /// Default 10 s; after it the session is lost.
+    pub fn upgrade_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.upgrade_timeout = timeout)
+    }
+
+    /// How long the service may go on after the end of its session. Default 1 s;
+    /// after it the service's future is dropped.
+    pub fn grace(self, grace: Duration) -> Self {
+        self.set(|config| config.grace = grace)
+    }
+
+    /// The same after a clean Close of the peer on a subprotocol without
+    /// half-close, where that is how a client says that its input is finished.
+    /// Default 30 s, counted from that Close.
+    pub fn closed_grace(self, grace: Duration) -> Self {
+        self.set(|config| config.closed_grace = grace)
+    }
+
+    /// How long a peer may be silent after our Close before the socket is let
+    /// go. Default 30 s; a longer one holds sockets of dead clients longer.
+    pub fn close_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.close_timeout = timeout)
+    }
+
+    /// Whether the configuration makes sense. A layer whose does not answers
+    /// every upgrade with a 500 that says so.
+    ///
+    /// # Errors
+    /// The knob, and what it should be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.config.check()
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S, F: Clone> Layer<S> for WsStreamLayer<F> {
+    type Service = WsStream<S, F>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WsStream::new(
+            inner,
+            self.fallback.clone(),
+            Arc::clone(&self.protocols),
+            Arc::clone(&self.config),
+        )
+    }
+}
+
+impl<F> fmt::Debug for WsStreamLayer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsStreamLayer")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,331 @@
+//! State of all channels: pieces of messages in, bytes of channels out.
+//!
+//! No socket, no clock, no spawn. The decoder asks it before every piece how
+//! many bytes it has room for; the answer 0 is what pauses reading, and it is
+//! given only when the next payload byte belongs to a channel that is full.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::{
+    error::EndCause,
+    frame::{Control, FrameError, Masked, MessageKind, Sink},
+    protocol::base64::Base64Decoder,
+    wire::{End, Format, Shared},
+};
+
+/// Base64 characters that are decoded at a time, and what they make at most.
+/// The text lies on the stack of the decoder in pieces of about this size.
+const BASE64_PIECE: usize = 4 * 1024;
+
+/// The first byte of a CLOSE message: `[255, channel]` ends that channel
+/// (`v5.channel.k8s.io`). So 255 can never be a channel.
+const CLOSE: u8 = 255;
+
+/// Whose payload is coming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// The channel's byte is still to come.
+    Prefix,
+    /// A channel that can be read.
+    Channel(u8),
+    /// A channel that does not exist, or that only we write.
+    Nobody,
+    /// A CLOSE: the bytes behind the first, and how many there were.
+    Close(u8, usize),
+}
+
+/// What the peer said beside data, for the driver to act on.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// A Close frame, with its code if it had one.
+    pub(crate) close: Option<Option<u16>>,
+    /// A Pong.
+    pub(crate) pong: bool,
+    /// A message for a channel; a CLOSE counts.
+    pub(crate) data: bool,
+}
+
+/// The inbound side of all channels of a session.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    shared: Arc<Shared>,
+    format: Format,
+    half_close: bool,
+    target: Target,
+    base64: Base64Decoder,
+    /// Base64 once decoded, on its way into a pipe.
+    scratch: BytesMut,
+    /// The session is over for the channels: what comes is for nobody.
+    over: bool,
+    pub(crate) heard: Heard,
+    #[cfg(test)]
+    pub(crate) whole: Option<Whole>,
+}
+
+/// For [`Format::Whole`]: where whole messages are announced.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    pub(crate) messages: tokio::sync::mpsc::UnboundedSender<(MessageKind, usize)>,
+    pub(crate) current: (MessageKind, usize),
+}
+
+impl Mux {
+    pub(crate) fn new(shared: Arc<Shared>, format: Format, half_close: bool) -> Self {
+        Self {
+            shared,
+            format,
+            half_close,
+            target: Target::Prefix,
+            base64: Base64Decoder::default(),
+            scratch: BytesMut::new(),
+            over: false,
+            heard: Heard::default(),
+            #[cfg(test)]
+            whole: None,
+        }
+    }
+
+    /// Whether the next payload byte has to wait; if so, the wake-up for room
+    /// is arranged.
+    pub(crate) fn is_full(&self) -> bool {
+        match self.target {
+            Target::Channel(channel) if !self.over => {
+                // A quad of base64 makes three bytes, and is never split.
+                let wanted = if self.format == Format::Base64 { 3 } else { 1 };
+                self.shared
+                    .pipe(channel)
+                    .is_some_and(|pipe| pipe.pause(wanted))
+            }
+            _ => false,
+        }
+    }
+
+    /// The least room of all channels that can be read.
+    pub(crate) fn least_room(&self) -> usize {
+        let rooms = self.shared.pipes().map(|pipe| pipe.room());
+        rooms.min().unwrap_or(usize::MAX)
+    }
+
+    /// The peer sent a Close frame: what that says about each channel that it
+    /// has not ended depends on whether it had another way to say so.
+    pub(crate) fn end_by_close(&mut self, code: Option<u16>) {
+        let end = match code {
+            None | Some(1000) if !self.half_close => End::Eof,
+            _ => End::Error(EndCause::PeerClosed { code }),
+        };
+        self.end_all(&end);
+    }
+
+    /// Ends every channel that has not ended yet.
+    pub(crate) fn end_all(&mut self, end: &End) {
+        self.over = true;
+        for pipe in self.shared.pipes() {
+            pipe.end(end.clone());
+        }
+    }
+
+    fn choose(&self, first: u8) -> Target {
+        let channel = match self.format {
+            Format::Base64 => first.wrapping_sub(b'0'),
+            _ => first,
+        };
+        if self.half_close && first == CLOSE {
+            return Target::Close(0, 0);
+        }
+        match self.shared.pipe(channel) {
+            Some(_) => Target::Channel(channel),
+            None => {
+                tracing::debug!(channel, "message for a channel that cannot be read ignored");
+                Target::Nobody
+            }
+        }
+    }
+
+    fn close_channel(&self, channel: u8, len: usize) -> Result<(), EndCause> {
+        if len != 1 || usize::from(channel) >= self.shared.channels() {
+            let rule = "a CLOSE is 255 and the number of one channel";
+            return Err(EndCause::ProtocolError { rule });
+        }
+        if let Some(pipe) = self.shared.pipe(channel) {
+            pipe.end(End::Eof);
+        }
+        Ok(())
+    }
+
+    fn push_base64(&mut self, channel: u8, piece: Masked<'_>) -> Result<(), EndCause> {
+        let mut unmasked = Vec::new();
+        let text = match piece.as_plain() {
+            Some(text) => text,
+            // Base64 in a binary message: rare, so it may cost.
+            None => {
+                piece.append_to_vec(&mut unmasked);
+                &unmasked
+            }
+        };
+        self.scratch.clear();
+        self.base64
+            .decode(text, &mut self.scratch)
+            .map_err(|_| INVALID_BASE64)?;
+        if let Some(pipe) = self.shared.pipe(channel) {
+            // `room` has made sure of it.
+            let taken = pipe.push(Masked::plain(&self.scratch));
+            debug_assert!(taken);
+        }
+        Ok(())
+    }
+}
+
+const INVALID_BASE64: EndCause = EndCause::InvalidText {
+    rule: "the payload is not base64",
+};
+
+impl From<FrameError> for EndCause {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Protocol(rule) => Self::ProtocolError { rule },
+            FrameError::TooLarge => Self::TooLarge,
+            FrameError::Utf8 => Self::InvalidText {
+                rule: "text is not UTF-8",
+            },
+        }
+    }
+}
+
+impl Sink for Mux {
+    type Error = EndCause;
+
+    fn begin(&mut self, _kind: MessageKind) -> Result<(), EndCause> {
+        self.target = Target::Prefix;
+        #[cfg(test)]
+        if let Some(whole) = &mut self.whole {
+            whole.current = (_kind, 0);
+            self.target = Target::Channel(0);
+        }
+        Ok(())
+    }
+
+    fn room(&mut self) -> usize {
+        match self.target {
+            _ if self.over => usize::MAX,
+            Target::Prefix => 1,
+            Target::Channel(channel) => {
+                let room = self.shared.pipe(channel).map_or(usize::MAX, |p| p.room());
+                match self.format {
+                    Format::Base64 => {
+                        // Up to three characters of a quad may wait in the
+                        // decoder; with them a piece makes no more than this.
+                        let quads = room / 3;
+                        (quads.saturating_mul(4))
+                            .saturating_sub(3)
+                            .min(BASE64_PIECE)
+                    }
+                    _ => room,
+                }
+            }
+            Target::Nobody | Target::Close(..) => usize::MAX,
+        }
+    }
+
+    fn payload(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
+        if self.over {
+            self.heard.data = true;
+            return Ok(());
+        }
+        match self.target {
+            Target::Prefix => {
+                let (first, rest) = piece.split_at(1);
+                self.heard.data = true;
+                self.target = first
+                    .first()
+                    .map_or(Target::Nobody, |first| self.choose(first));
+                debug_assert!(rest.is_empty(), "`room` is 1 before the prefix");
+            }
+            Target::Channel(channel) if self.format == Format::Base64 => {
+                self.push_base64(channel, piece)?;
+            }
+            Target::Channel(channel) => {
+                #[cfg(test)]
+                if let Some(whole) = &mut self.whole {
+                    whole.current.1 += piece.len();
+                }
+                if let Some(pipe) = self.shared.pipe(channel) {
+                    let taken = pipe.push(piece);
+                    debug_assert!(taken, "`room` has made sure of it");
+                }
+            }
+            Target::Nobody => {}
+            Target::Close(_, len) => {
+                let channel = piece.first().unwrap_or_default();
+                self.target = Target::Close(channel, len.saturating_add(piece.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), EndCause> {
+        if self.over {
+            return Ok(());
+        }
+        match std::mem::replace(&mut self.target, Target::Prefix) {
+            Target::Close(channel, len) => self.close_channel(channel, len)?,
+            Target::Channel(_) if self.format == Format::Base64 => {
+                self.base64.finish().map_err(|_| INVALID_BASE64)?;
+            }
+            #[cfg(test)]
+            Target::Channel(_) if self.whole.is_some() => {
+                if let Some(whole) = &self.whole {
+                    let _ = whole.messages.send(whole.current);
+                }
+            }
+            Target::Prefix | Target::Channel(_) | Target::Nobody => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn message(&mut self, _kind: MessageKind, piece: Masked<'_>) -> Result<bool, EndCause> {
+        #[cfg(test)]
+        if self.whole.is_some() {
+            return Ok(false);
+        }
+        if self.over {
+            self.heard.data = true;
+            return Ok(true);
+        }
+        if self.format == Format::Base64 {
+            return Ok(false);
+        }
+        let (prefix, payload) = piece.split_at(1);
+        self.heard.data = true;
+        let Some(first) = prefix.first() else {
+            return Ok(true);
+        };
+        match self.shared.pipe(first) {
+            Some(pipe) if payload.is_empty() => {
+                let _ = pipe;
+                Ok(true)
+            }
+            Some(pipe) => Ok(pipe.push(payload)),
+            None if self.half_close && first == CLOSE => {
+                let channel = payload.first().unwrap_or_default();
+                self.close_channel(channel, payload.len()).map(|()| true)
+            }
+            None => Ok(true),
+        }
+    }
+
+    fn control(&mut self, control: Control<'_>) -> Result<(), EndCause> {
+        match control {
+            Control::Ping(payload) => self.shared.pong(payload),
+            Control::Pong(_) => self.heard.pong = true,
+            Control::Close(close) => self.heard.close = Some(close.map(|(code, _)| code)),
+        }
+        Ok(())
+    }
+}

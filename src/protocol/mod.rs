@@ -1,0 +1,14 @@
+//! The `channel.k8s.io` family of subprotocols as data, and its codecs.
+//!
+//! No HTTP, no async and no I/O: everything here is a table, or takes bytes
+//! and gives bytes.
+
+pub(crate) mod base64;
+pub(crate) mod status;
+pub(crate) mod table;
+
+pub use self::status::Status;
+pub use self::table::{
+    ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
+    Encoding, subprotocols,
+};

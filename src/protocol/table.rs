@@ -1,0 +1,482 @@
+//! Which subprotocols an endpoint speaks, and which channels each one has.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Names of the subprotocols of the `channel.k8s.io` family.
+///
+/// They differ in what channel 3 carries at the end of a session, and `v5`
+/// alone can end one channel without the others.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::subprotocols;
+///
+/// assert_eq!(subprotocols::V5, "v5.channel.k8s.io");
+/// ```
+pub mod subprotocols {
+    /// Version 1, raw: one channel byte, then the payload.
+    pub const CHANNEL: &str = "channel.k8s.io";
+    /// Version 1 as text: one character for the channel, then standard base64.
+    pub const BASE64_CHANNEL: &str = "base64.channel.k8s.io";
+    /// Version 2: as version 1 on a WebSocket.
+    pub const V2: &str = "v2.channel.k8s.io";
+    /// Version 3: adds the resize channel of a terminal.
+    pub const V3: &str = "v3.channel.k8s.io";
+    /// Version 4: the error channel ends the session with a JSON Status.
+    pub const V4: &str = "v4.channel.k8s.io";
+    /// Version 4 as text: one character for the channel, then standard base64.
+    pub const V4_BASE64: &str = "v4.base64.channel.k8s.io";
+    /// Version 5: version 4, and the client can end one channel alone.
+    pub const V5: &str = "v5.channel.k8s.io";
+}
+
+/// How an entry begins that is no subprotocol but a browser's bearer token.
+///
+/// It lives beside the names because a table must never hold one: whatever
+/// begins like this is a secret, and is neither selected nor shown.
+pub(crate) const CREDENTIAL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Most channels a table can have. The number 255 marks a half-close on the
+/// wire, so that the last channel is 254.
+const MAX_CHANNELS: usize = 255;
+
+/// Most channels a base64 table can have. A channel travels there as the
+/// character `'0' + channel`, and with 80 of them the last one would no longer
+/// be a printable ASCII character.
+const MAX_BASE64_CHANNELS: usize = 79;
+
+/// What a server does with one channel.
+///
+/// The directions are the server's: it *reads* what the client sends.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::ChannelType;
+///
+/// assert!(ChannelType::Read.is_readable());
+/// assert!(!ChannelType::Read.is_writable());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChannelType {
+    /// The channel exists in the subprotocol, and this session does not use
+    /// it: what arrives is dropped, nothing is sent.
+    Ignore,
+    /// The client sends, the server reads.
+    Read,
+    /// The server writes, the client receives.
+    Write,
+    /// Both directions.
+    ReadWrite,
+}
+
+impl ChannelType {
+    /// Whether the server reads what the client sends on this channel.
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    /// Whether the server sends on this channel.
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+/// How a payload and its channel are put into a WebSocket message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// One byte for the channel, then the payload as it is; sent as binary
+    /// messages.
+    Binary,
+    /// The character `'0' + channel`, then the payload in standard base64;
+    /// sent as text messages, a third larger than binary ones.
+    Base64,
+}
+
+/// What one subprotocol of a table speaks: its encoding, its channels, and
+/// whether one channel alone can end.
+///
+/// A channel's number is its place in the list. Cloning is cheap.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::{ChannelProtocolConfig, ChannelType, Encoding};
+///
+/// let config = ChannelProtocolConfig::new(
+///     Encoding::Binary,
+///     [ChannelType::Read, ChannelType::Write],
+/// )
+/// .half_close(true);
+///
+/// assert_eq!(config.channels()[1], ChannelType::Write);
+/// assert!(config.supports_half_close());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelProtocolConfig {
+    encoding: Encoding,
+    channels: Arc<[ChannelType]>,
+    half_close: bool,
+}
+
+impl ChannelProtocolConfig {
+    /// Describes a subprotocol without half-close.
+    ///
+    /// Pass one `Arc<[ChannelType]>` to several configurations to share it.
+    #[must_use]
+    pub fn new(encoding: Encoding, channels: impl Into<Arc<[ChannelType]>>) -> Self {
+        Self {
+            encoding,
+            channels: channels.into(),
+            half_close: false,
+        }
+    }
+
+    /// Sets whether the client can end one channel with `[255, channel]`.
+    ///
+    /// Off by default. There is no such signal in base64: a table with both
+    /// is refused when it is built.
+    #[must_use]
+    pub fn half_close(mut self, supported: bool) -> Self {
+        self.half_close = supported;
+        self
+    }
+
+    /// Returns how messages are encoded.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Returns the channels; the index is the channel's number.
+    #[must_use]
+    pub fn channels(&self) -> &[ChannelType] {
+        &self.channels
+    }
+
+    /// Returns whether the client can end one channel alone.
+    #[must_use]
+    pub fn supports_half_close(&self) -> bool {
+        self.half_close
+    }
+
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        let count = self.channels.len();
+        if count > MAX_CHANNELS {
+            return Err(ConfigError::new(format!(
+                "subprotocol {name:?} has {count} channels: use at most {MAX_CHANNELS}, number 255 is reserved"
+            )));
+        }
+        if self.encoding == Encoding::Base64 {
+            if count > MAX_BASE64_CHANNELS {
+                return Err(ConfigError::new(format!(
+                    "subprotocol {name:?} has {count} channels: use at most {MAX_BASE64_CHANNELS} with base64, or the binary encoding"
+                )));
+            }
+            if self.half_close {
+                return Err(ConfigError::new(format!(
+                    "subprotocol {name:?} has half-close and base64: use the binary encoding, or turn half-close off"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The subprotocols an endpoint speaks, by name.
+///
+/// The name `""` stands for a client that offers none. A name is matched
+/// exactly, case included. The order of the table is kept, and is shown to a
+/// client that offers nothing we know; which name is selected follows the
+/// client's order. An empty table is allowed and refuses every client with a
+/// 403. Cloning is cheap.
+///
+/// # Examples
+///
+/// The three names of Go's `NewDefaultChannelProtocols`:
+///
+/// ```
+/// use tower_wsstream::{ChannelProtocols, ChannelType};
+///
+/// let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+/// assert!(protocols.get("channel.k8s.io").is_some());
+/// assert!(protocols.get("").is_some());
+/// # Ok::<(), tower_wsstream::ConfigError>(())
+/// ```
+///
+/// A table of one's own:
+///
+/// ```
+/// use tower_wsstream::{ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding};
+///
+/// let echo = ChannelProtocolConfig::new(Encoding::Binary, [ChannelType::ReadWrite]);
+/// let protocols = ChannelProtocols::builder()
+///     .protocol("v1.echo.example.com", echo)
+///     .build()?;
+/// assert_eq!(protocols.iter().count(), 1);
+/// # Ok::<(), tower_wsstream::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelProtocols {
+    entries: Arc<[Entry]>,
+}
+
+type Entry = (Cow<'static, str>, ChannelProtocolConfig);
+
+impl ChannelProtocols {
+    /// Returns the table `""`, `channel.k8s.io`, `base64.channel.k8s.io`, all
+    /// three with these channels and without half-close.
+    ///
+    /// # Errors
+    ///
+    /// With 80 channels or more, which base64 cannot number.
+    pub fn standard(channels: impl Into<Arc<[ChannelType]>>) -> Result<Self, ConfigError> {
+        let channels = channels.into();
+        let raw = ChannelProtocolConfig::new(Encoding::Binary, channels.clone());
+        Self::builder()
+            .protocol("", raw.clone())
+            .protocol(subprotocols::CHANNEL, raw)
+            .protocol(
+                subprotocols::BASE64_CHANNEL,
+                ChannelProtocolConfig::new(Encoding::Base64, channels),
+            )
+            .build()
+    }
+
+    /// Starts an empty table.
+    pub fn builder() -> ChannelProtocolsBuilder {
+        ChannelProtocolsBuilder {
+            entries: Vec::new(),
+        }
+    }
+
+    /// Finds a subprotocol by its exact name, and returns the name as stored.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<(&str, &ChannelProtocolConfig)> {
+        self.iter().find(|(stored, _)| *stored == name)
+    }
+
+    /// Iterates over the table in the order it was built.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
+        self.entries.iter().map(|(name, config)| (&**name, config))
+    }
+
+    /// The entry of a name, with a copy of the name that outlives the table
+    /// and costs nothing where the name is a constant.
+    pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
+        self.entries
+            .iter()
+            .find(|(stored, _)| stored == name)
+            .cloned()
+    }
+}
+
+/// Builds a [`ChannelProtocols`] table.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ChannelProtocolsBuilder {
+    entries: Vec<Entry>,
+}
+
+impl ChannelProtocolsBuilder {
+    /// Adds a subprotocol; the name `""` serves clients that offer none.
+    pub fn protocol(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        config: ChannelProtocolConfig,
+    ) -> Self {
+        self.entries.push((name.into(), config));
+        self
+    }
+
+    /// Checks the table and returns it.
+    ///
+    /// # Errors
+    ///
+    /// A name twice; a name that is not an HTTP token (RFC 9110, 5.6.2), which
+    /// no client can offer; a name that reads as a bearer token entry; more
+    /// than 255 channels, or 80 and more with base64; half-close with base64.
+    pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
+        for (index, (name, config)) in self.entries.iter().enumerate() {
+            if !name.is_empty() && !name.bytes().all(is_token_byte) {
+                return Err(ConfigError::new(format!(
+                    "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
+                )));
+            }
+            if name.starts_with(CREDENTIAL_PREFIX) {
+                // The name itself stays out of the message: somebody may have
+                // pasted a real token.
+                return Err(ConfigError::new(format!(
+                    "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}: that marks a bearer token, choose another name"
+                )));
+            }
+            if self.entries[..index].iter().any(|(other, _)| other == name) {
+                return Err(ConfigError::new(format!(
+                    "subprotocol {name:?} is in the table twice: remove one"
+                )));
+            }
+            config.check(name)?;
+        }
+        Ok(ChannelProtocols {
+            entries: self.entries.into(),
+        })
+    }
+}
+
+/// `tchar` of RFC 9110, 5.6.2, which RFC 6455, 4.1 demands of a subprotocol.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A configuration that cannot work; the message names what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    message: Cow<'static, str>,
+}
+
+impl ConfigError {
+    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(encoding: Encoding, channels: usize) -> Result<ChannelProtocols, ConfigError> {
+        let config = ChannelProtocolConfig::new(encoding, vec![ChannelType::Read; channels]);
+        ChannelProtocols::builder().protocol("x", config).build()
+    }
+
+    fn named(name: &'static str) -> Result<ChannelProtocols, ConfigError> {
+        let config = ChannelProtocolConfig::new(Encoding::Binary, [ChannelType::Read]);
+        ChannelProtocols::builder().protocol(name, config).build()
+    }
+
+    #[test]
+    fn directions_are_the_servers() {
+        use ChannelType::*;
+        let table = [
+            (Ignore, false, false),
+            (Read, true, false),
+            (Write, false, true),
+            (ReadWrite, true, true),
+        ];
+        for (channel, readable, writable) in table {
+            assert_eq!(
+                (channel.is_readable(), channel.is_writable()),
+                (readable, writable)
+            );
+        }
+    }
+
+    #[test]
+    fn standard_has_the_three_names_of_go_in_order() {
+        let protocols = ChannelProtocols::standard([ChannelType::ReadWrite]).unwrap();
+        let names: Vec<_> = protocols
+            .iter()
+            .map(|(name, config)| (name, config.encoding(), config.supports_half_close()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("", Encoding::Binary, false),
+                ("channel.k8s.io", Encoding::Binary, false),
+                ("base64.channel.k8s.io", Encoding::Base64, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_compared_exactly() {
+        let protocols = named("v5.channel.k8s.io").unwrap();
+        assert!(protocols.get("v5.channel.k8s.io").is_some());
+        assert!(protocols.get("V5.channel.K8S.io").is_none());
+        assert!(protocols.get("").is_none());
+    }
+
+    #[test]
+    fn channel_255_is_reserved() {
+        assert!(with(Encoding::Binary, 0).is_ok());
+        assert!(with(Encoding::Binary, 255).is_ok());
+        let error = with(Encoding::Binary, 256).unwrap_err();
+        assert!(error.to_string().contains("at most 255"), "{error}");
+    }
+
+    #[test]
+    fn base64_takes_79_channels() {
+        assert!(with(Encoding::Base64, 79).is_ok());
+        let error = with(Encoding::Base64, 80).unwrap_err();
+        assert!(error.to_string().contains("at most 79"), "{error}");
+        assert!(ChannelProtocols::standard(vec![ChannelType::Read; 80]).is_err());
+    }
+
+    #[test]
+    fn half_close_needs_the_binary_encoding() {
+        let base64 = ChannelProtocolConfig::new(Encoding::Base64, []).half_close(true);
+        assert!(
+            ChannelProtocols::builder()
+                .protocol("x", base64)
+                .build()
+                .is_err()
+        );
+        let binary = ChannelProtocolConfig::new(Encoding::Binary, []).half_close(true);
+        assert!(
+            ChannelProtocols::builder()
+                .protocol("x", binary)
+                .build()
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn names_must_be_tokens_or_empty() {
+        assert!(named("").is_ok());
+        assert!(named("v1.a+b~c").is_ok());
+        for name in ["a b", "a,b", "a/b", "\u{e9}", "a\n", "a\"b"] {
+            assert!(named(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_entry_is_no_name_and_is_not_repeated() {
+        let error = named("base64url.bearer.authorization.k8s.io.c2VjcmV0").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn duplicate_names_are_refused() {
+        let config = ChannelProtocolConfig::new(Encoding::Binary, [ChannelType::Read]);
+        let error = ChannelProtocols::builder()
+            .protocol("a", config.clone())
+            .protocol("b", config.clone())
+            .protocol("a", config)
+            .build()
+            .unwrap_err();
+        assert!(error.to_string().contains("\"a\""), "{error}");
+    }
+
+    #[test]
+    fn an_empty_table_is_allowed() {
+        let protocols = ChannelProtocols::builder().build().unwrap();
+        assert_eq!(protocols.iter().count(), 0);
+    }
+}

@@ -1,0 +1,142 @@
+//! How a command ended.
+
+use std::fmt;
+use std::process;
+
+use crate::protocol::Status;
+
+/// Added to a signal's number to make an exit code, as shells do.
+const SIGNAL_BASE: i32 = 128;
+
+/// Stands for an ending that has no code of its own in 0 to 255.
+const UNKNOWN_CODE: u8 = 255;
+
+/// How a command ended: what the service of exec returns.
+///
+/// The client sees it as the exit code of its own process.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::remotecommand::ExitStatus;
+///
+/// assert!(ExitStatus::success().is_success());
+/// assert_eq!(ExitStatus::code(3).to_status().exit_code_value(), Some(3));
+/// assert_eq!(ExitStatus::signal(9).to_string(), "exit status 137");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExitStatus {
+    code: u8,
+}
+
+impl ExitStatus {
+    /// Returns exit code 0.
+    #[must_use]
+    pub const fn success() -> Self {
+        Self { code: 0 }
+    }
+
+    /// Returns an exit code; 0 is success.
+    #[must_use]
+    pub const fn code(code: u8) -> Self {
+        Self { code }
+    }
+
+    /// Returns the exit code of a command that a signal ended: 128 plus its
+    /// number, as a shell says it.
+    ///
+    /// Numbers outside 1 to 127 do not exist; they are taken as the nearest
+    /// one, so that such an end never reads as a success.
+    #[must_use]
+    pub fn signal(number: i32) -> Self {
+        let code = SIGNAL_BASE + number.clamp(1, 127);
+        Self {
+            code: u8::try_from(code).unwrap_or(UNKNOWN_CODE),
+        }
+    }
+
+    /// Returns whether the code is 0.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.code == 0
+    }
+
+    /// Returns the code, 0 to 255.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        self.code
+    }
+
+    /// Returns what is written to the error channel.
+    #[must_use]
+    pub fn to_status(self) -> Status {
+        Status::exit_code(self.code)
+    }
+}
+
+impl From<process::ExitStatus> for ExitStatus {
+    /// Takes the code, or 128 plus the signal. A code outside 0 to 255, which
+    /// only Windows has, becomes 255.
+    fn from(status: process::ExitStatus) -> Self {
+        if let Some(code) = status.code() {
+            return Self::code(u8::try_from(code).unwrap_or(UNKNOWN_CODE));
+        }
+        // Without a code it was a signal, which std shows on Unix alone; that
+        // trait is a matter of std and adds no dependency.
+        #[cfg(unix)]
+        if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
+            return Self::signal(number);
+        }
+        Self::code(UNKNOWN_CODE)
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit status {}", self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_success_and_nothing_else_is() {
+        assert_eq!(ExitStatus::success(), ExitStatus::code(0));
+        assert!(ExitStatus::code(0).to_status().is_success());
+        for code in 1..=u8::MAX {
+            assert!(!ExitStatus::code(code).is_success());
+            assert_eq!(
+                ExitStatus::code(code).to_status().exit_code_value(),
+                Some(code)
+            );
+        }
+    }
+
+    #[test]
+    fn signals_are_128_and_their_number() {
+        assert_eq!(ExitStatus::signal(9).exit_code(), 137);
+        assert_eq!(ExitStatus::signal(15).exit_code(), 143);
+        assert_eq!(ExitStatus::signal(127).exit_code(), 255);
+        for number in [0, -1, i32::MIN, 128, i32::MAX] {
+            assert!(ExitStatus::signal(number).exit_code() > 128, "{number}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_processes_status_is_taken_over() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let exited = |code: i32| ExitStatus::from(process::ExitStatus::from_raw(code << 8));
+        assert_eq!(exited(0), ExitStatus::success());
+        assert_eq!(exited(3), ExitStatus::code(3));
+        assert_eq!(exited(255), ExitStatus::code(255));
+        let killed = ExitStatus::from(process::ExitStatus::from_raw(9));
+        assert_eq!(killed, ExitStatus::code(137));
+        // With a core dump, which sets a flag beside the signal.
+        let dumped = ExitStatus::from(process::ExitStatus::from_raw(11 | 0x80));
+        assert_eq!(dumped, ExitStatus::code(139));
+    }
+}

@@ -1,0 +1,124 @@
+use std::{
+    error::Error as StdError,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{
+    ExitStatus,
+    layer::{Decided, decide},
+    outcome,
+    sizes::Resizes,
+};
+use crate::{BoxError, Rejection, Session};
+
+pin_project! {
+    /// The session of one command.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct RemoteCommandFuture<F> {
+        #[pin]
+        kind: Kind<F>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F> {
+        Refused { rejection: Option<Rejection> },
+        Running {
+            #[pin]
+            future: F,
+            resizes: Resizes,
+            decided: Decided,
+            session: Session,
+        },
+    }
+}
+
+impl<F> RemoteCommandFuture<F> {
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        Self {
+            kind: Kind::Refused {
+                rejection: Some(rejection),
+            },
+        }
+    }
+
+    pub(super) fn running(future: F, resizes: Resizes, decided: Decided, session: Session) -> Self {
+        Self {
+            kind: Kind::Running {
+                future,
+                resizes,
+                decided,
+                session,
+            },
+        }
+    }
+}
+
+impl<F, E> Future for RemoteCommandFuture<F>
+where
+    F: Future<Output = Result<ExitStatus, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (future, resizes, decided, session) = match self.project().kind.project() {
+            KindProj::Refused { rejection } => {
+                return match rejection.take() {
+                    Some(rejection) => Poll::Ready(Err(rejection.into())),
+                    None => panic!("polled after it was ready"),
+                };
+            }
+            KindProj::Running {
+                future,
+                resizes,
+                decided,
+                session,
+            } => (future, resizes, decided, session),
+        };
+        resizes.poll(cx);
+        // An error and a panic are told like an exit status: kubectl prints
+        // only what comes in a Status, and tries SPDY where the upgrade fails.
+        let status = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(exit))) => exit.to_status(),
+            Ok(Poll::Ready(Err(error))) => {
+                let error = error.into();
+                if !session.accepted() && is_rejection(&*error) {
+                    return Poll::Ready(Err(error));
+                }
+                outcome::of_error(&*error)
+            }
+            Err(_) => {
+                tracing::error!("the command's service panicked");
+                outcome::panicked()
+            }
+        };
+        decide(decided, status);
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn is_rejection(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(link) = next {
+        if link.is::<Rejection>() {
+            return true;
+        }
+        next = link.source();
+    }
+    false
+}
+
+impl<F> fmt::Debug for RemoteCommandFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteCommandFuture")
+            .finish_non_exhaustive()
+    }
+}

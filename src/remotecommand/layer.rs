@@ -1,0 +1,166 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    ExitStatus, Options, RemoteCommandFuture, TerminalSizes, outcome,
+    protocols::{ERROR, RESIZE, STDERR, STDIN, STDOUT},
+    sizes::resizes,
+};
+use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status};
+
+/// How long kubectl may need from its first Pong to its streams.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// How long output is held at most: a client that answers no Ping loses a
+/// quarter of a second once.
+const HOLD_AT_MOST: Duration = Duration::from_millis(250);
+
+/// What the service said, for the last words.
+pub(super) type Decided = Arc<Mutex<Option<Status>>>;
+
+pub(super) fn decide(decided: &Decided, status: Status) {
+    *decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+}
+
+/// One exec or attach: its options and its streams.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RemoteCommand {
+    /// What the client asked for.
+    pub options: Options,
+    /// Input, if it was asked for.
+    pub stdin: Option<ChannelReader>,
+    /// Output, if it was asked for.
+    pub stdout: Option<ChannelWriter>,
+    /// Error output, if it was asked for; never with a terminal.
+    pub stderr: Option<ChannelWriter>,
+    /// The sizes of the client's terminal, if it has one.
+    pub resize: Option<TerminalSizes>,
+    /// The session: its end, and its name in the logs.
+    pub session: Session,
+}
+
+/// Hands the channels of exec and attach to a `Service<RemoteCommand>`, and
+/// its exit status to the client.
+///
+/// Belongs directly or further inside of a
+/// [`WsStreamLayer`](crate::WsStreamLayer) with
+/// [`Protocols`](super::Protocols). Output is held until the client is seen to
+/// read, because kubectl up to 1.33 loses what comes sooner; that costs one
+/// round trip, behind which starting a process hides, and 250 ms at most.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RemoteCommandLayer {}
+
+impl RemoteCommandLayer {
+    /// The layer; it has no knobs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S> Layer<S> for RemoteCommandLayer {
+    type Service = RemoteCommandService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RemoteCommandService { inner }
+    }
+}
+
+/// The service that [`RemoteCommandLayer`] makes.
+#[derive(Clone)]
+pub struct RemoteCommandService<S> {
+    inner: S,
+}
+
+impl<S> Service<ChannelSet> for RemoteCommandService<S>
+where
+    S: Service<RemoteCommand, Response = ExitStatus>,
+    S::Error: Into<BoxError>,
+{
+    type Response = ();
+    type Error = BoxError;
+    type Future = RemoteCommandFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut channels: ChannelSet) -> Self::Future {
+        // Taken, so that nothing of the request's head outlives this call.
+        let query = channels.take_request();
+        let query = query.as_ref().and_then(|head| head.uri.query());
+        let options = match Options::from_query(query.unwrap_or_default()) {
+            Ok(options) => options,
+            Err(rejection) => return RemoteCommandFuture::refused(rejection),
+        };
+        let session = channels.session().clone();
+        session.hold_output(Hold::until_peer_reads(SETTLE, HOLD_AT_MOST));
+        let decided = Decided::default();
+        register_last_words(&session, channels.subprotocol().to_owned(), &decided);
+
+        let stdin = channels.take_reader(STDIN);
+        let mut stdout = channels.take_writer(STDOUT);
+        let mut stderr = channels.take_writer(STDERR);
+        let mut error = channels.take_writer(ERROR);
+        for writer in [&mut stdout, &mut stderr, &mut error] {
+            if writer.is_some() {
+                *writer = writer.take().map(say_ready);
+                break;
+            }
+        }
+        // The Status goes past the writer.
+        drop(error);
+        let (resizes, resize) = resizes(channels.take_reader(RESIZE));
+        let future = self.inner.call(RemoteCommand {
+            options,
+            stdin,
+            stdout,
+            stderr,
+            resize,
+            session: session.clone(),
+        });
+        RemoteCommandFuture::running(future, resizes, decided, session)
+    }
+}
+
+fn register_last_words(session: &Session, subprotocol: String, decided: &Decided) {
+    let decided = Arc::clone(decided);
+    session.last_words(move |outcome| {
+        let decided = decided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let status = outcome::status(decided, outcome);
+        Some(outcome::last_words(&subprotocol, &status))
+    });
+}
+
+/// Sends the ready message: an empty one on the lowest channel that the client
+/// reads, as Go's servers do.
+fn say_ready(writer: ChannelWriter) -> ChannelWriter {
+    let mut sink = writer.into_sink();
+    let cx = &mut Context::from_waker(Waker::noop());
+    // Nothing was written before, so there is room. Should the session be over
+    // already, whoever writes next is told.
+    if let Poll::Ready(Ok(())) = std::pin::Pin::new(&mut sink).poll_ready(cx) {
+        let _ = std::pin::Pin::new(&mut sink).start_send(Bytes::new());
+    }
+    sink.into_inner()
+}
+
+impl<S> fmt::Debug for RemoteCommandService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteCommandService")
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! Kubernetes `exec` and `attach`: commands whose streams are channels.
+//!
+//! ```text
+//!  WsStreamLayer::new(Protocols::default())   channels by the query: stdin, stdout, stderr, tty
+//!    RemoteCommandLayer::new()                ready message, resizes, exit status, last words
+//!      your Service<RemoteCommand>            -> Result<ExitStatus, BoxError>
+//! ```
+//!
+//! Built on the public interface of this crate and nothing else, so that a
+//! layer of your own can do the same.
+//!
+//! # What the client is told
+//!
+//! | the service | subprotocols v4, v5 | older ones |
+//! |---|---|---|
+//! | returns exit code 0 | Status `Success` | nothing |
+//! | returns another code | Status `NonZeroExitCode` | the text of it |
+//! | fails with a [`Status`](crate::Status) in its error | that Status | its text |
+//! | fails otherwise, or panics | Status `InternalError` | its text |
+//! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
+//! | is cut off: by a layer, or after the end of the session | Status that says so | its text |
+//!
+//! It is always the last message, behind all output, and the Close code is 1000.
+//!
+//! # Examples
+//!
+//! ```
+//! use tokio::io::AsyncWriteExt;
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, WsStreamLayer,
+//!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+//! };
+//!
+//! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     if let Some(stdout) = &mut command.stdout {
+//!         stdout.write_all(command.options.command.join(" ").as_bytes()).await?;
+//!     }
+//!     Ok(ExitStatus::code(3))
+//! }
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(run);
+//! # let _ = service;
+//! ```
+
+mod exit;
+mod future;
+mod layer;
+mod options;
+mod outcome;
+mod protocols;
+mod resize;
+mod sizes;
+
+pub use self::{
+    exit::ExitStatus,
+    future::RemoteCommandFuture,
+    layer::{RemoteCommand, RemoteCommandLayer, RemoteCommandService},
+    options::Options,
+    protocols::Protocols,
+    resize::TerminalSize,
+    sizes::TerminalSizes,
+};

@@ -1,0 +1,79 @@
+//! What the client is told in the end.
+
+use std::error::Error as StdError;
+
+use http::StatusCode;
+use tower::timeout::error::Elapsed;
+
+use super::protocols::ERROR;
+use crate::{EndCause, LastWords, Outcome, Rejection, Status, subprotocols};
+
+/// The Status for how the service ended; `decided` is what it said itself.
+pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
+    match (decided, outcome) {
+        (Some(status), _) => status,
+        // A layer around the command's service has failed in its place.
+        (None, Outcome::Failed(error)) => of_error(&***error),
+        (None, Outcome::Ended(cause)) => ended(cause),
+        (None, _) => panicked(),
+    }
+}
+
+/// The Status for an error: one that is in it, or one about it.
+pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
+    let mut next = Some(error);
+    while let Some(link) = next {
+        if let Some(status) = link.downcast_ref::<Status>() {
+            return status.clone();
+        }
+        if let Some(rejection) = link.downcast_ref::<Rejection>() {
+            return of_rejection(rejection);
+        }
+        if link.is::<Elapsed>() {
+            return Status::failure(
+                "Timeout",
+                "the session has reached its time limit",
+                StatusCode::GATEWAY_TIMEOUT.as_u16(),
+            );
+        }
+        next = link.source();
+    }
+    Status::internal_error(format!("Internal error occurred: {error}"))
+}
+
+fn of_rejection(rejection: &Rejection) -> Status {
+    let code = rejection.status();
+    let reason = match code {
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::UNAUTHORIZED => "Unauthorized",
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::NOT_FOUND => "NotFound",
+        _ => "InternalError",
+    };
+    Status::failure(reason, rejection.message().to_owned(), code.as_u16())
+}
+
+/// With a fixed text: a panic's message is for the server's log.
+pub(super) fn panicked() -> Status {
+    Status::internal_error("Internal error occurred: the command's service failed")
+}
+
+fn ended(cause: &EndCause) -> Status {
+    Status::internal_error(format!(
+        "Internal error occurred: the session ended before the command did: {cause}"
+    ))
+}
+
+/// The Status as the subprotocol carries it.
+pub(super) fn last_words(subprotocol: &str, status: &Status) -> LastWords {
+    if matches!(
+        subprotocol,
+        subprotocols::V4 | subprotocols::V4_BASE64 | subprotocols::V5
+    ) {
+        return LastWords::new(ERROR, status.to_json());
+    }
+    match status.plain_text() {
+        Some(text) => LastWords::new(ERROR, text),
+        None => LastWords::silence(),
+    }
+}

@@ -1,0 +1,181 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use tower_service::Service;
+
+use crate::{
+    body::{NoBody, ResponseBody},
+    channel::ChannelSet,
+    config::Config,
+    error::BoxError,
+    future::{Accepting, ResponseFuture},
+    handshake::{ProtocolSource, Rejection, detect, negotiate, validate},
+    protocol::ConfigError,
+};
+
+/// The service that [`WsStreamLayer`](crate::WsStreamLayer) makes.
+///
+/// # Readiness
+///
+/// `poll_ready` shows the readiness of the fallback alone, because a request
+/// that is no upgrade must not hold a session's permit. The inner service is
+/// cloned for each valid handshake, and its readiness awaited before the answer;
+/// so `load_shed`, `concurrency_limit` and the like belong inside this layer,
+/// where they count sessions and refuse with an answer.
+///
+/// # Refusals
+///
+/// Whatever can be known before the 101 is an HTTP answer, with a
+/// [`Status`](crate::Status) as JSON: a bad handshake, no common subprotocol, an
+/// inner service that is not ready in time or whose future fails in its first
+/// poll, before it has written anything. What sits behind a `tower::buffer`
+/// usually cannot refuse: its first poll is pending as a rule.
+pub struct WsStream<S, F = UpgradeRequired> {
+    inner: S,
+    fallback: F,
+    protocols: Arc<dyn ProtocolSource>,
+    config: Arc<Config>,
+}
+
+impl<S, F> WsStream<S, F> {
+    pub(crate) fn new(
+        inner: S,
+        fallback: F,
+        protocols: Arc<dyn ProtocolSource>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self {
+            inner,
+            fallback,
+            protocols,
+            config,
+        }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed for the sessions to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service again.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, F> WsStream<S, F> {
+    /// Everything that can be decided on the head alone.
+    fn shake_hands<B>(&self, mut request: Request<B>) -> Result<Accepting<S>, Rejection> {
+        self.config
+            .check()
+            .map_err(|error| Rejection::config(&error))?;
+        if request.extensions().get::<OnUpgrade>().is_none() {
+            return Err(Rejection::config(&ConfigError::new(
+                "the HTTP server hands over no connection: serve with upgrades enabled, \
+                 and keep layers from replacing the request's extensions",
+            )));
+        }
+        let on = hyper::upgrade::on(&mut request);
+        #[cfg(test)]
+        let whole = request.extensions_mut().remove();
+        let (head, _body) = request.into_parts();
+
+        let key = validate::validate(&head)?;
+        self.config.origin.check(&head.headers, &head.uri)?;
+        let protocols = self.protocols.protocols(&head)?;
+        let offered = negotiate::offered(&head.headers)?;
+        let (subprotocol, channels) = negotiate::select(&offered, &protocols)?;
+
+        let service = catch_unwind(AssertUnwindSafe(|| self.inner.clone()))
+            .map_err(|_| Rejection::internal())?;
+        Ok(Accepting {
+            service: Some(service),
+            on: Some(on),
+            head: Some(Box::new(head)),
+            key,
+            subprotocol,
+            channels,
+            config: Arc::clone(&self.config),
+            timeout: None,
+            #[cfg(test)]
+            whole,
+        })
+    }
+}
+
+impl<S, F, B, FB> Service<Request<B>> for WsStream<S, F>
+where
+    S: Service<ChannelSet, Response = ()> + Clone,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    F: Service<Request<B>, Response = Response<FB>>,
+{
+    type Response = Response<ResponseBody<FB>>;
+    type Error = F::Error;
+    type Future = ResponseFuture<F::Future, S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
+        self.fallback.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if detect::detect(&request).is_none() {
+            return ResponseFuture::fallback(self.fallback.call(request));
+        }
+        match self.shake_hands(request) {
+            Ok(accepting) => ResponseFuture::accepting(accepting),
+            Err(rejection) => ResponseFuture::refused(rejection),
+        }
+    }
+}
+
+impl<S: Clone, F: Clone> Clone for WsStream<S, F> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            fallback: self.fallback.clone(),
+            protocols: Arc::clone(&self.protocols),
+            config: Arc::clone(&self.config),
+        }
+    }
+}
+
+impl<S, F> fmt::Debug for WsStream<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsStream")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The default fallback: answers what is no upgrade with 426.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct UpgradeRequired {}
+
+impl<B> Service<Request<B>> for UpgradeRequired {
+    type Response = Response<ResponseBody<NoBody>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: Request<B>) -> Self::Future {
+        ready(Ok(Rejection::not_an_upgrade().into_response()))
+    }
+}

@@ -1,0 +1,216 @@
+//! What the inner service holds beside its channels.
+
+mod end;
+mod hold;
+
+pub use self::{
+    end::{CloseError, LastWords, Outcome},
+    hold::Hold,
+};
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    error::EndCause,
+    frame::{ClosePayload, close_payload},
+    wire::Shared,
+};
+
+/// One upgraded connection, as its service sees it: a cheap handle.
+///
+/// It keeps nothing open: a session ends when its service has returned and all
+/// writers are gone, whoever still holds a `Session`.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: u64,
+    shared: Arc<Shared>,
+    cause: OnceLock<EndCause>,
+    ended: Notify,
+    /// The upgrade was answered with success.
+    accepted: AtomicBool,
+    /// Whether the driver has something to look at in `commands`.
+    pending: AtomicBool,
+    commands: Mutex<Commands>,
+}
+
+type LastWordsFn = Box<dyn FnOnce(&Outcome<'_>) -> Option<LastWords> + Send>;
+
+/// What the service asked the driver for.
+#[derive(Default)]
+pub(crate) struct Commands {
+    pub(crate) close: Option<(u16, ClosePayload)>,
+    pub(crate) hold: Option<Hold>,
+    last_words: Option<LastWordsFn>,
+}
+
+/// Identifies a session within its process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                // Relaxed: only uniqueness matters.
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                shared,
+                cause: OnceLock::new(),
+                ended: Notify::new(),
+                accepted: AtomicBool::new(false),
+                pending: AtomicBool::new(false),
+                commands: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The session's number, unique in this process, as the logs show it.
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// Waits until the session is over for its service, and tells why.
+    ///
+    /// From then on the service has the grace period to finish; what it writes
+    /// still reaches the peer where the cause lets it. After that its future is
+    /// dropped.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, and any number of callers may wait.
+    pub fn ended(&self) -> impl Future<Output = EndCause> + Send + Sync + 'static {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            loop {
+                let mut ended = pin!(inner.ended.notified());
+                // Registered before the look, so that no end falls between.
+                ended.as_mut().enable();
+                if let Some(cause) = inner.cause.get() {
+                    return cause.clone();
+                }
+                ended.await;
+            }
+        }
+    }
+
+    /// Ends the session with a Close frame of this code and reason, after what
+    /// the writers have accepted. Writers fail from the call on.
+    ///
+    /// Reasons longer than 123 bytes are cut. To end a session that went well,
+    /// return from the service: 1000 says that the outcome was told in full,
+    /// which only the end of the service can know.
+    ///
+    /// # Errors
+    /// A code that must not be sent (RFC 6455, section 7.4), and 1000.
+    pub fn close(&self, code: u16, reason: &str) -> Result<(), CloseError> {
+        let code = CloseError::check(code)?;
+        let cause = EndCause::Closed { code };
+        self.inner.shared.refuse_writers(&cause);
+        let mut commands = self.commands();
+        commands
+            .close
+            .get_or_insert_with(|| (code, close_payload(Some(code), reason)));
+        drop(commands);
+        self.tell_driver();
+        Ok(())
+    }
+
+    /// Keeps output back until the peer is seen to read; see [`Hold`].
+    ///
+    /// To be called in the first poll of the service, or it comes too late for
+    /// what was written before. While output is held, `write` fills its budget
+    /// and then waits, `flush` and `shutdown` wait, and dropping a writer keeps
+    /// what it accepted. The end of a session waits too: what is said last is
+    /// output like any other. Only a fault of the peer ends the hold.
+    pub fn hold_output(&self, hold: Hold) {
+        self.inner.shared.set_held(true);
+        self.commands().hold = Some(hold);
+        self.tell_driver();
+    }
+
+    /// Registers what is to be said last, however the session ends.
+    ///
+    /// The closure is called once, after all writers are done, with the
+    /// [`Outcome`]: also when the service failed, panicked, or was dropped. Its
+    /// message goes out behind everything else, with room reserved for it, and
+    /// is the last before the Close frame. `Some` means that the outcome is told
+    /// in full, which makes the Close code 1000; `None`, or no closure where the
+    /// service did not return `Ok`, means it is not. It is not called where
+    /// nothing can be said any more: when the connection is lost, or the peer
+    /// broke the protocol. A second call replaces the first.
+    pub fn last_words<F>(&self, words: F)
+    where
+        F: FnOnce(&Outcome<'_>) -> Option<LastWords> + Send + 'static,
+    {
+        let old = self.commands().last_words.replace(Box::new(words));
+        drop(old);
+    }
+
+    /// Whether the upgrade was accepted. Before that, an error of the service is
+    /// the answer to the handshake.
+    pub fn accepted(&self) -> bool {
+        // Relaxed: it tells nothing about other memory.
+        self.inner.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_accepted(&self) {
+        self.inner.accepted.store(true, Ordering::Relaxed);
+    }
+
+    fn commands(&self) -> MutexGuard<'_, Commands> {
+        self.inner
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_driver(&self) {
+        // Release: the driver that sees the flag sees the command.
+        self.inner.pending.store(true, Ordering::Release);
+        self.inner.shared.turn().wake_driver();
+    }
+
+    /// New commands, if there are any.
+    pub(crate) fn take_commands(&self) -> Option<Commands> {
+        // Acquire: see `tell_driver`.
+        if !self.inner.pending.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        let mut commands = self.commands();
+        Some(Commands {
+            close: commands.close.take(),
+            hold: commands.hold.take(),
+            last_words: None,
+        })
+    }
+
+    pub(crate) fn take_last_words(&self) -> Option<LastWordsFn> {
+        self.commands().last_words.take()
+    }
+
+    /// Tells the service. The first cause stays.
+    pub(crate) fn set_cause(&self, cause: &EndCause) {
+        if self.inner.cause.set(cause.clone()).is_ok() {
+            self.inner.ended.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.inner.id)
+            .field("cause", &self.inner.cause.get())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! The control lane: what goes ahead of all data, at the next frame boundary.
+
+use crate::frame::{OpCode, frame_head};
+
+/// Pongs that wait at most. A peer may send Pings without end and read
+/// nothing: one more then replaces the oldest, as RFC 6455, 5.5.3 allows, so
+/// that a flood neither grows memory nor stops us from reading.
+const MAX_PONGS: usize = 16;
+
+/// A lane that has been this large is given up when it is empty: a few
+/// unanswered Pings of ordinary size fit.
+const KEPT: usize = 256;
+
+/// Control frames that wait, and those on their way out.
+#[derive(Debug, Default)]
+pub(super) struct ControlLane {
+    /// Encoded Pongs, oldest first.
+    pongs: Vec<u8>,
+    count: usize,
+    ping: bool,
+    /// Encoded, in the hands of the transport up to `sent`. What lies here is
+    /// finished before anything else is written.
+    leaving: Vec<u8>,
+    sent: usize,
+}
+
+impl ControlLane {
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        if self.count == MAX_PONGS {
+            // Ours are short frames: two bytes of head, the second the length.
+            let oldest = 2 + usize::from(self.pongs[1]);
+            self.pongs.drain(..oldest);
+            self.count -= 1;
+        }
+        frame_head(&mut self.pongs, true, OpCode::Pong, payload.len() as u64);
+        self.pongs.extend_from_slice(payload);
+        self.count += 1;
+    }
+
+    /// A Ping; one that waits is enough.
+    pub(super) fn ping(&mut self) {
+        self.ping = true;
+    }
+
+    /// Whether something waits for a frame boundary.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.ping || self.count > 0
+    }
+
+    /// Whether a batch is half out: it must be finished first.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.sent < self.leaving.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_waiting() && !self.is_leaving()
+    }
+
+    /// Makes all that waits the batch to send. Only where the last one is out.
+    pub(super) fn load(&mut self) {
+        debug_assert!(!self.is_leaving());
+        self.leaving.clear();
+        self.sent = 0;
+        if std::mem::take(&mut self.ping) {
+            frame_head(&mut self.leaving, true, OpCode::Ping, 0);
+        }
+        self.leaving.append(&mut self.pongs);
+        self.count = 0;
+    }
+
+    pub(super) fn front(&self) -> &[u8] {
+        &self.leaving[self.sent..]
+    }
+
+    pub(super) fn advance(&mut self, n: usize) {
+        self.sent += n;
+        if !self.is_leaving() {
+            self.sent = 0;
+            self.leaving.clear();
+            if self.leaving.capacity() > KEPT {
+                self.leaving = Vec::new();
+            }
+            if self.pongs.capacity() > KEPT && self.count == 0 {
+                self.pongs = Vec::new();
+            }
+        }
+    }
+
+    /// Forgets what has not begun to leave.
+    pub(super) fn discard_waiting(&mut self) {
+        self.ping = false;
+        self.pongs.clear();
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_pings_keeps_the_newest_sixteen() {
+        let mut lane = ControlLane::default();
+        for n in 0..100_u8 {
+            lane.pong(&[n; 3]);
+        }
+        lane.load();
+        let expected: Vec<u8> = (84..100).flat_map(|n| [0x8a, 3, n, n, n]).collect();
+        assert_eq!(lane.front(), expected);
+        lane.advance(expected.len());
+        assert!(lane.is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_is_half_out_is_not_touched() {
+        let mut lane = ControlLane::default();
+        lane.pong(b"old");
+        lane.load();
+        lane.advance(1);
+        lane.pong(b"new");
+        lane.ping();
+        assert_eq!(lane.front(), [3, b'o', b'l', b'd']);
+        lane.discard_waiting();
+        assert!(lane.is_leaving() && !lane.is_waiting());
+    }
+}

@@ -1,0 +1,17 @@
+//! What writers, mux and driver share.
+
+mod control;
+mod outbox;
+mod pipe;
+mod shared;
+mod stock;
+mod transport;
+mod turn;
+
+pub(crate) use self::{
+    outbox::Format,
+    pipe::{Chunk, End, Take},
+    shared::{Progress, Shared, WireConfig},
+    transport::{ReadHalf, Transport},
+    turn::Turn,
+};

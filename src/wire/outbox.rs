@@ -1,0 +1,566 @@
+//! What the session has accepted and the transport has not taken yet.
+//!
+//! One FIFO of encoded messages over all channels, so that a Status cannot
+//! overtake output, and a budget per channel, so that one channel cannot take
+//! the room of the others. The control lane goes ahead at frame boundaries.
+//! Pure: no socket, no waker, no lock.
+//!
+//! ```text
+//!   buf[sent..]          slice              backlog
+//!  +-------------------+ +----------------+ +--------+---------+--------+
+//!  | encoded frames    | | payload of the | | frames | message | frames | <- new writes
+//!  |                   | | last head      | |        |         |        |
+//!  +-------------------+ +----------------+ +--------+---------+--------+
+//!   new writes go here while nothing is behind it
+//! ```
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::Bytes;
+
+use super::{control::ControlLane, stock};
+use crate::{
+    frame::{ClosePayload, OpCode, frame_head, head_len, read_frame_len},
+    protocol::base64,
+};
+
+/// A queue of this size goes out at once. Larger buffers gain nothing on
+/// loopback, smaller ones cost a third of the speed at 1 KiB.
+pub(crate) const FLUSH: usize = 48 * 1024;
+
+/// No write is larger. Up to 65,483 bytes leave as one segment on loopback; a
+/// write a little larger drags a tail of some bytes behind it, at three to
+/// four times the cost.
+pub(crate) const WRITE_CAP: usize = stock::OUT_BUFFER;
+
+/// Source bytes in a frame of a large message. Control frames fit between two.
+const FRAGMENT: usize = 32 * 1024;
+
+/// The same for base64: a multiple of three, so that only the last is padded,
+/// and 32 KiB of text.
+const FRAGMENT_BASE64: usize = 24 * 1024;
+
+/// Sent bytes at the front of the buffer that are worth moving the rest over.
+/// A peer that reads a little at a time never lets the buffer run empty.
+const COMPACT: usize = 64 * 1024;
+
+/// How a message looks on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A binary message: the channel's byte, then the payload.
+    Binary,
+    /// A text message: the channel's character, then base64.
+    Base64,
+    /// The payload alone; its first byte says whether it is text. For the
+    /// Autobahn suite, which knows no channels.
+    #[cfg(test)]
+    Whole,
+}
+
+impl Format {
+    fn opcode(self) -> OpCode {
+        match self {
+            Self::Base64 => OpCode::Text,
+            _ => OpCode::Binary,
+        }
+    }
+
+    fn prefix(self, channel: u8) -> u8 {
+        match self {
+            Self::Base64 => channel.wrapping_add(b'0'),
+            _ => channel,
+        }
+    }
+
+    fn channel(self, first: u8) -> u8 {
+        match self {
+            Self::Binary => first,
+            Self::Base64 => first.wrapping_sub(b'0'),
+            #[cfg(test)]
+            Self::Whole => 0,
+        }
+    }
+
+    fn fragment(self) -> usize {
+        match self {
+            Self::Base64 => FRAGMENT_BASE64,
+            _ => FRAGMENT,
+        }
+    }
+
+    fn encoded_len(self, len: usize) -> usize {
+        match self {
+            Self::Base64 => base64::encoded_len(len),
+            _ => len,
+        }
+    }
+
+    /// Bytes on the wire of a message in fragments.
+    fn message_len(self, len: usize) -> usize {
+        let (whole, rest) = (len / self.fragment(), len % self.fragment());
+        let frame = |payload: usize| payload + head_len(payload as u64);
+        let full = self.encoded_len(self.fragment());
+        let rest_len = self.encoded_len(rest);
+        match (whole, rest) {
+            (0, _) => frame(1 + rest_len),
+            (_, 0) => frame(1 + full) + (whole - 1) * frame(full),
+            (_, _) => frame(1 + full) + (whole - 1) * frame(full) + frame(rest_len),
+        }
+    }
+}
+
+/// What lies behind the buffer.
+#[derive(Debug)]
+enum Backlog {
+    Frames(Vec<u8>),
+    /// A large message, kept as the caller gave it and cut when its turn comes.
+    Message {
+        channel: u8,
+        rest: Bytes,
+        first: bool,
+    },
+}
+
+/// A channel's share of the queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    /// Bytes on the wire that have not left.
+    queued: usize,
+    /// Position of its last byte in the stream of all data ever accepted.
+    end: u64,
+}
+
+/// What to write next.
+pub(crate) struct Next<'a> {
+    slices: [IoSlice<'a>; 2],
+    /// Whether there are two, or the second is empty.
+    pub(crate) vectored: bool,
+}
+
+impl<'a> Next<'a> {
+    fn new(first: &'a [u8], second: &'a [u8]) -> Self {
+        if first.is_empty() {
+            return Self {
+                slices: [IoSlice::new(second), IoSlice::new(&[])],
+                vectored: false,
+            };
+        }
+        Self {
+            vectored: !second.is_empty(),
+            slices: [IoSlice::new(first), IoSlice::new(second)],
+        }
+    }
+
+    pub(crate) fn first(&self) -> &[u8] {
+        &self.slices[0]
+    }
+
+    pub(crate) fn slices(&self) -> &[IoSlice<'a>] {
+        &self.slices
+    }
+}
+
+/// The queue. See the module.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    format: Format,
+    buf: Vec<u8>,
+    sent: usize,
+    slice: Bytes,
+    backlog: VecDeque<Backlog>,
+    /// Bytes of the frame at the front that have still to go; 0 at a boundary.
+    frame_left: usize,
+    /// Whose frame that is. A control frame in the data is nobody's.
+    frame_channel: Option<u8>,
+    /// Whose fragments follow, once a frame without FIN has left.
+    message_channel: Option<u8>,
+    shares: Box<[Share]>,
+    /// Bytes of data ever accepted, and of those that have left.
+    accepted: u64,
+    left: u64,
+    budget: usize,
+    high_water: usize,
+    control: ControlLane,
+    closing: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(format: Format, channels: usize, budget: usize, high_water: usize) -> Self {
+        Self {
+            format,
+            buf: Vec::new(),
+            sent: 0,
+            slice: Bytes::new(),
+            backlog: VecDeque::new(),
+            frame_left: 0,
+            frame_channel: None,
+            message_channel: None,
+            shares: vec![Share::default(); channels].into_boxed_slice(),
+            accepted: 0,
+            left: 0,
+            budget,
+            high_water,
+            control: ControlLane::default(),
+            closing: false,
+        }
+    }
+
+    /// Bytes of data that have not left.
+    pub(crate) fn queued(&self) -> usize {
+        (self.accepted - self.left) as usize
+    }
+
+    /// Whether a write of this channel is accepted now, whatever its size.
+    pub(crate) fn has_room(&self, channel: u8) -> bool {
+        self.shares[usize::from(channel)].queued < self.budget && self.queued() < self.high_water
+    }
+
+    /// Whether all that this channel has accepted is gone.
+    pub(crate) fn is_flushed(&self, channel: u8) -> bool {
+        self.left >= self.shares[usize::from(channel)].end
+    }
+
+    /// Whether nothing at all is left to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accepted == self.left && self.control.is_empty()
+    }
+
+    fn account(&mut self, channel: u8, bytes: usize) {
+        self.accepted += bytes as u64;
+        let share = &mut self.shares[usize::from(channel)];
+        share.queued += bytes;
+        share.end = self.accepted;
+    }
+
+    /// Where the next frame is to be encoded.
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if self.slice.is_empty() && self.backlog.is_empty() {
+            if self.buf.capacity() == 0 {
+                self.buf = stock::take_out();
+            }
+            return &mut self.buf;
+        }
+        if !matches!(self.backlog.back(), Some(Backlog::Frames(_))) {
+            self.backlog.push_back(Backlog::Frames(stock::take_out()));
+        }
+        match self.backlog.back_mut() {
+            Some(Backlog::Frames(frames)) => frames,
+            _ => unreachable!("pushed above"),
+        }
+    }
+
+    /// Queues one message, copied once.
+    pub(crate) fn push(&mut self, channel: u8, payload: &[u8]) {
+        #[cfg(test)]
+        if self.format == Format::Whole {
+            return self.push_whole(payload);
+        }
+        let format = self.format;
+        let len = 1 + format.encoded_len(payload.len());
+        let tail = self.tail();
+        let before = tail.len();
+        frame_head(tail, true, format.opcode(), len as u64);
+        tail.push(format.prefix(channel));
+        match format {
+            Format::Base64 => base64::encode_into(payload, tail),
+            _ => tail.extend_from_slice(payload),
+        }
+        let bytes = tail.len() - before;
+        self.account(channel, bytes);
+    }
+
+    #[cfg(test)]
+    fn push_whole(&mut self, payload: &[u8]) {
+        let opcode = match payload[0] {
+            1 => OpCode::Text,
+            _ => OpCode::Binary,
+        };
+        let tail = self.tail();
+        let before = tail.len();
+        frame_head(tail, true, opcode, payload.len() as u64 - 1);
+        tail.extend_from_slice(&payload[1..]);
+        let bytes = tail.len() - before;
+        self.account(0, bytes);
+    }
+
+    /// Queues one message without copying it; above the fragment size it
+    /// leaves in fragments.
+    pub(crate) fn push_bytes(&mut self, channel: u8, payload: Bytes) {
+        // Below this the bookkeeping of a slice costs more than a copy.
+        const COPY: usize = 2 * 1024;
+        #[cfg(test)]
+        if self.format == Format::Whole {
+            return self.push_whole(&payload);
+        }
+        if payload.len() < COPY {
+            return self.push(channel, &payload);
+        }
+        self.account(channel, self.format.message_len(payload.len()));
+        self.backlog.push_back(Backlog::Message {
+            channel,
+            rest: payload,
+            first: true,
+        });
+    }
+
+    /// Whether a payload of this size should go out together with the queue,
+    /// uncopied, if the transport can do so.
+    pub(crate) fn wants_vectored(&self, len: usize) -> bool {
+        /// Payloads below are always copied.
+        const SMALLEST: usize = 2 * 1024;
+        /// A payload of this size is worth a system call of its own.
+        const ALONE: usize = 24 * 1024;
+        self.format == Format::Binary
+            && len >= SMALLEST
+            && (len >= ALONE || self.queued() + len >= FLUSH)
+            && self.slice.is_empty()
+            && self.backlog.is_empty()
+            && self.control.is_empty()
+    }
+
+    /// Whether queue and payload would pass the write cap together.
+    pub(crate) fn is_over_cap(&self, len: usize) -> bool {
+        self.queued() > 0 && self.queued() + self.format.encoded_len(len) > WRITE_CAP
+    }
+
+    /// Queues the head of a message whose payload the caller still has, and
+    /// which follows in [`Outbox::sent_with`] in any case.
+    pub(crate) fn push_head(&mut self, channel: u8, len: usize) {
+        let prefix = self.format.prefix(channel);
+        let opcode = self.format.opcode();
+        let tail = self.tail();
+        let before = tail.len();
+        frame_head(tail, true, opcode, 1 + len as u64);
+        tail.push(prefix);
+        let bytes = tail.len() - before + len;
+        self.account(channel, bytes);
+    }
+
+    /// What lies in the buffer, for a vectored write with the caller's payload.
+    pub(crate) fn buffered(&self) -> &[u8] {
+        &self.buf[self.sent..]
+    }
+
+    /// `n` bytes of buffer and payload were written after [`Outbox::push_head`]:
+    /// the rest of the payload is copied.
+    pub(crate) fn sent_with(&mut self, n: usize, payload: &[u8]) {
+        let buffered = self.buf.len() - self.sent;
+        if n == buffered + payload.len() {
+            return self.reset();
+        }
+        self.walk(n);
+        self.left += n as u64;
+        if n < buffered {
+            self.sent += n;
+            self.buf.extend_from_slice(payload);
+        } else {
+            self.buf.clear();
+            self.sent = 0;
+            self.buf.extend_from_slice(&payload[n - buffered..]);
+        }
+    }
+
+    pub(crate) fn pong(&mut self, payload: &[u8]) {
+        if !self.closing {
+            self.control.pong(payload);
+        }
+    }
+
+    pub(crate) fn ping(&mut self) {
+        if !self.closing {
+            self.control.ping();
+        }
+    }
+
+    /// Queues the Close frame behind everything; only the first one counts.
+    pub(crate) fn close(&mut self, payload: &ClosePayload) {
+        if std::mem::replace(&mut self.closing, true) {
+            return;
+        }
+        let payload = payload.as_bytes();
+        let tail = self.tail();
+        let before = tail.len();
+        frame_head(tail, true, OpCode::Close, payload.len() as u64);
+        tail.extend_from_slice(payload);
+        self.accepted += (tail.len() - before) as u64;
+    }
+
+    /// Drops whatever has not begun to leave: after a fault of the peer only
+    /// the Close is sent. The frame that is half out is finished.
+    pub(crate) fn discard(&mut self) {
+        let buffered = self.buf.len() - self.sent;
+        let kept = self.frame_left.min(buffered);
+        self.buf.truncate(self.sent + kept);
+        self.slice.truncate(self.frame_left - kept);
+        self.backlog.clear();
+        self.control.discard_waiting();
+        self.accepted = self.left + self.frame_left as u64;
+    }
+
+    /// What to write next; `None` where there is nothing. While output is
+    /// held, only control frames and what is half out.
+    pub(crate) fn next(&mut self, held: bool) -> Option<Next<'_>> {
+        if !self.control.is_leaving() && self.frame_left == 0 && self.control.is_waiting() {
+            self.control.load();
+        }
+        if self.control.is_leaving() {
+            return Some(Next::new(self.control.front(), &[]));
+        }
+        let limit = if held || self.control.is_waiting() {
+            // At a boundary the control frames went first.
+            self.frame_left
+        } else {
+            WRITE_CAP
+        };
+        if limit == 0 {
+            return None;
+        }
+        if self.sent == self.buf.len() && self.slice.is_empty() {
+            self.load();
+        }
+        let buffered = &self.buf[self.sent..];
+        let first = match buffered.len() {
+            len if len <= limit => buffered,
+            // A flush size at a time: what is left is then either another one
+            // or at least the difference to the cap, never a short tail.
+            _ => &buffered[..limit.min(FLUSH)],
+        };
+        let second = &self.slice[..self.slice.len().min(limit - first.len())];
+        let second = if first.len() == buffered.len() {
+            second
+        } else {
+            &[]
+        };
+        if first.is_empty() && second.is_empty() {
+            return None;
+        }
+        Some(Next::new(first, second))
+    }
+
+    /// Takes the next piece of the backlog to the front.
+    fn load(&mut self) {
+        match self.backlog.pop_front() {
+            None => {}
+            Some(Backlog::Frames(frames)) => {
+                stock::give_out(std::mem::replace(&mut self.buf, frames));
+                self.sent = 0;
+            }
+            Some(Backlog::Message {
+                channel,
+                mut rest,
+                first,
+            }) => {
+                let format = self.format;
+                let piece = rest.split_to(rest.len().min(format.fragment()));
+                let prefix = usize::from(first);
+                let opcode = if first {
+                    format.opcode()
+                } else {
+                    OpCode::Continuation
+                };
+                let len = prefix + format.encoded_len(piece.len());
+                if self.buf.capacity() == 0 {
+                    self.buf = stock::take_out();
+                }
+                self.buf.clear();
+                self.sent = 0;
+                frame_head(&mut self.buf, rest.is_empty(), opcode, len as u64);
+                if first {
+                    self.buf.push(format.prefix(channel));
+                }
+                match format {
+                    Format::Base64 => base64::encode_into(&piece, &mut self.buf),
+                    _ => self.slice = piece,
+                }
+                if !rest.is_empty() {
+                    self.backlog.push_front(Backlog::Message {
+                        channel,
+                        rest,
+                        first: false,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The transport took `n` bytes of what [`Outbox::next`] showed.
+    pub(crate) fn sent(&mut self, n: usize) {
+        if self.control.is_leaving() {
+            return self.control.advance(n);
+        }
+        let buffered = self.buf.len() - self.sent;
+        if n == buffered && self.slice.is_empty() && self.backlog.is_empty() {
+            return self.reset();
+        }
+        self.walk(n);
+        self.left += n as u64;
+        let from_buf = n.min(buffered);
+        self.sent += from_buf;
+        bytes::Buf::advance(&mut self.slice, n - from_buf);
+        if self.sent == self.buf.len() {
+            self.buf.clear();
+            self.sent = 0;
+        } else if self.sent >= COMPACT {
+            self.buf.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// All data has left: no need to look at it frame by frame.
+    fn reset(&mut self) {
+        self.buf.clear();
+        self.sent = 0;
+        self.frame_left = 0;
+        self.message_channel = None;
+        self.left = self.accepted;
+        for share in &mut self.shares {
+            share.queued = 0;
+        }
+    }
+
+    /// Gives `n` bytes at the front back to the budgets of those who wrote
+    /// them, and finds the frame in which they end. Heads always lie in the
+    /// buffer.
+    fn walk(&mut self, mut n: usize) {
+        let mut at = self.sent;
+        while n > 0 {
+            if self.frame_left == 0 {
+                self.enter_frame(at);
+            }
+            let step = n.min(self.frame_left);
+            self.frame_left -= step;
+            at += step;
+            n -= step;
+            if let Some(channel) = self.frame_channel {
+                let share = &mut self.shares[usize::from(channel)];
+                debug_assert!(share.queued >= step);
+                share.queued = share.queued.saturating_sub(step);
+            }
+        }
+    }
+
+    fn enter_frame(&mut self, at: usize) {
+        let frame = &self.buf[at..];
+        let (head, payload) = read_frame_len(frame);
+        let (fin, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
+        self.frame_left = head + payload as usize;
+        self.frame_channel = match opcode {
+            0 => self.message_channel,
+            1 | 2 => Some(self.format.channel(frame.get(head).copied().unwrap_or(0))),
+            _ => None,
+        };
+        if opcode < 8 {
+            self.message_channel = if fin { None } else { self.frame_channel };
+        }
+    }
+
+    /// Gives the empty buffers back: the session goes to sleep.
+    pub(crate) fn rest(&mut self) {
+        if self.buf.is_empty() && self.buf.capacity() > 0 {
+            stock::give_out(std::mem::take(&mut self.buf));
+        }
+        if self.backlog.is_empty() && self.backlog.capacity() > 0 {
+            self.backlog = VecDeque::new();
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The bounded byte queue of one channel, from the driver to its reader.
+//!
+//! Bytes lie in chunks. The window counts the capacity of chunks and not the
+//! bytes in them, so that what a peer makes us hold is bounded whatever the
+//! size of its messages; a chunk counts until its last byte was handed out. A
+//! chunk that the reader has in its hands counts too. `Bytes` that left for
+//! good do not: they are the user's.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::BytesMut;
+
+use super::stock::{self, CHUNK};
+use crate::{error::EndCause, frame::Masked};
+
+/// How a channel's inbound side ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The peer said that no more will come.
+    Eof,
+    /// Nothing more will come, and nobody said that this was all.
+    Error(EndCause),
+}
+
+/// A piece of the window in the reader's hands.
+#[derive(Debug)]
+pub(crate) struct Chunk(BytesMut);
+
+impl Chunk {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_bytes(self) -> bytes::Bytes {
+        self.0.freeze()
+    }
+}
+
+/// The queue. See the module.
+pub(crate) struct Pipe {
+    state: Mutex<State>,
+    /// Chunks that fit in the window.
+    chunks: usize,
+}
+
+#[derive(Default)]
+struct State {
+    /// Filled in order; only the last may have room left.
+    queue: VecDeque<BytesMut>,
+    /// Chunks that the reader holds.
+    lent: usize,
+    end: Option<End>,
+    /// The reader is gone: what comes is discarded.
+    discard: bool,
+    reader: Option<Waker>,
+    /// The driver stopped reading until so many bytes fit; 0 where it did not.
+    wanted: usize,
+}
+
+/// What the reader finds.
+pub(crate) enum Take {
+    Chunk(Chunk),
+    End(End),
+}
+
+impl State {
+    /// Bytes that fit, in a window of so many chunks.
+    fn room(&self, chunks: usize) -> usize {
+        if self.discard || self.end.is_some() {
+            return usize::MAX;
+        }
+        let tail = self.queue.back().map_or(0, |chunk| CHUNK - chunk.len());
+        tail + chunks.saturating_sub(self.queue.len() + self.lent) * CHUNK
+    }
+
+    /// Appends a piece for which there is room.
+    fn push(&mut self, mut piece: Masked<'_>) {
+        while !piece.is_empty() {
+            let tail = match self.queue.back_mut() {
+                Some(tail) if tail.len() < CHUNK => tail,
+                _ => {
+                    self.queue.push_back(stock::take_chunk());
+                    continue;
+                }
+            };
+            let (now, later) = piece.split_at(piece.len().min(CHUNK - tail.len()));
+            now.append_to(tail);
+            piece = later;
+        }
+    }
+}
+
+impl Pipe {
+    /// A pipe with a window of `window` bytes, rounded up to whole chunks.
+    pub(crate) fn new(window: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            chunks: window.div_ceil(CHUNK).max(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics between two steps of one change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that can be pushed now.
+    pub(crate) fn room(&self) -> usize {
+        self.lock().room(self.chunks)
+    }
+
+    /// Appends a piece, if there is room for all of it. For a channel that has
+    /// ended, or that nobody reads, it is discarded.
+    #[inline]
+    pub(crate) fn push(&self, piece: Masked<'_>) -> bool {
+        let mut state = self.lock();
+        if state.discard || state.end.is_some() {
+            return true;
+        }
+        if state.room(self.chunks) < piece.len() {
+            return false;
+        }
+        state.push(piece);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        true
+    }
+
+    /// Notes that the driver waits for room for so many bytes; `false` where
+    /// there is.
+    pub(crate) fn pause(&self, wanted: usize) -> bool {
+        let mut state = self.lock();
+        let full = state.room(self.chunks) < wanted;
+        state.wanted = if full { wanted } else { 0 };
+        full
+    }
+
+    /// Ends the channel; the first end stays. What was pushed before can still
+    /// be read.
+    pub(crate) fn end(&self, end: End) {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return;
+        }
+        state.end = Some(end);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The next chunk, or how it ended.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Take> {
+        let mut state = self.lock();
+        if let Some(take) = state.take() {
+            return Poll::Ready(take);
+        }
+        if state
+            .reader
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            return Poll::Pending;
+        }
+        drop(state);
+        // No foreign waker is cloned or dropped under the lock, so look again.
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        if let Some(take) = state.take() {
+            return Poll::Ready(take);
+        }
+        let old = state.reader.replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// Takes an empty chunk back, or counts one as gone for good where the user
+    /// has it now. `true`: the driver waits for the room that this made.
+    #[must_use]
+    pub(crate) fn release(&self, chunk: Option<Chunk>) -> bool {
+        if let Some(chunk) = chunk {
+            stock::give_chunk(chunk.0);
+        }
+        let mut state = self.lock();
+        state.lent -= 1;
+        state.resume(self.chunks)
+    }
+
+    /// The reader is gone, and has released what it held. `true`: the driver
+    /// waits for the room that this made.
+    #[must_use]
+    pub(crate) fn discard(&self) -> bool {
+        let mut state = self.lock();
+        state.discard = true;
+        let queue = std::mem::take(&mut state.queue);
+        let reader = state.reader.take();
+        let resume = state.resume(self.chunks);
+        drop(state);
+        drop(reader);
+        for chunk in queue {
+            stock::give_chunk(chunk);
+        }
+        resume
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<Take> {
+        if let Some(chunk) = self.queue.pop_front() {
+            self.lent += 1;
+            return Some(Take::Chunk(Chunk(chunk)));
+        }
+        self.end.clone().map(Take::End)
+    }
+
+    fn resume(&mut self, chunks: usize) -> bool {
+        let enough = self.wanted > 0 && self.room(chunks) >= self.wanted;
+        if enough {
+            self.wanted = 0;
+        }
+        enough
+    }
+}
+
+impl fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipe").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: usize = 256 * 1024;
+
+    fn take(pipe: &Pipe) -> Option<Chunk> {
+        match pipe.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Take::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn exactly_the_window_fits_in_messages_of_any_size() {
+        for size in [1, 3, 1000, CHUNK, CHUNK + 1, 100_000, WINDOW] {
+            let pipe = Pipe::new(WINDOW);
+            let mut pushed = 0;
+            while pushed < WINDOW {
+                let size = size.min(WINDOW - pushed);
+                assert!(
+                    pipe.push(Masked::plain(&vec![7; size])),
+                    "{size} at {pushed}"
+                );
+                pushed += size;
+            }
+            assert_eq!(pipe.room(), 0);
+            assert!(!pipe.push(Masked::plain(b"x")));
+        }
+    }
+
+    #[test]
+    fn a_chunk_counts_until_it_is_released() {
+        let pipe = Pipe::new(WINDOW);
+        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        let chunk = take(&pipe).unwrap();
+        assert_eq!(pipe.room(), 0);
+        assert!(pipe.pause(1));
+        assert!(pipe.release(Some(chunk)), "the driver waited for that");
+        assert_eq!(pipe.room(), CHUNK);
+    }
+
+    #[test]
+    fn bytes_that_the_user_keeps_do_not_count() {
+        let pipe = Pipe::new(WINDOW);
+        let mut kept = Vec::new();
+        for _ in 0..10 {
+            assert!(pipe.push(Masked::plain(&vec![1; WINDOW])));
+            while let Some(chunk) = take(&pipe) {
+                kept.push(chunk.into_bytes());
+                let _ = pipe.release(None);
+            }
+        }
+        assert_eq!(
+            kept.iter().map(bytes::Bytes::len).sum::<usize>(),
+            10 * WINDOW
+        );
+    }
+
+    #[test]
+    fn bytes_come_before_the_end() {
+        let pipe = Pipe::new(WINDOW);
+        assert!(pipe.push(Masked::plain(b"last")));
+        pipe.end(End::Eof);
+        pipe.end(End::Error(EndCause::Aborted));
+        assert_eq!(take(&pipe).unwrap().bytes(), b"last");
+        let end = pipe.poll_take(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(end, Poll::Ready(Take::End(End::Eof))));
+    }
+
+    #[test]
+    fn a_dropped_reader_discards() {
+        let pipe = Pipe::new(WINDOW);
+        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(pipe.pause(1));
+        assert!(pipe.discard(), "the driver waited for that");
+        assert!(pipe.push(Masked::plain(&vec![0; 2 * WINDOW])));
+    }
+}

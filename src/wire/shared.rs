@@ -1,0 +1,598 @@
+//! The write half of a session behind the crate's one hot lock.
+//!
+//! A writer writes: it takes the lock, encodes into the shared out buffer, and
+//! at the flush size the buffer goes out, from whichever task fills it. There
+//! is no task hop and no allocation per message.
+//!
+//! The rules of the wakers, each of which hangs a session when broken:
+//!
+//! * Every poll of the socket registers the driver's waker, whoever makes it.
+//!   tokio keeps one waker per direction and the last poller wins, so one poll
+//!   with a writer's own waker would lose the driver's wake-up.
+//! * Writers wait only while `blocked` is set. Only the driver clears it, and
+//!   it collects the waiting writers after each drain. So a writer that drains
+//!   need not wake other writers.
+//! * No foreign waker is woken, dropped or cloned under the lock: it may drop a
+//!   task that owns a writer.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::ReadBuf;
+
+use super::{
+    outbox::{FLUSH, Format, Outbox},
+    pipe::Pipe,
+    transport::WriteHalf,
+    turn::Turn,
+};
+use crate::{error::EndCause, frame::ClosePayload};
+
+/// A `write` takes no more than this at once, so that control frames fit
+/// between and a budget is never passed by more. It is what kubectl sends.
+const WRITE_CUT: usize = 32 * 1024;
+
+/// What a session's wire needs to know of its configuration and subprotocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WireConfig {
+    pub(crate) format: Format,
+    pub(crate) channels: usize,
+    pub(crate) receive_window: usize,
+    pub(crate) send_budget: usize,
+    pub(crate) high_water: usize,
+}
+
+/// What a drain did.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Whether the transport took a byte.
+    pub(crate) wrote: bool,
+    /// Whether everything is out, flushed included.
+    pub(crate) idle: bool,
+    /// What the transport said when it broke.
+    pub(crate) broken: Option<io::ErrorKind>,
+}
+
+/// What handles, mux and driver of a session share.
+pub(crate) struct Shared {
+    turn: Arc<Turn>,
+    pipes: Box<[Option<Pipe>]>,
+    out: Mutex<Out>,
+}
+
+/// Everything behind the lock.
+struct Out {
+    queue: Outbox,
+    transport: Option<WriteHalf>,
+    /// The driver's; every poll of the transport uses it.
+    waker: Waker,
+    /// The transport answered Pending: not before the driver's next turn.
+    blocked: bool,
+    /// Output waits although there is a transport; control frames do not.
+    held: bool,
+    /// The session's turn runs, and flushes at its end: no need to kick it.
+    in_turn: bool,
+    /// The driver has been told that there is something to flush.
+    kicked: bool,
+    /// Something was written that the transport may still buffer.
+    unflushed: bool,
+    broken: Option<io::ErrorKind>,
+    /// The driver has taken the transport away for good.
+    gone: bool,
+    /// Writers fail from here on.
+    refused: Option<EndCause>,
+    writers: Box<[Writer]>,
+    open: usize,
+    /// A byte of payload was accepted: the service has spoken.
+    written: bool,
+}
+
+/// What the lock knows of one channel's writer.
+#[derive(Debug, Default)]
+struct Writer {
+    open: bool,
+    waiting: Option<Waker>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        turn: Arc<Turn>,
+        config: &WireConfig,
+        readable: impl Fn(usize) -> bool,
+        writable: impl Fn(usize) -> bool,
+    ) -> Arc<Self> {
+        let pipes = (0..config.channels)
+            .map(|id| readable(id).then(|| Pipe::new(config.receive_window)))
+            .collect();
+        let writers: Box<[Writer]> = (0..config.channels)
+            .map(|id| Writer {
+                open: writable(id),
+                waiting: None,
+            })
+            .collect();
+        let open = writers.iter().filter(|writer| writer.open).count();
+        let waker = turn.driver_waker();
+        Arc::new(Self {
+            turn,
+            pipes,
+            out: Mutex::new(Out {
+                queue: Outbox::new(
+                    config.format,
+                    config.channels,
+                    config.send_budget,
+                    config.high_water,
+                ),
+                transport: None,
+                waker,
+                blocked: true,
+                held: false,
+                in_turn: false,
+                kicked: false,
+                unflushed: false,
+                broken: None,
+                gone: false,
+                refused: None,
+                writers,
+                open,
+                written: false,
+            }),
+        })
+    }
+
+    pub(crate) fn turn(&self) -> &Arc<Turn> {
+        &self.turn
+    }
+
+    /// The pipe of a channel that can be read.
+    #[inline]
+    pub(crate) fn pipe(&self, channel: u8) -> Option<&Pipe> {
+        self.pipes.get(usize::from(channel))?.as_ref()
+    }
+
+    pub(crate) fn pipes(&self) -> impl Iterator<Item = &Pipe> {
+        self.pipes.iter().flatten()
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.pipes.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Out> {
+        // A panic under the lock can only come from a transport. The queue is
+        // whole between any two steps, so going on is right.
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// What writers do.
+impl Shared {
+    /// Accepts a part of `payload` as one message.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        channel: u8,
+        payload: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let payload = &payload[..payload.len().min(WRITE_CUT)];
+        self.attempt(cx, channel, |out| {
+            out.check_open(channel)?;
+            if payload.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            ready!(out.make_room(channel))?;
+            out.written = true;
+            out.write(channel, payload);
+            Poll::Ready(Ok(payload.len()))
+        })
+    }
+
+    /// Whether [`Shared::send`] would be accepted.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
+        self.attempt(cx, channel, |out| {
+            out.check_open(channel)?;
+            out.make_room(channel)
+        })
+    }
+
+    /// Accepts all of `payload` as one message, uncopied if it is large.
+    pub(crate) fn send(&self, channel: u8, payload: Bytes) -> io::Result<()> {
+        let mut out = self.lock();
+        out.check_open(channel)?;
+        out.written |= !payload.is_empty();
+        out.queue.push_bytes(channel, payload);
+        if out.queue.queued() >= FLUSH && !out.is_blocked() {
+            out.drain();
+        }
+        self.unlock_and_kick(out);
+        Ok(())
+    }
+
+    /// Whether all that the channel accepted was handed to the transport.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
+        self.attempt(cx, channel, |out| {
+            if !out.is_flushed(channel) && !out.is_blocked() {
+                out.drain();
+            }
+            if out.is_flushed(channel) {
+                return Poll::Ready(Ok(()));
+            }
+            match out.lost() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            }
+        })
+    }
+
+    /// Ends a channel's writer: no more is accepted, and what was goes out.
+    pub(crate) fn close_writer(&self, channel: u8) {
+        let mut out = self.lock();
+        let Some(writer) = out.writers.get_mut(usize::from(channel)) else {
+            return;
+        };
+        if !std::mem::take(&mut writer.open) {
+            return;
+        }
+        let waiting = writer.waiting.take();
+        out.open -= 1;
+        let last = out.open == 0;
+        drop(out);
+        drop(waiting);
+        if last {
+            self.turn.wake_driver();
+        }
+    }
+
+    /// Tries, and where it has to wait, leaves the caller's waker and tries
+    /// once more: it is cloned outside the lock, and what happened meanwhile
+    /// woke nobody.
+    fn attempt<T>(
+        &self,
+        cx: &mut Context<'_>,
+        channel: u8,
+        mut step: impl FnMut(&mut Out) -> Poll<T>,
+    ) -> Poll<T> {
+        let mut out = self.lock();
+        let mut result = step(&mut out);
+        if result.is_ready() || out.is_waiting(channel, cx.waker()) {
+            self.unlock_and_kick(out);
+            return result;
+        }
+        drop(out);
+        let waker = cx.waker().clone();
+        let mut out = self.lock();
+        result = step(&mut out);
+        let unused = match result {
+            Poll::Ready(_) => Some(waker),
+            Poll::Pending => out.writers[usize::from(channel)].waiting.replace(waker),
+        };
+        self.unlock_and_kick(out);
+        drop(unused);
+        result
+    }
+
+    /// Unlocks, and sees to it that what was queued leaves at the latest at the
+    /// end of the driver's next turn.
+    fn unlock_and_kick(&self, mut out: MutexGuard<'_, Out>) {
+        let kick = !out.in_turn && !out.kicked && !out.is_blocked() && !out.queue.is_empty();
+        if kick {
+            out.kicked = true;
+        }
+        let broken = out.broken.is_some();
+        drop(out);
+        if kick || broken {
+            self.turn.wake_driver();
+        }
+    }
+}
+
+// What the session's task does.
+impl Shared {
+    /// The task's round starts: it flushes at its end, so nobody need kick it.
+    pub(crate) fn begin_turn(&self, driver_due: bool) {
+        let mut out = self.lock();
+        out.in_turn = true;
+        out.kicked = false;
+        if driver_due && out.transport.is_some() {
+            out.blocked = false;
+        }
+    }
+
+    /// The task's round is over: writes what there is, and wakes the writers
+    /// for whom that made room.
+    pub(crate) fn end_turn(&self, woken: &mut Vec<Waker>) -> Progress {
+        let mut out = self.lock();
+        let progress = if out.is_blocked() {
+            Progress {
+                broken: out.broken,
+                ..Progress::default()
+            }
+        } else {
+            out.drain()
+        };
+        out.in_turn = false;
+        out.kicked = false;
+        out.collect(woken);
+        out.queue.rest();
+        drop(out);
+        for waker in woken.drain(..) {
+            waker.wake();
+        }
+        progress
+    }
+
+    pub(crate) fn install(&self, transport: WriteHalf) {
+        let mut out = self.lock();
+        out.transport = Some(transport);
+        out.blocked = false;
+    }
+
+    /// Takes the transport out. Whoever drops an `OwnedWriteHalf` sends a FIN,
+    /// and a writer of the user may hold this for long: so the driver takes the
+    /// transport with it.
+    pub(crate) fn take_transport(&self) -> Option<WriteHalf> {
+        let mut out = self.lock();
+        out.gone = true;
+        out.transport.take()
+    }
+
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.lock().transport {
+            Some(transport) => transport.poll_read(cx, buf),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.lock().transport {
+            Some(transport) => transport.poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(crate) fn set_held(&self, held: bool) {
+        self.lock().held = held;
+    }
+
+    pub(crate) fn pong(&self, payload: &[u8]) {
+        self.lock().queue.pong(payload);
+    }
+
+    pub(crate) fn ping(&self) {
+        self.lock().queue.ping();
+    }
+
+    /// Whether anything was queued since the last drain.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.lock().queue.is_empty()
+    }
+
+    /// Whether a writer has accepted any payload.
+    pub(crate) fn has_written(&self) -> bool {
+        self.lock().written
+    }
+
+    /// Writers that were neither dropped nor shut down.
+    pub(crate) fn open_writers(&self) -> usize {
+        self.lock().open
+    }
+
+    /// Makes all writers fail, the waiting ones too. The first cause stays.
+    pub(crate) fn refuse_writers(&self, cause: &EndCause) {
+        let mut out = self.lock();
+        if out.refused.is_none() {
+            out.refused = Some(cause.clone());
+        }
+        let waiting: Vec<Waker> = out
+            .writers
+            .iter_mut()
+            .filter_map(|writer| writer.waiting.take())
+            .collect();
+        drop(out);
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Queues the last message, whatever the budgets say: room for it is
+    /// reserved by having no limit.
+    pub(crate) fn last_words(&self, channel: u8, payload: Bytes) {
+        if usize::from(channel) < self.channels() {
+            self.lock().queue.push_bytes(channel, payload);
+        }
+    }
+
+    /// Queues the Close frame; with `discard`, instead of all that waits.
+    pub(crate) fn close(&self, payload: &ClosePayload, discard: bool) {
+        let mut out = self.lock();
+        if discard {
+            out.queue.discard();
+            out.held = false;
+        }
+        out.queue.close(payload);
+    }
+}
+
+impl Out {
+    fn is_blocked(&self) -> bool {
+        self.blocked || self.transport.is_none() || self.broken.is_some()
+    }
+
+    fn check_open(&self, channel: u8) -> io::Result<()> {
+        if let Some(cause) = &self.refused {
+            return Err(cause.write_error());
+        }
+        if let Some(kind) = self.broken {
+            return Err(EndCause::ConnectionLost { kind }.write_error());
+        }
+        match self.writers.get(usize::from(channel)) {
+            Some(writer) if writer.open => Ok(()),
+            _ => Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the channel was shut down for writing",
+            )),
+        }
+    }
+
+    /// Why what is queued will never leave. Refused writers are no reason:
+    /// what was accepted before goes out before the Close frame.
+    fn lost(&self) -> Option<io::Error> {
+        let kind = match self.broken {
+            Some(kind) => kind,
+            None if self.gone => io::ErrorKind::NotConnected,
+            None => return None,
+        };
+        let cause = self.refused.clone();
+        Some(
+            cause
+                .unwrap_or(EndCause::ConnectionLost { kind })
+                .write_error(),
+        )
+    }
+
+    fn is_flushed(&self, channel: u8) -> bool {
+        self.queue.is_flushed(channel) && !self.unflushed
+    }
+
+    fn is_waiting(&self, channel: u8, waker: &Waker) -> bool {
+        let waiting = &self.writers[usize::from(channel)].waiting;
+        waiting.as_ref().is_some_and(|mine| mine.will_wake(waker))
+    }
+
+    fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
+        while !self.queue.has_room(channel) {
+            if self.is_blocked() || self.held {
+                return Poll::Pending;
+            }
+            // Ends: everything leaves, or the transport blocks or breaks.
+            self.drain();
+            self.check_open(channel)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write(&mut self, channel: u8, payload: &[u8]) {
+        let open = !self.is_blocked() && !self.held;
+        if open && self.queue.is_over_cap(payload.len()) {
+            self.drain();
+        }
+        let open = open && !self.is_blocked();
+        if open && self.queue.wants_vectored(payload.len()) && self.is_write_vectored() {
+            return self.write_vectored(channel, payload);
+        }
+        self.queue.push(channel, payload);
+        if open && self.queue.queued() >= FLUSH {
+            self.drain();
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport
+            .as_ref()
+            .is_some_and(WriteHalf::is_write_vectored)
+    }
+
+    /// Writes queue and payload together, uncopied; what the transport does not
+    /// take is queued.
+    fn write_vectored(&mut self, channel: u8, payload: &[u8]) {
+        self.queue.push_head(channel, payload.len());
+        let result = match &mut self.transport {
+            Some(transport) => {
+                let slices = [
+                    io::IoSlice::new(self.queue.buffered()),
+                    io::IoSlice::new(payload),
+                ];
+                let cx = &mut Context::from_waker(&self.waker);
+                transport.poll_write_vectored(cx, &slices)
+            }
+            None => Poll::Pending,
+        };
+        let n = self.took(result).unwrap_or(0);
+        self.queue.sent_with(n, payload);
+        // tokio registers a waker only with Pending, so a partial write is
+        // followed by another one.
+        if self.queue.queued() > 0 && !self.is_blocked() {
+            self.drain();
+        }
+    }
+
+    /// Judges the answer of the transport to a write.
+    fn took(&mut self, result: Poll<io::Result<usize>>) -> Option<usize> {
+        match result {
+            Poll::Ready(Ok(0)) => self.broken = Some(io::ErrorKind::WriteZero),
+            Poll::Ready(Ok(n)) => {
+                self.unflushed = self.transport.as_ref().is_some_and(WriteHalf::needs_flush);
+                return Some(n);
+            }
+            Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
+            Poll::Pending => self.blocked = true,
+        }
+        None
+    }
+
+    /// Writes until nothing is left, or the transport blocks or breaks.
+    fn drain(&mut self) -> Progress {
+        let mut progress = Progress::default();
+        while let Some(transport) = &mut self.transport {
+            let cx = &mut Context::from_waker(&self.waker);
+            let Some(next) = self.queue.next(self.held) else {
+                break;
+            };
+            let result = if next.vectored && transport.is_write_vectored() {
+                transport.poll_write_vectored(cx, next.slices())
+            } else {
+                transport.poll_write(cx, next.first())
+            };
+            let Some(n) = self.took(result) else { break };
+            self.queue.sent(n);
+            progress.wrote = true;
+        }
+        if self.unflushed && !self.is_blocked() {
+            self.flush_transport();
+        }
+        progress.broken = self.broken;
+        progress.idle = self.queue.is_empty() && !self.unflushed;
+        progress
+    }
+
+    fn flush_transport(&mut self) {
+        let Some(transport) = &mut self.transport else {
+            return;
+        };
+        match transport.poll_flush(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
+            Poll::Pending => self.blocked = true,
+        }
+    }
+
+    /// Takes the wakers of those writers that can go on, or that may have been
+    /// flushed. A writer that only wanted room and finds none waits again.
+    fn collect(&mut self, woken: &mut Vec<Waker>) {
+        let failed = self.refused.is_some() || self.broken.is_some() || self.gone;
+        for channel in 0..self.writers.len() {
+            if self.writers[channel].waiting.is_none() {
+                continue;
+            }
+            let id = channel as u8;
+            let room = self.queue.has_room(id) && !self.held;
+            let flushed = self.is_flushed(id);
+            if failed || room || flushed {
+                woken.extend(self.writers[channel].waiting.take());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

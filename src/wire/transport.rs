@@ -1,0 +1,139 @@
+//! The transport: a TCP stream, or anything that was upgraded.
+//!
+//! A TCP stream is split, so that reading takes no lock. Everything else stays
+//! whole and lies behind the lock of the writers: splitting it would only add
+//! a second lock.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+/// What an upgrade may turn out to be.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
+
+/// A connection that was handed over, in the two parts that live apart.
+pub(crate) struct Transport {
+    pub(crate) read: ReadHalf,
+    pub(crate) write: WriteHalf,
+}
+
+impl Transport {
+    /// Splits the stream, and asks it not to wait for more before it sends:
+    /// what we write is what shall go (without it, everything above 64 bytes is
+    /// three times slower).
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        // A socket that refuses the option is slower, or already dead.
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        Self {
+            read: ReadHalf::Tcp(read),
+            write: WriteHalf::Tcp(write),
+        }
+    }
+
+    pub(crate) fn whole(io: impl Io + 'static) -> Self {
+        Self {
+            read: ReadHalf::Shared,
+            write: WriteHalf::Whole(Box::pin(io)),
+        }
+    }
+}
+
+/// Where bytes come from.
+#[derive(Debug)]
+pub(crate) enum ReadHalf {
+    Tcp(OwnedReadHalf),
+    /// The whole lies with the write half.
+    Shared,
+}
+
+/// Where bytes go.
+pub(crate) enum WriteHalf {
+    Tcp(OwnedWriteHalf),
+    Whole(Pin<Box<dyn Io>>),
+}
+
+impl fmt::Debug for WriteHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Whole(_) => "Whole",
+        })
+    }
+}
+
+impl WriteHalf {
+    pub(crate) fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(half) => half.is_write_vectored(),
+            Self::Whole(io) => io.is_write_vectored(),
+        }
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
+            Self::Whole(io) => io.as_mut().poll_write(cx, bytes),
+        }
+    }
+
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(half) => Pin::new(half).poll_write_vectored(cx, slices),
+            Self::Whole(io) => io.as_mut().poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Whether a write may stop in a buffer of the transport, and needs a
+    /// flush to leave it.
+    pub(crate) fn needs_flush(&self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(half) => Pin::new(half).poll_flush(cx),
+            Self::Whole(io) => io.as_mut().poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(half) => Pin::new(half).poll_shutdown(cx),
+            Self::Whole(io) => io.as_mut().poll_shutdown(cx),
+        }
+    }
+
+    /// Reads where the transport is whole.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) => unreachable!("a split transport is read through its other half"),
+            Self::Whole(io) => io.as_mut().poll_read(cx, buf),
+        }
+    }
+}
