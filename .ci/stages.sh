@@ -1,0 +1,72 @@
+# What .ci/run and .ci/long share: stages with their seconds, tools, one closing line.
+# Sourced by them, from the top of the tree.
+
+current=start
+began=$SECONDS
+stages=0
+notices=()
+
+# Runs a command as a named stage. It is called plainly, so that `set -e` holds in it.
+stage() {
+    current=$1
+    began=$SECONDS
+    shift
+    echo "== $current"
+    "$@"
+    stages=$((stages + 1))
+    echo "== $current: ok ($((SECONDS - began)) s)"
+}
+
+# What must not be overlooked, said at once and again at the end.
+notice() {
+    local bar='!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!'
+    printf '%s\n!! %s\n%s\n' "$bar" "$1" "$bar"
+    notices+=("$1")
+}
+
+finish() {
+    local status=$? text
+    for text in ${notices[@]+"${notices[@]}"}; do
+        echo "!! $text"
+    done
+    if [ "$status" -ne 0 ]; then
+        echo "== $current: FAILED with status $status ($((SECONDS - began)) s)"
+        echo "stages: $stages passed, 1 failed"
+    else
+        echo "everything took $SECONDS s"
+        echo "stages: $stages passed, 0 failed"
+    fi
+}
+trap finish EXIT
+
+# need PROGRAM PACKAGE: what a fresh machine may lack beside Rust.
+need() {
+    command -v "$1" >/dev/null && return
+    echo "installing $2"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$2" >/dev/null
+}
+
+tools() {
+    command -v cargo >/dev/null || { echo 'no cargo: install Rust, 1.88 or later'; return 1; }
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    need cc gcc
+    need git git
+    need patch patch
+    need python3 python3
+    rustc --version
+    python3 --version
+    cargo fetch --locked --quiet
+}
+
+# Status 77 of the script: it could not run here, which is told and is no failure.
+autobahn() {
+    local status=0
+    tests/autobahn/run || status=$?
+    case $status in
+        0) ;;
+        77) notice 'AUTOBAHN LEFT OUT: no Python 2.7 found; the framing was not held against it' ;;
+        *) return "$status" ;;
+    esac
+}

@@ -1,0 +1,228 @@
+"""What the client tests share: the server under test, the report, marked processes.
+
+Python's standard library only, so that a fresh machine needs no package.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "target" / "clients"
+DEFAULT_SERVER = ROOT / "target" / "debug" / "examples" / "pod_server"
+EXEC_PATH = "/api/v1/namespaces/default/pods/demo/exec"
+
+# Every process of a test's command carries this variable, so that what a dead
+# session leaves behind can be told from everything else on the machine.
+MARK = "WSSTREAM_TEST_MARK"
+
+
+class Failure(Exception):
+    """A check that did not hold; the text says what was seen instead."""
+
+
+def expect(condition, detail):
+    if not condition:
+        raise Failure(detail)
+
+
+def equal(seen, wanted, what):
+    if seen != wanted:
+        raise Failure(f"{what}: {short(seen)}, wanted {short(wanted)}")
+
+
+def short(value, limit=300):
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(value)} long)"
+
+
+class Report:
+    """One line a check, one line at the end."""
+
+    def __init__(self, name, only=None):
+        self.name = name
+        self.only = re.compile(only) if only else None
+        self.passed = 0
+        self.failed = 0
+
+    def check(self, name, function, informational=False):
+        """Runs a check; its return value, if any, is added to its line.
+
+        An informational one is told and counted on neither side.
+        """
+        if self.only and not self.only.search(name):
+            return
+        started = time.monotonic()
+        try:
+            note = function()
+        except Exception as error:  # a check that breaks is a check that fails
+            kind = "" if isinstance(error, Failure) else f"{type(error).__name__}: "
+            seconds = time.monotonic() - started
+            if informational:
+                say(f"info {name}: {kind}{error} ({seconds:.1f} s)")
+                return
+            self.failed += 1
+            say(f"FAIL {name}: {kind}{error} ({seconds:.1f} s)")
+            return
+        seconds = time.monotonic() - started
+        note = f" {note}" if note else ""
+        if informational:
+            say(f"info {name} holds ({seconds:.1f} s){note}")
+        else:
+            self.passed += 1
+            say(f"ok {name} ({seconds:.1f} s){note}")
+
+    def finish(self):
+        """Prints the closing line; the exit status. No check at all is a failure."""
+        if self.passed + self.failed == 0:
+            say(f"{self.name}: no check ran")
+            self.failed += 1
+        say(f"{self.name}: {self.passed} passed, {self.failed} failed")
+        return 1 if self.failed else 0
+
+
+def say(line):
+    print(line, flush=True)
+
+
+def loud(line):
+    """For what must not be overlooked in a long log."""
+    bar = "!" * 78
+    say(f"{bar}\n!! {line}\n{bar}")
+
+
+class Server:
+    """`pod_server` on a free port, with everything it prints in a file."""
+
+    def __init__(self, program, name):
+        self.program = Path(program)
+        WORK.mkdir(parents=True, exist_ok=True)
+        self.log_path = WORK / f"{name}.log"
+        self.process = None
+        self.address = None
+
+    def __enter__(self):
+        if not self.program.exists():
+            raise SystemExit(
+                f"{self.program} is not there: cargo build --example pod_server --all-features"
+            )
+
+        def ignore_signals():
+            # As a script's background job has them: a server that hands this on
+            # to its children makes Ctrl-C dead in their terminal.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+
+        environment = dict(os.environ, NO_COLOR="1")
+        environment.setdefault("RUST_LOG", "info,pod_server=debug,tower_wsstream=debug")
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [str(self.program), "--listen", "127.0.0.1:0"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                preexec_fn=ignore_signals,
+            )
+        found = until(15, lambda: re.search(r"listening on http://(\S+)", self.log()))
+        if not found:
+            self.__exit__()
+            raise SystemExit(f"the server did not say where it listens:\n{self.log()}")
+        self.address = found.group(1)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    @property
+    def url(self):
+        return f"http://{self.address}"
+
+    @property
+    def host_port(self):
+        host, _, port = self.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def log(self, start=0):
+        data = self.log_path.read_bytes()[start:]
+        return re.sub(r"\x1b\[[0-9;]*m", "", data.decode("utf-8", "replace"))
+
+    def log_size(self):
+        return self.log_path.stat().st_size
+
+    def zombies(self):
+        """Children that have ended and that the server has not waited for."""
+        return [
+            pid
+            for pid, fields in stats()
+            if int(fields[1]) == self.process.pid and fields[0] == "Z"
+        ]
+
+
+def until(seconds, function, step=0.02):
+    """Asks again and again until the answer is truthy; the last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = function()
+        if answer or time.monotonic() >= deadline:
+            return answer
+        time.sleep(step)
+
+
+def stats():
+    """(pid, [state, parent, ...]) of every process."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                text = Path(f"/proc/{entry}/stat").read_text()
+            except OSError:
+                continue
+            yield int(entry), text[text.rindex(")") + 2 :].split()
+
+
+def new_mark():
+    return uuid.uuid4().hex
+
+
+def marked(mark):
+    """The processes whose environment carries this mark. A zombie has none."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                environment = Path(f"/proc/{entry}/environ").read_bytes()
+            except OSError:
+                continue
+            if wanted in environment.split(b"\0"):
+                found.append(int(entry))
+    return found
+
+
+def describe(pids):
+    names = []
+    for pid in pids:
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            names.append(f"{pid} ({line.decode('utf-8', 'replace').strip()})")
+        except OSError:
+            pass
+    return ", ".join(names)
+
+
+def main_guard(main):
+    """Ctrl-C ends a run without a trace of Python."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

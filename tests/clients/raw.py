@@ -1,0 +1,356 @@
+#!/usr/bin/env python3
+"""A raw WebSocket client against `pod_server`: every byte as the protocol says.
+
+    cargo build --example pod_server --all-features
+    tests/clients/raw.py subprotocols [--server PATH]
+    tests/clients/raw.py last-byte [--server PATH] [--sessions 500] [--parallel 25]
+
+Without a name both run. A line a check; ends with `raw: P passed, F failed`.
+"""
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode
+
+sys.dont_write_bytecode = True
+from harness import (  # noqa: E402
+    DEFAULT_SERVER, EXEC_PATH, Failure, Report, Server, equal, expect, main_guard, short,
+)
+from wsclient import (  # noqa: E402
+    BINARY, BY_NAME, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PATIENCE, PING, READ_SIZE, STDERR, STDIN,
+    STDOUT, SUBPROTOCOLS, TEXT, Client, Outcome, frame,
+)
+
+MIB = 1 << 20
+SUCCESS = b'{"metadata":{},"status":"Success"}'
+EXIT_TEXT = "command terminated with non-zero exit code: exit status {}"
+EXIT_STATUS = (
+    '{{"metadata":{{}},"status":"Failure",'
+    '"message":"command terminated with non-zero exit code: exit status {0}",'
+    '"reason":"NonZeroExitCode",'
+    '"details":{{"causes":[{{"reason":"ExitCode","message":"{0}"}}]}},"code":500}}'
+)
+CANNOT_START = "Internal error occurred: error executing command in container: "
+
+
+def target(command, **streams):
+    query = [("container", "main")] + [("command", word) for word in command]
+    query += [(name, "true" if on else "false") for name, on in streams.items()]
+    return f"{EXEC_PATH}?{urlencode(query)}"
+
+
+def run(server, subprotocol, command, talk=None, **streams):
+    """One session from the upgrade to the FIN."""
+    with Client(server, subprotocol, target(command, **streams)) as client:
+        upgraded(client)
+        if talk:
+            talk(client)
+        return Outcome(subprotocol, *client.until_close())
+
+
+def upgraded(client):
+    """The 101, header by header."""
+    answer, name = client.answer, client.subprotocol.name
+    equal(answer.line, "HTTP/1.1 101 Switching Protocols", "status line")
+    equal(answer.all("connection"), ["Upgrade"], "Connection")
+    equal(answer.all("upgrade"), ["websocket"], "Upgrade")
+    equal(answer.all("sec-websocket-accept"), [client.accept], "Sec-WebSocket-Accept")
+    equal(answer.all("sec-websocket-protocol"), [name] if name else [], "Sec-WebSocket-Protocol")
+    allowed = {
+        "connection", "upgrade", "sec-websocket-accept", "sec-websocket-protocol", "date",
+    }
+    others = [name for name, _ in answer.headers if name not in allowed]
+    expect(not others, f"other headers in the 101: {others}")
+
+
+def told(subprotocol, outcome, code):
+    """The exit code as this subprotocol says it, and a Close 1000 without a reason."""
+    if subprotocol.status:
+        wanted = EXIT_STATUS.format(code).encode() if code else SUCCESS
+    else:
+        wanted = EXIT_TEXT.format(code).encode() if code else None
+    equal(outcome.last_words(), wanted, "the error channel")
+    equal(outcome.close, NORMAL, "payload of the Close")
+
+
+# The scenarios, each run over every subprotocol.
+
+
+def exit_code(server, subprotocol):
+    """stdin through cat to its end; stderr; a code that is not 0."""
+    def talk(client):
+        client.send(STDIN, b"hello\n")
+        client.end_stdin()
+
+    command = ["sh", "-c", "cat; echo err >&2; exit 3"]
+    outcome = run(server, subprotocol, command, talk, stdin=True, stdout=True, stderr=True)
+    outcome.ready(STDOUT)
+    outcome.only(STDOUT, STDERR, ERROR)
+    equal(outcome.bytes(STDOUT), b"hello\n", "stdout")
+    equal(outcome.bytes(STDERR), b"err\n", "stderr")
+    told(subprotocol, outcome, 3)
+
+
+def success(server, subprotocol):
+    """Nothing is sent but the Pong: the server ends the session by itself."""
+    command = ["sh", "-c", "echo out; echo err >&2"]
+    outcome = run(server, subprotocol, command, stdin=False, stdout=True, stderr=True)
+    outcome.ready(STDOUT)
+    outcome.only(STDOUT, STDERR, ERROR)
+    equal(outcome.bytes(STDOUT), b"out\n", "stdout")
+    equal(outcome.bytes(STDERR), b"err\n", "stderr")
+    told(subprotocol, outcome, 0)
+
+
+def killed_by_a_signal(server, subprotocol):
+    outcome = run(server, subprotocol, ["sh", "-c", "kill -9 $$"], stdout=True, stderr=True)
+    words = outcome.last_words()
+    if subprotocol.status:
+        status = json.loads(words)
+        equal(status["reason"], "NonZeroExitCode", "reason")
+        equal(status["details"]["causes"][0], {"reason": "ExitCode", "message": "137"}, "cause")
+    else:
+        expect(words and words.startswith(b"command terminated"), f"told {short(words)}")
+        expect(b"137" in words, f"no 137 in {short(words)}")
+    equal(outcome.close, NORMAL, "payload of the Close")
+
+
+def cannot_start(server, subprotocol):
+    outcome = run(server, subprotocol, ["no-such-command"], stdout=True, stderr=True)
+    outcome.ready(STDOUT)
+    outcome.only(STDOUT, ERROR)
+    words = (outcome.last_words() or b"").decode()
+    if subprotocol.status:
+        status = json.loads(words)
+        seen = (status["status"], status["reason"], status["code"])
+        equal(seen, ("Failure", "InternalError", 500), "status")
+        words = status["message"]
+    expect(words.startswith(CANNOT_START), f"told {short(words)}")
+    expect("no-such-command" in words, f"not named: {short(words)}")
+    equal(outcome.close, NORMAL, "payload of the Close")
+
+
+def lowest_channel(server, subprotocol):
+    """Without stdout the ready message comes on stderr, without both on the error channel."""
+    command = ["sh", "-c", "echo out; echo err >&2; exit 4"]
+    outcome = run(server, subprotocol, command, stdout=False, stderr=True)
+    outcome.ready(STDERR)
+    outcome.only(STDERR, ERROR)
+    equal(outcome.bytes(STDERR), b"err\n", "stderr")
+    told(subprotocol, outcome, 4)
+
+    outcome = run(server, subprotocol, command, lambda client: client.end_stdin(), stdin=True)
+    outcome.ready(ERROR)
+    outcome.only(ERROR)
+    told(subprotocol, outcome, 4)
+
+
+def odd_messages(server, subprotocol):
+    """What is legal and rare, and is not the end of stdin; the last of it with the head."""
+    other = BINARY if subprotocol.base64 else TEXT
+    whole = subprotocol.message(STDIN, b"in-fragments ")
+
+    def talk(client):
+        kind = subprotocol.opcode()
+        client.send(STDIN, b"")  # a channel and nothing more
+        client.send_raw(frame(kind, b""))  # not even a channel
+        client.send(9, b"for nobody")
+        client.send(STDOUT, b"for a channel that only the server writes")
+        if not subprotocol.half_close and not subprotocol.base64:
+            client.send_raw(frame(BINARY, bytes([CLOSE_SIGNAL, STDIN])))  # an unknown channel
+        # Cut where it hurts: behind the channel, inside four characters of base64,
+        # with a Ping between; as text where binary is usual and the reverse.
+        client.send_raw(frame(other, whole[:1], fin=False))
+        client.send_raw(frame(CONTINUATION, whole[1:4], fin=False))
+        client.send_raw(frame(PING, b"between"))
+        client.send_raw(frame(CONTINUATION, b"", fin=False))
+        client.send_raw(frame(CONTINUATION, whole[4:]))
+        client.send(STDIN, b"whole")
+        client.end_stdin(b"" if not subprotocol.half_close else NORMAL)
+
+    path = target(["cat"], stdin=True, stdout=True, stderr=True)
+    early = frame(subprotocol.opcode(), subprotocol.message(STDIN, b"early "))
+    with Client(server, subprotocol, path, early=early) as client:
+        upgraded(client)
+        talk(client)
+        outcome = Outcome(subprotocol, *client.until_close())
+    equal(outcome.bytes(STDOUT), b"early in-fragments whole", "stdout")
+    # A Close without a code may be answered by one without a code.
+    if not subprotocol.half_close and not outcome.close:
+        outcome.close = NORMAL
+    told(subprotocol, outcome, 0)
+
+
+def all_bytes(server, subprotocol):
+    """Every value of a byte, in odd sizes, up and down, more than any window holds."""
+    data = os.urandom(MIB + 4321)
+    sizes = [1, 2, 3, 125, 126, 1000, 65535, 65536, 70001]
+
+    def talk(client):
+        def feed():
+            place, turn = 0, 0
+            while place < len(data):
+                size = sizes[turn % len(sizes)]
+                client.send(STDIN, data[place : place + size])
+                place, turn = place + size, turn + 1
+
+        # Beside the reading, which the server's back-pressure asks for.
+        client.feed(feed)
+
+    command = ["head", "-c", str(len(data))]
+    outcome = run(server, subprotocol, command, talk, stdin=True, stdout=True, stderr=True)
+    back = outcome.bytes(STDOUT)
+    equal(len(back), len(data), "bytes")
+    expect(back == data, "the bytes differ")
+    told(subprotocol, outcome, 0)
+
+
+SCENARIOS = [
+    exit_code, success, killed_by_a_signal, cannot_start, lowest_channel, odd_messages, all_bytes,
+]
+
+
+def refused(server, offered):
+    """Nothing in common: an answer that a person can read, and no upgrade."""
+    path = target(["true"], stdout=True)
+    with Client(server, BY_NAME[""], path, offered=offered) as client:
+        equal(client.answer.status, 403, "status")
+        length = client.answer.all("content-length")
+        expect(len(length) == 1, f"Content-Length: {length}")
+        equal(client.answer.all("content-type"), ["application/json"], "Content-Type")
+        status = json.loads(client._take(int(length[0])))
+        seen = (status["kind"], status["apiVersion"], status["status"], status["code"])
+        equal(seen, ("Status", "v1", "Failure", 403), "Status")
+
+
+def selected(server, offered, wanted):
+    path = target(["true"], stdout=True)
+    with Client(server, BY_NAME[wanted], path, offered=offered) as client:
+        upgraded(client)
+        told(BY_NAME[wanted], Outcome(BY_NAME[wanted], *client.until_close()), 0)
+
+
+def subprotocols(report, server):
+    for subprotocol in SUBPROTOCOLS:
+        for scenario in SCENARIOS:
+            name = f"{subprotocol.label}: {scenario.__name__.replace('_', ' ')}"
+            report.check(name, lambda: scenario(server, subprotocol))
+    unknown = ["SPDY/3.1+portforward.k8s.io"]
+    report.check("nothing in common is a 403", lambda: refused(server, unknown))
+    names = ["x.k8s.io, v4.channel.k8s.io", "v5.channel.k8s.io"]
+    report.check(
+        "the client's order, over two lines", lambda: selected(server, names, names[0][10:])
+    )
+
+
+# The last byte.
+
+RECEIVE_BUFFER = 64 << 10
+# Of a client that reads slowly, a second.
+READ_RATE = MIB
+FLOOD = 16 << 10
+
+
+def last_byte(server, subprotocol, path, wanted):
+    """The command has ended long before the client has read, and stdin still flows.
+
+    Whether the flooding side saw the connection break is returned, not judged:
+    what counts is that every byte, the Status, the Close and the FIN came.
+    """
+    url = target(["cat", path], stdin=True, stdout=True, stderr=True)
+    with Client(server, subprotocol, url, receive_buffer=RECEIVE_BUFFER) as client:
+        upgraded(client)
+        message = frame(subprotocol.opcode(), subprotocol.message(STDIN, bytes(FLOOD)))
+        done = threading.Event()
+        broken = []
+
+        def flood():
+            try:
+                while not done.is_set():
+                    client.send_raw(message)
+            except OSError as error:
+                client.pongs.clear()
+                if not done.is_set():
+                    broken.append(error)
+
+        due = 0.0
+
+        def pace():
+            # A read takes 16 KiB at most; time not used is not made up for.
+            nonlocal due
+            now = time.monotonic()
+            if now < due:
+                time.sleep(due - now)
+            due = max(now, due) + READ_SIZE / READ_RATE
+
+        client.pace = pace
+        flooder = client.feed(flood)
+        try:
+            outcome = Outcome(subprotocol, *client.until_close())
+        finally:
+            done.set()
+            try:
+                client.socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            flooder.join(PATIENCE)
+        outcome.ready(STDOUT)
+        outcome.only(STDOUT, ERROR)
+        back = outcome.bytes(STDOUT)
+        equal(len(back), len(wanted), "bytes")
+        expect(back == wanted, "the bytes differ")
+        told(subprotocol, outcome, 0)
+        return bool(broken)
+
+
+def last_bytes(server, sessions, parallel):
+    data = os.urandom(MIB)
+    halves = [BY_NAME["v4.channel.k8s.io"], BY_NAME["v5.channel.k8s.io"]]
+    with tempfile.NamedTemporaryFile() as output:
+        output.write(data)
+        output.flush()
+
+        def once(number):
+            try:
+                return last_byte(server, halves[number % 2], output.name, data)
+            except (Failure, OSError) as error:
+                return f"session {number} ({halves[number % 2].name}): {error}"
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(parallel) as pool:
+            seen = list(pool.map(once, range(sessions)))
+        seconds = time.monotonic() - started
+    bad = [one for one in seen if isinstance(one, str)]
+    expect(not bad, f"{len(bad)} of {sessions} failed: {'; '.join(bad[:3])}")
+    broken = sum(seen)
+    return f"{sessions} sessions, {parallel} at a time, {seconds:.0f} s, {broken} broke while writing"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=["all", "subprotocols", "last-byte"], default="all")
+    parser.add_argument("--server", default=DEFAULT_SERVER, help="the pod_server to start")
+    parser.add_argument("--sessions", type=int, default=500)
+    parser.add_argument("--parallel", type=int, default=25)
+    parser.add_argument("--only", help="only checks whose name matches this")
+    options = parser.parse_args()
+    report = Report("raw", options.only)
+    with Server(options.server, "raw") as server:
+        if options.what in ("all", "subprotocols"):
+            subprotocols(report, server)
+        if options.what in ("all", "last-byte"):
+            report.check(
+                "the last byte arrives",
+                lambda: last_bytes(server, options.sessions, options.parallel),
+            )
+    return report.finish()
+
+
+main_guard(main)
