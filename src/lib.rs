@@ -1,4 +1,105 @@
-//! Tower middleware that turns a WebSocket upgrade into typed byte channels.
+//! Tower middleware that turns a WebSocket upgrade into typed byte channels, and
+//! hands them to an inner `tower::Service<`[`ChannelSet`]`>`.
+//!
+//! It speaks Kubernetes' `channel.k8s.io` family, from v1 to v5 with base64:
+//! what `kubectl exec` and `attach`, kube-rs and the Python and JavaScript
+//! clients speak, and what Go's package `httpstream/wsstream` serves. Kubelets,
+//! CRI streaming servers, API servers and web terminals are built on it; auth,
+//! tracing, limits and timeouts are ordinary tower layers around it.
+//!
+//! ```text
+//! HTTP request
+//!   -> outer layers: trace, auth, ...              see the request's head; done at the 101
+//!   -> WsStreamLayer: detect -> negotiate -> inner ready? -> first poll -> 101 -> session
+//!        not an upgrade -> fallback service (default: 426)
+//!   -> inner layers over ChannelSet: limits, ...   live as long as the session
+//!   -> your service
+//! ```
+//!
+//! # Examples
+//!
+//! A service over the channels of the subprotocol; for commands, see
+//! [`remotecommand`].
+//!
+//! ```
+//! use tokio::io::AsyncWriteExt;
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+//!
+//! async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
+//!     if let Some(mut out) = channels.take_writer(1) {
+//!         out.write_all(b"hello").await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(protocols))
+//!     .load_shed()
+//!     .concurrency_limit(64) // sessions, not requests
+//!     .service_fn(greet);
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which side of the layer
+//!
+//! | a layer ... | outside of [`WsStreamLayer`] | inside |
+//! |---|---|---|
+//! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions |
+//! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade |
+//! | `timeout` | bounds the handshake | ends the session, with a Status |
+//! | trace, auth, request headers | where they belong | there is no HTTP any more |
+//!
+//! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
+//! else, so that a request that is no upgrade never holds a session's permit.
+//!
+//! # What it promises
+//!
+//! * **The end never lies.** What a writer accepted goes out in order, before
+//!   the last words and the Close frame. Close code 1000 means that the outcome
+//!   was told in full.
+//! * **EOF is never a guess.** A read is at its end only when the peer ended the
+//!   channel; a connection that was lost is an error.
+//! * **Memory is bounded by configuration**, never by the peer, for any size of
+//!   message, any number of fragments, any reader that stalls.
+//! * **A stalled channel stalls only itself**, until the next byte belongs to it.
+//! * **Nothing is detached.** One task drives a session and its service; nothing
+//!   is spawned before the answer is decided, and a service that ignores the end
+//!   of its session is dropped after a grace.
+//! * **A refusal is an HTTP answer**, with a [`Status`] that says what to do.
+//!
+//! # How a byte travels
+//!
+//! | stage | module | rule |
+//! |---|---|---|
+//! | is it an upgrade? a valid one? which subprotocol? | `handshake` | RFC 6455, 4.2 |
+//! | inner service ready, first poll, answer | `service`, `future` | |
+//! | the connection is handed over and taken apart | `connection::upgrade` | |
+//! | frames: bytes in, pieces of messages out | `frame` | RFC 6455, 5 and 8.1 |
+//! | pieces to channels; which byte has room | `mux`, `protocol` | `channel.k8s.io` |
+//! | a window of chunks for each channel | `wire::pipe` | |
+//! | [`ChannelReader`], [`ChannelWriter`] | `channel` | |
+//! | encoded into one buffer, written by who fills it | `wire::shared` | RFC 6455, 5.2 |
+//! | causes, grace, last words, Close, lingering | `connection::closing` | RFC 6455, 7 |
+//!
+//! # Serving
+//!
+//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does),
+//! set a header read timeout, and set `TCP_NODELAY`: where the connection is a
+//! plain TCP stream this crate sets it, over TLS it cannot, and without it
+//! everything above 64 bytes is slow. Only tokio's runtime is supported.
+//!
+//! # Features
+//!
+//! | feature | what | pulls in |
+//! |---|---|---|
+//! | `remotecommand` (default) | exec and attach | nothing |
+//! | `testing` | a client end in memory, for tests of a service | hyper's server |
+//! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve` | h2 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;
@@ -18,8 +119,10 @@ mod session;
 mod wire;
 
 #[cfg(feature = "remotecommand")]
+#[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
 pub use self::{

@@ -396,14 +396,8 @@ impl Driver {
             }
         }
         match urgency {
-            Urgency::WaitForService => {}
-            Urgency::CloseNow | Urgency::CloseOnly => {
-                let frame = match self.close.take() {
-                    Some(frame) => frame,
-                    None => closing::close_frame(&cause, false),
-                };
-                self.start_closing(&frame, urgency == Urgency::CloseOnly);
-            }
+            Urgency::WaitForService | Urgency::CloseNow => {}
+            Urgency::CloseOnly => self.start_closing(&closing::close_frame(&cause, false), true),
             Urgency::Gone => self.abandon(&cause),
         }
         self.shared.turn().wake_driver();
@@ -453,7 +447,10 @@ impl Driver {
                 told
             }
         };
-        let frame = closing::close_frame(&ending.cause, told);
+        let frame = match self.close.take() {
+            Some(frame) => frame,
+            None => closing::close_frame(&ending.cause, told),
+        };
         self.start_closing(&frame, false);
     }
 
@@ -531,7 +528,8 @@ impl Driver {
             service.drop_future();
         }
         let done = service.is_done() && (over || self.shared.open_writers() == 0);
-        if done && matches!(self.phase, Phase::Open) {
+        let now = closing::urgency(&ending.cause) == Urgency::CloseNow;
+        if (done || now) && matches!(self.phase, Phase::Open) {
             self.say_last(service);
         }
     }

@@ -307,11 +307,8 @@ impl Sink for Mux {
             return Ok(true);
         };
         match self.shared.pipe(first) {
-            Some(pipe) if payload.is_empty() => {
-                let _ = pipe;
-                Ok(true)
-            }
-            Some(pipe) => Ok(pipe.push(payload)),
+            // An empty message carries nothing, and needs no room.
+            Some(pipe) => Ok(payload.is_empty() || pipe.push(payload)),
             None if self.half_close && first == CLOSE => {
                 let channel = payload.first().unwrap_or_default();
                 self.close_channel(channel, payload.len()).map(|()| true)
