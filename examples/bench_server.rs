@@ -1,0 +1,174 @@
+//! The server that load generators measure: what they ask for, over
+//! `WsStreamLayer` with its defaults, five channels, and every subprotocol that
+//! has channels.
+//!
+//!     cargo run --profile fastest --example bench_server -- --listen 127.0.0.1:8002
+//!
+//! | path | what the service does |
+//! |---|---|
+//! | `/echo` | sends back on channel 1 what comes on channel 0 |
+//! | `/source?bytes=N&chunk=C` | writes N bytes to channel 1, C at a time |
+//! | `/sink` | reads channel 0 to its end, then says how much it was: 8 bytes, little-endian |
+//! | `/idle` | waits for the end of the session |
+
+use std::{convert::Infallible, env, net::SocketAddr};
+
+use http::{Request, request::Parts};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tower::{Service, ServiceBuilder};
+use tower_wsstream::{
+    BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ConfigError,
+    Encoding, WsStreamLayer, subprotocols,
+};
+
+/// What the service needs of the request, so that its head need not live on.
+enum Work {
+    Echo,
+    Source { bytes: u64, chunk: usize },
+    Sink,
+    Idle,
+}
+
+impl Work {
+    fn of(head: Option<&Parts>) -> Result<Self, BoxError> {
+        let uri = &head.ok_or("the head was taken")?.uri;
+        let number = |name: &str, default: u64| -> Result<u64, BoxError> {
+            let query = uri.query().unwrap_or_default();
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            Ok(match pairs.find(|(key, _)| *key == name) {
+                Some((_, value)) => value.parse()?,
+                None => default,
+            })
+        };
+        match uri.path() {
+            "/echo" => Ok(Self::Echo),
+            "/source" => Ok(Self::Source {
+                bytes: number("bytes", u64::MAX)?,
+                chunk: usize::try_from(number("chunk", 32 * 1024)?)?.max(1),
+            }),
+            "/sink" => Ok(Self::Sink),
+            "/idle" => Ok(Self::Idle),
+            path => Err(format!("no such path: {path}").into()),
+        }
+    }
+}
+
+async fn run(mut channels: ChannelSet) -> Result<(), BoxError> {
+    let work = Work::of(channels.request())?;
+    let session = channels.session().clone();
+    let mut input = channels.take_reader(0).ok_or("channel 0 is for reading")?;
+    let mut output = channels.take_writer(1).ok_or("channel 1 is for writing")?;
+    drop(channels);
+    match work {
+        Work::Echo => loop {
+            let bytes = input.fill_buf().await?;
+            let n = bytes.len();
+            if n == 0 {
+                return Ok(());
+            }
+            output.write_all(bytes).await?;
+            input.consume(n);
+        },
+        Work::Source { mut bytes, chunk } => {
+            drop(input);
+            let chunk = vec![b'x'; chunk];
+            while bytes > 0 {
+                let n = bytes.min(chunk.len() as u64) as usize;
+                output.write_all(&chunk[..n]).await?;
+                bytes -= n as u64;
+            }
+            Ok(())
+        }
+        Work::Sink => {
+            let mut total = 0_u64;
+            loop {
+                let n = input.fill_buf().await?.len();
+                if n == 0 {
+                    break;
+                }
+                input.consume(n);
+                total += n as u64;
+            }
+            output.write_all(&total.to_le_bytes()).await?;
+            Ok(())
+        }
+        Work::Idle => {
+            session.ended().await;
+            Ok(())
+        }
+    }
+}
+
+/// stdin, stdout, stderr, error, resize under every name.
+fn protocols() -> Result<ChannelProtocols, ConfigError> {
+    use ChannelType::{Read, Write};
+    let channels =
+        |encoding| ChannelProtocolConfig::new(encoding, [Read, Write, Write, Write, Read]);
+    let binary = || channels(Encoding::Binary);
+    let base64 = || channels(Encoding::Base64);
+    ChannelProtocols::builder()
+        .protocol(subprotocols::V5, binary().half_close(true))
+        .protocol(subprotocols::V4, binary())
+        .protocol(subprotocols::V4_BASE64, base64())
+        .protocol(subprotocols::CHANNEL, binary())
+        .protocol(subprotocols::BASE64_CHANNEL, base64())
+        .protocol("", binary())
+        .build()
+}
+
+async fn serve<S, B>(listener: TcpListener, service: S) -> Result<Infallible, BoxError>
+where
+    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(
+                    TokioIo::new(stream),
+                    TowerToHyperService::new(service.clone()),
+                )
+                .with_upgrades(),
+        );
+    }
+}
+
+fn main() -> Result<(), BoxError> {
+    let mut listen: SocketAddr = "127.0.0.1:8002".parse()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let mut args = env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let value = args.next().ok_or(format!("{arg} needs a value"))?;
+        match arg.as_str() {
+            "--listen" => listen = value.parse()?,
+            "--threads" => {
+                runtime.worker_threads(value.parse()?);
+            }
+            _ => return Err(format!("unknown argument {arg}: --listen ADDR, --threads N").into()),
+        }
+    }
+    runtime.enable_all().build()?.block_on(async {
+        let listener = TcpListener::bind(listen).await?;
+        println!("listening on http://{}", listener.local_addr()?);
+        let service = ServiceBuilder::new()
+            .layer(WsStreamLayer::new(protocols()?))
+            .service_fn(run);
+        serve(listener, service).await.map(drop)
+    })
+}
