@@ -447,9 +447,9 @@ impl Driver {
                 told
             }
         };
-        let frame = match self.close.take() {
-            Some(frame) => frame,
-            None => closing::close_frame(&ending.cause, told),
+        let frame = match (&ending.cause, self.close.take()) {
+            (EndCause::Closed { .. }, Some(frame)) => frame,
+            (cause, _) => closing::close_frame(cause, told),
         };
         self.start_closing(&frame, false);
     }

@@ -1,0 +1,196 @@
+//! From a request to its answer: the guard, the documents, and the door to the
+//! exec stack.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use tower::{Service, ServiceExt};
+use tower_wsstream::remotecommand::Options;
+use tower_wsstream::{BoxError, Status};
+
+use crate::discovery::{self, CONTAINER, Route};
+use crate::guard::Guard;
+
+/// One body for answers of ours and of the stack.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The whole server as a function of a request. `S` is the stack that upgrades
+/// exec requests.
+#[derive(Clone)]
+pub(crate) struct Api<S> {
+    guard: Guard,
+    exec: S,
+}
+
+impl<S> Api<S> {
+    pub(crate) fn new(guard: Guard, exec: S) -> Self {
+        Self { guard, exec }
+    }
+
+    pub(crate) async fn answer<B, C>(self, request: Request<B>) -> Response<Body>
+    where
+        S: Service<Request<B>, Response = Response<C>, Error = Infallible>,
+        C: http_body::Body<Data = Bytes> + Send + 'static,
+        C::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        if let Err(status) = self.guard.check(&head) {
+            tracing::info!(method = %head.method, path = head.uri.path(), "refused: {status}");
+            return refusal(&status);
+        }
+        match discovery::route(head.uri.path()) {
+            Ok(Route::Document(document)) => {
+                read_only(&head.method, || document.to_string().into())
+            }
+            Ok(Route::Exec { namespace, pod }) => {
+                let options = match check_exec(namespace, pod, head.uri.query()) {
+                    Ok(options) => options,
+                    Err(status) => {
+                        tracing::info!(method = %head.method, pod, "exec refused: {status}");
+                        return refusal(&status);
+                    }
+                };
+                if wants_spdy(&head) {
+                    return refuse_spdy(&options);
+                }
+                self.upgrade(Request::from_parts(head, body), &options)
+                    .await
+            }
+            Err(status) => {
+                tracing::debug!(method = %head.method, path = head.uri.path(), "{status}");
+                refusal(&status)
+            }
+        }
+    }
+
+    async fn upgrade<B, C>(self, request: Request<B>, options: &Options) -> Response<Body>
+    where
+        S: Service<Request<B>, Response = Response<C>, Error = Infallible>,
+        C: http_body::Body<Data = Bytes> + Send + 'static,
+        C::Error: Into<BoxError>,
+    {
+        let Ok(response) = self.exec.oneshot(request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // The one selected, not those offered: an offer can hold a credential.
+            // Of the command only its name, for the same reason.
+            let subprotocol = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
+            tracing::info!(
+                subprotocol = subprotocol
+                    .and_then(|name| name.to_str().ok())
+                    .unwrap_or_default(),
+                program = options
+                    .command
+                    .first()
+                    .map(String::as_str)
+                    .unwrap_or_default(),
+                tty = options.tty,
+                "exec"
+            );
+        } else {
+            tracing::info!(status = response.status().as_u16(), "exec not upgraded");
+        }
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+/// What a real server checks before it asks a container for anything.
+fn check_exec(namespace: &str, pod: &str, query: Option<&str>) -> Result<Options, Status> {
+    discovery::check_pod(namespace, pod)?;
+    let options = Options::from_query(query.unwrap_or_default())
+        .map_err(|rejection| bad_request(rejection.to_string()))?;
+    if let Some(container) = options
+        .container
+        .as_deref()
+        .filter(|&name| !name.is_empty() && name != CONTAINER)
+    {
+        return Err(bad_request(format!(
+            "container {container} is not valid for pod {pod}"
+        )));
+    }
+    if options.command.is_empty() {
+        return Err(bad_request(
+            "you must specify at least one command for the container".into(),
+        ));
+    }
+    Ok(options)
+}
+
+/// kubectl's fallback when its WebSocket was refused. It prints the answer to
+/// this request and not to the first one.
+fn wants_spdy(head: &Parts) -> bool {
+    head.method == Method::POST
+        && head
+            .headers
+            .get_all(UPGRADE)
+            .iter()
+            .any(|line| line.as_bytes().eq_ignore_ascii_case(b"SPDY/3.1"))
+}
+
+fn refuse_spdy(options: &Options) -> Response<Body> {
+    let program = options
+        .command
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default();
+    tracing::info!(program, "SPDY POST refused");
+    refusal(&bad_request(
+        "this server speaks WebSocket only: use kubectl 1.31 or later, or 1.29 or later with \
+         KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"
+            .into(),
+    ))
+}
+
+fn bad_request(message: String) -> Status {
+    Status::failure("BadRequest", message, 400)
+}
+
+/// A document, for those who only want to read it.
+fn read_only(method: &Method, document: impl FnOnce() -> Bytes) -> Response<Body> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return json(StatusCode::OK, HeaderMap::new(), document());
+    }
+    let status = Status::failure(
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+        405,
+    );
+    refusal(&status)
+}
+
+/// A failure as an answer, with the headers that its code asks for.
+fn refusal(status: &Status) -> Response<Body> {
+    let code = status
+        .code()
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    let code = code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut headers = HeaderMap::new();
+    match code {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        _ => {}
+    }
+    json(code, headers, status.to_response_json())
+}
+
+fn json(code: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(
+        Full::new(body)
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
+    *response.status_mut() = code;
+    *response.headers_mut() = headers;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

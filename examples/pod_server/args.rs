@@ -1,0 +1,193 @@
+//! What the command line and the environment say, checked before anything
+//! listens.
+//!
+//! The one rule worth a module: this program runs commands for whoever reaches
+//! it, so it listens beyond loopback only when a token keeps strangers out.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// The port of `kubectl proxy`, whose place this server takes in examples.
+const DEFAULT_PORT: u16 = 8001;
+
+/// Where the token may be put instead of a file. A file is better: the
+/// environment of a process can be read by every process of the same user, the
+/// commands that this server runs included.
+pub(crate) const TOKEN_VARIABLE: &str = "POD_SERVER_TOKEN";
+
+pub(crate) const USAGE: &str = "\
+Plays a Kubernetes API server with one running pod, `demo`: kubectl exec runs
+commands on this machine, as the user that started this program.
+
+Usage: pod_server [--listen ADDR] [--token-file FILE]
+
+  --listen ADDR       address and port to listen on; port 0 picks a free one
+                      [default: 127.0.0.1:8001]
+  --token-file FILE   ask every request for this bearer token; needed to listen
+                      on anything but loopback. The variable POD_SERVER_TOKEN
+                      does the same. kubectl sends a token over TLS only: put a
+                      proxy in front that speaks it.
+  --help              print this
+
+RUST_LOG filters the log on stderr [default: info].";
+
+/// The checked arguments.
+pub(crate) struct Args {
+    pub(crate) listen: SocketAddr,
+    pub(crate) token: Option<String>,
+}
+
+/// What a command line asks for.
+pub(crate) enum Asked {
+    Serve(Args),
+    Help,
+}
+
+/// An argument, or a combination of them, that cannot be served.
+#[derive(Debug)]
+pub(crate) struct BadArgs(String);
+
+impl fmt::Display for BadArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads the arguments that follow the program's name; `token_variable` is the
+/// value of [`TOKEN_VARIABLE`], if it is set.
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    token_variable: Option<OsString>,
+) -> Result<Asked, BadArgs> {
+    let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+    let mut token_file: Option<PathBuf> = None;
+
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy().into_owned();
+        // Both `--name value` and `--name=value`.
+        let (name, mut inline) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(OsString::from(value))),
+            None => (text.as_str(), None),
+        };
+        let mut value = || {
+            inline
+                .take()
+                .or_else(|| args.next())
+                .ok_or_else(|| BadArgs(format!("{name} needs a value")))
+        };
+        match name {
+            "--listen" => {
+                let value = value()?;
+                let value = value.to_string_lossy();
+                listen = value.parse().map_err(|_| {
+                    BadArgs(format!(
+                        "--listen {value}: not an address with a port, such as 127.0.0.1:8001"
+                    ))
+                })?;
+            }
+            "--token-file" => token_file = Some(value()?.into()),
+            "--help" | "-h" => return Ok(Asked::Help),
+            _ => return Err(BadArgs(format!("unknown argument {text}; try --help"))),
+        }
+    }
+
+    let token = match (token_file, token_variable) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| BadArgs(format!("{}: {error}", path.display())))?;
+            Some(checked(&text, &path.display().to_string())?)
+        }
+        (None, Some(text)) => Some(checked(&text.to_string_lossy(), TOKEN_VARIABLE)?),
+        (None, None) => None,
+    };
+
+    if token.is_none() && !listen.ip().to_canonical().is_loopback() {
+        return Err(BadArgs(format!(
+            "{listen} can be reached from other machines, and this program runs commands for whoever \
+             reaches it: add --token-file, or listen on 127.0.0.1"
+        )));
+    }
+    Ok(Asked::Serve(Args { listen, token }))
+}
+
+/// A token without the newline that editors put behind it. An empty one would
+/// let in whoever sends an empty one, so it is a mistake; one that no header can
+/// carry would let in nobody.
+fn checked(text: &str, origin: &str) -> Result<String, BadArgs> {
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(BadArgs(format!("{origin} holds no token")));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(BadArgs(format!("{origin}: a token is one word of ASCII")));
+    }
+    Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(args: &[&str], variable: Option<&str>) -> Result<Args, BadArgs> {
+        match parse(
+            args.iter().map(OsString::from),
+            variable.map(OsString::from),
+        )? {
+            Asked::Serve(args) => Ok(args),
+            Asked::Help => Err(BadArgs("help".into())),
+        }
+    }
+
+    #[test]
+    fn loopback_needs_no_token() {
+        for listen in [
+            "127.0.0.1:0",
+            "127.8.8.8:1",
+            "[::1]:8001",
+            "[::ffff:127.0.0.1]:8001",
+        ] {
+            let args = serve(&["--listen", listen], None).unwrap();
+            assert_eq!(args.listen, listen.parse().unwrap());
+            assert!(args.token.is_none());
+        }
+        assert_eq!(
+            serve(&[], None).unwrap().listen.to_string(),
+            "127.0.0.1:8001"
+        );
+    }
+
+    #[test]
+    fn other_addresses_need_a_token() {
+        for listen in ["0.0.0.0:8001", "[::]:8001", "192.0.2.1:8001"] {
+            let flag = format!("--listen={listen}");
+            assert!(serve(&[&flag], None).is_err(), "{listen}");
+            assert_eq!(
+                serve(&[&flag], Some("secret")).unwrap().token.unwrap(),
+                "secret"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_is_trimmed_and_not_empty() {
+        assert_eq!(
+            serve(&[], Some("secret\n")).unwrap().token.unwrap(),
+            "secret"
+        );
+        assert!(serve(&[], Some(" \n")).is_err());
+        assert!(serve(&[], Some("two words")).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(serve(&["--listen"], None).is_err_and(|e| e.0.contains("needs a value")));
+        assert!(serve(&["--listen", "8001"], None).is_err_and(|e| e.0.contains("8001")));
+        assert!(serve(&["--lisen", "x"], None).is_err_and(|e| e.0.contains("--lisen")));
+        assert!(
+            serve(&["--token-file", "/no/such"], None).is_err_and(|e| e.0.contains("/no/such"))
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! The two copy loops between channels and a process.
+
+use std::io;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::process::{Input, Output};
+
+/// One message of kubectl, and half of what a pipe holds: a command goes on
+/// writing while a piece is on its way.
+const PIECE: usize = 32 * 1024;
+
+/// Copies a client's input to a command until the client ends it (`Ok`), which
+/// ends the command's input too, or until the command takes no more of it (`Ok`
+/// as well: how much of its input a command reads is its own affair).
+///
+/// An error means that the rest of the input is lost. Then `input` stays open:
+/// to the command, a cut upload must not look like a complete one.
+pub(crate) async fn feed(
+    mut from: impl AsyncBufRead + Unpin,
+    input: &mut Option<Input>,
+) -> io::Result<()> {
+    while let Some(to) = input {
+        let bytes = from.fill_buf().await?;
+        let outcome = match bytes {
+            [] => None,
+            bytes => Some(to.write(bytes).await),
+        };
+        match outcome {
+            Some(Ok(written)) => from.consume(written),
+            // A command that has closed its stdin, or exited.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the command takes no more input");
+                *input = None;
+            }
+            None => {
+                if let Some(to) = input.take() {
+                    // Fails if the terminal is gone, and then its command is.
+                    let _ = to.end().await;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies a command's output to a client until it ends, and ends the channel.
+/// With no channel, reads it all the same, so that the command can go on.
+///
+/// There is no flush in the loop: what a writer has accepted leaves at the end of
+/// the session task's turn, however little it is.
+pub(crate) async fn pump(
+    from: &mut Option<Output>,
+    mut to: Option<impl AsyncWrite + Unpin>,
+) -> io::Result<()> {
+    if let Some(from) = from {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let length = from.read(&mut piece).await?;
+            if length == 0 {
+                break;
+            }
+            if let Some(to) = &mut to {
+                to.write_all(&piece[..length]).await?;
+            }
+        }
+    }
+    match to {
+        Some(mut to) => to.shutdown().await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,205 @@
+//! The documents of an API server that holds one running pod.
+//!
+//! No more than clients ask for before an exec: kubectl learns from discovery
+//! that `pods` exist and gets the pod; kubectl on some machines is a dispatcher
+//! that runs the client that fits `/version`; the other official clients go
+//! straight to the exec.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tower_wsstream::Status;
+
+pub(crate) const NAMESPACE: &str = "default";
+pub(crate) const POD: &str = "demo";
+pub(crate) const CONTAINER: &str = "main";
+
+/// The Kubernetes version that this server claims: the newest whose kubectl was
+/// tried against it.
+const MINOR: u32 = 33;
+
+/// What a path means.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Route<'a> {
+    /// A document, ready to be sent.
+    Document(Value),
+    /// `.../pods/{name}/exec`.
+    Exec { namespace: &'a str, pod: &'a str },
+}
+
+/// Finds what `path` names; `Err` is the 404.
+pub(crate) fn route(path: &str) -> Result<Route<'_>, Status> {
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    Ok(Route::Document(match segments[..] {
+        ["version"] => version(),
+        ["api"] => {
+            json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+        }
+        ["apis"] => json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] }),
+        ["api", "v1"] => resources(),
+        ["api", "v1", "pods"] => pod_list(true),
+        ["api", "v1", "namespaces", namespace, "pods"] => pod_list(namespace == NAMESPACE),
+        ["api", "v1", "namespaces", namespace, "pods", pod] => {
+            check_pod(namespace, pod)?;
+            demo()
+        }
+        ["api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
+            return Ok(Route::Exec { namespace, pod });
+        }
+        _ => {
+            return Err(not_found(
+                "the server could not find the requested resource",
+            ));
+        }
+    }))
+}
+
+/// There is one pod; every other name is answered as a real server would.
+pub(crate) fn check_pod(namespace: &str, pod: &str) -> Result<(), Status> {
+    if namespace == NAMESPACE && pod == POD {
+        Ok(())
+    } else {
+        Err(not_found(&format!("pods \"{pod}\" not found")))
+    }
+}
+
+fn not_found(message: &str) -> Status {
+    Status::failure(
+        "NotFound",
+        message.to_owned(),
+        StatusCode::NOT_FOUND.as_u16(),
+    )
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": MINOR.to_string(),
+        "gitVersion": format!("v1.{MINOR}.0"),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": "linux/amd64",
+    })
+}
+
+fn resources() -> Value {
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": "v1",
+        "resources": [
+            {
+                "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod",
+                "verbs": ["get", "list"], "shortNames": ["po"], "categories": ["all"],
+            },
+            {
+                "name": "pods/exec", "singularName": "", "namespaced": true, "kind": "PodExecOptions",
+                "verbs": ["create", "get"],
+            },
+        ],
+    })
+}
+
+fn pod_list(has_demo: bool) -> Value {
+    json!({
+        "kind": "PodList",
+        "apiVersion": "v1",
+        "metadata": { "resourceVersion": "1" },
+        "items": if has_demo { vec![demo()] } else { vec![] },
+    })
+}
+
+fn demo() -> Value {
+    const BORN: &str = "2024-01-01T00:00:00Z";
+    let condition = |kind| json!({ "type": kind, "status": "True", "lastTransitionTime": BORN });
+    json!({
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": POD,
+            "namespace": NAMESPACE,
+            "uid": "00000000-0000-4000-8000-000000000001",
+            "resourceVersion": "1",
+            "creationTimestamp": BORN,
+        },
+        "spec": {
+            "containers": [{ "name": CONTAINER, "image": "this-machine" }],
+            "nodeName": "this-machine",
+            "restartPolicy": "Always",
+        },
+        "status": {
+            "phase": "Running",
+            "conditions": [condition("Initialized"), condition("Ready"), condition("ContainersReady"), condition("PodScheduled")],
+            "podIP": "127.0.0.1",
+            "startTime": BORN,
+            "containerStatuses": [{
+                "name": CONTAINER,
+                "image": "this-machine",
+                "imageID": "",
+                "containerID": "process://this-machine",
+                "ready": true,
+                "started": true,
+                "restartCount": 0,
+                "state": { "running": { "startedAt": BORN } },
+                "lastState": {},
+            }],
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubectl_asks_before_an_exec_is_there() {
+        for path in [
+            "/version",
+            "/api",
+            "/apis",
+            "/api/v1",
+            "/api/v1/",
+            "/api/v1/namespaces/default/pods/demo",
+        ] {
+            assert!(matches!(route(path), Ok(Route::Document(_))), "{path}");
+        }
+        assert_eq!(
+            route("/api/v1/namespaces/default/pods/demo/exec"),
+            Ok(Route::Exec {
+                namespace: "default",
+                pod: "demo"
+            })
+        );
+    }
+
+    #[test]
+    fn only_the_default_namespace_holds_the_pod() {
+        let items = |path| match route(path) {
+            Ok(Route::Document(list)) => list["items"].as_array().unwrap().len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(items("/api/v1/pods"), 1);
+        assert_eq!(items("/api/v1/namespaces/default/pods"), 1);
+        assert_eq!(items("/api/v1/namespaces/other/pods"), 0);
+    }
+
+    #[test]
+    fn the_rest_is_not_found() {
+        for path in [
+            "/",
+            "/apis/apps/v1",
+            "/api/v1/nodes",
+            "/api/v1/namespaces/default/pods/demo/attach",
+        ] {
+            assert_eq!(route(path).unwrap_err().code(), Some(404), "{path}");
+        }
+        let status = route("/api/v1/namespaces/default/pods/nope").unwrap_err();
+        assert_eq!(status.message(), Some("pods \"nope\" not found"));
+        assert!(check_pod("other", "demo").is_err());
+    }
+}

@@ -1,0 +1,453 @@
+//! Real commands, driven over in-memory streams: no connection, no server.
+
+use std::future::pending;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tower_wsstream::{BoxError, Status};
+
+use super::{Channels, Sizes, Spec, drive};
+
+/// Less than one read of the copy loops, so that they must wait for each other.
+const SMALL: usize = 4096;
+
+impl Sizes for mpsc::UnboundedReceiver<(u16, u16)> {
+    async fn next(&mut self) -> Option<(u16, u16)> {
+        self.recv().await
+    }
+}
+
+/// The far end of a command's channels.
+struct Client {
+    stdin: Option<DuplexStream>,
+    stdout: DuplexStream,
+    stderr: DuplexStream,
+    resize: mpsc::UnboundedSender<(u16, u16)>,
+    /// Ends the session; true is a lost connection.
+    end: Option<oneshot::Sender<bool>>,
+    driving: JoinHandle<Result<ExitStatus, BoxError>>,
+}
+
+impl Client {
+    fn start(argv: &[&str], tty: bool) -> Self {
+        Self::with_size(argv, tty, None)
+    }
+
+    fn sh(script: &str) -> Self {
+        Self::start(&["sh", "-c", script], false)
+    }
+
+    fn with_size(argv: &[&str], tty: bool, size: Option<(u16, u16)>) -> Self {
+        let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
+        let (stdin, their_stdin) = duplex(SMALL);
+        let (stdout, their_stdout) = duplex(SMALL);
+        let (stderr, their_stderr) = duplex(SMALL);
+        let (resize, sizes) = mpsc::unbounded_channel();
+        if let Some(size) = size {
+            resize.send(size).unwrap();
+        }
+        let (end, ended) = oneshot::channel();
+        let driving = tokio::spawn(async move {
+            let spec = Spec {
+                argv: &argv,
+                tty,
+                stdin: true,
+                stdout: true,
+                stderr: !tty,
+                size: None,
+            };
+            let channels = Channels {
+                stdin: Some(BufReader::new(their_stdin)),
+                stdout: Some(their_stdout),
+                stderr: (!tty).then_some(their_stderr),
+                resize: Some(sizes),
+            };
+            let ended = async move {
+                match ended.await {
+                    Ok(lost) => lost,
+                    Err(_) => pending().await,
+                }
+            };
+            drive(spec, channels, ended).await
+        });
+        Self {
+            stdin: Some(stdin),
+            stdout,
+            stderr,
+            resize,
+            end: Some(end),
+            driving,
+        }
+    }
+
+    fn end_session(&mut self, lost: bool) {
+        self.end.take().unwrap().send(lost).unwrap();
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        loop {
+            match self.stdout.read_u8().await.unwrap() {
+                b'\n' => return String::from_utf8(line).unwrap().trim_end().to_owned(),
+                byte => line.push(byte),
+            }
+        }
+    }
+
+    async fn type_in(&mut self, keys: &str) {
+        self.stdin
+            .as_mut()
+            .unwrap()
+            .write_all(keys.as_bytes())
+            .await
+            .unwrap();
+    }
+
+    /// Both outputs and how it ended, after the end of the input.
+    async fn finish(mut self) -> (String, String, ExitStatus) {
+        self.stdin = None;
+        let (mut out, mut err) = (String::new(), String::new());
+        let all = async {
+            tokio::try_join!(
+                self.stdout.read_to_string(&mut out),
+                self.stderr.read_to_string(&mut err)
+            )
+            .unwrap();
+            self.driving.await.unwrap().unwrap()
+        };
+        // Long enough for any machine: what hangs shall fail.
+        let status = tokio::time::timeout(Duration::from_secs(30), all)
+            .await
+            .unwrap();
+        (out, err, status)
+    }
+
+    async fn failure(self) -> String {
+        let error = self.driving.await.unwrap().unwrap_err();
+        let status = error.downcast_ref::<Status>().expect("a Status");
+        assert_eq!(status.code(), Some(500));
+        status.message().unwrap().to_owned()
+    }
+}
+
+/// Processes of a session that are alive, as `ps` sees them.
+fn alive(session: &str) -> usize {
+    let out = std::process::Command::new("ps")
+        .args(["-o", "stat=", "-s", session])
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout)
+        .unwrap()
+        .lines()
+        .filter(|state| !state.starts_with('Z'))
+        .count()
+}
+
+async fn gone_within(session: &str, limit: Duration) {
+    let start = Instant::now();
+    while alive(session) > 0 {
+        assert!(start.elapsed() < limit, "{} alive", alive(session));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn the_service_is_send() {
+    fn is_send<T: Send>(_: fn(tower_wsstream::remotecommand::RemoteCommand) -> T) {}
+    is_send(super::run);
+}
+
+#[tokio::test]
+async fn exit_codes_and_signals_are_told() {
+    for code in [0, 1, 42, 137, 255] {
+        let (_, _, status) = Client::sh(&format!("exit {code}")).finish().await;
+        assert_eq!(status.code(), Some(code));
+    }
+    let (_, _, status) = Client::sh("kill -9 $$").finish().await;
+    assert_eq!(status.signal(), Some(9));
+}
+
+#[tokio::test]
+async fn stdout_and_stderr_stay_apart() {
+    let (out, err, _) = Client::sh("echo out; echo err >&2").finish().await;
+    assert_eq!((out.as_str(), err.as_str()), ("out\n", "err\n"));
+}
+
+#[tokio::test]
+async fn bytes_pass_unchanged_and_the_end_of_stdin_arrives() {
+    let sent: Vec<u8> = (0..3_000_000_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let mut client = Client::start(&["cat"], false);
+    let mut stdin = client.stdin.take().unwrap();
+    let expected = sent.clone();
+    let sending = tokio::spawn(async move { stdin.write_all(&sent).await });
+    let mut received = Vec::new();
+    client.stdout.read_to_end(&mut received).await.unwrap();
+    sending.await.unwrap().unwrap();
+    assert!(received == expected);
+    assert!(client.driving.await.unwrap().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_command_that_never_reads_ends_with_its_own_code() {
+    let mut client = Client::sh("echo begun; sleep 0.2; echo over; exit 7");
+    let mut stdin = client.stdin.take().unwrap();
+    let sending = tokio::spawn(async move { while stdin.write_all(&[0; 1000]).await.is_ok() {} });
+    assert_eq!(client.line().await, "begun");
+    assert_eq!(client.line().await, "over");
+    assert_eq!(client.driving.await.unwrap().unwrap().code(), Some(7));
+    // The reader is dropped, not left full.
+    sending.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_closes_its_stdin_runs_on() {
+    let mut client = Client::sh("exec <&-; echo closed; sleep 0.2; echo done");
+    assert_eq!(client.line().await, "closed");
+    client.type_in("nobody reads this").await;
+    let (out, _, status) = client.finish().await;
+    assert_eq!(out, "done\n");
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_start_is_named() {
+    let start = |name| Client::start(&[name], false).failure();
+    let prefix = "Internal error occurred: error executing command in container: unable to start process: exec: ";
+    assert_eq!(
+        start("no-such-command").await,
+        format!("{prefix}\"no-such-command\": executable file not found in $PATH")
+    );
+    assert_eq!(
+        start("/no/such").await,
+        format!("{prefix}\"/no/such\": no such file or directory")
+    );
+    assert_eq!(
+        start("/etc/passwd").await,
+        format!("{prefix}\"/etc/passwd\": permission denied")
+    );
+    assert!(start("").await.contains("executable file not found"));
+    assert!(start("nul\0byte").await.contains("NUL"));
+    let long = "x".repeat(4 << 20);
+    assert!(
+        Client::start(&["echo", &long], false)
+            .failure()
+            .await
+            .contains("argument list too long")
+    );
+}
+
+#[tokio::test]
+async fn children_inherit_neither_signals_nor_descriptors() {
+    // The C library itself ignores 32 and 33, its own, in what it spawns.
+    const OWN_OF_LIBC: u64 = 0b11 << 31;
+    let (out, _, _) = Client::start(&["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"], false)
+        .finish()
+        .await;
+    for line in out.lines() {
+        let (_, set) = line.split_once(":\t").unwrap();
+        assert_eq!(
+            u64::from_str_radix(set, 16).unwrap() & !OWN_OF_LIBC,
+            0,
+            "{out}"
+        );
+    }
+    // No more than a plain child gets, to which whoever started this program
+    // may have left something.
+    let ls = ["ls", "/proc/self/fd"];
+    let plain = std::process::Command::new(ls[0])
+        .arg(ls[1])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let (out, _, _) = Client::start(&ls, false).finish().await;
+    assert_eq!(out.as_bytes(), plain.stdout);
+}
+
+#[tokio::test]
+async fn a_lost_connection_kills_the_whole_session_at_once() {
+    // Two process groups, one of them stopped, deaf to what can be ignored.
+    let script = "trap '' HUP TERM PIPE; set -m; (sleep 1000; true) & (kill -STOP $BASHPID) & echo $$; sleep 1000";
+    let mut client = Client::start(&["bash", "-c", script], false);
+    let session = client.line().await;
+    assert!(alive(&session) >= 3);
+    client.end_session(true);
+    assert!(client.driving.await.unwrap().is_err());
+    gone_within(&session, Duration::from_millis(500)).await;
+}
+
+#[tokio::test]
+async fn an_orphan_that_holds_stdout_keeps_the_session_and_dies_with_it() {
+    let mut client = Client::sh("sleep 1000 & echo $$");
+    let session = client.line().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!client.driving.is_finished());
+    assert_eq!(alive(&session), 1);
+    client.end_session(true);
+    assert!(client.driving.await.unwrap().is_err());
+    gone_within(&session, Duration::from_millis(500)).await;
+}
+
+#[tokio::test]
+async fn what_was_left_in_the_background_on_purpose_is_left_alone() {
+    let client = Client::sh("sleep 1000 >/dev/null 2>&1 & echo $! $$");
+    let (out, _, status) = client.finish().await;
+    assert!(status.success());
+    let (process, session) = out.trim().split_once(' ').unwrap();
+    assert_eq!(alive(session), 1);
+    std::process::Command::new("kill")
+        .args(["-9", process])
+        .status()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_future_dropped_without_a_word_kills() {
+    let mut client = Client::sh("trap '' HUP; echo $$; sleep 1000; sleep 1000");
+    let session = client.line().await;
+    client.driving.abort();
+    gone_within(&session, Duration::from_millis(500)).await;
+}
+
+#[tokio::test]
+async fn after_a_close_the_command_has_its_grace() {
+    let mut client = Client::sh("cat >/dev/null; sleep 0.3; echo done");
+    client.end_session(false);
+    let (out, _, status) = client.finish().await;
+    assert_eq!(out, "done\n");
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn after_the_grace_comes_sighup_and_soon_sigkill() {
+    let note = std::env::temp_dir().join(format!("pod_server-hup-{}", std::process::id()));
+    let script = format!(
+        "trap 'echo hung up >{}' HUP; echo $$; while :; do sleep 0.02; done",
+        note.display()
+    );
+    let mut client = Client::sh(&script);
+    let session = client.line().await;
+    client.end_session(false);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.driving.abort();
+    gone_within(&session, Duration::from_secs(1)).await;
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "hung up\n");
+    std::fs::remove_file(note).unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_upload_does_not_look_complete() {
+    let note = std::env::temp_dir().join(format!("pod_server-cut-{}", std::process::id()));
+    for kind in [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::ConnectionAborted,
+    ] {
+        // Deaf to SIGHUP, so that it would see the end of its input if there was
+        // one before the SIGKILL.
+        let script = format!(
+            "trap '' HUP; cat >/dev/null; echo complete >{}",
+            note.display()
+        );
+        let argv = ["sh".to_owned(), "-c".to_owned(), script];
+        let spec = Spec {
+            argv: &argv,
+            tty: false,
+            stdin: true,
+            stdout: false,
+            stderr: false,
+            size: None,
+        };
+        let stdin = tokio_test::io::Builder::new()
+            .read(b"half of it")
+            .wait(Duration::from_millis(100))
+            .read_error(kind.into())
+            .build();
+        let channels = Channels::<_, DuplexStream, mpsc::UnboundedReceiver<_>> {
+            stdin: Some(BufReader::new(stdin)),
+            stdout: None,
+            stderr: None,
+            resize: None,
+        };
+        assert!(drive(spec, channels, pending()).await.is_err());
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert!(!note.exists(), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_has_its_size_from_the_start_and_follows() {
+    let script =
+        "stty size; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.02; done";
+    let mut client = Client::with_size(&["sh", "-c", script], true, Some((132, 43)));
+    assert_eq!(client.line().await, "43 132");
+    assert_eq!(client.line().await, "ready");
+    client.resize.send((100, 30)).unwrap();
+    assert_eq!(client.line().await, "30 100");
+    assert_eq!(client.driving.await.unwrap().unwrap().code(), Some(5));
+}
+
+#[tokio::test]
+async fn ctrl_c_interrupts_in_a_terminal() {
+    let mut client = Client::start(&["sh", "-c", "tty; echo $TERM; exec sleep 1000"], true);
+    assert!(client.line().await.starts_with("/dev/pts/"));
+    assert_eq!(client.line().await, "xterm");
+    client.type_in("\x03").await;
+    assert_eq!(client.driving.await.unwrap().unwrap().signal(), Some(2));
+}
+
+#[tokio::test]
+async fn a_shell_in_a_terminal_has_job_control() {
+    let mut client = Client::start(&["bash", "--norc", "-i"], true);
+    // Not what is echoed: what it comes to. The job says it, so that it runs.
+    client
+        .type_in("sh -c 'echo job $((6 * 7)); exec sleep 1000'\r")
+        .await;
+    while !client.line().await.contains("job 42") {}
+    client.type_in("\x1a").await;
+    while !client.line().await.contains("Stopped") {}
+    client.type_in("exec sh -c 'exit 9'\r").await;
+    let mut rest = Vec::new();
+    client.stdout.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(client.driving.await.unwrap().unwrap().code(), Some(9));
+}
+
+#[tokio::test]
+async fn the_end_of_stdin_ends_a_reader_in_a_terminal() {
+    for typed in ["whole line\r", "half a line"] {
+        let mut client = Client::start(&["sh", "-c", "stty -echo; echo on; exec cat"], true);
+        assert_eq!(client.line().await, "on");
+        client.type_in(typed).await;
+        let (out, _, status) = client.finish().await;
+        assert_eq!(out.trim_end(), typed.trim_end());
+        assert!(status.success());
+    }
+}
+
+#[tokio::test]
+async fn all_output_of_a_terminal_arrives() {
+    let (out, _, _) = Client::start(&["seq", "50000"], true).finish().await;
+    assert_eq!(out.lines().count(), 50_000);
+    assert!(out.ends_with("50000\r\n"));
+}
+
+#[tokio::test]
+async fn a_lost_connection_kills_a_terminal_session() {
+    let mut client = Client::start(
+        &[
+            "bash",
+            "-c",
+            "trap '' HUP; echo $$; set -m; sleep 1000 & sleep 1000",
+        ],
+        true,
+    );
+    let session = client.line().await;
+    client.end_session(true);
+    assert!(client.driving.await.unwrap().is_err());
+    gone_within(&session, Duration::from_millis(500)).await;
+}

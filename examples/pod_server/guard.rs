@@ -1,0 +1,255 @@
+//! Who may talk to this server at all.
+//!
+//! It runs commands for whoever gets through, so each request passes here before
+//! its path is looked at. With a token, the token decides. Without one the
+//! server listens on loopback only, and what is left to fear is a web page in a
+//! browser on this very machine: a page can reach loopback under a name of its
+//! own whose address it has changed (DNS rebinding; its `Host` gives it away),
+//! and it can send requests across origins (its `Origin` gives it away).
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, Uri, request::Parts};
+use subtle::ConstantTimeEq;
+use tower_wsstream::Status;
+
+/// The check that every request passes first.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    token: Option<Arc<str>>,
+}
+
+impl Guard {
+    pub(crate) fn new(token: Option<String>) -> Self {
+        Self {
+            token: token.map(Arc::from),
+        }
+    }
+
+    /// `Err` holds what to answer: 401 or 403.
+    pub(crate) fn check(&self, head: &Parts) -> Result<(), Status> {
+        match &self.token {
+            Some(token) => check_token(token, &head.headers),
+            None => {
+                let host = check_host(&head.headers, &head.uri)?;
+                check_origin(&head.headers, &host)
+            }
+        }
+    }
+}
+
+fn check_token(token: &str, headers: &HeaderMap) -> Result<(), Status> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    // Two credentials are none: which of them another server on the way has
+    // checked cannot be known.
+    let given = match (lines.next(), lines.next()) {
+        (Some(line), None) => bearer(line.as_bytes()),
+        _ => None,
+    };
+    // The time tells the length of the token, and nothing else about it.
+    match given {
+        Some(given) if bool::from(given.ct_eq(token.as_bytes())) => Ok(()),
+        _ => Err(Status::failure(
+            "Unauthorized",
+            "Unauthorized: this server wants the bearer token that it was started with (kubectl --token, which it sends over TLS only)",
+            401,
+        )),
+    }
+}
+
+/// The token of `Bearer TOKEN`; the scheme's case does not count.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| rest.trim_ascii())
+}
+
+/// The authority that the request is for, if it names this machine's loopback.
+fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<Authority, Status> {
+    let mut lines = headers.get_all(HOST).iter();
+    let host = match (lines.next(), lines.next()) {
+        (Some(line), None) => line
+            .to_str()
+            .ok()
+            .and_then(|text| Authority::from_str(text).ok()),
+        _ => None,
+    };
+    // The URI of `GET http://other/ HTTP/1.1` names a host too, and would win.
+    let named = host
+        .filter(is_loopback)
+        .filter(|_| uri.authority().is_none_or(is_loopback));
+    named.ok_or_else(|| {
+        forbidden(
+            "without a token this server answers only requests whose Host is localhost or a loopback \
+             address: use http://127.0.0.1, or start it with --token-file",
+        )
+    })
+}
+
+/// A browser says where the page came from; other clients say nothing.
+fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Status> {
+    let same = |origin: &http::HeaderValue| {
+        // `null`, and schemes that no page of this server can have, have no
+        // authority here and are foreign.
+        let text = origin.to_str().ok()?;
+        let (default_port, authority) = match text.split_once("://")? {
+            ("http", authority) => (80, authority),
+            ("https", authority) => (443, authority),
+            _ => return None,
+        };
+        let origin = Authority::from_str(authority).ok()?;
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(default_port);
+        (origin.host().eq_ignore_ascii_case(host.host()) && port(&origin) == port(host))
+            .then_some(())
+    };
+    if headers
+        .get_all(ORIGIN)
+        .iter()
+        .all(|origin| same(origin).is_some())
+    {
+        Ok(())
+    } else {
+        Err(forbidden(
+            "without a token this server answers no page of another origin",
+        ))
+    }
+}
+
+fn is_loopback(authority: &Authority) -> bool {
+    // A user name before the host is no part of a Host header, and is how one
+    // host is made to look like another.
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    // `localhost.` is the same name, written in full. All of `.localhost` is
+    // loopback by RFC 6761.
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        return true;
+    }
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    address
+        .parse::<IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+fn forbidden(why: &str) -> Status {
+    Status::failure("Forbidden", format!("Forbidden: {why}"), 403)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn check(guard: &Guard, headers: &[(&str, &str)]) -> Option<u16> {
+        let mut request = Request::get("/version");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        guard
+            .check(&request.body(()).unwrap().into_parts().0)
+            .err()
+            .map(|status| status.code().unwrap())
+    }
+
+    #[test]
+    fn loopback_hosts_pass_without_a_token() {
+        let guard = Guard::new(None);
+        for host in [
+            "127.0.0.1:8001",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "localhost:8001",
+            "LocalHost.",
+            "demo.localhost:8001",
+            "[::1]:8001",
+        ] {
+            assert_eq!(check(&guard, &[("host", host)]), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_rebinding_and_refused() {
+        let guard = Guard::new(None);
+        for host in [
+            "evil.example",
+            "evil.example:8001",
+            "localhost.evil.example",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "127.0.0.1@evil.example",
+            "evil@127.0.0.1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "",
+        ] {
+            assert_eq!(check(&guard, &[("host", host)]), Some(403), "{host}");
+        }
+        assert_eq!(check(&guard, &[]), Some(403));
+        assert_eq!(
+            check(&guard, &[("host", "localhost"), ("host", "localhost")]),
+            Some(403)
+        );
+    }
+
+    #[test]
+    fn an_absolute_uri_is_a_host_too() {
+        let request = Request::get("http://evil.example/version")
+            .header("host", "127.0.0.1")
+            .body(())
+            .unwrap();
+        assert!(Guard::new(None).check(&request.into_parts().0).is_err());
+    }
+
+    #[test]
+    fn foreign_origins_are_refused() {
+        let guard = Guard::new(None);
+        let origin = |host, origin| check(&guard, &[("host", host), ("origin", origin)]);
+        assert_eq!(origin("127.0.0.1:8001", "http://127.0.0.1:8001"), None);
+        assert_eq!(origin("localhost", "http://localhost:80"), None);
+        for foreign in [
+            "http://evil.example",
+            "http://127.0.0.1:3000",
+            "http://localhost:8001",
+            "null",
+            "file://",
+            "chrome-extension://127.0.0.1:8001",
+        ] {
+            assert_eq!(origin("127.0.0.1:8001", foreign), Some(403), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_token_decides_alone() {
+        let guard = Guard::new(Some("secret".into()));
+        let with = |value| check(&guard, &[("host", "pod.example"), ("authorization", value)]);
+        assert_eq!(with("Bearer secret"), None);
+        assert_eq!(with("bearer  secret"), None);
+        for wrong in [
+            "Bearer secreT",
+            "Bearer secret2",
+            "Bearer ",
+            "Bearer",
+            "Basic secret",
+            "",
+        ] {
+            assert_eq!(with(wrong), Some(401), "{wrong}");
+        }
+        assert_eq!(check(&guard, &[("host", "127.0.0.1")]), Some(401));
+        let twice = [
+            ("authorization", "Bearer secret"),
+            ("authorization", "Bearer other"),
+        ];
+        assert_eq!(check(&guard, &twice), Some(401));
+    }
+}

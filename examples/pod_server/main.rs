@@ -1,0 +1,59 @@
+//! A Kubernetes API server with one running pod, `demo`, whose commands are
+//! local processes: an unmodified kubectl runs them through `WsStreamLayer`.
+//!
+//! ```text
+//! cargo run --example pod_server
+//! kubectl --kubeconfig /dev/null --server http://127.0.0.1:8001 exec -it demo -- sh
+//! ```
+//!
+//! shows a shell on this machine: pipes, exit codes, window sizes and Ctrl-C work
+//! as in a pod. kubectl 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
+//!
+//! Where to look:
+//!
+//! | file | what |
+//! |---|---|
+//! | `server.rs` | the tower stack, and hyper under it |
+//! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
+//! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
+//! | `ending.rs` | how it ends when its session does |
+//! | `guard.rs`, `args.rs` | who may reach it |
+//! | `api.rs`, `discovery.rs` | the rest of an API server |
+
+#[cfg(target_os = "linux")]
+mod api;
+#[cfg(target_os = "linux")]
+mod args;
+#[cfg(target_os = "linux")]
+mod copy;
+#[cfg(target_os = "linux")]
+mod discovery;
+#[cfg(target_os = "linux")]
+mod ending;
+#[cfg(target_os = "linux")]
+mod exec;
+#[cfg(target_os = "linux")]
+mod guard;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod pty;
+#[cfg(target_os = "linux")]
+mod server;
+#[cfg(target_os = "linux")]
+mod start;
+#[cfg(target_os = "linux")]
+mod trampoline;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    start::main()
+}
+
+/// The processes of a session are found in `/proc` and held by pidfds. The
+/// library itself runs everywhere.
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("pod_server runs on Linux only");
+    std::process::exit(2);
+}

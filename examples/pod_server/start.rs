@@ -1,0 +1,106 @@
+//! From the command line to a listening server, and back.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{self, Args, Asked};
+use crate::guard::Guard;
+use crate::{ending, server, trampoline};
+
+/// How long a server that was told to stop waits for the commands that it ends:
+/// longer than the time between their SIGHUP and SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Exit code of a wrong command line.
+const USAGE_ERROR: u8 = 2;
+
+pub(crate) fn main() -> ExitCode {
+    // Before anything else: a trampoline is no server, and starts no threads.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == trampoline::MARK)
+    {
+        trampoline::run();
+    }
+    let args = match args::parse(
+        std::env::args_os().skip(1),
+        std::env::var_os(args::TOKEN_VARIABLE),
+    ) {
+        Ok(Asked::Serve(args)) => args,
+        Ok(Asked::Help) => {
+            println!("{}", args::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("pod_server: {error}");
+            return ExitCode::from(USAGE_ERROR);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pod_server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> io::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        // Before the address is printed: who reads it may stop us right away.
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
+        let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("listening on {}: {error}", args.listen),
+            )
+        })?;
+        announce(listener.local_addr()?, args.token.is_some())?;
+        tokio::select! {
+            () = server::serve(listener, Guard::new(args.token)) => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    });
+    // Drops every session, and with it every command.
+    drop(runtime);
+    ending::wait_for_all(STOP_TIMEOUT);
+    result
+}
+
+/// On stdout and at once, for people and for scripts that asked for port 0.
+fn announce(address: SocketAddr, token: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on http://{address}")?;
+    if token {
+        writeln!(
+            out,
+            "kubectl sends its token over TLS only: with a proxy in front that speaks it,\n\
+             try: kubectl --kubeconfig /dev/null --server https://PROXY --token TOKEN exec -it demo -- sh"
+        )?;
+    } else {
+        writeln!(
+            out,
+            "try: kubectl --kubeconfig /dev/null --server http://{address} exec -it demo -- sh"
+        )?;
+    }
+    out.flush()
+}
