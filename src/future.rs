@@ -17,7 +17,7 @@ use crate::{
     body::ResponseBody,
     channel::ChannelSet,
     config::Config,
-    connection::{Driver, DriverParts, Service, Task},
+    connection::{Driver, DriverParts, Erased, Service, Task},
     error::BoxError,
     handshake::{Rejection, accept::accept_response, validate::Key},
     protocol::{ChannelProtocolConfig, Encoding},
@@ -134,17 +134,22 @@ where
         let Some(service) = &mut self.service else {
             panic!("polled after it was ready");
         };
-        match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
+        let rejection = match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
             Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-            Ok(Poll::Ready(Err(error))) => return Poll::Ready(Err(refusal(error))),
-            Err(_) => return Poll::Ready(Err(panicked("while it was made ready"))),
-            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(Err(error))) => Some(refusal(error)),
+            Err(_) => Some(panicked("while it was made ready")),
+            Ok(Poll::Pending) => None,
+        };
+        if let Some(rejection) = rejection {
+            drop_quietly(self.service.take());
+            return Poll::Ready(Err(rejection));
         }
         // The time counts from the first wait: a service that is ready at once
         // needs no timer.
         let after = self.config.accept_timeout;
         let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep(after)));
         ready!(timeout.as_mut().poll(cx));
+        drop_quietly(self.service.take());
         Poll::Ready(Err(Rejection::not_ready(
             "the server has no room for another session: try again later",
         )))
@@ -159,8 +164,7 @@ where
         let format = self.format();
         let (driver, session, set) = self.session(head, format);
         let called = catch_unwind(AssertUnwindSafe(|| service.call(set)));
-        // Whatever its drop does, the answer is decided by the call.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(service)));
+        drop_quietly(service);
         let future = called.map_err(|_| panicked("when it was called"))?;
 
         let span = tracing::info_span!(
@@ -168,15 +172,16 @@ where
             id = session.id(),
             subprotocol = %self.subprotocol
         );
-        let future = Box::pin(async move { future.await.map_err(Into::into) });
-        let mut task = Task::new(driver, future, span);
+        let mut task = Task::new(driver, Box::pin(Erased::new(future)), span);
         task.first_poll();
-        if !task.has_written() {
-            match task.service() {
-                Service::Failed(error) => return Err(Rejection::from_error(&**error)),
-                Service::Panicked => return Err(Rejection::internal()),
-                _ => {}
-            }
+        let failed = matches!(task.service(), Service::Failed(_) | Service::Panicked);
+        // First nothing more is accepted, then the error is asked what it is:
+        // it may own a writer.
+        if failed && task.can_be_refused() {
+            return Err(match task.service() {
+                Service::Failed(error) => Rejection::from_error(&**error),
+                _ => Rejection::internal(),
+            });
         }
         session.set_accepted();
         tokio::spawn(task.accepted(on));
@@ -232,6 +237,13 @@ where
             driver.mux().whole = self.whole.take();
         }
         (driver, session, set)
+    }
+}
+
+/// Whatever the drop of a service does, the answer is decided without it.
+fn drop_quietly<S>(service: S) {
+    if catch_unwind(AssertUnwindSafe(|| drop(service))).is_err() {
+        tracing::error!("the inner service panicked while it was dropped");
     }
 }
 

@@ -82,22 +82,25 @@ impl<S: Clone, F> WsStream<S, F> {
         self.config
             .check()
             .map_err(|error| Rejection::config(&error))?;
-        if request.extensions().get::<OnUpgrade>().is_none() {
-            return Err(Rejection::config(&ConfigError::new(
-                "the HTTP server hands over no connection: serve with upgrades enabled, \
-                 and keep layers from replacing the request's extensions",
-            )));
-        }
+        // What a server offers it offers in the extensions; a client's fault is
+        // told before ours.
+        let offered = request.extensions().get::<OnUpgrade>().is_some();
         let on = hyper::upgrade::on(&mut request);
         #[cfg(test)]
         let whole = request.extensions_mut().remove();
         let (head, _body) = request.into_parts();
 
         let key = validate::validate(&head)?;
+        if !offered {
+            return Err(Rejection::config(&ConfigError::new(
+                "the HTTP server hands over no connection: serve with upgrades enabled, \
+                 and keep layers from replacing the request's extensions",
+            )));
+        }
         self.config.origin.check(&head.headers, &head.uri)?;
         let protocols = self.protocols.protocols(&head)?;
-        let offered = negotiate::offered(&head.headers)?;
-        let (subprotocol, channels) = negotiate::select(&offered, &protocols)?;
+        let names = negotiate::offered(&head.headers)?;
+        let (subprotocol, channels) = negotiate::select(&names, &protocols)?;
 
         let service = catch_unwind(AssertUnwindSafe(|| self.inner.clone()))
             .map_err(|_| Rejection::internal())?;

@@ -27,6 +27,14 @@ pub(super) const STALL: Duration = Duration::from_secs(90);
 /// Lingering ends after so long whatever the peer still sends.
 pub(super) const LINGER_AT_MOST: Duration = Duration::from_secs(5 * 60);
 
+/// A delay that a clock cannot add is as good as this one.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The instant after a delay, which may be `Duration::MAX`.
+pub(super) fn after(start: Instant, delay: Duration) -> Instant {
+    start.checked_add(delay).unwrap_or_else(|| start + FOREVER)
+}
+
 /// Where the wire is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {

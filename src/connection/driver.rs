@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    closing::{self, Ending, LINGER_AT_MOST, Phase, STALL, Urgency},
+    closing::{self, Ending, LINGER_AT_MOST, Phase, STALL, Urgency, after},
     reading::Reading,
     task::Service,
     upgrade::Upgrading,
@@ -145,7 +145,7 @@ impl Driver {
 
     /// The answer is on its way: from now on the connection may come.
     pub(crate) fn expect(&mut self, on: OnUpgrade) {
-        let deadline = Instant::now() + self.config.upgrade_timeout;
+        let deadline = after(Instant::now(), self.config.upgrade_timeout);
         self.upgrading = Some(Upgrading::new(on, deadline));
     }
 
@@ -186,7 +186,7 @@ impl Driver {
             let until = match self.reading {
                 // Not upgraded yet.
                 Reading::None => None,
-                _ => Some(Instant::now() + hold.at_most),
+                _ => Some(after(Instant::now(), hold.at_most)),
             };
             self.holding = Some(Holding { hold, until });
         }
@@ -209,7 +209,7 @@ impl Driver {
                 self.rest = early;
                 self.shared.install(transport.write);
                 if let Some(Holding { hold, until }) = &mut self.holding {
-                    *until = Some(Instant::now() + hold.at_most);
+                    *until = Some(after(Instant::now(), hold.at_most));
                 }
             }
             Poll::Ready(Err(error)) => {
@@ -291,7 +291,7 @@ impl Driver {
         match self.phase {
             Phase::Open if self.peer_closed && eof => {
                 // It has said its Close; whether it still reads is unknown.
-                let latest = Instant::now() + self.config.grace;
+                let latest = after(Instant::now(), self.config.grace);
                 if let Some(ending) = &mut self.ending {
                     ending.deadline = ending.deadline.min(latest);
                 }
@@ -346,7 +346,7 @@ impl Driver {
             if heard.data {
                 *until = Some(Instant::now());
             } else if heard.pong {
-                let settled = Instant::now() + hold.settle;
+                let settled = after(Instant::now(), hold.settle);
                 *until = Some(until.map_or(settled, |until| until.min(settled)));
             }
         }
@@ -372,7 +372,7 @@ impl Driver {
             return;
         }
         let now = Instant::now();
-        let deadline = now + closing::grace(&cause, self.half_close, &self.config);
+        let deadline = after(now, closing::grace(&cause, self.half_close, &self.config));
         match &mut self.ending {
             Some(ending) if urgency == Urgency::WaitForService => {
                 // A service that failed waits for its writers only; a Close
@@ -406,14 +406,9 @@ impl Driver {
     /// Drops the connection as it is.
     fn abandon(&mut self, cause: &EndCause) {
         self.mux.end_all(&End::Error(cause.clone()));
-        self.shared.refuse_writers(cause);
-        self.reading = Reading::None;
         self.upgrading = None;
-        self.rest = Bytes::new();
-        self.holding = None;
-        self.pause = None;
-        self.phase = Phase::Closed;
-        drop(self.shared.take_transport());
+        self.shared.refuse_writers(cause);
+        self.close_transport();
     }
 
     fn start_closing(&mut self, frame: &ClosePayload, discard: bool) {
@@ -561,7 +556,7 @@ impl Driver {
                 }
             }
             Phase::Lingering { since, heard } => {
-                let silent = *heard + self.config.close_timeout <= now;
+                let silent = after(*heard, self.config.close_timeout) <= now;
                 if self.eof || silent || *since + LINGER_AT_MOST <= now {
                     self.close_transport();
                 }
@@ -587,7 +582,7 @@ impl Driver {
             Phase::Open | Phase::Closed => None,
             Phase::Closing { progress } => Some(progress + STALL),
             Phase::Lingering { since, heard } => {
-                Some((heard + self.config.close_timeout).min(since + LINGER_AT_MOST))
+                Some(after(heard, self.config.close_timeout).min(since + LINGER_AT_MOST))
             }
         };
         let waits = matches!(self.phase, Phase::Open) || !service.is_done();
@@ -633,6 +628,7 @@ impl Driver {
 /// The task is dropped, in the middle of the session or after its end.
 impl Drop for Driver {
     fn drop(&mut self) {
+        drop(self.session.take_last_words());
         if matches!(self.phase, Phase::Closed) {
             return;
         }

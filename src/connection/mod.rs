@@ -11,5 +11,5 @@ mod autobahn;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},
-    task::{Service, Task},
+    task::{Erased, Service, Task},
 };

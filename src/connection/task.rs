@@ -10,6 +10,7 @@ use std::{
 };
 
 use hyper::upgrade::OnUpgrade;
+use pin_project_lite::pin_project;
 use tracing::Span;
 
 use super::driver::Driver;
@@ -22,6 +23,35 @@ use crate::{
 /// The inner service's future, its types left behind: a session costs one
 /// allocation for it, and the driver is compiled once.
 pub(crate) type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+pin_project! {
+    /// An inner service's future, with its types about to be left behind.
+    ///
+    /// Not an `async` block: where a future panics, that would drop it while the
+    /// panic unwinds, and a second panic in its drop would abort the process.
+    pub(crate) struct Erased<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> Erased<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<F, E> Future for Erased<F>
+where
+    F: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(Into::into)
+    }
+}
 
 /// The service of one session, and how it ended.
 pub(crate) enum Service {
@@ -145,10 +175,12 @@ impl Task {
         &self.service
     }
 
-    /// Whether the service has written something that was accepted: then there
-    /// is no way back.
-    pub(crate) fn has_written(&self) -> bool {
-        self.driver.shared().has_written()
+    /// Whether the upgrade can still be refused: not once anything that was
+    /// written has been accepted. If so, nothing is accepted any more.
+    pub(crate) fn can_be_refused(&self) -> bool {
+        self.driver
+            .shared()
+            .refuse_unless_written(&EndCause::Aborted)
     }
 
     /// The upgrade is answered: to be spawned, and the connection will come.

@@ -29,6 +29,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Refused { rejection: Option<Rejection> },
+        /// The last words say it all.
+        Decided,
         Running {
             #[pin]
             future: F,
@@ -45,6 +47,12 @@ impl<F> RemoteCommandFuture<F> {
             kind: Kind::Refused {
                 rejection: Some(rejection),
             },
+        }
+    }
+
+    pub(super) fn decided() -> Self {
+        Self {
+            kind: Kind::Decided,
         }
     }
 
@@ -75,6 +83,7 @@ where
                     None => panic!("polled after it was ready"),
                 };
             }
+            KindProj::Decided => return Poll::Ready(Ok(())),
             KindProj::Running {
                 future,
                 resizes,

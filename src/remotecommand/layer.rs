@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -121,15 +122,22 @@ where
         // The Status goes past the writer.
         drop(error);
         let (resizes, resize) = resizes(channels.take_reader(RESIZE));
-        let future = self.inner.call(RemoteCommand {
+        let command = RemoteCommand {
             options,
             stdin,
             stdout,
             stderr,
             resize,
             session: session.clone(),
-        });
-        RemoteCommandFuture::running(future, resizes, decided, session)
+        };
+        match catch_unwind(AssertUnwindSafe(|| self.inner.call(command))) {
+            Ok(future) => RemoteCommandFuture::running(future, resizes, decided, session),
+            Err(_) => {
+                tracing::error!("the command's service panicked when it was called");
+                decide(&decided, outcome::panicked());
+                RemoteCommandFuture::decided()
+            }
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Commands {
     pub(crate) close: Option<(u16, ClosePayload)>,
     pub(crate) hold: Option<Hold>,
     last_words: Option<LastWordsFn>,
+    /// The last words were said, or never will be.
+    over: bool,
 }
 
 /// Identifies a session within its process.
@@ -152,8 +154,15 @@ impl Session {
     where
         F: FnOnce(&Outcome<'_>) -> Option<LastWords> + Send + 'static,
     {
-        let old = self.commands().last_words.replace(Box::new(words));
-        drop(old);
+        let mut commands = self.commands();
+        let unused: Option<LastWordsFn> = if commands.over {
+            Some(Box::new(words))
+        } else {
+            commands.last_words.replace(Box::new(words))
+        };
+        drop(commands);
+        // Not under the lock: it may hold the session itself.
+        drop(unused);
     }
 
     /// Whether the upgrade was accepted. Before that, an error of the service is
@@ -190,12 +199,16 @@ impl Session {
         Some(Commands {
             close: commands.close.take(),
             hold: commands.hold.take(),
-            last_words: None,
+            ..Commands::default()
         })
     }
 
+    /// The last words, once. What is registered later is dropped: it may hold
+    /// the session, which would then hold itself.
     pub(crate) fn take_last_words(&self) -> Option<LastWordsFn> {
-        self.commands().last_words.take()
+        let mut commands = self.commands();
+        commands.over = true;
+        commands.last_words.take()
     }
 
     /// Tells the service. The first cause stays.

@@ -333,10 +333,18 @@ impl Shared {
     /// Takes the transport out. Whoever drops an `OwnedWriteHalf` sends a FIN,
     /// and a writer of the user may hold this for long: so the driver takes the
     /// transport with it.
+    ///
+    /// Whoever waits is woken: nothing will leave any more.
     pub(crate) fn take_transport(&self) -> Option<WriteHalf> {
         let mut out = self.lock();
         out.gone = true;
-        out.transport.take()
+        let transport = out.transport.take();
+        let waiting = out.take_waiting();
+        drop(out);
+        for waker in waiting {
+            waker.wake();
+        }
+        transport
     }
 
     pub(crate) fn poll_read(
@@ -374,9 +382,16 @@ impl Shared {
         !self.lock().queue.is_empty()
     }
 
-    /// Whether a writer has accepted any payload.
-    pub(crate) fn has_written(&self) -> bool {
-        self.lock().written
+    /// Makes all writers fail, unless one has accepted payload: then nothing
+    /// happens, and the answer is `false`. In one step, so that nothing is
+    /// accepted and then lost.
+    pub(crate) fn refuse_unless_written(&self, cause: &EndCause) -> bool {
+        let mut out = self.lock();
+        if out.written {
+            return false;
+        }
+        out.refused.get_or_insert_with(|| cause.clone());
+        true
     }
 
     /// Writers that were neither dropped nor shut down.
@@ -387,14 +402,8 @@ impl Shared {
     /// Makes all writers fail, the waiting ones too. The first cause stays.
     pub(crate) fn refuse_writers(&self, cause: &EndCause) {
         let mut out = self.lock();
-        if out.refused.is_none() {
-            out.refused = Some(cause.clone());
-        }
-        let waiting: Vec<Waker> = out
-            .writers
-            .iter_mut()
-            .filter_map(|writer| writer.waiting.take())
-            .collect();
+        out.refused.get_or_insert_with(|| cause.clone());
+        let waiting = out.take_waiting();
         drop(out);
         for waker in waiting {
             waker.wake();
@@ -571,6 +580,11 @@ impl Out {
             Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
             Poll::Pending => self.blocked = true,
         }
+    }
+
+    fn take_waiting(&mut self) -> Vec<Waker> {
+        let writers = self.writers.iter_mut();
+        writers.filter_map(|writer| writer.waiting.take()).collect()
     }
 
     /// Takes the wakers of those writers that can go on, or that may have been
