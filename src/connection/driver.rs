@@ -104,6 +104,8 @@ pub(crate) struct Driver {
     raw: bool,
     peer_closed: bool,
     eof: bool,
+    /// The last poll of the socket had nothing more to read.
+    drained: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     woken: Vec<Waker>,
 }
@@ -134,6 +136,7 @@ impl Driver {
             raw: false,
             peer_closed: false,
             eof: false,
+            drained: false,
             sleep: None,
             woken: Vec::new(),
             shared,
@@ -236,6 +239,7 @@ impl Driver {
         if self.pause.take().is_some() {
             self.reading.unwatch(cx);
         }
+        self.drained = false;
         // Reads until the socket has no more, which registers the waker; or
         // until a buffer was filled: then the service has its turn first.
         while !self.eof && self.pause.is_none() {
@@ -245,7 +249,10 @@ impl Driver {
                 self.read_once::<READ>(cx)
             };
             match filled {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    self.drained = true;
+                    return;
+                }
                 Poll::Ready(true) => return self.shared.turn().wake_driver(),
                 Poll::Ready(false) => {}
             }
@@ -282,6 +289,20 @@ impl Driver {
         }
         self.large = filled && self.mux.least_room() >= READ_LARGE;
         Poll::Ready(filled)
+    }
+
+    /// A write has found the connection broken. What the peer had sent before
+    /// can still be read, so the session goes on until it was; not for a reader
+    /// that does not read, though.
+    fn write_broke(&mut self, kind: io::ErrorKind) {
+        if matches!(self.phase, Phase::Open) && !self.raw && self.ending.is_none() {
+            let waker = self.waker.clone();
+            self.read(&mut Context::from_waker(&waker));
+            if !self.drained {
+                return;
+            }
+        }
+        self.end(EndCause::ConnectionLost { kind });
     }
 
     /// Nothing more will be read.
@@ -452,13 +473,14 @@ impl Driver {
     /// A round is over: moves the phases on. `true` when the session is.
     pub(super) fn settle(&mut self, progress: &Progress, service: &mut Service) -> bool {
         if let Some(kind) = progress.broken {
-            self.end(EndCause::ConnectionLost { kind });
+            self.write_broke(kind);
         }
-        if self.ending.is_none()
-            && let Some(cause) = service.end_cause()
-            && (cause != EndCause::Completed || self.shared.open_writers() == 0)
-        {
-            self.end(cause);
+        match service.end_cause() {
+            Some(EndCause::Completed)
+                if self.ending.is_some() || self.shared.open_writers() > 0 => {}
+            // A failure behind another cause makes its grace no longer.
+            Some(cause) => self.end(cause),
+            None => {}
         }
         if self.is_quiet() {
             self.sleep_until(None);
@@ -467,7 +489,7 @@ impl Driver {
         let now = Instant::now();
         self.settle_upgrade(now);
         self.settle_hold(now);
-        self.settle_pause(now);
+        self.settle_pause(now, progress);
         self.settle_service(now, service);
         self.settle_phase(now, progress);
         if matches!(self.phase, Phase::Closed) && service.is_done() {
@@ -504,10 +526,13 @@ impl Driver {
         }
     }
 
-    fn settle_pause(&mut self, now: Instant) {
+    fn settle_pause(&mut self, now: Instant, progress: &Progress) {
         if let Some(pause) = &mut self.pause
             && pause.next_pong <= now
         {
+            if let Some(kind) = progress.broken {
+                return self.end(EndCause::ConnectionLost { kind });
+            }
             pause.next_pong = now + PAUSED_PONG;
             self.shared.pong(&[]);
             // Not from the start: most pauses are over sooner.

@@ -96,6 +96,16 @@ struct Out {
 struct Writer {
     open: bool,
     waiting: Option<Waker>,
+    wait: Wait,
+}
+
+/// What a writer waits for. Woken for anything else it would only wait again,
+/// and so would the turn that woke it.
+#[derive(Clone, Copy, Debug, Default)]
+enum Wait {
+    #[default]
+    Room,
+    Flush,
 }
 
 impl Shared {
@@ -111,7 +121,7 @@ impl Shared {
         let writers: Box<[Writer]> = (0..config.channels)
             .map(|id| Writer {
                 open: writable(id),
-                waiting: None,
+                ..Writer::default()
             })
             .collect();
         let open = writers.iter().filter(|writer| writer.open).count();
@@ -178,7 +188,7 @@ impl Shared {
         payload: &[u8],
     ) -> Poll<io::Result<usize>> {
         let payload = &payload[..payload.len().min(WRITE_CUT)];
-        self.attempt(cx, channel, |out| {
+        self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
             if payload.is_empty() {
                 return Poll::Ready(Ok(0));
@@ -192,7 +202,7 @@ impl Shared {
 
     /// Whether [`Shared::send`] would be accepted.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
-        self.attempt(cx, channel, |out| {
+        self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
             out.make_room(channel)
         })
@@ -213,7 +223,7 @@ impl Shared {
 
     /// Whether all that the channel accepted was handed to the transport.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
-        self.attempt(cx, channel, |out| {
+        self.attempt(cx, channel, Wait::Flush, |out| {
             if !out.is_flushed(channel) && !out.is_blocked() {
                 out.drain();
             }
@@ -253,10 +263,12 @@ impl Shared {
         &self,
         cx: &mut Context<'_>,
         channel: u8,
+        wait: Wait,
         mut step: impl FnMut(&mut Out) -> Poll<T>,
     ) -> Poll<T> {
         let mut out = self.lock();
         let mut result = step(&mut out);
+        out.writers[usize::from(channel)].wait = wait;
         if result.is_ready() || out.is_waiting(channel, cx.waker()) {
             self.unlock_and_kick(out);
             return result;
@@ -587,18 +599,21 @@ impl Out {
         writers.filter_map(|writer| writer.waiting.take()).collect()
     }
 
-    /// Takes the wakers of those writers that can go on, or that may have been
-    /// flushed. A writer that only wanted room and finds none waits again.
+    /// Takes the wakers of those writers that can go on.
     fn collect(&mut self, woken: &mut Vec<Waker>) {
-        let failed = self.refused.is_some() || self.broken.is_some() || self.gone;
+        let lost = self.broken.is_some() || self.gone;
+        let refused = self.refused.is_some() || lost;
         for channel in 0..self.writers.len() {
-            if self.writers[channel].waiting.is_none() {
+            let writer = &self.writers[channel];
+            if writer.waiting.is_none() {
                 continue;
             }
             let id = channel as u8;
-            let room = self.queue.has_room(id) && !self.held;
-            let flushed = self.is_flushed(id);
-            if failed || room || flushed {
+            let ready = match writer.wait {
+                Wait::Room => refused || (self.queue.has_room(id) && !self.held),
+                Wait::Flush => lost || self.is_flushed(id),
+            };
+            if ready {
                 woken.extend(self.writers[channel].waiting.take());
             }
         }

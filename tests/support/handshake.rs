@@ -1,0 +1,240 @@
+//! A handshake by hand: a real hyper connection, its request in the test's hands.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{fmt::Debug, io, pin::Pin};
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tower::{Service, ServiceExt};
+pub(crate) use tower_wsstream::RejectionKind;
+use tower_wsstream::{NoBody, Rejection, ResponseBody};
+
+/// The key of RFC 6455, section 1.3, and what it is accepted with.
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// The body of an answer where the fallback is the default one.
+pub(crate) type Answer = ResponseBody<ResponseBody<NoBody>>;
+
+/// The head of a request, as it goes over the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    line: String,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Head {
+    /// A valid handshake that offers nothing.
+    pub(crate) fn to(target: &str) -> Self {
+        Self::plain(target)
+            .with("Connection", "Upgrade")
+            .with("Upgrade", "websocket")
+            .with("Sec-WebSocket-Version", "13")
+            .with("Sec-WebSocket-Key", KEY)
+    }
+
+    /// A request that asks for no upgrade.
+    pub(crate) fn plain(target: &str) -> Self {
+        let head = Self {
+            line: format!("GET {target} HTTP/1.1"),
+            headers: Vec::new(),
+        };
+        head.with("Host", "localhost")
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(other, _)| *other != name);
+        self
+    }
+
+    pub(crate) fn offer(self, names: &str) -> Self {
+        self.with("Sec-WebSocket-Protocol", names)
+    }
+
+    /// Another request line, written as `POST / HTTP/1.1`.
+    pub(crate) fn line(mut self, line: &str) -> Self {
+        line.clone_into(&mut self.line);
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut text = format!("{}\r\n", self.line);
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        text.into_bytes()
+    }
+}
+
+/// A connection that waits for its answer, and moves only when it is let.
+pub(crate) struct Wire {
+    connection: Pin<Box<dyn Future<Output = ()> + Send>>,
+    answer: oneshot::Sender<Response<Answer>>,
+    pub(crate) client: DuplexStream,
+}
+
+impl Wire {
+    /// Answers, and lets the connection run on.
+    pub(crate) fn answer(self, response: Response<Answer>) -> DuplexStream {
+        assert!(self.answer.send(response).is_ok(), "hyper waits for it");
+        tokio::spawn(self.connection);
+        self.client
+    }
+}
+
+/// Sends a request to hyper, and holds what its service gets.
+pub(crate) async fn hold(head: &Head) -> (Request<Incoming>, Wire) {
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    client.write_all(&head.bytes()).await.unwrap();
+    let (requests, mut request) = mpsc::unbounded_channel();
+    let service = service_fn(move |request| {
+        let (answer, answered) = oneshot::channel();
+        let _ = requests.send((request, answer));
+        async move { answered.await.map_err(io::Error::other) }
+    });
+    let connection = http1::Builder::new()
+        .serve_connection(TokioIo::new(server), service)
+        .with_upgrades();
+    let mut connection: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        let _ = connection.await;
+    });
+    let (request, answer) = tokio::select! {
+        request = request.recv() => request.unwrap(),
+        () = &mut connection => panic!("hyper refused the request itself"),
+    };
+    let wire = Wire {
+        connection,
+        answer,
+        client,
+    };
+    (request, wire)
+}
+
+pub(crate) fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// A refusal, with everything about it that holds for each checked.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) message: String,
+    pub(crate) reason: String,
+    /// Those beside the body's own.
+    pub(crate) headers: HeaderMap,
+}
+
+/// Makes a handshake that is refused so, and for which nothing is spawned.
+pub(crate) async fn refused<S, B>(
+    service: S,
+    head: &Head,
+    status: u16,
+    kind: RejectionKind,
+) -> Refusal
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody<B>>>,
+    S::Error: Debug,
+    B: http_body::Body<Data = bytes::Bytes>,
+    B::Error: Debug,
+{
+    let (request, _wire) = hold(head).await;
+    let before = tasks();
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(tasks(), before, "spawned for a handshake that is refused");
+    refusal(response, status, kind).await
+}
+
+/// Checks that an answer is this refusal.
+pub(crate) async fn refusal<B>(
+    response: Response<ResponseBody<B>>,
+    status: u16,
+    kind: RejectionKind,
+) -> Refusal
+where
+    B: http_body::Body<Data = bytes::Bytes>,
+    B::Error: Debug,
+{
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert_eq!(head.status, StatusCode::from_u16(status).unwrap(), "{text}");
+
+    let rejection = head.extensions.get::<Rejection>().expect("left for layers");
+    assert_eq!(rejection.kind(), kind);
+    assert_eq!(rejection.status(), head.status);
+
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["kind"], "Status");
+    assert_eq!(json["apiVersion"], "v1");
+    assert_eq!(json["metadata"], serde_json::json!({}));
+    assert_eq!(json["status"], "Failure");
+    assert_eq!(json["code"], status);
+    assert_eq!(json["message"], rejection.message());
+
+    let mut headers = head.headers;
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["content-length"], text.len().to_string());
+    headers.remove("content-type");
+    headers.remove("content-length");
+    let string = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+    Refusal {
+        message: string("message"),
+        reason: string("reason"),
+        headers,
+    }
+}
+
+/// All of a header map, sorted, for a comparison as a whole.
+pub(crate) fn sorted(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let mut all: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// Reads the head of an answer and not a byte more.
+pub(crate) async fn read_head(client: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The client end of a connection whose 101 was read.
+pub(crate) async fn speak<T>(stream: T) -> WebSocketStream<T>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
+}
+
+/// A final frame of a client, with a payload of up to 125 bytes.
+pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![0x80 | opcode, 0x80 | u8::try_from(payload.len()).unwrap()];
+    assert!(payload.len() <= 125);
+    frame.extend_from_slice(&key);
+    frame.extend(
+        payload
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    frame
+}
