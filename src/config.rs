@@ -74,7 +74,7 @@ impl Limits {
     /// Bytes of one readable channel that wait for its reader, counted by the
     /// capacity that holds them and rounded up to 16 KiB. Default 256 KiB; what
     /// lies behind a full window is not seen until there is room, a resize or a
-    /// Close frame included.
+    /// Close frame included. With base64 up to two bytes of it stay unused.
     #[must_use]
     pub fn receive_window(mut self, bytes: usize) -> Self {
         self.receive_window = bytes;
@@ -147,7 +147,7 @@ impl Config {
             send_budget,
             high_water,
             max_frame,
-            ..
+            max_message,
         } = self.limits;
         if receive_window == 0 {
             return Err(ConfigError::new("Limits::receive_window must be above 0"));
@@ -157,8 +157,10 @@ impl Config {
                 "Limits::send_budget and Limits::high_water must be above 0",
             ));
         }
-        if max_frame == 0 {
-            return Err(ConfigError::new("Limits::max_frame must be above 0"));
+        if max_frame == 0 || max_message == Some(0) {
+            return Err(ConfigError::new(
+                "Limits::max_frame and Limits::max_message must be above 0",
+            ));
         }
         Ok(())
     }

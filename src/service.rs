@@ -98,7 +98,12 @@ impl<S: Clone, F> WsStream<S, F> {
             )));
         }
         self.config.origin.check(&head.headers, &head.uri)?;
-        let protocols = self.protocols.protocols(&head)?;
+        // A closure of the user's, like the service's code below.
+        let protocols = catch_unwind(AssertUnwindSafe(|| self.protocols.protocols(&head)))
+            .unwrap_or_else(|_| {
+                tracing::error!("the source of the subprotocols panicked");
+                Err(Rejection::internal())
+            })?;
         let names = negotiate::offered(&head.headers)?;
         let (subprotocol, channels) = negotiate::select(&names, &protocols)?;
 

@@ -11,6 +11,10 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use super::ChannelStream;
 use crate::wire::{Chunk, End, Shared, Take};
 
+/// So few bytes are handed out as a copy: a slice would keep its whole chunk of
+/// 16 KiB alive, and a peer decides how small its messages are.
+const SMALL: usize = 1024;
+
 /// The inbound side of a channel: what the peer sends on it.
 ///
 /// # Flow
@@ -119,6 +123,12 @@ impl ChannelReader {
         let Some(chunk) = self.chunk.take() else {
             return Poll::Ready(Ok(None));
         };
+        let unread = &chunk.bytes()[at..];
+        if unread.len() <= SMALL {
+            let bytes = Bytes::copy_from_slice(unread);
+            self.release(Some(chunk));
+            return Poll::Ready(Ok(Some(bytes)));
+        }
         self.release(None);
         Poll::Ready(Ok(Some(chunk.into_bytes().slice(at..))))
     }
@@ -180,5 +190,40 @@ impl fmt::Debug for ChannelReader {
         f.debug_struct("ChannelReader")
             .field("id", &self.channel)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+    use crate::{
+        frame::Masked,
+        wire::{Format, Turn, WireConfig},
+    };
+
+    #[test]
+    fn few_bytes_that_are_kept_keep_no_chunk() {
+        let config = WireConfig {
+            format: Format::Binary,
+            channels: 1,
+            receive_window: 1 << 18,
+            send_budget: 1,
+            high_water: 1,
+        };
+        let shared = Shared::new(Turn::new(), &config, |_| true, |_| false);
+        assert!(shared.pipe(0).unwrap().push(Masked::plain(b"x")));
+        let mut reader = ChannelReader::new(Arc::clone(&shared), 0);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let Poll::Ready(Ok(Some(bytes))) = reader.poll_bytes(cx) else {
+            panic!("a byte is there");
+        };
+        let held = bytes.try_into_mut().unwrap().capacity();
+        assert!(held < 1024, "{held} bytes for one");
+        assert_eq!(shared.pipe(0).unwrap().room(), 1 << 18);
     }
 }

@@ -250,7 +250,8 @@ impl Driver {
             };
             match filled {
                 Poll::Pending => {
-                    self.drained = true;
+                    // Without budget tokio says so of a full socket too.
+                    self.drained = tokio::task::coop::has_budget_remaining();
                     return;
                 }
                 Poll::Ready(true) => return self.shared.turn().wake_driver(),
@@ -557,7 +558,8 @@ impl Driver {
     fn settle_phase(&mut self, now: Instant, drained: &Progress) {
         match &mut self.phase {
             Phase::Closing { progress } => {
-                if drained.wrote {
+                // What we hold ourselves is not the peer's fault.
+                if drained.wrote || self.holding.is_some() {
                     *progress = now;
                 }
                 let stalled = *progress + STALL <= now;
@@ -653,12 +655,15 @@ impl Driver {
 /// The task is dropped, in the middle of the session or after its end.
 impl Drop for Driver {
     fn drop(&mut self) {
-        drop(self.session.take_last_words());
-        if matches!(self.phase, Phase::Closed) {
-            return;
+        let unsaid = self.session.take_last_words();
+        if !matches!(self.phase, Phase::Closed) {
+            let cause = EndCause::Aborted;
+            self.session.set_cause(&cause);
+            self.abandon(&cause);
         }
-        let cause = EndCause::Aborted;
-        self.session.set_cause(&cause);
-        self.abandon(&cause);
+        // Last, because it is the service's code that is dropped.
+        if catch_unwind(AssertUnwindSafe(|| drop(unsaid))).is_err() {
+            tracing::error!("the last words of a session panicked while they were dropped");
+        }
     }
 }

@@ -115,6 +115,12 @@ impl Mux {
     /// The peer sent a Close frame: what that says about each channel that it
     /// has not ended depends on whether it had another way to say so.
     pub(crate) fn end_by_close(&mut self, code: Option<u16>) {
+        if let Target::Channel(channel) = self.target
+            && let Some(pipe) = self.shared.pipe(channel)
+        {
+            // Inside a message: what is missing of it was never sent.
+            pipe.end(End::Error(EndCause::PeerClosed { code }));
+        }
         let end = match code {
             None | Some(1000) if !self.half_close => End::Eof,
             _ => End::Error(EndCause::PeerClosed { code }),
@@ -174,8 +180,7 @@ impl Mux {
             .map_err(|_| INVALID_BASE64)?;
         if let Some(pipe) = self.shared.pipe(channel) {
             // `room` has made sure of it.
-            let taken = pipe.push(Masked::plain(&self.scratch));
-            debug_assert!(taken);
+            pipe.append(Masked::plain(&self.scratch));
         }
         Ok(())
     }
@@ -255,8 +260,8 @@ impl Sink for Mux {
                     whole.current.1 += piece.len();
                 }
                 if let Some(pipe) = self.shared.pipe(channel) {
-                    let taken = pipe.push(piece);
-                    debug_assert!(taken, "`room` has made sure of it");
+                    // `room` has made sure of it.
+                    pipe.append(piece);
                 }
             }
             Target::Nobody => {}

@@ -241,7 +241,9 @@ impl Outbox {
             return &mut self.buf;
         }
         if !matches!(self.backlog.back(), Some(Backlog::Frames(_))) {
-            self.backlog.push_back(Backlog::Frames(stock::take_out()));
+            // No out buffer: a few bytes between large messages would hold
+            // a thousand times what the budget counts.
+            self.backlog.push_back(Backlog::Frames(Vec::new()));
         }
         match self.backlog.back_mut() {
             Some(Backlog::Frames(frames)) => frames,
@@ -286,8 +288,9 @@ impl Outbox {
     /// Queues one message without copying it; above the fragment size it
     /// leaves in fragments.
     pub(crate) fn push_bytes(&mut self, channel: u8, payload: Bytes) {
-        // Below this the bookkeeping of a slice costs more than a copy.
-        const COPY: usize = 2 * 1024;
+        // A slice costs a system call of its own; below this that is dearer
+        // than a copy that leaves together with others.
+        const COPY: usize = 24 * 1024;
         #[cfg(test)]
         if self.format == Format::Whole {
             return self.push_whole(&payload);
@@ -395,6 +398,13 @@ impl Outbox {
         self.backlog.clear();
         self.control.discard_waiting();
         self.accepted = self.left + self.frame_left as u64;
+        for share in &mut self.shares {
+            // What follows takes the place of what is dropped, and must not
+            // count as that: this channel is never flushed again.
+            if share.end > self.accepted {
+                share.end = u64::MAX;
+            }
+        }
     }
 
     /// What to write next; `None` where there is nothing. While output is
@@ -564,3 +574,6 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

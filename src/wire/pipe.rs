@@ -126,12 +126,30 @@ impl Pipe {
             return false;
         }
         state.push(piece);
+        Self::wake_reader(state);
+        true
+    }
+
+    /// Appends a piece not longer than the room that was just reported.
+    ///
+    /// It is taken in any case: a reader that takes the last chunk in between
+    /// takes the room in that chunk with it, and the window is then passed by
+    /// less than a chunk.
+    pub(crate) fn append(&self, piece: Masked<'_>) {
+        let mut state = self.lock();
+        if state.discard || state.end.is_some() {
+            return;
+        }
+        state.push(piece);
+        Self::wake_reader(state);
+    }
+
+    fn wake_reader(mut state: MutexGuard<'_, State>) {
         let reader = state.reader.take();
         drop(state);
         if let Some(reader) = reader {
             reader.wake();
         }
-        true
     }
 
     /// Notes that the driver waits for room for so many bytes; `false` where
@@ -306,6 +324,60 @@ mod tests {
         assert_eq!(take(&pipe).unwrap().bytes(), b"last");
         let end = pipe.poll_take(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(end, Poll::Ready(Take::End(End::Eof))));
+    }
+
+    #[test]
+    fn room_that_was_promised_stays_when_the_reader_takes_the_tail() {
+        for window in [1, 4, 16].map(|chunks| chunks * CHUNK) {
+            let pipe = Pipe::new(window);
+            assert!(pipe.push(Masked::plain(b"x")));
+            let room = pipe.room();
+            // Here the reader runs, on another thread.
+            let chunk = take(&pipe).unwrap();
+            pipe.append(Masked::plain(&vec![7; room]));
+            let (mut taken, mut next) = (0, Some(chunk));
+            while let Some(chunk) = next {
+                taken += chunk.bytes().len();
+                let _ = pipe.release(Some(chunk));
+                next = take(&pipe);
+            }
+            assert_eq!(taken, 1 + room, "window {window}");
+            assert_eq!(pipe.room(), window);
+        }
+    }
+
+    #[test]
+    fn two_threads_lose_nothing() {
+        const PIECES: usize = 5_000;
+        let pipe = Pipe::new(CHUNK);
+        let piece = vec![7; 5000];
+        std::thread::scope(|scope| {
+            let pushed = scope.spawn(|| {
+                let mut pushed = 0;
+                for _ in 0..PIECES {
+                    while pipe.room() == 0 {
+                        std::thread::yield_now();
+                    }
+                    let n = pipe.room().min(piece.len());
+                    pipe.append(Masked::plain(&piece[..n]));
+                    pushed += n;
+                }
+                pipe.end(End::Eof);
+                pushed
+            });
+            let mut taken = 0;
+            loop {
+                match pipe.poll_take(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Take::Chunk(chunk)) => {
+                        taken += chunk.bytes().len();
+                        let _ = pipe.release(Some(chunk));
+                    }
+                    Poll::Ready(Take::End(_)) => break,
+                    Poll::Pending => std::thread::yield_now(),
+                }
+            }
+            assert_eq!(taken, pushed.join().unwrap());
+        });
     }
 
     #[test]

@@ -83,6 +83,8 @@ struct Out {
     broken: Option<io::ErrorKind>,
     /// The driver has taken the transport away for good.
     gone: bool,
+    /// What was queued has been dropped: a flush of it can only fail.
+    discarded: bool,
     /// Writers fail from here on.
     refused: Option<EndCause>,
     writers: Box<[Writer]>,
@@ -145,6 +147,7 @@ impl Shared {
                 unflushed: false,
                 broken: None,
                 gone: false,
+                discarded: false,
                 refused: None,
                 writers,
                 open,
@@ -289,7 +292,10 @@ impl Shared {
     /// Unlocks, and sees to it that what was queued leaves at the latest at the
     /// end of the driver's next turn.
     fn unlock_and_kick(&self, mut out: MutexGuard<'_, Out>) {
-        let kick = !out.in_turn && !out.kicked && !out.is_blocked() && !out.queue.is_empty();
+        // A vectored write can leave an empty queue and a transport that
+        // still buffers.
+        let work = !out.queue.is_empty() || out.unflushed;
+        let kick = work && !out.in_turn && !out.kicked && !out.is_blocked();
         if kick {
             out.kicked = true;
         }
@@ -435,6 +441,7 @@ impl Shared {
         let mut out = self.lock();
         if discard {
             out.queue.discard();
+            out.discarded = true;
             out.held = false;
         }
         out.queue.close(payload);
@@ -467,7 +474,7 @@ impl Out {
     fn lost(&self) -> Option<io::Error> {
         let kind = match self.broken {
             Some(kind) => kind,
-            None if self.gone => io::ErrorKind::NotConnected,
+            None if self.gone || self.discarded => io::ErrorKind::NotConnected,
             None => return None,
         };
         let cause = self.refused.clone();
@@ -603,6 +610,7 @@ impl Out {
     fn collect(&mut self, woken: &mut Vec<Waker>) {
         let lost = self.broken.is_some() || self.gone;
         let refused = self.refused.is_some() || lost;
+        let lost = lost || self.discarded;
         for channel in 0..self.writers.len() {
             let writer = &self.writers[channel];
             if writer.waiting.is_none() {
@@ -625,3 +633,6 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

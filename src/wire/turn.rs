@@ -9,15 +9,19 @@
 //! A `Turn` is an allocation of its own: wakers of the service lie in the
 //! pipes and in the write queue, so if they owned those it would be a cycle.
 
+#[cfg(all(test, wsstream_loom))]
+mod tests;
+
+#[cfg(not(all(test, wsstream_loom)))]
+use std::sync::atomic::AtomicU8;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Wake, Waker},
 };
 
 use atomic_waker::AtomicWaker;
+#[cfg(all(test, wsstream_loom))]
+use loom::sync::atomic::AtomicU8;
 
 /// The task is inside its turn.
 const RUNNING: u8 = 1;

@@ -1,0 +1,244 @@
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Wake, Waker},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::*;
+use crate::{
+    config::Config,
+    connection::{Driver, DriverParts},
+    session::Session,
+};
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Count {
+    fn new() -> (Arc<Self>, Waker) {
+        let count = Arc::new(Self::default());
+        (Arc::clone(&count), Waker::from(count))
+    }
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes so many bytes, then blocks; wants a flush behind every write.
+struct Taking(usize);
+
+impl AsyncRead for Taking {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Taking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let n = buf.len().min(self.0);
+        self.0 -= n;
+        if n == 0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(n))
+        }
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(self.0);
+        self.0 -= n;
+        if n == 0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(n))
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Channels 0 and 1 can be written, and there is no transport yet.
+fn shared() -> Arc<Shared> {
+    let config = WireConfig {
+        format: Format::Binary,
+        channels: 2,
+        receive_window: 1 << 18,
+        send_budget: 1 << 16,
+        high_water: 1 << 18,
+    };
+    Shared::new(Turn::new(), &config, |_| false, |_| true)
+}
+
+fn install(shared: &Shared, takes: usize) {
+    shared.install(WriteHalf::Whole(Box::pin(Taking(takes))));
+}
+
+fn turn(shared: &Shared, due: bool) -> Progress {
+    shared.begin_turn(due);
+    shared.end_turn(&mut Vec::new())
+}
+
+#[test]
+fn a_flush_is_not_woken_because_its_channel_has_room() {
+    let shared = shared();
+    let (count, waker) = Count::new();
+    let cx = &mut Context::from_waker(&waker);
+    assert!(shared.poll_write(cx, 0, b"x").is_ready());
+    assert!(shared.poll_flush(cx, 0).is_pending());
+    turn(&shared, false);
+    assert_eq!(
+        count.get(),
+        0,
+        "nothing has left: it would be pending again"
+    );
+    install(&shared, usize::MAX);
+    turn(&shared, true);
+    assert_eq!(count.get(), 1);
+    assert!(shared.poll_flush(cx, 0).is_ready());
+}
+
+#[test]
+fn a_write_is_not_woken_because_its_channel_is_flushed() {
+    let shared = shared();
+    let (count, waker) = Count::new();
+    let cx = &mut Context::from_waker(&waker);
+    shared.send(0, vec![0; 300_000].into()).unwrap();
+    assert!(shared.poll_write(cx, 1, b"x").is_pending());
+    turn(&shared, false);
+    assert_eq!(count.get(), 0, "the high-water mark is still passed");
+    install(&shared, usize::MAX);
+    turn(&shared, true);
+    assert_eq!(count.get(), 1);
+    assert!(shared.poll_write(cx, 1, b"x").is_ready());
+}
+
+#[test]
+fn a_flush_is_not_woken_because_writes_are_refused() {
+    let shared = shared();
+    let (count, waker) = Count::new();
+    let cx = &mut Context::from_waker(&waker);
+    assert!(shared.poll_write(cx, 0, b"x").is_ready());
+    shared.refuse_writers(&EndCause::Closed { code: 4000 });
+    assert!(
+        shared.poll_flush(cx, 0).is_pending(),
+        "it goes out before the Close"
+    );
+    turn(&shared, false);
+    assert_eq!(count.get(), 0);
+    drop(shared.take_transport());
+    turn(&shared, false);
+    assert_eq!(count.get(), 1);
+    assert!(matches!(shared.poll_flush(cx, 0), Poll::Ready(Err(_))));
+}
+
+#[test]
+fn a_flush_of_what_was_discarded_fails_at_once() {
+    let shared = shared();
+    let (count, waker) = Count::new();
+    let cx = &mut Context::from_waker(&waker);
+    assert!(shared.poll_write(cx, 0, b"x").is_ready());
+    assert!(shared.poll_flush(cx, 0).is_pending());
+    shared.refuse_writers(&EndCause::TooLarge);
+    shared.close(&crate::frame::close_payload(Some(1009), ""), true);
+    install(&shared, usize::MAX);
+    assert!(turn(&shared, true).idle);
+    assert!(count.get() > 0);
+    assert!(matches!(shared.poll_flush(cx, 0), Poll::Ready(Err(_))));
+}
+
+#[test]
+fn a_vectored_write_of_another_task_has_the_transport_flushed() {
+    let shared = shared();
+    let (count, waker) = Count::new();
+    // The session's task sleeps, its transport has room.
+    install(&shared, usize::MAX);
+    shared.turn().register(&waker);
+    shared.turn().begin();
+    turn(&shared, true);
+    shared.turn().take_service();
+    assert!(shared.turn().end());
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(shared.poll_write(cx, 0, &[7; 30_000]).is_ready());
+    let flushed = !shared.lock().unflushed;
+    assert!(
+        flushed || count.get() > 0,
+        "nobody will ever flush the transport"
+    );
+}
+
+/// A waker that polls at once, as another worker thread does that is faster
+/// than this one.
+struct Eager {
+    shared: Arc<Shared>,
+    /// Whether the last poll was ready, or a wake came after it.
+    ready: Mutex<bool>,
+    me: Mutex<Option<Waker>>,
+}
+
+impl Eager {
+    fn poll(self: &Arc<Self>) {
+        let waker = self.me.lock().unwrap().take();
+        let waker = waker.unwrap_or_else(|| Waker::from(Arc::clone(self)));
+        let result = self.shared.poll_flush(&mut Context::from_waker(&waker), 0);
+        *self.ready.lock().unwrap() = result.is_ready();
+    }
+}
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        self.poll();
+    }
+}
+
+#[test]
+fn a_flush_on_a_faster_thread_ends_with_its_session() {
+    let shared = shared();
+    let session = Session::new(Arc::clone(&shared));
+    let driver = Driver::new(DriverParts {
+        shared: Arc::clone(&shared),
+        session,
+        config: Arc::new(Config::default()),
+        format: Format::Binary,
+        half_close: true,
+    });
+    install(&shared, 0);
+    shared.send(0, vec![7; 10].into()).unwrap();
+    let eager = Arc::new(Eager {
+        shared,
+        ready: Mutex::new(false),
+        me: Mutex::new(None),
+    });
+    eager.poll();
+    assert!(!*eager.ready.lock().unwrap());
+    drop(driver);
+    assert!(*eager.ready.lock().unwrap(), "the flush waits for ever");
+}
