@@ -976,57 +976,6 @@ async fn debug_shows_no_credential() {
     hides(&refusal);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let service = exec(service_fn(async |mut command: RemoteCommand| {
-        let mut all = Vec::new();
-        command.stdin.take().unwrap().read_to_end(&mut all).await?;
-        command.stdout.take().unwrap().write_all(&all).await?;
-        Ok::<_, BoxError>(ExitStatus::code(3))
-    }));
-    let target = format!("/exec?command=login&command={TOKEN}&stdin=1&stdout=1");
-    let mut client = with_token(&target)
-        .offer(subprotocols::V5)
-        .connect(service.clone())
-        .await?;
-    client.send(0, TOKEN.as_bytes()).await?;
-    // On no channel at all.
-    client.send(9, TOKEN.as_bytes()).await?;
-    client.close_channel(0).await?;
-    let transcript = client.read_to_end().await;
-    assert_eq!(transcript.exit_code(), Some(3));
-    with_token(&target).connect(service).await.unwrap_err();
-
-    let log = String::from_utf8(log.0.lock().unwrap().clone())?;
-    assert!(
-        log.contains("upgrade refused") && log.contains("session"),
-        "{log}"
-    );
-    assert!(!log.contains(TOKEN), "{log}");
-    Ok(())
-}
-
 // The cases of Go's wsstream for connections.
 
 fn go_table() -> WsStreamLayer {

@@ -1,0 +1,99 @@
+//! `Session::close`.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn session_close_sends_what_was_accepted_then_its_own_code() {
+    for (code, reason) in [(1001, "going"), (1011, ""), (3000, "three"), (4999, "x")] {
+        let service = once(move |mut set: ChannelSet| async move {
+            let mut stdin = set.take_reader(0).unwrap();
+            let mut stdout = set.take_writer(1).unwrap();
+            let session = set.session().clone();
+            stdout.write_all(&[b'o'; 20_000]).await?;
+            stdout.send(vec![b'o'; 80_000]).await?;
+            session
+                .close(code, reason)
+                .expect("a code that may be sent");
+            let error = stdout.write_all(b"more").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            let error = stdout.send("more").await.unwrap_err();
+            assert!(
+                matches!(End::of(&error), End::Error(_, EndCause::Closed { code: c, .. }) if c == code)
+            );
+            let (_, end) = read_out(&mut stdin).await;
+            assert!(matches!(
+                end,
+                End::Error(io::ErrorKind::ConnectionAborted, EndCause::Closed { code: c, .. }) if c == code
+            ));
+            assert!(matches!(session.ended().await, EndCause::Closed { .. }));
+            // The first one counts.
+            session.close(4000, "again").unwrap();
+            stdout.flush().await?;
+            Ok(())
+        });
+        let mut client = open_with(service, subprotocols::V5, 1000).await;
+        let told = within(LONG, client.read_to_end()).await;
+        assert_eq!(told.channel(1).len(), 100_000);
+        assert_eq!(told.close, Some(Some(code)));
+        assert_eq!(told.reason, reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_that_is_too_long_is_cut_between_characters() {
+    let reason = "ä".repeat(100);
+    let expected = "ä".repeat(61);
+    let service = once(move |set: ChannelSet| async move {
+        set.session().close(4000, &reason)?;
+        Ok(())
+    });
+    let told = within(LONG, open(service, subprotocols::V5).await.read_to_end()).await;
+    assert_eq!((told.close, told.reason), (Some(Some(4000)), expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn codes_that_must_not_be_sent_are_refused_and_change_nothing() {
+    let service = once(|mut set: ChannelSet| async move {
+        for code in [
+            0,
+            999,
+            1000,
+            1004,
+            1005,
+            1006,
+            1015,
+            1016,
+            2999,
+            5000,
+            u16::MAX,
+        ] {
+            let refused = set.session().close(code, "").unwrap_err();
+            assert!(refused.to_string().contains(&code.to_string()));
+        }
+        set.take_writer(1).unwrap().write_all(b"out").await?;
+        Ok(())
+    });
+    let told = within(LONG, open(service, subprotocols::V5).await.read_to_end()).await;
+    assert_eq!(
+        (told.text(1).as_str(), told.close),
+        ("out", Some(Some(1000)))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_ignores_session_close_is_dropped_after_the_grace() {
+    let (note, dropped) = drop_note();
+    let service = once(move |set: ChannelSet| async move {
+        let _held = note;
+        sleep(millis(100)).await;
+        set.session().close(1001, "")?;
+        std::future::pending().await
+    });
+    let mut client = open(service, subprotocols::V5).await;
+    sleep(millis(100)).await;
+    let start = Instant::now();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.close, Some(Some(1001)));
+    within(LONG, dropped).await.unwrap();
+    assert_after(start, secs(1));
+}
