@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{access::OriginPolicy, protocol::ConfigError};
+use crate::{handshake::OriginPolicy, protocol::ConfigError};
 
 /// Receive window of a channel: eight messages of kubectl. Less would stop the
 /// socket before a resize or Ctrl-C behind unread input could be seen.

@@ -65,7 +65,8 @@ pub enum EndCause {
     },
     /// The transport took not one byte of what was left for 90 seconds.
     Stalled,
-    /// The session's task was dropped, as when the runtime shuts down.
+    /// The session's task was dropped, as when the runtime shuts down; or the
+    /// upgrade was refused after the service had been given its channels.
     Aborted,
 }
 
@@ -143,6 +144,21 @@ impl fmt::Display for EndCause {
 }
 
 impl StdError for EndCause {}
+
+/// An error with its sources, for a log.
+pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(source) = next {
+            write!(f, ": {source}")?;
+            next = source.source();
+        }
+        Ok(())
+    }
+}
 
 /// What a reader gets: the kind says whose fault it was, the payload is the cause.
 impl From<EndCause> for io::Error {

@@ -18,8 +18,8 @@ use crate::{
     channel::ChannelSet,
     config::Config,
     connection::{Driver, DriverParts, Erased, Service, Task},
-    error::BoxError,
-    handshake::{Rejection, accept::accept_response, validate::Key},
+    error::{BoxError, Report},
+    handshake::{Rejection, RejectionKind, accept::accept_response, validate::Key},
     protocol::{ChannelProtocolConfig, Encoding},
     session::Session,
     wire::{Format, Shared, Turn, WireConfig},
@@ -136,7 +136,7 @@ where
         };
         let rejection = match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
             Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-            Ok(Poll::Ready(Err(error))) => Some(refusal(error)),
+            Ok(Poll::Ready(Err(error))) => Some(refusal(&*error.into())),
             Err(_) => Some(panicked("while it was made ready")),
             Ok(Poll::Pending) => None,
         };
@@ -179,7 +179,7 @@ where
         // it may own a writer.
         if failed && task.can_be_refused() {
             return Err(match task.service() {
-                Service::Failed(error) => Rejection::from_error(&**error),
+                Service::Failed(error) => refusal(&**error),
                 _ => Rejection::internal(),
             });
         }
@@ -247,8 +247,13 @@ fn drop_quietly<S>(service: S) {
     }
 }
 
-fn refusal(error: impl Into<BoxError>) -> Rejection {
-    Rejection::from_error(&*error.into())
+/// The refusal that an error is; one that tells the client nothing is logged.
+fn refusal(error: &(dyn std::error::Error + 'static)) -> Rejection {
+    let rejection = Rejection::from_error(error);
+    if rejection.kind() == RejectionKind::Internal {
+        tracing::error!(error = %Report(error), "the inner service failed");
+    }
+    rejection
 }
 
 fn panicked(when: &'static str) -> Rejection {

@@ -3,9 +3,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    access::OriginPolicy,
     config::{Config, Limits},
-    handshake::ProtocolSource,
+    handshake::{OriginPolicy, ProtocolSource},
     protocol::ConfigError,
     service::{UpgradeRequired, WsStream},
 };
@@ -58,7 +57,8 @@ impl WsStreamLayer {
 impl<F> WsStreamLayer<F> {
     /// Sends requests that are no upgrade to another service.
     ///
-    /// Its error becomes the layer's, and its readiness the layer's too.
+    /// Its error becomes the layer's, and its readiness the layer's too: while it
+    /// is busy, upgrades wait as well.
     pub fn fallback<G>(self, fallback: G) -> WsStreamLayer<G> {
         WsStreamLayer {
             protocols: self.protocols,
@@ -78,7 +78,8 @@ impl<F> WsStreamLayer<F> {
     }
 
     /// How long a request waits for the inner service to be ready before it is
-    /// answered with 504. Default 10 s: clients give up between 30 and 45 s.
+    /// answered with 504. It covers readiness alone: a first poll that is pending
+    /// accepts. Default 10 s: clients give up between 30 and 45 s.
     pub fn accept_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.accept_timeout = timeout)
     }

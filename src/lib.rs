@@ -49,13 +49,20 @@
 //!
 //! | a layer ... | outside of [`WsStreamLayer`] | inside |
 //! |---|---|---|
-//! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions |
+//! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout |
 //! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade |
-//! | `timeout` | bounds the handshake | ends the session, with a Status |
+//! | `timeout` | bounds the handshake | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, request headers | where they belong | there is no HTTP any more |
 //!
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
 //! else, so that a request that is no upgrade never holds a session's permit.
+//!
+//! # Errors of the service
+//!
+//! | when | a plain `Service<ChannelSet>` | under `RemoteCommandLayer` |
+//! |---|---|---|
+//! | in the first poll, nothing written | the answer: a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
+//! | later | close code 1011, or what [`Session::last_words`] says | a Status, and 1000 |
 //!
 //! # What it promises
 //!
@@ -67,9 +74,9 @@
 //! * **Memory is bounded by configuration**, never by the peer, for any size of
 //!   message, any number of fragments, any reader that stalls.
 //! * **A stalled channel stalls only itself**, until the next byte belongs to it.
-//! * **Nothing is detached.** One task drives a session and its service; nothing
-//!   is spawned before the answer is decided, and a service that ignores the end
-//!   of its session is dropped after a grace.
+//! * **One task a session** drives it and its service. Nothing is spawned before
+//!   the answer is decided, and a service that ignores the end of its session is
+//!   dropped after a grace.
 //! * **A refusal is an HTTP answer**, with a [`Status`] that says what to do.
 //!
 //! # How a byte travels
@@ -88,10 +95,30 @@
 //!
 //! # Serving
 //!
-//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does),
-//! set a header read timeout, and set `TCP_NODELAY`: where the connection is a
-//! plain TCP stream this crate sets it, over TLS it cannot, and without it
-//! everything above 64 bytes is slow. Only tokio's runtime is supported.
+//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does).
+//! It should set a header read timeout (hyper's `header_read_timeout`; axum's
+//! `serve` has no knob for it), and `TCP_NODELAY`, without which everything above
+//! 64 bytes is slow. This crate sets `TCP_NODELAY` itself only where it finds the
+//! TCP stream in what the server hands over: under hyper's own HTTP/1 server over
+//! `TokioIo<TcpStream>`, and with the feature `auto-server` under hyper-util's
+//! auto server and axum's `serve`. Elsewhere, under axum:
+//! `axum::serve(listener.tap_io(|tcp| { let _ = tcp.set_nodelay(true); }), app)`.
+//!
+//! A session is a task of tokio's, which no server's graceful shutdown waits for;
+//! when the runtime goes, it is aborted. To end sessions with words, let services
+//! wait for your signal and return, or call [`Session::close`].
+//!
+//! A session's events are in the span `session`, inside the request's span. The
+//! default span of tower-http's `TraceLayer` shows the query, and so the command
+//! of an exec: give it a `make_span_with` that shows the path alone.
+//!
+//! # Not yet
+//!
+//! HTTP/1.1 only: no extended CONNECT of HTTP/2 (RFC 8441). No idle timeout and no
+//! keep-alive Ping: a host that vanished in silence is noticed when something is
+//! written, or while reading is paused; use TCP keep-alive until then. No registry
+//! of sessions to drain. A channel that stays full for a minute lets client-go give
+//! up, because reading pauses behind it.
 //!
 //! # Features
 //!
@@ -102,7 +129,6 @@
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve` | h2 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod access;
 mod body;
 mod channel;
 mod config;
@@ -126,15 +152,14 @@ pub mod remotecommand;
 pub mod testing;
 
 pub use self::{
-    access::OriginPolicy,
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
     config::Limits,
     error::{BoxError, EndCause},
     future::ResponseFuture,
     handshake::{
-        IsWebSocketRequest, ProtocolSource, Rejection, RejectionKind, is_websocket_request,
-        is_websocket_request_with_stream_close_protocol,
+        IsWebSocketRequest, OriginPolicy, ProtocolSource, Rejection, RejectionKind,
+        is_websocket_request, is_websocket_request_with_stream_close_protocol,
         is_websocket_request_with_tunneling_protocol,
     },
     layer::WsStreamLayer,

@@ -32,6 +32,7 @@
 
 use std::{fmt, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -50,7 +51,7 @@ use tokio_tungstenite::{
 };
 use tower_service::Service;
 
-use crate::{BoxError, Status, protocol::base64, subprotocols};
+use crate::{BoxError, Status, subprotocols};
 
 /// What the in-memory stream holds in each direction, unless set: more than
 /// any one message of a test, as a socket would.
@@ -155,11 +156,25 @@ impl Refused {
     pub fn headers(&self) -> &header::HeaderMap {
         self.0.headers()
     }
+
+    /// The body of the answer, as far as it came with its head.
+    pub fn body(&self) -> &[u8] {
+        self.0.body().as_deref().unwrap_or_default()
+    }
+
+    /// The Status in that body, which every refusal of this crate has.
+    pub fn refusal(&self) -> Option<Status> {
+        Status::from_json(self.body()).ok()
+    }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the handshake was refused with {}", self.0.status())
+        write!(f, "the handshake was refused with {}", self.0.status())?;
+        match self.refusal().as_ref().and_then(Status::message) {
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -180,6 +195,8 @@ impl Drop for AbortOnDrop {
 pub enum Received {
     /// A message of a channel, decoded.
     Message(u8, Bytes),
+    /// A message of a base64 subprotocol that is not base64.
+    Invalid,
     /// A Close frame, with its code if it had one.
     Closed(Option<u16>),
     /// The connection ended without a Close frame, or after it.
@@ -231,9 +248,8 @@ impl Client {
     /// The connection is lost or closed.
     pub async fn send(&mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
         let message = if self.is_base64() {
-            let mut text = vec![channel + b'0'];
-            base64::encode_into(payload, &mut text);
-            Message::text(String::from_utf8(text)?)
+            let prefix = char::from(channel.wrapping_add(b'0'));
+            Message::text(format!("{prefix}{}", STANDARD.encode(payload)))
         } else {
             let mut message = BytesMut::with_capacity(1 + payload.len());
             message.put_u8(channel);
@@ -284,6 +300,9 @@ impl Client {
     }
 
     /// Receives what comes next; answers Pings meanwhile.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was not returned is returned by the next call.
     pub async fn receive(&mut self) -> Received {
         loop {
             let next =
@@ -314,16 +333,16 @@ impl Client {
         if !self.is_base64() {
             return Some(Received::Message(first, payload));
         }
-        let mut decoded = BytesMut::new();
-        let mut decoder = base64::Base64Decoder::default();
-        decoder.decode(&payload, &mut decoded).ok()?;
-        Some(Received::Message(
-            first.wrapping_sub(b'0'),
-            decoded.freeze(),
-        ))
+        Some(match STANDARD.decode(payload) {
+            Ok(decoded) => Received::Message(first.wrapping_sub(b'0'), decoded.into()),
+            Err(_) => Received::Invalid,
+        })
     }
 
     /// Receives until the connection is over.
+    ///
+    /// Sends nothing: a service that waits for the end of its input needs a
+    /// [`close_channel`](Self::close_channel) or [`close`](Self::close) first.
     pub async fn read_to_end(mut self) -> Transcript {
         let mut transcript = Transcript::default();
         loop {
@@ -335,6 +354,7 @@ impl Client {
                     transcript.closed = true;
                     transcript.close_code = code;
                 }
+                Received::Invalid => transcript.invalid += 1,
                 Received::Lost => return transcript,
             }
         }
@@ -350,8 +370,11 @@ impl Client {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transcript {
-    /// Messages in order, decoded.
+    /// Messages in order, decoded; empty ones too, such as the ready message of
+    /// exec and attach.
     pub messages: Vec<(u8, Bytes)>,
+    /// How many messages could not be decoded.
+    pub invalid: usize,
     /// Whether a Close frame came.
     pub closed: bool,
     /// Its code, if it had one.

@@ -26,8 +26,11 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
         stderr,
         resize,
         session,
+        request,
         ..
     } = command;
+    // It would keep a read buffer of the server for as long as the command runs.
+    drop(request);
     let spec = Spec {
         argv: &options.command,
         tty: options.tty,

@@ -110,7 +110,8 @@ pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
         EndCause::InvalidText { rule } => close_payload(Some(1007), rule),
         EndCause::Closed { code } => close_payload(Some(*code), ""),
         _ if told => close_payload(Some(1000), ""),
-        EndCause::Completed | EndCause::ServiceFailed | EndCause::ServicePanicked => {
+        EndCause::Completed => close_payload(Some(1011), "the outcome was not told"),
+        EndCause::ServiceFailed | EndCause::ServicePanicked => {
             close_payload(Some(1011), "the service failed")
         }
         EndCause::ConnectionLost { .. } | EndCause::Stalled | EndCause::Aborted => {

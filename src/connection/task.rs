@@ -15,7 +15,7 @@ use tracing::Span;
 
 use super::driver::Driver;
 use crate::{
-    error::{BoxError, EndCause},
+    error::{BoxError, EndCause, Report},
     session::Outcome,
     wire::Turn,
 };
@@ -203,8 +203,11 @@ impl Future for Task {
             if driver_due {
                 this.driver.run();
             }
-            if this.turn.take_service() {
+            if this.turn.take_service() && !this.service.is_done() {
                 this.service.poll(&mut Context::from_waker(&this.waker));
+                if let Service::Failed(error) = &this.service {
+                    tracing::error!(error = %Report(&**error), "the session's service failed");
+                }
             }
             let progress = this.driver.end_turn();
             if this.driver.settle(&progress, &mut this.service) {

@@ -215,7 +215,7 @@ impl Rejection {
     /// Finds the refusal in an error of a service.
     ///
     /// Along the chain of sources the first that is a `Rejection` is taken as
-    /// it is, tower's `Overloaded` becomes a 503 with `Retry-After`, tower's
+    /// it is, a [`Status`] with its own code and message, tower's `Overloaded` becomes a 503 with `Retry-After`, tower's
     /// `Elapsed` a 504. Anything else is a 500 with a fixed text, because an
     /// error may say more than the client should know.
     ///
@@ -234,6 +234,12 @@ impl Rejection {
         while let Some(error) = next {
             if let Some(rejection) = error.downcast_ref::<Self>() {
                 return rejection.clone();
+            }
+            if let Some(status) = error.downcast_ref::<Status>()
+                && let Some(code) = status.code()
+                && let Ok(code) = StatusCode::from_u16(code)
+            {
+                return Self::new(code, status.message().unwrap_or_default());
             }
             if error.is::<Overloaded>() {
                 return Self::overloaded();
@@ -283,17 +289,23 @@ impl Rejection {
         &self.inner.message
     }
 
+    /// The refusal as a [`Status`], with Kubernetes' word for its code.
+    #[must_use]
+    pub fn to_status(&self) -> Status {
+        let status = self.status();
+        Status::failure(
+            reason_of(status),
+            self.message().to_owned(),
+            status.as_u16(),
+        )
+    }
+
     /// Turns the refusal into its answer, a [`Status`] as JSON, with the
     /// refusal itself in the extensions.
     #[must_use]
     pub fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let status = self.status();
-        let json = Status::failure(
-            reason_of(status),
-            self.message().to_owned(),
-            status.as_u16(),
-        )
-        .to_response_json();
+        let json = self.to_status().to_response_json();
         let length = json.len();
 
         let mut response = Response::new(ResponseBody::full(json));

@@ -232,7 +232,8 @@ type Entry = (Cow<'static, str>, ChannelProtocolConfig);
 
 impl ChannelProtocols {
     /// Returns the table `""`, `channel.k8s.io`, `base64.channel.k8s.io`, all
-    /// three with these channels and without half-close.
+    /// three with these channels and without half-close. The v4 and v5 of kubectl
+    /// are not among them: use the builder, or `remotecommand::Protocols`.
     ///
     /// # Errors
     ///

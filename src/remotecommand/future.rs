@@ -102,6 +102,7 @@ where
                 if !session.accepted() && is_rejection(&*error) {
                     return Poll::Ready(Err(error));
                 }
+                tracing::debug!(%error, "the command's service failed");
                 outcome::of_error(&*error)
             }
             Err(_) => {

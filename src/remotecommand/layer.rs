@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_sink::Sink;
+use http::request::Parts;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -48,6 +49,10 @@ pub struct RemoteCommand {
     pub resize: Option<TerminalSizes>,
     /// The session: its end, and its name in the logs.
     pub session: Session,
+    /// The head of the upgrade request, with what outer layers have put into
+    /// its extensions. Drop it early: it keeps a read buffer of the server
+    /// alive, 8 KiB as a rule.
+    pub request: Option<Box<Parts>>,
 }
 
 /// Hands the channels of exec and attach to a `Service<RemoteCommand>`, and
@@ -55,7 +60,8 @@ pub struct RemoteCommand {
 ///
 /// Belongs directly or further inside of a
 /// [`WsStreamLayer`](crate::WsStreamLayer) with
-/// [`Protocols`](super::Protocols). Output is held until the client is seen to
+/// [`Protocols`](super::Protocols). First it sends the ready message, an empty one
+/// on the lowest channel that the client reads, as Kubernetes' servers do. Output is held until the client is seen to
 /// read, because kubectl up to 1.33 loses what comes sooner; that costs one
 /// round trip, behind which starting a process hides, and 250 ms at most.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,9 +103,8 @@ where
     }
 
     fn call(&mut self, mut channels: ChannelSet) -> Self::Future {
-        // Taken, so that nothing of the request's head outlives this call.
-        let query = channels.take_request();
-        let query = query.as_ref().and_then(|head| head.uri.query());
+        let request = channels.take_request();
+        let query = request.as_ref().and_then(|head| head.uri.query());
         let options = match Options::from_query(query.unwrap_or_default()) {
             Ok(options) => options,
             Err(rejection) => return RemoteCommandFuture::refused(rejection),
@@ -129,6 +134,7 @@ where
             stderr,
             resize,
             session: session.clone(),
+            request,
         };
         match catch_unwind(AssertUnwindSafe(|| self.inner.call(command))) {
             Ok(future) => RemoteCommandFuture::running(future, resizes, decided, session),

@@ -16,11 +16,12 @@
 //! | returns exit code 0 | Status `Success` | nothing |
 //! | returns another code | Status `NonZeroExitCode` | the text of it |
 //! | fails with a [`Status`](crate::Status) in its error | that Status | its text |
-//! | fails otherwise, or panics | Status `InternalError` | its text |
+//! | fails otherwise | Status `InternalError`: `Internal error occurred: {error}` | that text |
+//! | panics | Status `InternalError` with a fixed text | that text |
 //! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
 //! | is cut off: by a layer, or after the end of the session | Status that says so | its text |
 //!
-//! It is always the last message, behind all output, and the Close code is 1000.
+//! So the `Display` of an error is shown to the client. It is always the last message, behind all output, and the Close code is 1000.
 //!
 //! # Examples
 //!

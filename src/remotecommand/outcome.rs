@@ -27,7 +27,7 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
             return status.clone();
         }
         if let Some(rejection) = link.downcast_ref::<Rejection>() {
-            return of_rejection(rejection);
+            return rejection.to_status();
         }
         if link.is::<Elapsed>() {
             return Status::failure(
@@ -39,18 +39,6 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
         next = link.source();
     }
     Status::internal_error(format!("Internal error occurred: {error}"))
-}
-
-fn of_rejection(rejection: &Rejection) -> Status {
-    let code = rejection.status();
-    let reason = match code {
-        StatusCode::BAD_REQUEST => "BadRequest",
-        StatusCode::UNAUTHORIZED => "Unauthorized",
-        StatusCode::FORBIDDEN => "Forbidden",
-        StatusCode::NOT_FOUND => "NotFound",
-        _ => "InternalError",
-    };
-    Status::failure(reason, rejection.message().to_owned(), code.as_u16())
 }
 
 /// With a fixed text: a panic's message is for the server's log.

@@ -113,7 +113,8 @@ impl Session {
     /// which only the end of the service can know.
     ///
     /// # Errors
-    /// A code that must not be sent (RFC 6455, section 7.4), and 1000.
+    /// A code that must not be sent (RFC 6455, section 7.4), and 1000. Of several
+    /// calls the first counts; one after the end does nothing.
     pub fn close(&self, code: u16, reason: &str) -> Result<(), CloseError> {
         let code = CloseError::check(code)?;
         let cause = EndCause::Closed { code };
@@ -147,7 +148,7 @@ impl Session {
     /// message goes out behind everything else, with room reserved for it, and
     /// is the last before the Close frame. `Some` means that the outcome is told
     /// in full, which makes the Close code 1000; `None`, or no closure where the
-    /// service did not return `Ok`, means it is not. It is not called where
+    /// service did not return `Ok`, means it is not, and the code is 1011. It is not called where
     /// nothing can be said any more: when the connection is lost, or the peer
     /// broke the protocol. A second call replaces the first.
     pub fn last_words<F>(&self, words: F)

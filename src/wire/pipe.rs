@@ -69,13 +69,20 @@ pub(crate) enum Take {
 }
 
 impl State {
+    /// Whether what comes is for nobody: the reader is gone, or the channel has
+    /// ended.
+    fn is_deaf(&self) -> bool {
+        self.discard || self.end.is_some()
+    }
+
     /// Bytes that fit, in a window of so many chunks.
     fn room(&self, chunks: usize) -> usize {
-        if self.discard || self.end.is_some() {
+        if self.is_deaf() {
             return usize::MAX;
         }
         let tail = self.queue.back().map_or(0, |chunk| CHUNK - chunk.len());
-        tail + chunks.saturating_sub(self.queue.len() + self.lent) * CHUNK
+        let whole = chunks.saturating_sub(self.queue.len() + self.lent);
+        tail.saturating_add(whole.saturating_mul(CHUNK))
     }
 
     /// Appends a piece for which there is room.
@@ -119,7 +126,7 @@ impl Pipe {
     #[inline]
     pub(crate) fn push(&self, piece: Masked<'_>) -> bool {
         let mut state = self.lock();
-        if state.discard || state.end.is_some() {
+        if state.is_deaf() {
             return true;
         }
         if state.room(self.chunks) < piece.len() {
@@ -137,7 +144,7 @@ impl Pipe {
     /// less than a chunk.
     pub(crate) fn append(&self, piece: Masked<'_>) {
         let mut state = self.lock();
-        if state.discard || state.end.is_some() {
+        if state.is_deaf() {
             return;
         }
         state.push(piece);
@@ -285,6 +292,13 @@ mod tests {
             assert_eq!(pipe.room(), 0);
             assert!(!pipe.push(Masked::plain(b"x")));
         }
+    }
+
+    #[test]
+    fn a_window_without_end_is_no_overflow() {
+        let pipe = Pipe::new(usize::MAX);
+        assert!(pipe.push(Masked::plain(b"x")));
+        assert!(pipe.room() > 1 << 40);
     }
 
     #[test]
