@@ -1,0 +1,41 @@
+//! The smallest server: sends back on channel 1 what comes on channel 0.
+//!
+//!     cargo run --example echo
+//!
+//! Then, with any WebSocket client that offers `channel.k8s.io`, send a binary
+//! message that begins with a zero byte to ws://127.0.0.1:8003: it comes back
+//! behind a one. A request that is no upgrade is answered with 426.
+
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tower::ServiceBuilder;
+use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+
+async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
+    let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
+    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    tokio::io::copy_buf(&mut input, &mut output).await?;
+    output.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+    let service = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(protocols))
+        .service_fn(echo);
+    let listener = TcpListener::bind("127.0.0.1:8003").await?;
+    println!("listening on ws://{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(
+                    TokioIo::new(stream),
+                    TowerToHyperService::new(service.clone()),
+                )
+                .with_upgrades(),
+        );
+    }
+}
