@@ -145,16 +145,26 @@ impl fmt::Display for EndCause {
 
 impl StdError for EndCause {}
 
+/// An error and its sources, outermost first.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
 /// An error with its sources, for a log.
 pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(source) = next {
-            write!(f, ": {source}")?;
-            next = source.source();
+        for (depth, link) in chain(self.0).enumerate() {
+            let colon = if depth == 0 { "" } else { ": " };
+            write!(f, "{colon}{link}")?;
         }
         Ok(())
     }

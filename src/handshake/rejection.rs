@@ -13,6 +13,7 @@ use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
 
 use crate::body::ResponseBody;
+use crate::error::chain;
 use crate::protocol::{ChannelProtocols, ConfigError, Status};
 
 /// Seconds after which an overloaded server may be tried again. Sessions end
@@ -230,8 +231,7 @@ impl Rejection {
     /// ```
     #[must_use]
     pub fn from_error(error: &(dyn Error + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(error) = next {
+        for error in chain(error) {
             if let Some(rejection) = error.downcast_ref::<Self>() {
                 return rejection.clone();
             }
@@ -249,7 +249,6 @@ impl Rejection {
                     "the service did not answer in time: try again, or ask its operator for a longer timeout",
                 );
             }
-            next = error.source();
         }
         Self::internal()
     }

@@ -14,7 +14,7 @@ use super::{
     outcome,
     sizes::Resizes,
 };
-use crate::{BoxError, Rejection, Session};
+use crate::{BoxError, Rejection, Session, error::chain};
 
 pin_project! {
     /// The session of one command.
@@ -116,14 +116,7 @@ where
 }
 
 fn is_rejection(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(link) = next {
-        if link.is::<Rejection>() {
-            return true;
-        }
-        next = link.source();
-    }
-    false
+    chain(error).any(|link| link.is::<Rejection>())
 }
 
 impl<F> fmt::Debug for RemoteCommandFuture<F> {

@@ -61,8 +61,8 @@ pub struct RemoteCommand {
 /// Belongs directly or further inside of a
 /// [`WsStreamLayer`](crate::WsStreamLayer) with
 /// [`Protocols`](super::Protocols). First it sends the ready message, an empty one
-/// on the lowest channel that the client reads, as Kubernetes' servers do. Output is held until the client is seen to
-/// read, because kubectl up to 1.33 loses what comes sooner; that costs one
+/// on the lowest channel that the client reads, as Kubernetes' servers do. Output
+/// is held until the client is seen to read, because kubectl up to 1.33 loses what comes sooner; that costs one
 /// round trip, behind which starting a process hides, and 250 ms at most.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]

@@ -21,7 +21,8 @@
 //! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
 //! | is cut off: by a layer, or after the end of the session | Status that says so | its text |
 //!
-//! So the `Display` of an error is shown to the client. It is always the last message, behind all output, and the Close code is 1000.
+//! So the `Display` of an error is shown to the client. It is always the last
+//! message, behind all output, and the Close code is 1000.
 //!
 //! # Examples
 //!

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tower::timeout::error::Elapsed;
 
 use super::protocols::ERROR;
-use crate::{EndCause, LastWords, Outcome, Rejection, Status, subprotocols};
+use crate::{EndCause, LastWords, Outcome, Rejection, Status, error::chain, subprotocols};
 
 /// The Status for how the service ended; `decided` is what it said itself.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
@@ -21,8 +21,7 @@ pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
 
 /// The Status for an error: one that is in it, or one about it.
 pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
-    let mut next = Some(error);
-    while let Some(link) = next {
+    for link in chain(error) {
         if let Some(status) = link.downcast_ref::<Status>() {
             return status.clone();
         }
@@ -36,7 +35,6 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
                 StatusCode::GATEWAY_TIMEOUT.as_u16(),
             );
         }
-        next = link.source();
     }
     Status::internal_error(format!("Internal error occurred: {error}"))
 }
