@@ -199,10 +199,29 @@ mod tests {
         assert_eq!(parse_stat(b""), None);
     }
 
+    /// In a session of its own: the test's may be led by a process outside of
+    /// this PID namespace, and is then number 0 in here.
     #[test]
-    fn this_process_is_found_in_its_own_session() {
-        let session = rustix::process::getsid(None).unwrap();
-        assert_eq!(member(rustix::process::getpid(), session), Some(true));
-        assert!(alive(session) >= 1);
+    fn a_process_is_found_in_its_session_alive_and_dead() {
+        let mut child = std::process::Command::new("setsid")
+            .args(["sleep", "60"])
+            .spawn()
+            .unwrap();
+        let leader = pid(&child);
+        let start = Instant::now();
+        while alive(leader) == 0 && start.elapsed() < GIVE_UP {
+            thread::sleep(LOOK_AGAIN);
+        }
+        let found = (member(leader, leader), alive(leader));
+        child.kill().unwrap();
+        while member(leader, leader) == Some(true) && start.elapsed() < GIVE_UP {
+            thread::sleep(LOOK_AGAIN);
+        }
+        assert_eq!(
+            (found, member(leader, leader)),
+            ((Some(true), 1), Some(false))
+        );
+        child.wait().unwrap();
+        assert_eq!(member(leader, leader), None);
     }
 }
