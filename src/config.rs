@@ -1,8 +1,14 @@
 //! Every knob, its default and the reason for the number.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{handshake::OriginPolicy, protocol::ConfigError};
+use crate::{
+    error::BoxError,
+    handshake::{OriginPolicy, Rejection},
+    policy::KeepAlive,
+    protocol::ConfigError,
+    wire::TotalReserve,
+};
 
 /// Receive window of a channel: eight messages of kubectl. Less would stop the
 /// socket before a resize or Ctrl-C behind unread input could be seen.
@@ -13,6 +19,13 @@ pub(crate) const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
 
 /// What a session may have queued: four channels with full budgets.
 pub(crate) const DEFAULT_HIGH_WATER: usize = 256 * 1024;
+
+/// What a session's stalled channels may take beyond their windows: with the
+/// trickle of 32 KiB/s a kubectl whose input nobody reads lives for eight minutes.
+pub(crate) const DEFAULT_STALL_RESERVE: usize = 16 * 1024 * 1024;
+
+/// The same for all sessions: 16 that stall to the end.
+pub(crate) const DEFAULT_STALL_RESERVE_TOTAL: usize = 256 * 1024 * 1024;
 
 /// Largest frame. Payload is streamed, so this guards against nonsense in a
 /// header and nothing else.
@@ -54,6 +67,7 @@ pub struct Limits {
     pub(crate) receive_window: usize,
     pub(crate) send_budget: usize,
     pub(crate) high_water: usize,
+    pub(crate) stall_reserve: usize,
     pub(crate) max_frame: u64,
     pub(crate) max_message: Option<u64>,
 }
@@ -64,6 +78,7 @@ impl Default for Limits {
             receive_window: DEFAULT_RECEIVE_WINDOW,
             send_budget: DEFAULT_SEND_BUDGET,
             high_water: DEFAULT_HIGH_WATER,
+            stall_reserve: DEFAULT_STALL_RESERVE,
             max_frame: DEFAULT_MAX_FRAME,
             max_message: None,
         }
@@ -74,7 +89,9 @@ impl Limits {
     /// Bytes of one readable channel that wait for its reader, counted by the
     /// capacity that holds them and rounded up to 16 KiB. Default 256 KiB; what
     /// lies behind a full window is not seen until there is room, a resize or a
-    /// Close frame included. With base64 up to two bytes of it stay unused.
+    /// Close frame included, but for a trickle: see
+    /// [`stall_reserve`](Self::stall_reserve). With base64 up to two bytes of it
+    /// stay unused.
     #[must_use]
     pub fn receive_window(mut self, bytes: usize) -> Self {
         self.receive_window = bytes;
@@ -96,6 +113,21 @@ impl Limits {
         self
     }
 
+    /// Bytes beyond the windows, for channels that stall. Default 16 MiB; 0 for
+    /// none.
+    ///
+    /// client-go, and so kubectl, gives up when one of its writes takes longer than
+    /// 60 s. While a channel's window is full and more comes for it, the session
+    /// takes 32 KiB a second of that into this reserve, for eight minutes with the
+    /// default. After that it reads no more, goes on with Pongs, and does not
+    /// end for it. The reserve is also bounded over all sessions of a layer:
+    /// [`WsStreamLayer::stall_reserve_total`](crate::WsStreamLayer::stall_reserve_total).
+    #[must_use]
+    pub fn stall_reserve(mut self, bytes: usize) -> Self {
+        self.stall_reserve = bytes;
+        self
+    }
+
     /// Payload bytes of one frame; a larger one is refused at its header with
     /// close code 1009. Default 4 GiB: payload is streamed, and costs no memory.
     #[must_use]
@@ -113,11 +145,48 @@ impl Limits {
     }
 }
 
+/// When an upgrade is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Accept {
+    /// As soon as the service's future was polled once and did not fail.
+    #[default]
+    Immediate,
+    /// When the service calls [`Session::accept`](crate::Session::accept), so that
+    /// "no such container" can be a 404 after an asynchronous look-up.
+    ///
+    /// Until then what it writes waits, every error and panic is an HTTP answer,
+    /// and at the [accept timeout](crate::WsStreamLayer::accept_timeout) the answer
+    /// is a 504. A service that returns `Ok` has accepted.
+    Explicit,
+}
+
+/// What an error of the service becomes before the upgrade.
+#[derive(Clone)]
+pub(crate) struct MapRejection(pub(crate) Arc<dyn Fn(&BoxError) -> Rejection + Send + Sync>);
+
+impl Default for MapRejection {
+    fn default() -> Self {
+        Self(Arc::new(|error| Rejection::from_error(&**error)))
+    }
+}
+
+impl fmt::Debug for MapRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapRejection").finish_non_exhaustive()
+    }
+}
+
 /// All of a layer's knobs.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) limits: Limits,
+    pub(crate) stall_reserve_total: Arc<TotalReserve>,
     pub(crate) origin: OriginPolicy,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) keep_alive: Option<KeepAlive>,
+    pub(crate) accept: Accept,
+    pub(crate) map_rejection: MapRejection,
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) grace: Duration,
@@ -129,7 +198,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            stall_reserve_total: TotalReserve::new(DEFAULT_STALL_RESERVE_TOTAL),
             origin: OriginPolicy::default(),
+            // As Go: only an operator knows how long a silence is normal.
+            idle_timeout: None,
+            keep_alive: Some(KeepAlive::default()),
+            accept: Accept::default(),
+            map_rejection: MapRejection::default(),
             accept_timeout: DEFAULT_ACCEPT_TIMEOUT,
             upgrade_timeout: DEFAULT_UPGRADE_TIMEOUT,
             grace: DEFAULT_GRACE,
@@ -146,6 +221,7 @@ impl Config {
             receive_window,
             send_budget,
             high_water,
+            stall_reserve: _,
             max_frame,
             max_message,
         } = self.limits;
@@ -160,6 +236,18 @@ impl Config {
         if max_frame == 0 || max_message == Some(0) {
             return Err(ConfigError::new(
                 "Limits::max_frame and Limits::max_message must be above 0",
+            ));
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return Err(ConfigError::new(
+                "idle_timeout must be above 0; None is for no timeout",
+            ));
+        }
+        if let Some(KeepAlive { interval, timeout }) = self.keep_alive
+            && (interval.is_zero() || timeout == Some(Duration::ZERO))
+        {
+            return Err(ConfigError::new(
+                "the interval and the timeout of KeepAlive must be above 0; keep_alive(None) is for no Pings",
             ));
         }
         Ok(())

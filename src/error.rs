@@ -43,7 +43,19 @@ pub enum EndCause {
         /// The status code of the Close frame.
         code: u16,
     },
-    /// The connection ended without a Close frame, broke, or was never handed over.
+    /// No data went either way for the
+    /// [idle timeout](crate::WsStreamLayer::idle_timeout).
+    IdleTimeout,
+    /// Not a byte came in the time that [`KeepAlive::timeout`](crate::KeepAlive::timeout) allows.
+    PeerUnresponsive,
+    /// The server did not hand the connection over after the 101.
+    #[non_exhaustive]
+    UpgradeFailed {
+        /// `TimedOut` where the
+        /// [upgrade timeout](crate::WsStreamLayer::upgrade_timeout) was over.
+        kind: io::ErrorKind,
+    },
+    /// The connection ended without a Close frame, or broke.
     #[non_exhaustive]
     ConnectionLost {
         /// What the transport said; `UnexpectedEof` where it just ended.
@@ -75,6 +87,7 @@ impl EndCause {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::PeerClosed { .. }
+            | Self::PeerUnresponsive
             | Self::ConnectionLost { .. }
             | Self::ProtocolError { .. }
             | Self::TooLarge
@@ -84,6 +97,8 @@ impl EndCause {
             | Self::ServiceFailed
             | Self::ServicePanicked
             | Self::Closed { .. }
+            | Self::IdleTimeout
+            | Self::UpgradeFailed { .. }
             | Self::Aborted => false,
         }
     }
@@ -93,23 +108,37 @@ impl EndCause {
     pub fn is_lost(&self) -> bool {
         matches!(
             self,
-            Self::ConnectionLost { .. } | Self::Stalled | Self::Aborted
+            Self::ConnectionLost { .. }
+                | Self::UpgradeFailed { .. }
+                | Self::PeerUnresponsive
+                | Self::Stalled
+                | Self::Aborted
         )
     }
 
     /// Whether a limit of time ended the session.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Stalled)
+        matches!(
+            self,
+            Self::IdleTimeout
+                | Self::PeerUnresponsive
+                | Self::Stalled
+                | Self::UpgradeFailed {
+                    kind: io::ErrorKind::TimedOut
+                }
+        )
     }
 
     /// The kind of the error that a reader gets whose channel did not end by itself.
     fn read_kind(&self) -> io::ErrorKind {
         match self {
-            Self::ConnectionLost { .. } | Self::Aborted => io::ErrorKind::ConnectionReset,
+            Self::ConnectionLost { .. } | Self::UpgradeFailed { .. } | Self::Aborted => {
+                io::ErrorKind::ConnectionReset
+            }
             Self::ProtocolError { .. } | Self::TooLarge | Self::InvalidText { .. } => {
                 io::ErrorKind::InvalidData
             }
-            Self::Stalled => io::ErrorKind::TimedOut,
+            Self::IdleTimeout | Self::PeerUnresponsive | Self::Stalled => io::ErrorKind::TimedOut,
             Self::Completed
             | Self::ServiceFailed
             | Self::ServicePanicked
@@ -133,6 +162,11 @@ impl fmt::Display for EndCause {
             Self::PeerClosed { code: Some(code) } => write!(f, "the peer closed with code {code}"),
             Self::PeerClosed { code: None } => f.write_str("the peer closed without a code"),
             Self::Closed { code } => write!(f, "closed here with code {code}"),
+            Self::IdleTimeout => f.write_str("no data for the idle timeout"),
+            Self::PeerUnresponsive => f.write_str("the peer does not answer"),
+            Self::UpgradeFailed { kind } => {
+                write!(f, "the server did not hand the connection over: {kind}")
+            }
             Self::ConnectionLost { kind } => write!(f, "the connection is lost: {kind}"),
             Self::ProtocolError { rule } => write!(f, "the peer broke the protocol: {rule}"),
             Self::TooLarge => f.write_str("the peer sent more than the limits allow"),

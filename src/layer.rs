@@ -3,10 +3,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    config::{Config, Limits},
-    handshake::{OriginPolicy, ProtocolSource},
+    config::{Accept, Config, Limits, MapRejection},
+    error::BoxError,
+    handshake::{OriginPolicy, ProtocolSource, Rejection},
+    policy::KeepAlive,
     protocol::ConfigError,
     service::{UpgradeRequired, WsStream},
+    wire::TotalReserve,
 };
 
 /// Turns WebSocket upgrades into sessions of an inner
@@ -77,9 +80,69 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.origin = policy)
     }
 
-    /// How long a request waits for the inner service to be ready before it is
-    /// answered with 504. It covers readiness alone: a first poll that is pending
-    /// accepts. Default 10 s: clients give up between 30 and 45 s.
+    /// What the stalled channels of all sessions of this layer may take beyond
+    /// their windows, first come, first served. Default 256 MiB; see
+    /// [`Limits::stall_reserve`]. Clones of the layer share it.
+    pub fn stall_reserve_total(self, bytes: usize) -> Self {
+        self.set(|config| config.stall_reserve_total = TotalReserve::new(bytes))
+    }
+
+    /// Ends sessions that exchange no data for so long, with
+    /// [`EndCause::IdleTimeout`](crate::EndCause::IdleTimeout). Default none.
+    ///
+    /// Data messages in either direction count, Pings and Pongs do not. The
+    /// service learns the cause, and what it still says within the grace is sent.
+    /// An [`IdleTimeout`](crate::IdleTimeout) in the request's extensions goes
+    /// before this: see [`IdleTimeoutLayer`](crate::IdleTimeoutLayer).
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.set(|config| config.idle_timeout = timeout)
+    }
+
+    /// Pings that keep connections alive. Default one every 30 s, and no end where
+    /// no answer comes; `None` for no Pings.
+    pub fn keep_alive(self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
+        let keep_alive = keep_alive.into();
+        self.set(|config| config.keep_alive = keep_alive)
+    }
+
+    /// When an upgrade is accepted. Default [`Accept::Immediate`].
+    pub fn accept(self, accept: Accept) -> Self {
+        self.set(|config| config.accept = accept)
+    }
+
+    /// What an error of the inner service becomes where it comes before the
+    /// upgrade. Default [`Rejection::from_error`], which is a good one to fall back
+    /// to.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_wsstream::{BoxError, Rejection, WsStreamLayer};
+    /// # use tower_wsstream::{ChannelProtocols, ChannelType};
+    /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+    /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+    ///
+    /// let layer = WsStreamLayer::new(protocols).map_rejection(|error: &BoxError| {
+    ///     match error.downcast_ref::<std::io::Error>() {
+    ///         Some(_) => Rejection::new(StatusCode::BAD_GATEWAY, "the node does not answer"),
+    ///         None => Rejection::from_error(&**error),
+    ///     }
+    /// });
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_rejection<M>(self, map: M) -> Self
+    where
+        M: Fn(&BoxError) -> Rejection + Send + Sync + 'static,
+    {
+        self.set(|config| config.map_rejection = MapRejection(Arc::new(map)))
+    }
+
+    /// How long a request waits for the inner service to be ready, and with
+    /// [`Accept::Explicit`] to accept, before it is answered with 504. With
+    /// [`Accept::Immediate`] a first poll that is pending accepts. Default 10 s:
+    /// clients give up between 30 and 45 s.
     pub fn accept_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.accept_timeout = timeout)
     }

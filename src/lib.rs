@@ -129,6 +129,7 @@
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve` | h2 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod accepting;
 mod body;
 mod channel;
 mod config;
@@ -139,6 +140,7 @@ mod future;
 mod handshake;
 mod layer;
 mod mux;
+mod policy;
 mod protocol;
 mod service;
 mod session;
@@ -154,7 +156,7 @@ pub mod testing;
 pub use self::{
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
-    config::Limits,
+    config::{Accept, Limits},
     error::{BoxError, EndCause},
     future::ResponseFuture,
     handshake::{
@@ -163,6 +165,7 @@ pub use self::{
         is_websocket_request_with_tunneling_protocol,
     },
     layer::WsStreamLayer,
+    policy::{IdleTimeout, IdleTimeoutLayer, IdleTimeoutService, KeepAlive},
     protocol::{
         ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
         Encoding, Status, subprotocols,

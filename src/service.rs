@@ -12,12 +12,14 @@ use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
 use crate::{
+    accepting::{Accepting, Handshake},
     body::{NoBody, ResponseBody},
     channel::ChannelSet,
     config::Config,
     error::BoxError,
-    future::{Accepting, ResponseFuture},
+    future::ResponseFuture,
     handshake::{ProtocolSource, Rejection, detect, negotiate, validate},
+    policy::IdleTimeout,
     protocol::ConfigError,
 };
 
@@ -109,18 +111,20 @@ impl<S: Clone, F> WsStream<S, F> {
 
         let service = catch_unwind(AssertUnwindSafe(|| self.inner.clone()))
             .map_err(|_| Rejection::internal())?;
-        Ok(Accepting {
-            service: Some(service),
-            on: Some(on),
-            head: Some(Box::new(head)),
+        let idle_timeout = match head.extensions.get() {
+            Some(IdleTimeout(timeout)) => *timeout,
+            None => self.config.idle_timeout,
+        };
+        let handshake = Handshake {
             key,
             subprotocol,
             channels,
             config: Arc::clone(&self.config),
-            timeout: None,
+            idle_timeout,
             #[cfg(test)]
             whole,
-        })
+        };
+        Ok(Accepting::new(service, on, Box::new(head), handshake))
     }
 }
 

@@ -375,7 +375,7 @@ async fn an_answer_dropped_when_ready_ends_the_session_and_gives_its_place_back(
     drop((response, wire));
     let set = sets.recv().await.unwrap();
     let cause = timeout(FOREVER, set.session().ended()).await.unwrap();
-    assert!(matches!(cause, EndCause::ConnectionLost { .. }), "{cause}");
+    assert!(matches!(cause, EndCause::UpgradeFailed { .. }), "{cause}");
     assert_eq!(places.available_permits(), 0, "it has its grace");
     tokio::time::sleep(Duration::from_secs(1)).await;
     settle().await;
@@ -641,7 +641,7 @@ async fn a_connection_that_is_gone_before_the_101_is_lost_at_once() {
     let started = Instant::now();
     drop((response, wire));
     let (cause, at) = soon(told.recv()).await.unwrap();
-    assert!(matches!(cause, EndCause::ConnectionLost { .. }), "{cause}");
+    assert!(matches!(cause, EndCause::UpgradeFailed { .. }), "{cause}");
     assert_eq!(at, started);
     let at = soon(dropped.recv()).await.unwrap();
     assert_eq!((at - started).as_millis() / 10, 100, "one second of grace");
@@ -665,7 +665,7 @@ async fn a_connection_that_is_never_handed_over_is_lost_in_time() {
         let _response = service.oneshot(request).await.unwrap();
         let started = Instant::now();
         let (cause, at) = soon(told.recv()).await.unwrap();
-        let EndCause::ConnectionLost { kind, .. } = cause else {
+        let EndCause::UpgradeFailed { kind, .. } = cause else {
             panic!("{cause}");
         };
         assert_eq!(kind, io::ErrorKind::TimedOut);
@@ -700,7 +700,7 @@ async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
     assert!(flush.is_woken());
     let error = assert_ready!(flush.poll());
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    assert!(matches!(cause(&error), EndCause::ConnectionLost { .. }));
+    assert!(matches!(cause(&error), EndCause::UpgradeFailed { .. }));
 }
 
 /// "Never" is a duration too.

@@ -503,7 +503,11 @@ async fn the_window_fits_in_base64_but_for_a_part_of_a_quad() {
 #[tokio::test(start_paused = true)]
 async fn a_window_is_what_was_configured_in_whole_chunks() {
     for (configured, window) in [(1, CHUNK), (CHUNK, CHUNK), (CHUNK + 1, 2 * CHUNK)] {
-        let layer = layer().limits(Limits::default().receive_window(configured));
+        let layer = layer().limits(
+            Limits::default()
+                .receive_window(configured)
+                .stall_reserve(0),
+        );
         let (mut client, mut readers) = readers_in(layer, subprotocols::V5).await;
         fill(&mut client, &mut readers, window, 1000).await;
         assert_full(&mut client, &mut readers).await;

@@ -107,12 +107,7 @@ impl ChannelReader {
 
     fn release(&mut self, chunk: Option<Chunk>) {
         self.at = 0;
-        let Some(pipe) = self.shared.pipe(self.channel) else {
-            return;
-        };
-        if pipe.release(chunk) {
-            self.shared.turn().wake_driver();
-        }
+        self.shared.release(self.channel, chunk);
     }
 
     pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
@@ -170,18 +165,10 @@ impl AsyncRead for ChannelReader {
 
 impl Drop for ChannelReader {
     fn drop(&mut self) {
-        let lent = self.chunk.take();
-        let Some(pipe) = self.shared.pipe(self.channel) else {
-            return;
-        };
-        let mut resume = false;
-        if let Some(chunk) = lent {
-            resume |= pipe.release(Some(chunk));
+        if let Some(chunk) = self.chunk.take() {
+            self.release(Some(chunk));
         }
-        resume |= pipe.discard();
-        if resume {
-            self.shared.turn().wake_driver();
-        }
+        self.shared.discard(self.channel);
     }
 }
 
@@ -203,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         frame::Masked,
-        wire::{Format, Turn, WireConfig},
+        wire::{Format, StallReserve, TotalReserve, Turn, WireConfig},
     };
 
     #[test]
@@ -214,8 +201,10 @@ mod tests {
             receive_window: 1 << 18,
             send_budget: 1,
             high_water: 1,
+            stamps: false,
         };
-        let shared = Shared::new(Turn::new(), &config, |_| true, |_| false);
+        let reserve = StallReserve::new(0, &TotalReserve::new(0));
+        let shared = Shared::new(Turn::new(), &config, reserve, |_| true, |_| false);
         assert!(shared.pipe(0).unwrap().push(Masked::plain(b"x")));
         let mut reader = ChannelReader::new(Arc::clone(&shared), 0);
         let cx = &mut Context::from_waker(Waker::noop());

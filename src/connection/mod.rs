@@ -2,6 +2,7 @@
 
 mod closing;
 mod driver;
+mod ends;
 mod reading;
 mod task;
 mod upgrade;
@@ -11,5 +12,5 @@ mod autobahn;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},
-    task::{Erased, Service, Task},
+    task::{Erased, ServiceState, Task},
 };

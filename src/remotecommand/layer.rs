@@ -2,7 +2,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -163,12 +163,10 @@ fn register_last_words(session: &Session, subprotocol: String, decided: &Decided
 /// reads, as Go's servers do.
 fn say_ready(writer: ChannelWriter) -> ChannelWriter {
     let mut sink = writer.into_sink();
-    let cx = &mut Context::from_waker(Waker::noop());
-    // Nothing was written before, so there is room. Should the session be over
-    // already, whoever writes next is told.
-    if let Poll::Ready(Ok(())) = std::pin::Pin::new(&mut sink).poll_ready(cx) {
-        let _ = std::pin::Pin::new(&mut sink).start_send(Bytes::new());
-    }
+    // Without `poll_ready`: an empty message needs no room, and with
+    // `Accept::Explicit` there is none yet. Should the session be over already,
+    // whoever writes next is told.
+    let _ = std::pin::Pin::new(&mut sink).start_send(Bytes::new());
     sink.into_inner()
 }
 

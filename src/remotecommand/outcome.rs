@@ -44,10 +44,30 @@ pub(super) fn panicked() -> Status {
     Status::internal_error("Internal error occurred: the command's service failed")
 }
 
+/// The Status for a session that ended before its service did.
 fn ended(cause: &EndCause) -> Status {
-    Status::internal_error(format!(
-        "Internal error occurred: the session ended before the command did: {cause}"
-    ))
+    match cause {
+        EndCause::IdleTimeout => Status::failure(
+            "Timeout",
+            "the session was idle for too long: no data was sent or received",
+            StatusCode::GATEWAY_TIMEOUT.as_u16(),
+        ),
+        // The peer ended it, and may still want to know how far it came.
+        EndCause::PeerClosed { .. } | EndCause::Closed { .. } => Status::internal_error(format!(
+            "Internal error occurred: the session ended before the command did: {cause}"
+        )),
+        // The service has returned; its layers have not decided what it said.
+        EndCause::Completed | EndCause::ServiceFailed | EndCause::ServicePanicked => panicked(),
+        // Nothing is said after these.
+        EndCause::PeerUnresponsive
+        | EndCause::ConnectionLost { .. }
+        | EndCause::UpgradeFailed { .. }
+        | EndCause::ProtocolError { .. }
+        | EndCause::TooLarge
+        | EndCause::InvalidText { .. }
+        | EndCause::Stalled
+        | EndCause::Aborted => panicked(),
+    }
 }
 
 /// The Status as the subprotocol carries it.

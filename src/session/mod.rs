@@ -38,7 +38,10 @@ struct Inner {
     id: u64,
     shared: Arc<Shared>,
     cause: OnceLock<EndCause>,
-    ended: Notify,
+    /// There is a cause, or the upgrade was accepted.
+    changed: Notify,
+    /// The service wants the upgrade to be accepted.
+    accepting: AtomicBool,
     /// The upgrade was answered with success.
     accepted: AtomicBool,
     /// Whether the driver has something to look at in `commands`.
@@ -69,7 +72,8 @@ impl Session {
                 id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 shared,
                 cause: OnceLock::new(),
-                ended: Notify::new(),
+                changed: Notify::new(),
+                accepting: AtomicBool::new(false),
                 accepted: AtomicBool::new(false),
                 pending: AtomicBool::new(false),
                 commands: Mutex::default(),
@@ -92,17 +96,58 @@ impl Session {
     /// Cancel safe, and any number of callers may wait.
     pub fn ended(&self) -> impl Future<Output = EndCause> + Send + Sync + 'static {
         let inner = Arc::clone(&self.inner);
-        async move {
-            loop {
-                let mut ended = pin!(inner.ended.notified());
-                // Registered before the look, so that no end falls between.
-                ended.as_mut().enable();
-                if let Some(cause) = inner.cause.get() {
-                    return cause.clone();
-                }
-                ended.await;
-            }
-        }
+        async move { inner.change(|inner| inner.cause.get().cloned()).await }
+    }
+
+    /// Accepts the upgrade, where the layer waits for that
+    /// ([`Accept::Explicit`](crate::Accept)), and waits until it was: from then on
+    /// an error of the service is the end of a session, and no HTTP answer.
+    ///
+    /// Where the upgrade was accepted already it returns at once. It never returns
+    /// where the upgrade was refused meanwhile: the service's future is dropped
+    /// then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_wsstream::{Accept, BoxError, ChannelSet, Rejection, WsStreamLayer};
+    /// # use tower_wsstream::{ChannelProtocols, ChannelType};
+    /// # async fn find(container: &str) -> Option<()> { Some(()) }
+    ///
+    /// async fn logs(channels: ChannelSet) -> Result<(), BoxError> {
+    ///     let Some(container) = find("web").await else {
+    ///         return Err(Rejection::new(StatusCode::NOT_FOUND, "no container \"web\"").into());
+    ///     };
+    ///     channels.session().accept().await;
+    ///     // ...
+    ///     Ok(())
+    /// }
+    /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+    /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+    ///
+    /// let layer = WsStreamLayer::new(protocols).accept(Accept::Explicit);
+    /// # let _ = (layer, logs);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Cancel safe. The call accepts, whatever becomes of its future; a future that
+    /// is not polled does nothing.
+    pub async fn accept(&self) {
+        // Relaxed: read by the task that polls the service, which is this one,
+        // or is woken for it below.
+        self.inner.accepting.store(true, Ordering::Relaxed);
+        self.inner.shared.turn().wake_service();
+        self.inner
+            .change(|inner| inner.accepted().then_some(()))
+            .await;
+    }
+
+    /// Whether [`accept`](Self::accept) was called.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.inner.accepting.load(Ordering::Relaxed)
     }
 
     /// Ends the session with a Close frame of this code and reason, after what
@@ -169,12 +214,13 @@ impl Session {
     /// Whether the upgrade was accepted. Before that, an error of the service is
     /// the answer to the handshake.
     pub fn accepted(&self) -> bool {
-        // Relaxed: it tells nothing about other memory.
-        self.inner.accepted.load(Ordering::Relaxed)
+        self.inner.accepted()
     }
 
     pub(crate) fn set_accepted(&self) {
         self.inner.accepted.store(true, Ordering::Relaxed);
+        self.inner.changed.notify_waiters();
+        self.inner.shared.accept();
     }
 
     fn commands(&self) -> MutexGuard<'_, Commands> {
@@ -215,7 +261,27 @@ impl Session {
     /// Tells the service. The first cause stays.
     pub(crate) fn set_cause(&self, cause: &EndCause) {
         if self.inner.cause.set(cause.clone()).is_ok() {
-            self.inner.ended.notify_waiters();
+            self.inner.changed.notify_waiters();
+        }
+    }
+}
+
+impl Inner {
+    fn accepted(&self) -> bool {
+        // Relaxed: it tells nothing about other memory.
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there is something to find.
+    async fn change<T>(&self, find: impl Fn(&Self) -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Registered before the look, so that no change falls between.
+            changed.as_mut().enable();
+            if let Some(found) = find(self) {
+                return found;
+            }
+            changed.await;
         }
     }
 }

@@ -3,6 +3,7 @@
 mod control;
 mod outbox;
 mod pipe;
+mod reserve;
 mod shared;
 mod stock;
 mod transport;
@@ -11,6 +12,7 @@ mod turn;
 pub(crate) use self::{
     outbox::Format,
     pipe::{Chunk, End, Take},
+    reserve::{StallReserve, TotalReserve},
     shared::{Progress, Shared, WireConfig},
     transport::{ReadHalf, Transport},
     turn::Turn,

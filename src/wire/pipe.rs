@@ -5,6 +5,9 @@
 //! size of its messages; a chunk counts until its last byte was handed out. A
 //! chunk that the reader has in its hands counts too. `Bytes` that left for
 //! good do not: they are the user's.
+//!
+//! A window may be lent more chunks out of the stall reserve. They go back
+//! first: a reader has to come down to the window before there is room again.
 
 use std::{
     collections::VecDeque,
@@ -54,12 +57,24 @@ struct State {
     queue: VecDeque<BytesMut>,
     /// Chunks that the reader holds.
     lent: usize,
+    /// Chunks beyond the window, out of the stall reserve.
+    extra: usize,
     end: Option<End>,
     /// The reader is gone: what comes is discarded.
     discard: bool,
     reader: Option<Waker>,
     /// The driver stopped reading until so many bytes fit; 0 where it did not.
     wanted: usize,
+}
+
+/// What giving up chunks has freed, for the caller to act on without the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Freed {
+    /// The driver waits for the room that this made.
+    pub(crate) resume: bool,
+    /// Chunks that go back to the stall reserve.
+    pub(crate) extra: usize,
 }
 
 /// What the reader finds.
@@ -81,7 +96,9 @@ impl State {
             return usize::MAX;
         }
         let tail = self.queue.back().map_or(0, |chunk| CHUNK - chunk.len());
-        let whole = chunks.saturating_sub(self.queue.len() + self.lent);
+        let whole = chunks
+            .saturating_add(self.extra)
+            .saturating_sub(self.queue.len() + self.lent);
         tail.saturating_add(whole.saturating_mul(CHUNK))
     }
 
@@ -168,6 +185,15 @@ impl Pipe {
         full
     }
 
+    /// Lends the window one chunk more, which [`Freed::extra`] gives back.
+    /// `false` where nobody needs it.
+    pub(crate) fn extend(&self) -> bool {
+        let mut state = self.lock();
+        let deaf = state.is_deaf();
+        state.extra += usize::from(!deaf);
+        !deaf
+    }
+
     /// Ends the channel; the first end stays. What was pushed before can still
     /// be read.
     pub(crate) fn end(&self, end: End) {
@@ -210,32 +236,29 @@ impl Pipe {
     }
 
     /// Takes an empty chunk back, or counts one as gone for good where the user
-    /// has it now. `true`: the driver waits for the room that this made.
-    #[must_use]
-    pub(crate) fn release(&self, chunk: Option<Chunk>) -> bool {
+    /// has it now.
+    pub(crate) fn release(&self, chunk: Option<Chunk>) -> Freed {
         if let Some(chunk) = chunk {
             stock::give_chunk(chunk.0);
         }
         let mut state = self.lock();
         state.lent -= 1;
-        state.resume(self.chunks)
+        state.free(self.chunks)
     }
 
-    /// The reader is gone, and has released what it held. `true`: the driver
-    /// waits for the room that this made.
-    #[must_use]
-    pub(crate) fn discard(&self) -> bool {
+    /// The reader is gone, and has released what it held.
+    pub(crate) fn discard(&self) -> Freed {
         let mut state = self.lock();
         state.discard = true;
         let queue = std::mem::take(&mut state.queue);
         let reader = state.reader.take();
-        let resume = state.resume(self.chunks);
+        let freed = state.free(self.chunks);
         drop(state);
         drop(reader);
         for chunk in queue {
             stock::give_chunk(chunk);
         }
-        resume
+        freed
     }
 }
 
@@ -248,12 +271,16 @@ impl State {
         self.end.clone().map(Take::End)
     }
 
-    fn resume(&mut self, chunks: usize) -> bool {
-        let enough = self.wanted > 0 && self.room(chunks) >= self.wanted;
-        if enough {
+    /// Chunks were given up: first to the reserve, then for the window.
+    fn free(&mut self, chunks: usize) -> Freed {
+        let needed = (self.queue.len() + self.lent).saturating_sub(chunks);
+        let extra = self.extra.saturating_sub(needed);
+        self.extra -= extra;
+        let resume = self.wanted > 0 && self.room(chunks) >= self.wanted;
+        if resume {
             self.wanted = 0;
         }
-        enough
+        Freed { resume, extra }
     }
 }
 
@@ -308,7 +335,8 @@ mod tests {
         let chunk = take(&pipe).unwrap();
         assert_eq!(pipe.room(), 0);
         assert!(pipe.pause(1));
-        assert!(pipe.release(Some(chunk)), "the driver waited for that");
+        let freed = pipe.release(Some(chunk));
+        assert!(freed.resume, "the driver waited for that");
         assert_eq!(pipe.room(), CHUNK);
     }
 
@@ -399,7 +427,47 @@ mod tests {
         let pipe = Pipe::new(WINDOW);
         assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
         assert!(pipe.pause(1));
-        assert!(pipe.discard(), "the driver waited for that");
+        assert!(pipe.discard().resume, "the driver waited for that");
         assert!(pipe.push(Masked::plain(&vec![0; 2 * WINDOW])));
+    }
+
+    #[test]
+    fn what_was_lent_goes_back_before_there_is_room_again() {
+        let pipe = Pipe::new(WINDOW);
+        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        for lent in 1..=5 {
+            assert!(pipe.pause(1), "{lent}");
+            assert!(pipe.extend());
+            assert!(!pipe.pause(1), "{lent}");
+            assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
+        }
+        assert!(pipe.pause(1));
+        for _ in 0..5 {
+            let freed = pipe.release(take(&pipe));
+            let back = Freed {
+                resume: false,
+                extra: 1,
+            };
+            assert_eq!((freed, pipe.room()), (back, 0));
+        }
+        let freed = pipe.release(take(&pipe));
+        let room = Freed {
+            resume: true,
+            extra: 0,
+        };
+        assert_eq!((freed, pipe.room()), (room, CHUNK));
+    }
+
+    #[test]
+    fn what_was_lent_goes_back_unused_or_with_the_reader() {
+        let pipe = Pipe::new(WINDOW);
+        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(pipe.extend());
+        assert_eq!(pipe.release(take(&pipe)).extra, 1, "not used");
+        assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
+        assert!(pipe.extend());
+        assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
+        assert_eq!(pipe.discard().extra, 1);
+        assert!(!pipe.extend(), "nobody reads it any more");
     }
 }

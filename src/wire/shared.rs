@@ -22,11 +22,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::ReadBuf;
+use tokio::{io::ReadBuf, time::Instant};
 
 use super::{
     outbox::{FLUSH, Format, Outbox},
-    pipe::Pipe,
+    pipe::{Chunk, Freed, Pipe},
+    reserve::StallReserve,
+    stock::CHUNK,
     transport::WriteHalf,
     turn::Turn,
 };
@@ -44,6 +46,8 @@ pub(crate) struct WireConfig {
     pub(crate) receive_window: usize,
     pub(crate) send_budget: usize,
     pub(crate) high_water: usize,
+    /// Whether to note when payload was accepted last.
+    pub(crate) stamps: bool,
 }
 
 /// What a drain did.
@@ -61,6 +65,7 @@ pub(crate) struct Progress {
 pub(crate) struct Shared {
     turn: Arc<Turn>,
     pipes: Box<[Option<Pipe>]>,
+    reserve: StallReserve,
     out: Mutex<Out>,
 }
 
@@ -91,6 +96,10 @@ struct Out {
     open: usize,
     /// A byte of payload was accepted: the service has spoken.
     written: bool,
+    stamps: bool,
+    last_write: Option<Instant>,
+    /// The upgrade is not accepted yet, and nothing may be before it is.
+    waits: bool,
 }
 
 /// What the lock knows of one channel's writer.
@@ -114,6 +123,7 @@ impl Shared {
     pub(crate) fn new(
         turn: Arc<Turn>,
         config: &WireConfig,
+        reserve: StallReserve,
         readable: impl Fn(usize) -> bool,
         writable: impl Fn(usize) -> bool,
     ) -> Arc<Self> {
@@ -131,6 +141,7 @@ impl Shared {
         Arc::new(Self {
             turn,
             pipes,
+            reserve,
             out: Mutex::new(Out {
                 queue: Outbox::new(
                     config.format,
@@ -152,6 +163,9 @@ impl Shared {
                 writers,
                 open,
                 written: false,
+                stamps: config.stamps,
+                last_write: None,
+                waits: false,
             }),
         })
     }
@@ -168,6 +182,44 @@ impl Shared {
 
     pub(crate) fn pipes(&self) -> impl Iterator<Item = &Pipe> {
         self.pipes.iter().flatten()
+    }
+
+    /// A reader has let go of a chunk: see [`Pipe::release`].
+    pub(crate) fn release(&self, channel: u8, chunk: Option<Chunk>) {
+        if let Some(pipe) = self.pipe(channel) {
+            self.freed(pipe.release(chunk));
+        }
+    }
+
+    /// A reader is gone.
+    pub(crate) fn discard(&self, channel: u8) {
+        if let Some(pipe) = self.pipe(channel) {
+            self.freed(pipe.discard());
+        }
+    }
+
+    fn freed(&self, freed: Freed) {
+        if freed.extra > 0 {
+            self.reserve.give_back(freed.extra * CHUNK);
+        }
+        if freed.resume {
+            self.turn.wake_driver();
+        }
+    }
+
+    /// Lends a full channel a chunk out of the reserve, if that has one left.
+    pub(crate) fn extend(&self, channel: u8) -> bool {
+        let Some(pipe) = self.pipe(channel) else {
+            return false;
+        };
+        if !self.reserve.take(CHUNK) {
+            return false;
+        }
+        let used = pipe.extend();
+        if !used {
+            self.reserve.give_back(CHUNK);
+        }
+        used
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -197,7 +249,7 @@ impl Shared {
                 return Poll::Ready(Ok(0));
             }
             ready!(out.make_room(channel))?;
-            out.written = true;
+            out.spoke();
             out.write(channel, payload);
             Poll::Ready(Ok(payload.len()))
         })
@@ -215,7 +267,9 @@ impl Shared {
     pub(crate) fn send(&self, channel: u8, payload: Bytes) -> io::Result<()> {
         let mut out = self.lock();
         out.check_open(channel)?;
-        out.written |= !payload.is_empty();
+        if !payload.is_empty() {
+            out.spoke();
+        }
         out.queue.push_bytes(channel, payload);
         if out.queue.queued() >= FLUSH && !out.is_blocked() {
             out.drain();
@@ -387,6 +441,30 @@ impl Shared {
         self.lock().held = held;
     }
 
+    /// Makes writers wait until the upgrade is accepted.
+    pub(crate) fn wait_for_acceptance(&self) {
+        self.lock().waits = true;
+    }
+
+    /// The upgrade is accepted: the waiting writers go on.
+    pub(crate) fn accept(&self) {
+        let mut out = self.lock();
+        if !std::mem::take(&mut out.waits) {
+            return;
+        }
+        let mut woken = Vec::new();
+        out.collect(&mut woken);
+        drop(out);
+        for waker in woken {
+            waker.wake();
+        }
+    }
+
+    /// When payload was accepted last, where that is noted.
+    pub(crate) fn last_write(&self) -> Option<Instant> {
+        self.lock().last_write
+    }
+
     pub(crate) fn pong(&self, payload: &[u8]) {
         self.lock().queue.pong(payload);
     }
@@ -449,6 +527,14 @@ impl Shared {
 }
 
 impl Out {
+    /// Payload was accepted.
+    fn spoke(&mut self) {
+        self.written = true;
+        if self.stamps {
+            self.last_write = Some(Instant::now());
+        }
+    }
+
     fn is_blocked(&self) -> bool {
         self.blocked || self.transport.is_none() || self.broken.is_some()
     }
@@ -495,6 +581,9 @@ impl Out {
     }
 
     fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
+        if self.waits {
+            return Poll::Pending;
+        }
         while !self.queue.has_room(channel) {
             if self.is_blocked() || self.held {
                 return Poll::Pending;
@@ -618,7 +707,7 @@ impl Out {
             }
             let id = channel as u8;
             let ready = match writer.wait {
-                Wait::Room => refused || (self.queue.has_room(id) && !self.held),
+                Wait::Room => refused || (self.queue.has_room(id) && !self.held && !self.waits),
                 Wait::Flush => lost || self.is_flushed(id),
             };
             if ready {

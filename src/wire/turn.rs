@@ -87,6 +87,11 @@ impl Turn {
         self.set(DRIVER);
     }
 
+    /// Makes the service due.
+    pub(crate) fn wake_service(&self) {
+        self.set(SERVICE);
+    }
+
     fn set(&self, bit: u8) {
         // Release: see `begin`. Acquire orders the waking after a turn that
         // has just ended.

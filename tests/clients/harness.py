@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +51,7 @@ class Report:
         self.only = re.compile(only) if only else None
         self.passed = 0
         self.failed = 0
+        self.lock = threading.Lock()
 
     def check(self, name, function, informational=False):
         """Runs a check; its return value, if any, is added to its line.
@@ -59,23 +62,25 @@ class Report:
             return
         started = time.monotonic()
         try:
-            note = function()
+            note, good = function(), True
         except Exception as error:  # a check that breaks is a check that fails
             kind = "" if isinstance(error, Failure) else f"{type(error).__name__}: "
-            seconds = time.monotonic() - started
-            if informational:
-                say(f"info {name}: {kind}{error} ({seconds:.1f} s)")
-                return
-            self.failed += 1
-            say(f"FAIL {name}: {kind}{error} ({seconds:.1f} s)")
-            return
+            note, good = f"{kind}{error}", False
         seconds = time.monotonic() - started
-        note = f" {note}" if note else ""
-        if informational:
-            say(f"info {name} holds ({seconds:.1f} s){note}")
-        else:
-            self.passed += 1
-            say(f"ok {name} ({seconds:.1f} s){note}")
+        with self.lock:
+            if informational:
+                word = "info, holds:" if good else "info, does not hold:"
+            else:
+                word = "ok" if good else "FAIL"
+                self.passed += good
+                self.failed += not good
+            say(f"{word} {name} ({seconds:.1f} s){f': {note}' if note else ''}")
+
+    def together(self, checks):
+        """Runs checks, each the arguments of `check`, at the same time: those that mostly wait."""
+        if checks:
+            with ThreadPoolExecutor(len(checks)) as pool:
+                list(pool.map(lambda one: self.check(*one), checks))
 
     def finish(self):
         """Prints the closing line; the exit status. No check at all is a failure."""

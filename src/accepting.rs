@@ -1,0 +1,282 @@
+//! Between a valid handshake and its answer: the inner service is made ready,
+//! called, and polled until there is something to answer.
+
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Response, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::{Sleep, sleep};
+use tower_service::Service;
+
+use crate::{
+    channel::ChannelSet,
+    config::{Accept, Config},
+    connection::{Driver, DriverParts, Erased, ServiceState, Task},
+    error::{BoxError, Report},
+    handshake::{Rejection, RejectionKind, accept::accept_response, validate::Key},
+    protocol::{ChannelProtocolConfig, Encoding},
+    session::Session,
+    wire::{Format, Shared, StallReserve, Turn, WireConfig},
+};
+
+/// A valid handshake that is not answered yet.
+pub(crate) struct Accepting<S> {
+    stage: Stage<S>,
+    handshake: Handshake,
+    on: Option<OnUpgrade>,
+    timeout: Option<Pin<Box<Sleep>>>,
+}
+
+#[allow(clippy::large_enum_variant, reason = "a future in a box holds the one")]
+enum Stage<S> {
+    Waiting {
+        service: S,
+        head: Box<Parts>,
+    },
+    /// The service was called, and may still refuse. Never locked: the mutex makes
+    /// a future of the service that is `Send` alone `Sync` as well.
+    Undecided {
+        task: Mutex<Task>,
+        session: Session,
+    },
+    Done,
+}
+
+/// What the handshake has settled.
+pub(crate) struct Handshake {
+    pub(crate) key: Key,
+    pub(crate) subprotocol: Cow<'static, str>,
+    pub(crate) channels: ChannelProtocolConfig,
+    pub(crate) config: Arc<Config>,
+    pub(crate) idle_timeout: Option<Duration>,
+    #[cfg(test)]
+    pub(crate) whole: Option<crate::mux::Whole>,
+}
+
+impl<S> Accepting<S>
+where
+    S: Service<ChannelSet, Response = ()>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    /// Waits for the inner service, starts it, and answers.
+    pub(crate) fn poll<B: Default>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<B>, Rejection>> {
+        if let Stage::Waiting { .. } = self.stage {
+            ready!(self.poll_ready(cx))?;
+            self.start()?;
+        }
+        ready!(self.poll_decision(cx))?;
+        Poll::Ready(self.answer())
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let Stage::Waiting { service, .. } = &mut self.stage else {
+            panic!("polled after it was ready");
+        };
+        let rejection = match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
+            Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+            Ok(Poll::Ready(Err(error))) => self.handshake.refusal(&error.into()),
+            Err(_) => panicked("while it was made ready"),
+            Ok(Poll::Pending) => {
+                ready!(self.poll_timeout(cx));
+                Rejection::not_ready("the server has no room for another session: try again later")
+            }
+        };
+        self.give_up();
+        Poll::Ready(Err(rejection))
+    }
+
+    /// The time counts from the first wait: a service that is ready at once needs
+    /// no timer.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let after = self.handshake.config.accept_timeout;
+        let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep(after)));
+        timeout.as_mut().poll(cx)
+    }
+
+    /// Calls the service; its future is polled next.
+    fn start(&mut self) -> Result<(), Rejection> {
+        let Stage::Waiting { mut service, head } = std::mem::replace(&mut self.stage, Stage::Done)
+        else {
+            panic!("polled after it was ready");
+        };
+        let (driver, session, set) = self.handshake.session(head);
+        let called = catch_unwind(AssertUnwindSafe(|| service.call(set)));
+        drop_quietly(service);
+        let future = called.map_err(|_| panicked("when it was called"))?;
+
+        let span = tracing::info_span!(
+            "session",
+            id = session.id(),
+            subprotocol = %self.handshake.subprotocol
+        );
+        let task = Task::new(driver, Box::pin(Erased::new(future)), span);
+        self.stage = Stage::Undecided {
+            task: Mutex::new(task),
+            session,
+        };
+        Ok(())
+    }
+
+    fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let Stage::Undecided { task, session } = &mut self.stage else {
+            panic!("polled after it was ready");
+        };
+        let task = task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match self.handshake.config.accept {
+            Accept::Immediate => task.first_poll(),
+            Accept::Explicit => {
+                if task.poll_undecided(cx, session).is_pending() {
+                    ready!(self.poll_timeout(cx));
+                    self.give_up();
+                    return Poll::Ready(Err(Rejection::not_ready(
+                        "the service did not accept the session in time: it has to call Session::accept",
+                    )));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn answer<B: Default>(&mut self) -> Result<Response<B>, Rejection> {
+        let (Stage::Undecided { task, session }, Some(on)) = (
+            std::mem::replace(&mut self.stage, Stage::Done),
+            self.on.take(),
+        ) else {
+            panic!("polled after it was ready");
+        };
+        let task = task.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let failed = matches!(
+            task.service(),
+            ServiceState::Failed(_) | ServiceState::Panicked
+        );
+        // First nothing more is accepted, then the error is asked what it is:
+        // it may own a writer.
+        if failed && !session.is_accepting() && task.refuse() {
+            return Err(match task.service() {
+                ServiceState::Failed(error) => self.handshake.refusal(error),
+                _ => Rejection::internal(),
+            });
+        }
+        session.set_accepted();
+        tokio::spawn(task.accepted(on));
+        let Handshake {
+            key, subprotocol, ..
+        } = &self.handshake;
+        Ok(accept_response(key, subprotocol))
+    }
+}
+
+impl<S> Accepting<S> {
+    pub(crate) fn new(service: S, on: OnUpgrade, head: Box<Parts>, handshake: Handshake) -> Self {
+        Self {
+            stage: Stage::Waiting { service, head },
+            handshake,
+            on: Some(on),
+            timeout: None,
+        }
+    }
+
+    /// There will be no session.
+    fn give_up(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Waiting { service, .. } => drop_quietly(service),
+            Stage::Undecided { task, .. } => drop_quietly(task),
+            Stage::Done => {}
+        }
+    }
+}
+
+impl Handshake {
+    fn format(&self) -> Format {
+        #[cfg(test)]
+        if self.whole.is_some() {
+            return Format::Whole;
+        }
+        match self.channels.encoding() {
+            Encoding::Binary => Format::Binary,
+            Encoding::Base64 => Format::Base64,
+        }
+    }
+
+    /// All parts of a session, not yet connected to anything.
+    fn session(&mut self, head: Box<Parts>) -> (Driver, Session, ChannelSet) {
+        let types = self.channels.channels();
+        let config = &self.config;
+        let format = self.format();
+        let wire = WireConfig {
+            format,
+            channels: types.len(),
+            receive_window: config.limits.receive_window,
+            send_budget: config.limits.send_budget,
+            high_water: config.limits.high_water,
+            stamps: self.idle_timeout.is_some(),
+        };
+        let shared = Shared::new(
+            Turn::new(),
+            &wire,
+            StallReserve::new(config.limits.stall_reserve, &config.stall_reserve_total),
+            |id| types[id].is_readable(),
+            |id| types[id].is_writable(),
+        );
+        if config.accept == Accept::Explicit {
+            shared.wait_for_acceptance();
+        }
+        let session = Session::new(Arc::clone(&shared));
+        let set = ChannelSet::new(
+            self.subprotocol.clone(),
+            head,
+            session.clone(),
+            &shared,
+            types,
+        );
+        #[allow(unused_mut, reason = "tests set the mode for whole messages")]
+        let mut driver = Driver::new(DriverParts {
+            shared,
+            session: session.clone(),
+            config: Arc::clone(config),
+            format,
+            half_close: self.channels.supports_half_close(),
+            idle_timeout: self.idle_timeout,
+        });
+        #[cfg(test)]
+        {
+            driver.mux().whole = self.whole.take();
+        }
+        (driver, session, set)
+    }
+
+    /// The refusal that an error is; one that tells the client nothing is logged.
+    fn refusal(&self, error: &BoxError) -> Rejection {
+        let map = &self.config.map_rejection.0;
+        // The user's code, as the service's is.
+        let rejection = catch_unwind(AssertUnwindSafe(|| map(error)))
+            .unwrap_or_else(|_| panicked("while its error was made a rejection"));
+        if rejection.kind() == RejectionKind::Internal {
+            tracing::error!(error = %Report(&**error), "the inner service failed");
+        }
+        rejection
+    }
+}
+
+/// Whatever the drop of a service does, the answer is decided without it.
+fn drop_quietly<S>(service: S) {
+    if catch_unwind(AssertUnwindSafe(|| drop(service))).is_err() {
+        tracing::error!("the inner service panicked while it was dropped");
+    }
+}
+
+fn panicked(when: &'static str) -> Rejection {
+    tracing::error!("the inner service panicked {when}");
+    Rejection::internal()
+}

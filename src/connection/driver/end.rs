@@ -1,0 +1,124 @@
+//! The end: a cause comes, the service has its grace, the last words are said,
+//! the Close frame goes out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::{
+    connection::{
+        closing::{Ending, Phase},
+        ends::{self, Urgency},
+        reading::Reading,
+        task::ServiceState,
+    },
+    error::EndCause,
+    frame::ClosePayload,
+    policy::after,
+    session::Outcome,
+    wire::End,
+};
+
+impl Driver {
+    /// A cause has come. The first one is told; a later one can only make the
+    /// end come sooner.
+    pub(in crate::connection) fn end(&mut self, cause: EndCause) {
+        let urgency = ends::urgency(&cause);
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        let closing = !matches!(self.phase, Phase::Open);
+        if closing && urgency != Urgency::Gone {
+            return;
+        }
+        let now = Instant::now();
+        let deadline = after(now, ends::grace(&cause, self.half_close, &self.config));
+        match &mut self.ending {
+            Some(ending) if urgency == Urgency::WaitForService => {
+                // A service that failed waits for its writers only; a Close
+                // of the peer changes nothing about that.
+                ending.deadline = ending.deadline.min(deadline);
+                return;
+            }
+            Some(ending) => ending.deadline = ending.deadline.min(deadline),
+            None => {
+                tracing::debug!(session = self.session.id(), %cause, "the session ends");
+                // A service that has returned may have left readers with other
+                // tasks: they learn with the end, not before.
+                if cause != EndCause::ServiceFailed && cause != EndCause::ServicePanicked {
+                    self.mux.end_all(&End::Error(cause.clone()));
+                }
+                self.session.set_cause(&cause);
+                self.ending = Some(Ending {
+                    cause: cause.clone(),
+                    deadline,
+                });
+            }
+        }
+        match urgency {
+            Urgency::WaitForService | Urgency::CloseNow => {}
+            Urgency::CloseOnly => self.start_closing(&ends::close_frame(&cause, false), true),
+            Urgency::Gone => self.abandon(&cause),
+        }
+        self.shared.turn().wake_driver();
+    }
+
+    /// Drops the connection as it is.
+    pub(super) fn abandon(&mut self, cause: &EndCause) {
+        self.mux.end_all(&End::Error(cause.clone()));
+        self.upgrading = None;
+        self.shared.refuse_writers(cause);
+        self.close_transport();
+    }
+
+    fn start_closing(&mut self, frame: &ClosePayload, discard: bool) {
+        let cause = self.cause().cloned().unwrap_or(EndCause::Completed);
+        self.shared.refuse_writers(&cause);
+        self.mux.end_all(&End::Error(cause));
+        if discard {
+            self.holding = None;
+        }
+        self.shared.close(frame, discard);
+        self.phase = Phase::Closing {
+            progress: Instant::now(),
+        };
+        self.shared.turn().wake_driver();
+    }
+
+    /// The service is done, or its grace is over: says what is to be said last.
+    pub(super) fn say_last(&mut self, service: &ServiceState) {
+        let Some(ending) = &self.ending else { return };
+        let outcome = service.outcome(&ending.cause);
+        let told = match self.session.take_last_words() {
+            None => matches!(outcome, Outcome::Returned),
+            Some(words) => {
+                // It is the service's code: a panic in it must not take the
+                // session's end with it.
+                let words = catch_unwind(AssertUnwindSafe(|| words(&outcome))).unwrap_or(None);
+                let told = words.is_some();
+                if let Some((channel, message)) = words.and_then(|words| words.message) {
+                    self.shared.last_words(channel, message);
+                }
+                told
+            }
+        };
+        let frame = match (&ending.cause, self.close.take()) {
+            (EndCause::Closed { .. }, Some(frame)) => frame,
+            (cause, _) => ends::close_frame(cause, told),
+        };
+        self.start_closing(&frame, false);
+    }
+
+    /// All was said: lets the socket go.
+    pub(super) fn close_transport(&mut self) {
+        self.reading = Reading::None;
+        self.rest = Bytes::new();
+        self.holding = None;
+        self.pause = None;
+        self.phase = Phase::Closed;
+        drop(self.shared.take_transport());
+        self.shared.turn().wake_driver();
+    }
+}

@@ -1,0 +1,215 @@
+//! What is due at the end of a round, and when to look again.
+
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+use tokio::time::Instant;
+
+use super::{Driver, Holding};
+use crate::{
+    connection::{
+        closing::{LINGER_AT_MOST, Phase, STALL},
+        ends::{self, Urgency},
+        task::ServiceState,
+    },
+    error::EndCause,
+    policy::{Beat, Pause, after},
+    wire::Progress,
+};
+
+impl Driver {
+    /// A round is over: moves the phases on. `true` when the session is.
+    pub(in crate::connection) fn settle(
+        &mut self,
+        progress: &Progress,
+        service: &mut ServiceState,
+    ) -> bool {
+        if let Some(kind) = progress.broken {
+            self.write_broke(kind);
+        }
+        match service.end_cause() {
+            Some(EndCause::Completed)
+                if self.ending.is_some() || self.shared.open_writers() > 0 => {}
+            // A failure behind another cause makes its grace no longer.
+            Some(cause) => self.end(cause),
+            None => {}
+        }
+        // Nothing but messages: no clock is read until the timer has fired.
+        if self.is_quiet() && self.timer.is_armed() {
+            return false;
+        }
+        let now = Instant::now();
+        self.settle_upgrade(now);
+        self.settle_hold(now);
+        self.settle_pause(now, progress);
+        self.settle_idle(now);
+        self.settle_beats(now, progress);
+        self.settle_service(now, service);
+        self.settle_phase(now, progress);
+        if matches!(self.phase, Phase::Closed) && service.is_done() {
+            return true;
+        }
+        self.timer.arm(self.deadline(service), &self.waker);
+        false
+    }
+
+    /// Whether the only deadlines are those that data moves away.
+    fn is_quiet(&self) -> bool {
+        self.ending.is_none()
+            && self.upgrading.is_none()
+            && self.holding.is_none()
+            && self.pause.is_none()
+    }
+
+    fn settle_upgrade(&mut self, now: Instant) {
+        if self.upgrading.as_ref().is_some_and(|up| up.deadline <= now) {
+            let kind = io::ErrorKind::TimedOut;
+            self.end(EndCause::UpgradeFailed { kind });
+        }
+    }
+
+    fn settle_hold(&mut self, now: Instant) {
+        if let Some(Holding {
+            until: Some(until), ..
+        }) = self.holding
+            && until <= now
+        {
+            self.holding = None;
+            self.shared.set_held(false);
+            self.shared.turn().wake_driver();
+        }
+    }
+
+    fn settle_pause(&mut self, now: Instant, progress: &Progress) {
+        let Some(pause) = &mut self.pause else { return };
+        if !pause.is_due(now) {
+            return;
+        }
+        if let Some(kind) = progress.broken {
+            return self.lose(kind);
+        }
+        self.shared.pong(&[]);
+        // Not from the start: most pauses are over sooner.
+        self.reading.watch();
+        self.lent = self.mux.extend();
+        self.shared.turn().wake_driver();
+    }
+
+    fn settle_idle(&mut self, now: Instant) {
+        let Some(idle) = &mut self.idle else { return };
+        if self.ending.is_some() || idle.deadline() > now {
+            return;
+        }
+        // Writers note the time themselves, and nobody has asked until now.
+        if let Some(then) = self.shared.last_write() {
+            idle.active(then);
+        }
+        if idle.deadline() <= now {
+            self.end(EndCause::IdleTimeout);
+        }
+    }
+
+    fn settle_beats(&mut self, now: Instant, progress: &Progress) {
+        let Some(beats) = &mut self.beats else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        if !self.rest.is_empty() || !progress.idle {
+            beats.excuse();
+        }
+        match beats.beat(now) {
+            Beat::Nothing => {}
+            Beat::Ping => {
+                self.shared.ping();
+                self.shared.turn().wake_driver();
+            }
+            Beat::Dead => self.end(EndCause::PeerUnresponsive),
+        }
+    }
+
+    fn settle_service(&mut self, now: Instant, service: &mut ServiceState) {
+        let Some(ending) = &self.ending else { return };
+        let over = ending.deadline <= now;
+        if over {
+            service.drop_future();
+        }
+        let done = service.is_done() && (over || self.shared.open_writers() == 0);
+        let now = ends::urgency(&ending.cause) == Urgency::CloseNow;
+        if (done || now) && matches!(self.phase, Phase::Open) {
+            self.say_last(service);
+        }
+    }
+
+    fn settle_phase(&mut self, now: Instant, drained: &Progress) {
+        match &mut self.phase {
+            Phase::Closing { progress } => {
+                // What we hold ourselves is not the peer's fault.
+                if drained.wrote || self.holding.is_some() {
+                    *progress = now;
+                }
+                let stalled = *progress + STALL <= now;
+                let cx = &mut Context::from_waker(&self.waker);
+                if drained.idle && !self.shared.has_output() {
+                    match self.shared.poll_shutdown(cx) {
+                        Poll::Ready(Ok(())) => {
+                            self.raw = true;
+                            self.phase = Phase::Lingering {
+                                since: now,
+                                heard: now,
+                            };
+                            self.shared.turn().wake_driver();
+                        }
+                        Poll::Ready(Err(_)) => self.close_transport(),
+                        Poll::Pending => {}
+                    }
+                }
+                if stalled && matches!(self.phase, Phase::Closing { .. }) {
+                    self.end(EndCause::Stalled);
+                }
+            }
+            Phase::Lingering { since, heard } => {
+                let silent = after(*heard, self.config.close_timeout) <= now;
+                if self.eof || silent || *since + LINGER_AT_MOST <= now {
+                    self.close_transport();
+                }
+            }
+            Phase::Open | Phase::Closed => {}
+        }
+    }
+
+    /// The next instant at which something is due.
+    fn deadline(&self, service: &ServiceState) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Open | Phase::Closed => None,
+            Phase::Closing { progress } => Some(progress + STALL),
+            Phase::Lingering { since, heard } => {
+                Some(after(heard, self.config.close_timeout).min(since + LINGER_AT_MOST))
+            }
+        };
+        let active = self.ending.is_none();
+        let waits = matches!(self.phase, Phase::Open) || !service.is_done();
+        [
+            phase,
+            self.upgrading.as_ref().map(|up| up.deadline),
+            self.holding.as_ref().and_then(|holding| holding.until),
+            self.pause.as_ref().map(Pause::deadline),
+            active
+                .then_some(self.idle)
+                .flatten()
+                .map(|idle| idle.deadline()),
+            active
+                .then_some(self.beats)
+                .flatten()
+                .map(|beats| beats.deadline()),
+            self.ending
+                .as_ref()
+                .filter(|_| waits)
+                .map(|ending| ending.deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

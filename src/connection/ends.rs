@@ -1,0 +1,101 @@
+//! What follows from each cause: the table of [`EndCause`], as total matches.
+//!
+//! Beside these, [`EndCause`] itself says what a reader sees, and
+//! `remotecommand::outcome` what the Status says.
+
+use std::time::Duration;
+
+use crate::{
+    config::Config,
+    error::EndCause,
+    frame::{ClosePayload, close_payload},
+};
+
+/// How long the service may go on after a cause.
+pub(super) fn grace(cause: &EndCause, half_close: bool, config: &Config) -> Duration {
+    match cause {
+        // Without half-close that is how a client says that its input is
+        // finished: kube-rs does so on v4, and reads on.
+        EndCause::PeerClosed {
+            code: None | Some(1000),
+        } if !half_close => config.closed_grace,
+        EndCause::PeerClosed { .. }
+        | EndCause::Completed
+        | EndCause::ServiceFailed
+        | EndCause::ServicePanicked
+        | EndCause::Closed { .. }
+        | EndCause::IdleTimeout
+        | EndCause::PeerUnresponsive
+        | EndCause::ConnectionLost { .. }
+        | EndCause::UpgradeFailed { .. }
+        | EndCause::ProtocolError { .. }
+        | EndCause::TooLarge
+        | EndCause::InvalidText { .. }
+        | EndCause::Stalled
+        | EndCause::Aborted => config.grace,
+    }
+}
+
+/// What happens to the queue when a cause comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// The service may still say something first.
+    WaitForService,
+    /// The Close frame goes behind what was accepted, now.
+    CloseNow,
+    /// The Close frame replaces what was accepted.
+    CloseOnly,
+    /// There is nobody to tell.
+    Gone,
+}
+
+pub(super) fn urgency(cause: &EndCause) -> Urgency {
+    match cause {
+        EndCause::Completed
+        | EndCause::ServiceFailed
+        | EndCause::ServicePanicked
+        | EndCause::IdleTimeout
+        | EndCause::PeerClosed { .. } => Urgency::WaitForService,
+        EndCause::Closed { .. } => Urgency::CloseNow,
+        EndCause::ProtocolError { .. } | EndCause::TooLarge | EndCause::InvalidText { .. } => {
+            Urgency::CloseOnly
+        }
+        EndCause::ConnectionLost { .. }
+        | EndCause::UpgradeFailed { .. }
+        | EndCause::PeerUnresponsive
+        | EndCause::Stalled
+        | EndCause::Aborted => Urgency::Gone,
+    }
+}
+
+/// The Close frame for a cause. 1000 if and only if the outcome was told in
+/// full: client-go discards a Status that it has already read when the code is
+/// anything else.
+pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
+    let (code, reason) = match cause {
+        // A peer's Close is answered with its own code (RFC 6455, 5.5.1).
+        EndCause::PeerClosed { code } => (*code, ""),
+        EndCause::ProtocolError { rule } => (Some(1002), *rule),
+        EndCause::TooLarge => (Some(1009), "message too large"),
+        EndCause::InvalidText { rule } => (Some(1007), *rule),
+        EndCause::Closed { code } => (Some(*code), ""),
+        EndCause::Completed
+        | EndCause::ServiceFailed
+        | EndCause::ServicePanicked
+        | EndCause::IdleTimeout
+            if told =>
+        {
+            (Some(1000), "")
+        }
+        EndCause::Completed => (Some(1011), "the outcome was not told"),
+        EndCause::ServiceFailed | EndCause::ServicePanicked => (Some(1011), "the service failed"),
+        EndCause::IdleTimeout => (Some(1001), "idle timeout"),
+        // Nobody gets these.
+        EndCause::ConnectionLost { .. }
+        | EndCause::UpgradeFailed { .. }
+        | EndCause::PeerUnresponsive
+        | EndCause::Stalled
+        | EndCause::Aborted => (Some(1001), ""),
+    };
+    close_payload(code, reason)
+}

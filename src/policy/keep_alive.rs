@@ -1,0 +1,182 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::timers::after;
+
+/// Pings that keep a connection alive, and what no answer to them means.
+///
+/// Proxies and load balancers drop connections on which nothing has moved for a
+/// while, 60 s as a rule. The default is a Ping every 30 s and no timeout, for
+/// [`WsStreamLayer::keep_alive`](crate::WsStreamLayer::keep_alive).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_wsstream::KeepAlive;
+///
+/// // A host that vanished is noticed within 30 s.
+/// let keep_alive = KeepAlive::every(Duration::from_secs(20)).timeout(Duration::from_secs(10));
+/// # let _ = keep_alive;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Half of what load balancers commonly allow.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self::every(DEFAULT_INTERVAL)
+    }
+}
+
+impl KeepAlive {
+    /// A Ping in each interval, whatever else moves. No timeout.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self {
+            interval,
+            timeout: None,
+        }
+    }
+
+    /// Ends the session where not a byte comes for so long after a Ping, with
+    /// [`EndCause::PeerUnresponsive`](crate::EndCause::PeerUnresponsive).
+    ///
+    /// Any byte is a sign of life. Time in which the session does not read does
+    /// not count, and neither does time in which output waits for the peer: a
+    /// slow reader answers late, and TCP itself gives up on one that has
+    /// vanished. Some clients answer only while their user reads.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    Nothing,
+    Ping,
+    /// The peer has not answered in time.
+    Dead,
+}
+
+/// A session's Pings, and the wait for a sign of life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beats {
+    policy: KeepAlive,
+    next_ping: Instant,
+    /// Until when something has to come.
+    dead_at: Option<Instant>,
+    /// Something came, or it was not the peer's fault that nothing did.
+    excused: bool,
+}
+
+impl Beats {
+    pub(crate) fn new(policy: KeepAlive, now: Instant) -> Self {
+        Self {
+            policy,
+            next_ping: after(now, policy.interval),
+            dead_at: None,
+            excused: false,
+        }
+    }
+
+    /// A byte came; or the peer could not be heard, or could not answer.
+    pub(crate) fn excuse(&mut self) {
+        self.excused = true;
+    }
+
+    /// What is to be done now.
+    pub(crate) fn beat(&mut self, now: Instant) -> Beat {
+        if self.dead_at.is_some_and(|at| at <= now) {
+            if !self.excused {
+                return Beat::Dead;
+            }
+            self.dead_at = None;
+        }
+        if self.next_ping > now {
+            return Beat::Nothing;
+        }
+        self.next_ping = after(now, self.policy.interval);
+        if self.dead_at.is_none() {
+            self.excused = false;
+            self.dead_at = self.policy.timeout.map(|timeout| after(now, timeout));
+        }
+        Beat::Ping
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.dead_at
+            .map_or(self.next_ping, |at| at.min(self.next_ping))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    /// What happens at each deadline within a time; `hears` says when a byte comes.
+    fn run(policy: KeepAlive, until: u64, hears: &[u64]) -> Vec<(u64, Beat)> {
+        let start = Instant::now();
+        let mut beats = Beats::new(policy, start);
+        let mut seen = Vec::new();
+        let mut hears = hears.iter().copied().peekable();
+        loop {
+            let at = beats.deadline();
+            while hears.next_if(|&s| start + secs(s) <= at).is_some() {
+                beats.excuse();
+            }
+            if at > start + secs(until) {
+                return seen;
+            }
+            let beat = beats.beat(at);
+            if beat != Beat::Nothing {
+                seen.push(((at - start).as_secs(), beat));
+            }
+            if beat == Beat::Dead {
+                return seen;
+            }
+        }
+    }
+
+    #[test]
+    fn pings_go_out_in_every_interval() {
+        use Beat::Ping;
+        let seen = run(KeepAlive::every(secs(30)), 100, &[]);
+        assert_eq!(seen, [(30, Ping), (60, Ping), (90, Ping)]);
+    }
+
+    #[test]
+    fn silence_after_a_ping_is_death() {
+        use Beat::{Dead, Ping};
+        let policy = KeepAlive::every(secs(30)).timeout(secs(10));
+        assert_eq!(run(policy, 1000, &[]), [(30, Ping), (40, Dead)]);
+        let heard = run(policy, 1000, &[35, 61, 62]);
+        let expected = [(30, Ping), (60, Ping), (90, Ping), (100, Dead)];
+        assert_eq!(heard, expected);
+        // What came before the Ping is no answer to it.
+        assert_eq!(run(policy, 1000, &[29]), [(30, Ping), (40, Dead)]);
+    }
+
+    #[test]
+    fn a_timeout_may_be_longer_than_the_interval() {
+        use Beat::{Dead, Ping};
+        let policy = KeepAlive::every(secs(10)).timeout(secs(25));
+        let seen = [(10, Ping), (20, Ping), (30, Ping), (35, Dead)];
+        assert_eq!(run(policy, 1000, &[]), seen);
+        let seen = run(policy, 1000, &[15]);
+        assert_eq!(*seen.last().unwrap(), (65, Dead), "{seen:?}");
+    }
+}

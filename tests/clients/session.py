@@ -1,0 +1,124 @@
+"""One kubectl against one server, and what all its checks need."""
+
+import hashlib
+import os
+import subprocess
+import threading
+
+from harness import MARK, Failure, expect, short
+from terminal import Terminal
+
+MIB = 1 << 20
+# No command here takes longer of its own; only a hang does.
+PATIENCE = 60
+# kubectl 1.29 gives up once its socket stays full for seconds, whatever the
+# server does: what stalls its stdin is told, and not counted.
+STALLS_ARE_FATAL_UP_TO = 29
+
+
+class Session:
+    def __init__(self, kubectl, server, home):
+        self.kubectl = kubectl
+        self.server = server
+        self.environment = kubectl.environment(home)
+        self.execs = 0
+
+    @property
+    def stalls_are_fatal(self):
+        return self.kubectl.minor <= STALLS_ARE_FATAL_UP_TO
+
+    def words(self, *words):
+        """The command line of this kubectl with these words behind the server's address."""
+        return [
+            str(self.kubectl.path), "--kubeconfig", "/dev/null", "--server", self.server.url,
+            *words,
+        ]
+
+    def arguments(self, command, flags=(), verbose=()):
+        self.execs += 1
+        return self.words(*verbose, "exec", *flags, "demo", "--", *command)
+
+    def run(self, command, flags=(), stdin=None, verbose=()):
+        """(exit code, stdout, stderr) of a short command."""
+        return self.finish(self.arguments(command, flags, verbose), stdin)
+
+    def finish(self, arguments, stdin=None, patience=PATIENCE):
+        source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        try:
+            done = subprocess.run(
+                arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=self.environment, timeout=patience, **source,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failure(
+                f"still running after {patience} s; stdout {short(error.stdout)}, "
+                f"stderr {short(error.stderr)}"
+            ) from None
+        return done.returncode, done.stdout, done.stderr
+
+    def start(self, command, flags=(), **pipes):
+        return self.begin(self.arguments(command, flags), **pipes)
+
+    def begin(self, arguments, **pipes):
+        return subprocess.Popen(arguments, env=self.environment, **pipes)
+
+    def on_a_terminal(self, command):
+        environment = dict(self.environment, TERM="xterm")
+        return Terminal(self.arguments(command, ["-i", "-t"]), environment, 33, 101)
+
+
+class Watchdog:
+    """Kills a process that outlives its time, so that a hang is a failure and not a hang."""
+
+    def __init__(self, process, seconds):
+        self.process = process
+        self.timer = threading.Timer(seconds, process.kill)
+
+    def __enter__(self):
+        self.timer.start()
+        return self
+
+    def __exit__(self, *_):
+        self.timer.cancel()
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
+
+class Sink(threading.Thread):
+    """Reads a pipe to its end beside the check, so that nothing waits for it."""
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self.pipe = pipe
+        self.data = b""
+        self.start()
+
+    def run(self):
+        self.data = self.pipe.read()
+
+    def all(self):
+        self.join(5)
+        expect(not self.is_alive(), "the pipe has no end")
+        return self.data
+
+
+def random_file(path, mib):
+    """Bytes that nobody can guess, on disk; their SHA-256."""
+    digest = hashlib.sha256()
+    with open(path, "wb") as out:
+        for _ in range(mib):
+            block = os.urandom(MIB)
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
+
+
+def hash_of(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as data:
+        while block := data.read(MIB):
+            digest.update(block)
+    return digest.hexdigest()
