@@ -130,6 +130,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accepting;
+mod access;
 mod body;
 mod channel;
 mod config;
@@ -154,6 +155,7 @@ pub mod remotecommand;
 pub mod testing;
 
 pub use self::{
+    access::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
     config::{Accept, Limits},

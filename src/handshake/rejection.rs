@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
@@ -73,6 +74,8 @@ pub enum RejectionKind {
     NotReady,
     /// The service sheds load (503).
     Overloaded,
+    /// Sessions begin faster than the rate allows (429).
+    RateLimited,
     /// The service failed before the session began (500).
     Internal,
     /// The layer is configured in a way that cannot work (500).
@@ -192,6 +195,19 @@ impl Rejection {
             "the server has as many sessions as it can take: try again in a moment",
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
+    }
+
+    /// `Retry-After` knows whole seconds: rounded up, because who comes sooner is
+    /// refused again, and never 0, which some clients take for no advice at all.
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
+        let part = u64::from(retry_after.subsec_nanos() > 0);
+        let seconds = retry_after.as_secs().saturating_add(part).max(1);
+        Self::of(
+            RejectionKind::RateLimited,
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("too many sessions were begun in a short time: try again in {seconds} s"),
+        )
+        .with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// The text is fixed: an error of the service may hold what the client
@@ -430,7 +446,7 @@ mod tests {
             Option<&'a str>,
             &'a [(&'a str, &'a str)],
         );
-        let cases: [Case<'_>; 11] = [
+        let cases: [Case<'_>; 12] = [
             (
                 Rejection::not_an_upgrade(),
                 RejectionKind::NotAnUpgrade,
@@ -486,6 +502,13 @@ mod tests {
                 503,
                 Some("ServiceUnavailable"),
                 &[("retry-after", "1")],
+            ),
+            (
+                Rejection::rate_limited(Duration::from_millis(1_001)),
+                RejectionKind::RateLimited,
+                429,
+                Some("TooManyRequests"),
+                &[("retry-after", "2")],
             ),
             (
                 Rejection::internal(),
