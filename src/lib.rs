@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! HTTP request
-//!   -> outer layers: trace, auth, ...              see the request's head; done at the 101
+//!   -> outer layers: trace, auth, IdleTimeoutLayer see the request's head; done at the 101
 //!   -> WsStreamLayer: detect -> negotiate -> inner ready? -> first poll -> 101 -> session
 //!        not an upgrade -> fallback service (default: 426)
 //!   -> inner layers over ChannelSet: limits, ...   live as long as the session
@@ -61,8 +61,24 @@
 //!
 //! | when | a plain `Service<ChannelSet>` | under `RemoteCommandLayer` |
 //! |---|---|---|
-//! | in the first poll, nothing written | the answer: a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
+//! | before the upgrade is accepted, nothing written | the answer, as [`WsStreamLayer::map_rejection`] says; by default a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
 //! | later | close code 1011, or what [`Session::last_words`] says | a Status, and 1000 |
+//!
+//! The upgrade is accepted after the first poll of the service's future; with
+//! [`Accept::Explicit`] when the service calls [`Session::accept`], so that an
+//! asynchronous look-up can still be a 404.
+//!
+//! # Time
+//!
+//! | what | default | when it is over |
+//! |---|---|---|
+//! | [readiness, and an explicit accept](WsStreamLayer::accept_timeout) | 10 s | 504 |
+//! | [the connection is handed over](WsStreamLayer::upgrade_timeout) | 10 s | the session is lost |
+//! | [no data either way](WsStreamLayer::idle_timeout), for a route: [`IdleTimeoutLayer`] | none | [`EndCause::IdleTimeout`] |
+//! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](KeepAlive::timeout): [`EndCause::PeerUnresponsive`] |
+//! | [the service after the end](WsStreamLayer::grace) | 1 s; [30 s](WsStreamLayer::closed_grace) where a Close means the end of input | its future is dropped |
+//! | nothing leaves while closing | 90 s | [`EndCause::Stalled`] |
+//! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s, 5 min in all | the socket is let go |
 //!
 //! # What it promises
 //!
@@ -73,7 +89,9 @@
 //!   channel; a connection that was lost is an error.
 //! * **Memory is bounded by configuration**, never by the peer, for any size of
 //!   message, any number of fragments, any reader that stalls.
-//! * **A stalled channel stalls only itself**, until the next byte belongs to it.
+//! * **A stalled channel stalls only itself**: behind a full window other channels
+//!   go on, Pongs go out, and 32 KiB a second are taken into a bounded
+//!   [reserve](Limits::stall_reserve), which keeps a kubectl alive for eight minutes.
 //! * **One task a session** drives it and its service. Nothing is spawned before
 //!   the answer is decided, and a service that ignores the end of its session is
 //!   dropped after a grace.
@@ -114,11 +132,8 @@
 //!
 //! # Not yet
 //!
-//! HTTP/1.1 only: no extended CONNECT of HTTP/2 (RFC 8441). No idle timeout and no
-//! keep-alive Ping: a host that vanished in silence is noticed when something is
-//! written, or while reading is paused; use TCP keep-alive until then. No registry
-//! of sessions to drain. A channel that stays full for a minute lets client-go give
-//! up, because reading pauses behind it.
+//! HTTP/1.1 only: no extended CONNECT of HTTP/2 (RFC 8441). No registry of sessions
+//! to drain.
 //!
 //! # Features
 //!
