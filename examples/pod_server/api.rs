@@ -1,5 +1,5 @@
 //! From a request to its answer: the guard, the documents, and the door to the
-//! exec stack.
+//! stack of exec and attach.
 
 use std::convert::Infallible;
 
@@ -13,23 +13,25 @@ use tower::{Service, ServiceExt};
 use tower_wsstream::remotecommand::Options;
 use tower_wsstream::{BoxError, Status};
 
-use crate::discovery::{self, CONTAINER, Route};
+use crate::discovery::{self, CONTAINER, Route, Subresource};
 use crate::guard::Guard;
+use crate::pod::Pod;
 
 /// One body for answers of ours and of the stack.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The whole server as a function of a request. `S` is the stack that upgrades
-/// exec requests.
+/// exec and attach requests, with the [`Subresource`] in their extensions.
 #[derive(Clone)]
 pub(crate) struct Api<S> {
     guard: Guard,
-    exec: S,
+    pod: Pod,
+    stack: S,
 }
 
 impl<S> Api<S> {
-    pub(crate) fn new(guard: Guard, exec: S) -> Self {
-        Self { guard, exec }
+    pub(crate) fn new(guard: Guard, pod: Pod, stack: S) -> Self {
+        Self { guard, pod, stack }
     }
 
     pub(crate) async fn answer<B, C>(self, request: Request<B>) -> Response<Body>
@@ -43,23 +45,28 @@ impl<S> Api<S> {
             tracing::info!(method = %head.method, path = head.uri.path(), "refused: {status}");
             return refusal(&status);
         }
-        match discovery::route(head.uri.path()) {
+        match discovery::route(head.uri.path(), self.pod.restarts()) {
             Ok(Route::Document(document)) => {
                 read_only(&head.method, || document.to_string().into())
             }
-            Ok(Route::Exec { namespace, pod }) => {
-                let options = match check_exec(namespace, pod, head.uri.query()) {
+            Ok(Route::Session {
+                subresource,
+                namespace,
+                pod,
+            }) => {
+                let options = match check_session(subresource, namespace, pod, head.uri.query()) {
                     Ok(options) => options,
                     Err(status) => {
-                        tracing::info!(method = %head.method, pod, "exec refused: {status}");
+                        tracing::info!(method = %head.method, pod, "{subresource} refused: {status}");
                         return refusal(&status);
                     }
                 };
                 if wants_spdy(&head) {
                     return refuse_spdy(&options);
                 }
-                self.upgrade(Request::from_parts(head, body), &options)
-                    .await
+                let mut request = Request::from_parts(head, body);
+                request.extensions_mut().insert(subresource);
+                self.upgrade(request, subresource, &options).await
             }
             Err(status) => {
                 tracing::debug!(method = %head.method, path = head.uri.path(), "{status}");
@@ -68,13 +75,18 @@ impl<S> Api<S> {
         }
     }
 
-    async fn upgrade<B, C>(self, request: Request<B>, options: &Options) -> Response<Body>
+    async fn upgrade<B, C>(
+        self,
+        request: Request<B>,
+        subresource: Subresource,
+        options: &Options,
+    ) -> Response<Body>
     where
         S: Service<Request<B>, Response = Response<C>, Error = Infallible>,
         C: http_body::Body<Data = Bytes> + Send + 'static,
         C::Error: Into<BoxError>,
     {
-        let Ok(response) = self.exec.oneshot(request).await;
+        let Ok(response) = self.stack.oneshot(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // The one selected, not those offered: an offer can hold a credential.
             // Of the command only its name, for the same reason.
@@ -89,17 +101,25 @@ impl<S> Api<S> {
                     .map(String::as_str)
                     .unwrap_or_default(),
                 tty = options.tty,
-                "exec"
+                "{subresource}"
             );
         } else {
-            tracing::info!(status = response.status().as_u16(), "exec not upgraded");
+            tracing::info!(
+                status = response.status().as_u16(),
+                "{subresource} not upgraded"
+            );
         }
         response.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 }
 
 /// What a real server checks before it asks a container for anything.
-fn check_exec(namespace: &str, pod: &str, query: Option<&str>) -> Result<Options, Status> {
+fn check_session(
+    subresource: Subresource,
+    namespace: &str,
+    pod: &str,
+    query: Option<&str>,
+) -> Result<Options, Status> {
     discovery::check_pod(namespace, pod)?;
     let options = Options::from_query(query.unwrap_or_default())
         .map_err(|rejection| bad_request(rejection.to_string()))?;
@@ -112,7 +132,7 @@ fn check_exec(namespace: &str, pod: &str, query: Option<&str>) -> Result<Options
             "container {container} is not valid for pod {pod}"
         )));
     }
-    if options.command.is_empty() {
+    if subresource == Subresource::Exec && options.command.is_empty() {
         return Err(bad_request(
             "you must specify at least one command for the container".into(),
         ));

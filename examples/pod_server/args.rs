@@ -8,6 +8,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::duration;
+use crate::server::IDLE_TIMEOUT;
 
 /// The port of `kubectl proxy`, whose place this server takes in examples.
 const DEFAULT_PORT: u16 = 8001;
@@ -19,9 +23,10 @@ pub(crate) const TOKEN_VARIABLE: &str = "POD_SERVER_TOKEN";
 
 pub(crate) const USAGE: &str = "\
 Plays a Kubernetes API server with one running pod, `demo`: kubectl exec runs
-commands on this machine, as the user that started this program.
+commands on this machine, as the user that started this program; kubectl attach
+joins a process that counts the seconds and gives back each line.
 
-Usage: pod_server [--listen ADDR] [--token-file FILE]
+Usage: pod_server [--listen ADDR] [--token-file FILE] [--idle-timeout DURATION]
 
   --listen ADDR       address and port to listen on; port 0 picks a free one
                       [default: 127.0.0.1:8001]
@@ -29,6 +34,10 @@ Usage: pod_server [--listen ADDR] [--token-file FILE]
                       on anything but loopback. The variable POD_SERVER_TOKEN
                       does the same. kubectl sends a token over TLS only: put a
                       proxy in front that speaks it.
+  --idle-timeout DURATION
+                      end a session in which no data has moved for so long, in
+                      h, m, s and ms, such as 1m30s; `none` or 0: never
+                      [default: 4h]
   --help              print this
 
 RUST_LOG filters the log on stderr [default: info].";
@@ -37,6 +46,7 @@ RUST_LOG filters the log on stderr [default: info].";
 pub(crate) struct Args {
     pub(crate) listen: SocketAddr,
     pub(crate) token: Option<String>,
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// What a command line asks for.
@@ -63,6 +73,7 @@ pub(crate) fn parse(
 ) -> Result<Asked, BadArgs> {
     let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
     let mut token_file: Option<PathBuf> = None;
+    let mut idle_timeout = Some(IDLE_TIMEOUT);
 
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -89,6 +100,15 @@ pub(crate) fn parse(
                 })?;
             }
             "--token-file" => token_file = Some(value()?.into()),
+            "--idle-timeout" => {
+                let value = value()?;
+                let value = value.to_string_lossy();
+                idle_timeout = duration::parse(&value).map_err(|()| {
+                    BadArgs(format!(
+                        "--idle-timeout {value}: not a duration such as 4h, 1m30s or 500ms, nor none"
+                    ))
+                })?;
+            }
             "--help" | "-h" => return Ok(Asked::Help),
             _ => return Err(BadArgs(format!("unknown argument {text}; try --help"))),
         }
@@ -110,7 +130,11 @@ pub(crate) fn parse(
              reaches it: add --token-file, or listen on 127.0.0.1"
         )));
     }
-    Ok(Asked::Serve(Args { listen, token }))
+    Ok(Asked::Serve(Args {
+        listen,
+        token,
+        idle_timeout,
+    }))
 }
 
 /// A token without the newline that editors put behind it. An empty one would
@@ -182,7 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn the_idle_timeout_is_the_kubelets_unless_told() {
+        let timeout = |args: &[&str]| serve(args, None).unwrap().idle_timeout;
+        assert_eq!(timeout(&[]), Some(Duration::from_secs(4 * 3600)));
+        assert_eq!(
+            timeout(&["--idle-timeout", "1m30s"]),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(timeout(&["--idle-timeout=none"]), None);
+        assert_eq!(timeout(&["--idle-timeout=0"]), None);
+    }
+
+    #[test]
     fn mistakes_are_named() {
+        for wrong in ["", "4", "4x", "-1s", "1.5h"] {
+            assert!(
+                serve(&["--idle-timeout", wrong], None)
+                    .is_err_and(|e| e.0.contains(&format!("--idle-timeout {wrong}:"))),
+                "{wrong}"
+            );
+        }
         assert!(serve(&["--listen"], None).is_err_and(|e| e.0.contains("needs a value")));
         assert!(serve(&["--listen", "8001"], None).is_err_and(|e| e.0.contains("8001")));
         assert!(serve(&["--lisen", "x"], None).is_err_and(|e| e.0.contains("--lisen")));

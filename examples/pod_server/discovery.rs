@@ -1,9 +1,11 @@
 //! The documents of an API server that holds one running pod.
 //!
-//! No more than clients ask for before an exec: kubectl learns from discovery
+//! No more than clients ask for before an exec or an attach: kubectl learns from discovery
 //! that `pods` exist and gets the pod; kubectl on some machines is a dispatcher
 //! that runs the client that fits `/version`; the other official clients go
-//! straight to the exec.
+//! straight there.
+
+use std::fmt;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -22,12 +24,42 @@ const MINOR: u32 = 33;
 pub(crate) enum Route<'a> {
     /// A document, ready to be sent.
     Document(Value),
-    /// `.../pods/{name}/exec`.
-    Exec { namespace: &'a str, pod: &'a str },
+    /// `.../pods/{name}/exec` or `attach`.
+    Session {
+        subresource: Subresource,
+        namespace: &'a str,
+        pod: &'a str,
+    },
 }
 
-/// Finds what `path` names; `Err` is the 404.
-pub(crate) fn route(path: &str) -> Result<Route<'_>, Status> {
+/// What a session is for; goes with the request, in its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subresource {
+    /// A command of its own.
+    Exec,
+    /// The process of the pod.
+    Attach,
+}
+
+impl fmt::Display for Subresource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+        })
+    }
+}
+
+/// Finds what `path` names; `Err` is the 404. `restarts` are those of the pod's
+/// process.
+pub(crate) fn route(path: &str, restarts: u32) -> Result<Route<'_>, Status> {
+    let session = |subresource, namespace, pod| {
+        Ok(Route::Session {
+            subresource,
+            namespace,
+            pod,
+        })
+    };
     let segments: Vec<&str> = path
         .split('/')
         .filter(|segment| !segment.is_empty())
@@ -39,14 +71,19 @@ pub(crate) fn route(path: &str) -> Result<Route<'_>, Status> {
         }
         ["apis"] => json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] }),
         ["api", "v1"] => resources(),
-        ["api", "v1", "pods"] => pod_list(true),
-        ["api", "v1", "namespaces", namespace, "pods"] => pod_list(namespace == NAMESPACE),
+        ["api", "v1", "pods"] => pod_list(true, restarts),
+        ["api", "v1", "namespaces", namespace, "pods"] => {
+            pod_list(namespace == NAMESPACE, restarts)
+        }
         ["api", "v1", "namespaces", namespace, "pods", pod] => {
             check_pod(namespace, pod)?;
-            demo()
+            demo(restarts)
         }
         ["api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
-            return Ok(Route::Exec { namespace, pod });
+            return session(Subresource::Exec, namespace, pod);
+        }
+        ["api", "v1", "namespaces", namespace, "pods", pod, "attach"] => {
+            return session(Subresource::Attach, namespace, pod);
         }
         _ => {
             return Err(not_found(
@@ -101,20 +138,24 @@ fn resources() -> Value {
                 "name": "pods/exec", "singularName": "", "namespaced": true, "kind": "PodExecOptions",
                 "verbs": ["create", "get"],
             },
+            {
+                "name": "pods/attach", "singularName": "", "namespaced": true, "kind": "PodAttachOptions",
+                "verbs": ["create", "get"],
+            },
         ],
     })
 }
 
-fn pod_list(has_demo: bool) -> Value {
+fn pod_list(has_demo: bool, restarts: u32) -> Value {
     json!({
         "kind": "PodList",
         "apiVersion": "v1",
         "metadata": { "resourceVersion": "1" },
-        "items": if has_demo { vec![demo()] } else { vec![] },
+        "items": if has_demo { vec![demo(restarts)] } else { vec![] },
     })
 }
 
-fn demo() -> Value {
+fn demo(restarts: u32) -> Value {
     const BORN: &str = "2024-01-01T00:00:00Z";
     let condition = |kind| json!({ "type": kind, "status": "True", "lastTransitionTime": BORN });
     json!({
@@ -128,7 +169,11 @@ fn demo() -> Value {
             "creationTimestamp": BORN,
         },
         "spec": {
-            "containers": [{ "name": CONTAINER, "image": "this-machine" }],
+            "containers": [{
+                "name": CONTAINER, "image": "this-machine",
+                // Open for every attacher, one after the other too.
+                "stdin": true, "stdinOnce": false, "tty": false,
+            }],
             "nodeName": "this-machine",
             "restartPolicy": "Always",
         },
@@ -144,7 +189,7 @@ fn demo() -> Value {
                 "containerID": "process://this-machine",
                 "ready": true,
                 "started": true,
-                "restartCount": 0,
+                "restartCount": restarts,
                 "state": { "running": { "startedAt": BORN } },
                 "lastState": {},
             }],
@@ -166,20 +211,47 @@ mod tests {
             "/api/v1/",
             "/api/v1/namespaces/default/pods/demo",
         ] {
-            assert!(matches!(route(path), Ok(Route::Document(_))), "{path}");
+            assert!(matches!(route(path, 0), Ok(Route::Document(_))), "{path}");
         }
-        assert_eq!(
-            route("/api/v1/namespaces/default/pods/demo/exec"),
-            Ok(Route::Exec {
+        for subresource in [Subresource::Exec, Subresource::Attach] {
+            let path = format!("/api/v1/namespaces/default/pods/demo/{subresource}");
+            let session = Route::Session {
+                subresource,
                 namespace: "default",
-                pod: "demo"
-            })
-        );
+                pod: "demo",
+            };
+            assert_eq!(route(&path, 0), Ok(session));
+        }
+    }
+
+    #[test]
+    fn discovery_names_every_session() {
+        let Ok(Route::Document(list)) = route("/api/v1", 0) else {
+            panic!("a document");
+        };
+        let resources = list["resources"].as_array().unwrap();
+        for name in ["pods", "pods/exec", "pods/attach"] {
+            assert!(
+                resources.iter().any(|entry| entry["name"] == name),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_pod_takes_input_has_no_terminal_and_counts_its_restarts() {
+        let Ok(Route::Document(pod)) = route("/api/v1/namespaces/default/pods/demo", 3) else {
+            panic!("a document");
+        };
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["stdin"], true);
+        assert_eq!(container["tty"], false);
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 3);
     }
 
     #[test]
     fn only_the_default_namespace_holds_the_pod() {
-        let items = |path| match route(path) {
+        let items = |path| match route(path, 0) {
             Ok(Route::Document(list)) => list["items"].as_array().unwrap().len(),
             other => panic!("{other:?}"),
         };
@@ -194,11 +266,11 @@ mod tests {
             "/",
             "/apis/apps/v1",
             "/api/v1/nodes",
-            "/api/v1/namespaces/default/pods/demo/attach",
+            "/api/v1/namespaces/default/pods/demo/log",
         ] {
-            assert_eq!(route(path).unwrap_err().code(), Some(404), "{path}");
+            assert_eq!(route(path, 0).unwrap_err().code(), Some(404), "{path}");
         }
-        let status = route("/api/v1/namespaces/default/pods/nope").unwrap_err();
+        let status = route("/api/v1/namespaces/default/pods/nope", 0).unwrap_err();
         assert_eq!(status.message(), Some("pods \"nope\" not found"));
         assert!(check_pod("other", "demo").is_err());
     }

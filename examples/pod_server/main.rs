@@ -7,7 +7,9 @@
 //! ```
 //!
 //! shows a shell on this machine: pipes, exit codes, window sizes and Ctrl-C work
-//! as in a pod. kubectl 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
+//! as in a pod. `attach -i demo` joins the pod's own process, which counts the
+//! seconds and gives back each line. kubectl 1.29 and 1.30 need
+//! `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
 //!
 //! Where to look:
 //!
@@ -15,9 +17,12 @@
 //! |---|---|
 //! | `server.rs` | the tower stack, and hyper under it |
 //! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
+//! | `attach.rs` | the other service: a session's channels and the pod's process |
+//! | `pod.rs`, `ticker.rs` | that process, and the program that it runs |
+//! | `hub.rs` | from one process to many attachers, none of whom it waits for |
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
 //! | `ending.rs` | how it ends when its session does |
-//! | `guard.rs`, `args.rs` | who may reach it |
+//! | `guard.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
 //! | `api.rs`, `discovery.rs` | the rest of an API server |
 
 #[cfg(target_os = "linux")]
@@ -25,15 +30,23 @@ mod api;
 #[cfg(target_os = "linux")]
 mod args;
 #[cfg(target_os = "linux")]
+mod attach;
+#[cfg(target_os = "linux")]
 mod copy;
 #[cfg(target_os = "linux")]
 mod discovery;
+#[cfg(target_os = "linux")]
+mod duration;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod guard;
+#[cfg(target_os = "linux")]
+mod hub;
+#[cfg(target_os = "linux")]
+mod pod;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
@@ -42,6 +55,8 @@ mod pty;
 mod server;
 #[cfg(target_os = "linux")]
 mod start;
+#[cfg(target_os = "linux")]
+mod ticker;
 #[cfg(target_os = "linux")]
 mod trampoline;
 

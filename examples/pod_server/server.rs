@@ -11,12 +11,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, ServiceBuilder};
-use tower_wsstream::remotecommand::{Protocols, RemoteCommandLayer};
+use tower_wsstream::remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer};
 use tower_wsstream::{BoxError, WsStreamLayer};
 
 use crate::api::Api;
-use crate::exec;
+use crate::discovery::Subresource;
 use crate::guard::Guard;
+use crate::pod::Pod;
+use crate::{attach, exec};
+
+/// The kubelet's own: a shell that someone has left open over lunch is there
+/// afterwards, and one that was forgotten is gone the next day. An attached
+/// session is never idle while the pod's process prints.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// From the first moment of a connection: one that says nothing costs a
 /// descriptor, and whoever reaches the port can open many. Between requests it
@@ -27,13 +34,23 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, guard: Guard) {
+/// Serves for ever. A session in which no data has moved for `idle_timeout` is
+/// ended.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    guard: Guard,
+    pod: Pod,
+    idle_timeout: Option<Duration>,
+) {
+    let service = {
+        let pod = pod.clone();
+        move |command| session(pod.clone(), command)
+    };
     let stack = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()))
+        .layer(WsStreamLayer::new(Protocols::default()).idle_timeout(idle_timeout))
         .layer(RemoteCommandLayer::new())
-        .service_fn(exec::run);
-    let api = Api::new(guard, stack);
+        .service_fn(service);
+    let api = Api::new(guard, pod, stack);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -44,6 +61,16 @@ pub(crate) async fn serve(listener: TcpListener, guard: Guard) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// The service under the stack: what a session does is told by an extension of
+/// its request.
+async fn session(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+    let head = command.request.as_ref();
+    match head.and_then(|head| head.extensions.get::<Subresource>()) {
+        Some(Subresource::Attach) => attach::run(pod, command).await,
+        _ => exec::run(command).await,
     }
 }
 

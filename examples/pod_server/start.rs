@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{self, Args, Asked};
 use crate::guard::Guard;
-use crate::{ending, server, trampoline};
+use crate::pod::Pod;
+use crate::{ending, server, ticker, trampoline};
 
 /// How long a server that was told to stop waits for the commands that it ends:
 /// longer than the time between their SIGHUP and SIGKILL.
@@ -22,11 +23,10 @@ const USAGE_ERROR: u8 = 2;
 
 pub(crate) fn main() -> ExitCode {
     // Before anything else: a trampoline is no server, and starts no threads.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|arg| arg == trampoline::MARK)
-    {
-        trampoline::run();
+    match std::env::args_os().nth(1) {
+        Some(arg) if arg == trampoline::MARK => trampoline::run(),
+        Some(arg) if arg == ticker::MARK => ticker::run(),
+        _ => {}
     }
     let args = match args::parse(
         std::env::args_os().skip(1),
@@ -72,15 +72,22 @@ fn run(args: Args) -> io::Result<()> {
                 format!("listening on {}: {error}", args.listen),
             )
         })?;
+        let (pod, keeping) = Pod::start(ticker::argv())
+            .await
+            .map_err(|error| io::Error::other(format!("the pod's process: {error}")))?;
         announce(listener.local_addr()?, args.token.is_some())?;
         tokio::select! {
-            () = server::serve(listener, Guard::new(args.token)) => {}
+            () = server::serve(listener, Guard::new(args.token), pod, args.idle_timeout) => {}
+            // On this thread, which has nothing else to do: the sessions, which
+            // it must not wait for, are on others.
+            () = keeping => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         Ok(())
     });
-    // Drops every session, and with it every command.
+    // Drops every session, and with it every command; the pod's process has gone
+    // with the block.
     drop(runtime);
     ending::wait_for_all(STOP_TIMEOUT);
     result

@@ -1,0 +1,199 @@
+//! The service of attach: one session, and its place at the pod's process.
+//!
+//! It never ends the process, however it ends itself. The pod has no terminal;
+//! a client that asks for one gets none, as on a real node, where the container
+//! decides. (kubectl looks at the pod, says so, and goes on without.)
+
+use std::future::Future;
+use std::pin::pin;
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tower_wsstream::remotecommand::{ExitStatus, RemoteCommand};
+use tower_wsstream::{BoxError, Status};
+
+use crate::hub::{Attached, Lagged, Next, Stream};
+use crate::pod::Pod;
+
+/// How much of a client's input is typed at one go: lines stay whole up to this,
+/// and others get their turn after it.
+const LINES: usize = 8 * 1024;
+
+/// Attaches a session to the pod's process until either ends.
+pub(crate) async fn run(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+    let RemoteCommand {
+        stdin,
+        stdout,
+        stderr,
+        session,
+        request,
+        ..
+    } = command;
+    // It would keep a read buffer of the server for as long as the session lasts.
+    drop(request);
+    let (attached, input) = pod.attach().map_err(|error| failure(&error))?;
+    let lost = async move { session.ended().await.is_lost() };
+    let streams = Streams {
+        stdin,
+        stdout,
+        stderr,
+    };
+    match drive(attached, input, streams, lost).await {
+        Ok(status) => Ok(status),
+        Err(lagged) => {
+            tracing::info!(%lagged, "attach ended");
+            Err(failure(&lagged).into())
+        }
+    }
+}
+
+fn failure(why: &dyn std::error::Error) -> Status {
+    // The words before ours are Kubernetes' own.
+    let message = format!("Internal error occurred: error attaching to container: {why}");
+    Status::failure("InternalError", message, 500)
+}
+
+/// What a client is connected by. Generic so that tests need no connection.
+pub(crate) struct Streams<R, W> {
+    pub(crate) stdin: Option<R>,
+    pub(crate) stdout: Option<W>,
+    pub(crate) stderr: Option<W>,
+}
+
+/// Moves bytes until the process has ended (its exit status), the session has
+/// ended (success: to leave is no failure), or the client is too far behind.
+///
+/// `ended` resolves when the session ends, to whether the connection is lost.
+pub(crate) async fn drive<R, W>(
+    attached: Attached,
+    input: mpsc::Sender<Bytes>,
+    streams: Streams<R, W>,
+    ended: impl Future<Output = bool>,
+) -> Result<ExitStatus, Lagged>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let Streams {
+        stdin,
+        stdout,
+        stderr,
+    } = streams;
+    let mut showing = pin!(show(&attached, stdout, stderr));
+    let mut ended = pin!(ended);
+    // Boxed so that it can be dropped: a reader that nobody reads any more must
+    // go, or its full window would hold up the rest of the session.
+    let mut typing = stdin.map(|stdin| Box::pin(type_lines(stdin, input)));
+    let mut is_told = false;
+    loop {
+        tokio::select! {
+            biased;
+            lost = &mut ended, if !is_told => {
+                // On subprotocols without half-close this is how clients end
+                // their input: what of it has come is still typed.
+                if lost || typing.is_none() {
+                    return Ok(ExitStatus::success());
+                }
+                is_told = true;
+            }
+            shown = &mut showing => return shown,
+            () = async { typing.as_mut().expect("guarded").await }, if typing.is_some() => {
+                // The process' input stays open, for those who come next.
+                typing = None;
+                if is_told {
+                    return Ok(ExitStatus::success());
+                }
+            }
+        }
+    }
+}
+
+/// Writes what the process prints to the client, until the process has ended.
+async fn show<W: AsyncWrite + Unpin>(
+    attached: &Attached,
+    mut stdout: Option<W>,
+    mut stderr: Option<W>,
+) -> Result<ExitStatus, Lagged> {
+    loop {
+        let (to, bytes) = match attached.next().await? {
+            Next::Output(Stream::Stdout, bytes) => (&mut stdout, bytes),
+            Next::Output(Stream::Stderr, bytes) => (&mut stderr, bytes),
+            Next::Ended(status) => return Ok(status.into()),
+        };
+        let mut written = 0;
+        while written < bytes.len() {
+            let rest = &bytes[written..];
+            let length = match to {
+                Some(writer) => tokio::select! {
+                    biased;
+                    // A client that does not read may hold up a write for ever.
+                    lagged = attached.lagged() => return Err(lagged),
+                    length = writer.write(rest) => length,
+                },
+                // Not asked for.
+                None => Ok(rest.len()),
+            };
+            match length {
+                Ok(length) => {
+                    attached.written(length);
+                    written += length;
+                }
+                // The session has ended, which `drive` is told too; or is about
+                // to be.
+                Err(error) => {
+                    tracing::debug!(%error, "the client takes no more output");
+                    *to = None;
+                }
+            }
+        }
+    }
+}
+
+/// Types a client's input into the process, whole lines at a time, until there is
+/// no more or the process takes none.
+///
+/// A last line without an end is given one, or it would become the beginning of
+/// someone else's line. One that was cut off by an error is not typed: it must
+/// not look complete.
+async fn type_lines(mut from: impl AsyncBufRead + Unpin, to: mpsc::Sender<Bytes>) {
+    let mut begun = Vec::new();
+    loop {
+        let bytes = match from.fill_buf().await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%error, unfinished = begun.len(), "the input broke off");
+                return;
+            }
+        };
+        if bytes.is_empty() {
+            if !begun.is_empty() {
+                begun.push(b'\n');
+                let _ = to.send(begun.into()).await;
+            }
+            return;
+        }
+        let room = bytes.len().min(LINES - begun.len());
+        let bytes = &bytes[..room];
+        begun.extend_from_slice(bytes);
+        // All whole lines; or, of a line that is too long, a piece.
+        let whole = match begun.iter().rposition(|&byte| byte == b'\n') {
+            Some(last) => last + 1,
+            None if begun.len() == LINES => LINES,
+            None => 0,
+        };
+        from.consume(room);
+        if whole > 0 {
+            let rest = begun.split_off(whole);
+            let lines = std::mem::replace(&mut begun, rest);
+            // Waits for a place: others are typing too.
+            if to.send(lines.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "attach_tests.rs"]
+mod tests;

@@ -1,0 +1,260 @@
+//! Sessions over in-memory streams at a hub without a process.
+
+use std::future::pending;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tower_wsstream::remotecommand::ExitStatus;
+
+use super::{LINES, Streams, drive, type_lines};
+use crate::hub::{BACKLOG, Hub, Lagged, Stream};
+
+/// Less than a tick, so that every write must wait.
+const TINY: usize = 4;
+
+/// Paused time makes it no wait at all: what hangs fails at once.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.unwrap()
+}
+
+/// The far end of a session.
+struct Client {
+    stdin: Option<DuplexStream>,
+    stdout: DuplexStream,
+    /// Ends the session; true is a lost connection.
+    end: Option<oneshot::Sender<bool>>,
+    driving: JoinHandle<Result<ExitStatus, Lagged>>,
+}
+
+impl Client {
+    fn attach(hub: &Arc<Hub>, input: &mpsc::Sender<Bytes>) -> Self {
+        let (stdin, their_stdin) = duplex(TINY);
+        let (stdout, their_stdout) = duplex(TINY);
+        let (end, ended) = oneshot::channel();
+        let streams = Streams {
+            stdin: Some(BufReader::new(their_stdin)),
+            stdout: Some(their_stdout),
+            stderr: None,
+        };
+        let ended = async move {
+            match ended.await {
+                Ok(lost) => lost,
+                Err(_) => pending().await,
+            }
+        };
+        let driving = tokio::spawn(drive(hub.attach(), input.clone(), streams, ended));
+        Self {
+            stdin: Some(stdin),
+            stdout,
+            end: Some(end),
+            driving,
+        }
+    }
+
+    async fn type_in(&mut self, keys: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        within(stdin.write_all(keys.as_bytes())).await.unwrap();
+    }
+
+    async fn hear(&mut self, expected: &str) {
+        let mut heard = vec![0; expected.len()];
+        within(self.stdout.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(str::from_utf8(&heard).unwrap(), expected);
+    }
+
+    fn end_session(&mut self, lost: bool) {
+        self.end.take().unwrap().send(lost).unwrap();
+    }
+}
+
+fn hub() -> (Arc<Hub>, mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
+    let (input, lines) = mpsc::channel(1);
+    (Arc::default(), input, lines)
+}
+
+/// The pieces that are typed for what comes from `from`.
+async fn typed(from: impl tokio::io::AsyncBufRead + Unpin + Send + 'static) -> Vec<Bytes> {
+    let (input, mut lines) = mpsc::channel(1);
+    let typing = tokio::spawn(type_lines(from, input));
+    let mut typed = Vec::new();
+    while let Some(piece) = lines.recv().await {
+        typed.push(piece);
+    }
+    typing.await.unwrap();
+    typed
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_read_ends_alone() {
+    let (hub, input, _lines) = hub();
+    let mut stalled = Client::attach(&hub, &input);
+    let mut reader = Client::attach(&hub, &input);
+    let tick = "tick ".repeat(1000);
+    for _ in 0..=BACKLOG / tick.len() + 1 {
+        // `push` is no future: there is nothing that it could wait for.
+        hub.push(Stream::Stdout, tick.as_bytes());
+        reader.hear(&tick).await;
+    }
+    let lagged = within(stalled.driving).await.unwrap().unwrap_err();
+    assert!(lagged.to_string().contains("too slowly"));
+    // What had gone out before is there.
+    let mut heard = String::new();
+    within(stalled.stdout.read_to_string(&mut heard))
+        .await
+        .unwrap();
+    assert_eq!(heard, tick[..TINY]);
+    hub.push(Stream::Stdout, b"tock");
+    reader.hear("tock").await;
+    reader.type_in("still here\n").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_wants_no_output_never_lags() {
+    let (hub, input, mut lines) = hub();
+    let (mut stdin, their_stdin) = duplex(TINY);
+    let streams = Streams::<_, DuplexStream> {
+        stdin: Some(BufReader::new(their_stdin)),
+        stdout: None,
+        stderr: None,
+    };
+    let driving = tokio::spawn(drive(hub.attach(), input, streams, pending()));
+    for number in 0..10 {
+        hub.push(Stream::Stdout, &vec![b'x'; BACKLOG / 2]);
+        hub.push(Stream::Stderr, &vec![b'x'; BACKLOG / 2]);
+        stdin
+            .write_all(format!("{number}\n").as_bytes())
+            .await
+            .unwrap();
+        assert_eq!(within(lines.recv()).await.unwrap(), format!("{number}\n"));
+    }
+    assert!(!driving.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_input_ends_neither_the_session_nor_the_input() {
+    let (hub, input, mut lines) = hub();
+    let mut first = Client::attach(&hub, &input);
+    first.type_in("one\n").await;
+    first.stdin = None;
+    assert_eq!(within(lines.recv()).await.unwrap(), "one\n");
+    hub.push(Stream::Stdout, b"tick");
+    first.hear("tick").await;
+    let mut second = Client::attach(&hub, &input);
+    drop(input);
+    second.type_in("two\n").await;
+    assert_eq!(within(lines.recv()).await.unwrap(), "two\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_stay_whole_whoever_types_them() {
+    let (hub, input, mut lines) = hub();
+    let (a, b) = ("a".repeat(5000), "b".repeat(5000));
+    let clients = [&a, &b].map(|line| {
+        let (hub, input, line) = (Arc::clone(&hub), input.clone(), format!("{line}\n"));
+        tokio::spawn(async move {
+            let mut client = Client::attach(&hub, &input);
+            for _ in 0..20 {
+                client.type_in(&line).await;
+            }
+            client
+        })
+    });
+    let mut all = Vec::new();
+    while all.len() < 2 * 20 * 5001 {
+        all.extend(within(lines.recv()).await.unwrap());
+    }
+    let all = String::from_utf8(all).unwrap();
+    assert!(all.lines().all(|line| line == a || line == b));
+    assert_eq!(all.lines().filter(|line| *line == a).count(), 20);
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_too_long_goes_in_pieces() {
+    let line = "x".repeat(2 * LINES + 1) + "\nshort\n";
+    let lengths = |pieces: &[Bytes]| pieces.iter().map(Bytes::len).collect::<Vec<_>>();
+    let pieces = typed(BufReader::new(io::Cursor::new(line.clone()))).await;
+    assert_eq!(lengths(&pieces), [LINES, LINES, "x\nshort\n".len()]);
+    assert_eq!(pieces.concat(), line.as_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_line_is_finished_at_the_end_of_the_input() {
+    let pieces = typed(&b"one\ntwo"[..]).await;
+    assert_eq!(pieces, ["one\n", "two\n"]);
+    assert!(typed(&b""[..]).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_was_cut_off_is_not_typed() {
+    let from = tokio_test::io::Builder::new()
+        .read(b"whole\nrm -r /tmp/x")
+        .read_error(io::ErrorKind::ConnectionReset.into())
+        .build();
+    assert_eq!(typed(BufReader::new(from)).await, ["whole\n"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_takes_no_input_ends_nobody() {
+    let (hub, input, lines) = hub();
+    drop(lines);
+    let mut client = Client::attach(&hub, &input);
+    client.type_in("nobody\n").await;
+    hub.push(Stream::Stdout, b"tick");
+    client.hear("tick").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_process_is_told_after_its_output() {
+    let (hub, input, _lines) = hub();
+    let mut client = Client::attach(&hub, &input);
+    hub.push(Stream::Stdout, b"the last words");
+    hub.end(std::process::ExitStatus::from_raw(9));
+    client.hear("the last words").await;
+    assert_eq!(
+        within(client.driving).await.unwrap(),
+        Ok(ExitStatus::code(137))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_leaves_at_once() {
+    let (hub, input, _lines) = hub();
+    let mut client = Client::attach(&hub, &input);
+    // Neither a write nor an input that waits keeps it: one line is in the
+    // queue, one before it, and one in the pipe.
+    hub.push(Stream::Stdout, b"nobody reads this");
+    client.type_in("one\ntwo\nabc\n").await;
+    client.end_session(true);
+    assert!(within(client.driving).await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_close_is_still_typed() {
+    let (hub, input, mut lines) = hub();
+    let mut client = Client::attach(&hub, &input);
+    client.type_in("one\ntwo\n").await;
+    client.end_session(false);
+    client.type_in("abc\n").await;
+    client.stdin = None;
+    let mut all = Vec::new();
+    while all.len() < "one\ntwo\nabc\n".len() {
+        all.extend(within(lines.recv()).await.unwrap());
+    }
+    assert_eq!(all, b"one\ntwo\nabc\n");
+    assert_eq!(
+        within(client.driving).await.unwrap(),
+        Ok(ExitStatus::success())
+    );
+}

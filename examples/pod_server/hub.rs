@@ -1,0 +1,278 @@
+//! From one process to any number of attachers, none of whom it waits for.
+//!
+//! What the process prints is copied into the backlog of each attacher, and each
+//! writes its own backlog to its client. A backlog is bounded: an attacher that is
+//! further behind has lost its place, and is told so; the process and the others
+//! do not notice.
+//!
+//! The process prints what is typed, so one attacher that types a large file could
+//! outrun the others in a moment. Hence the input, and it alone, waits while
+//! someone is behind: see [`Hub::calm`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// What an attacher may be behind, beside what its connection holds: hours of
+/// ticks, and little enough that a hundred clients that have gone to sleep cost
+/// 25 MiB.
+pub(crate) const BACKLOG: usize = 256 * 1024;
+
+/// From here on an attacher is behind, and the input waits for it. What is on its
+/// way through the process by then still has room above: a pipe in and a pipe out
+/// of 64 KiB each, and a piece or a line in every hand that moves them.
+const BEHIND: usize = BACKLOG / 4;
+
+/// How long the input waits for an attacher that is behind: a client that reads
+/// has caught up in milliseconds, one that does not is no reason to wait.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which output of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// The attachers of one run of the process.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    /// Someone has caught up, or left.
+    caught_up: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    seats: BTreeMap<u64, Seat>,
+    ended: Option<ExitStatus>,
+}
+
+/// One attacher's place.
+#[derive(Debug)]
+struct Seat {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// Taken by the attacher and not yet written to its client.
+    in_hand: usize,
+    behind_since: Option<Instant>,
+    lagged: Option<Lagged>,
+    news: Arc<Notify>,
+}
+
+impl Seat {
+    fn backlog(&self) -> usize {
+        self.stdout.len() + self.stderr.len() + self.in_hand
+    }
+
+    fn push(&mut self, stream: Stream, bytes: &[u8], now: Instant) {
+        if self.lagged.is_some() {
+            return;
+        }
+        let backlog = self.backlog() + bytes.len();
+        if backlog > BACKLOG {
+            self.lagged = Some(Lagged { backlog });
+            // Not later: its attacher may sit in a write for a long time.
+            (self.stdout, self.stderr) = (Vec::new(), Vec::new());
+            self.behind_since = None;
+        } else {
+            match stream {
+                Stream::Stdout => self.stdout.extend_from_slice(bytes),
+                Stream::Stderr => self.stderr.extend_from_slice(bytes),
+            }
+            if backlog > BEHIND {
+                self.behind_since.get_or_insert(now);
+            }
+        }
+        self.news.notify_one();
+    }
+}
+
+impl Hub {
+    /// A place for one more attacher, who gets what is printed from now on.
+    pub(crate) fn attach(self: &Arc<Self>) -> Attached {
+        let news = Arc::new(Notify::new());
+        let mut state = self.lock();
+        let seat = state.next;
+        state.next += 1;
+        state.seats.insert(
+            seat,
+            Seat {
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                in_hand: 0,
+                behind_since: None,
+                lagged: None,
+                news: Arc::clone(&news),
+            },
+        );
+        drop(state);
+        Attached {
+            hub: Arc::clone(self),
+            seat,
+            news,
+        }
+    }
+
+    /// Hands output to everyone. Waits for nobody.
+    pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
+        let now = Instant::now();
+        for seat in self.lock().seats.values_mut() {
+            seat.push(stream, bytes, now);
+        }
+    }
+
+    /// The process has ended, and no more output will come.
+    pub(crate) fn end(&self, status: ExitStatus) {
+        let mut state = self.lock();
+        state.ended = Some(status);
+        for seat in state.seats.values() {
+            seat.news.notify_one();
+        }
+    }
+
+    /// Waits until nobody is behind, or has been so for less than [`PATIENCE`]:
+    /// whoever does not read holds up the input once and for that long, and the
+    /// output never.
+    pub(crate) async fn calm(&self) {
+        loop {
+            let mut caught_up = pin!(self.caught_up.notified());
+            // Registered before the look, so that nothing falls between.
+            caught_up.as_mut().enable();
+            let Some(until) = self.waits_until() else {
+                return;
+            };
+            // What comes first; then look again.
+            let _ = timeout_at(until, caught_up).await;
+        }
+    }
+
+    fn waits_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let state = self.lock();
+        let behind = state.seats.values().filter_map(|seat| seat.behind_since);
+        behind
+            .map(|since| since + PATIENCE)
+            .filter(|&until| until > now)
+            .min()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here is left half done by a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What comes next for an attacher.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    /// To be written, and each part of it reported with [`Attached::written`].
+    Output(Stream, Vec<u8>),
+    /// The process has ended; there was no more output.
+    Ended(ExitStatus),
+}
+
+/// An attacher's place in a [`Hub`]; dropped, it is free.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    hub: Arc<Hub>,
+    seat: u64,
+    news: Arc<Notify>,
+}
+
+impl Attached {
+    /// All output that waits on one of the streams, or the end. An error means
+    /// that the place is lost.
+    pub(crate) async fn next(&self) -> Result<Next, Lagged> {
+        loop {
+            if let Some(next) = self.look() {
+                return next;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    fn look(&self) -> Option<Result<Next, Lagged>> {
+        let mut state = self.hub.lock();
+        let ended = state.ended;
+        let seat = state.seats.get_mut(&self.seat)?;
+        if let Some(lagged) = seat.lagged {
+            return Some(Err(lagged));
+        }
+        // Stderr first: it is little, and somebody waits for it.
+        let waiting = [
+            (Stream::Stderr, &mut seat.stderr),
+            (Stream::Stdout, &mut seat.stdout),
+        ];
+        for (stream, bytes) in waiting {
+            if !bytes.is_empty() {
+                let bytes = std::mem::take(bytes);
+                seat.in_hand += bytes.len();
+                return Some(Ok(Next::Output(stream, bytes)));
+            }
+        }
+        ended.map(|status| Ok(Next::Ended(status)))
+    }
+
+    /// So many bytes of what was taken have gone to the client.
+    pub(crate) fn written(&self, length: usize) {
+        let mut state = self.hub.lock();
+        let Some(seat) = state.seats.get_mut(&self.seat) else {
+            return;
+        };
+        seat.in_hand -= length;
+        if seat.backlog() <= BEHIND && seat.behind_since.take().is_some() {
+            self.hub.caught_up.notify_waiters();
+        }
+    }
+
+    /// Waits until the place is lost, which it may never be.
+    ///
+    /// To be polled beside a write; [`next`](Self::next) tells it by itself. Only
+    /// one of the two may wait at a time.
+    pub(crate) async fn lagged(&self) -> Lagged {
+        loop {
+            let seat = self.hub.lock().seats.get(&self.seat).map(|s| s.lagged);
+            if let Some(Some(lagged)) = seat {
+                return lagged;
+            }
+            self.news.notified().await;
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.hub.lock().seats.remove(&self.seat);
+        self.hub.caught_up.notify_waiters();
+    }
+}
+
+/// An attacher was further behind than [`BACKLOG`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lagged {
+    backlog: usize,
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the client read too slowly: {} bytes of output waited for it, and the limit is {BACKLOG}",
+            self.backlog
+        )
+    }
+}
+
+impl std::error::Error for Lagged {}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -1,0 +1,257 @@
+//! The pod's one long-running process: started with the server, started again
+//! when it has died, ended with the server.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use tower_wsstream::remotecommand::ExitStatus as Code;
+
+use crate::discovery::CONTAINER;
+use crate::hub::{Attached, Hub, Stream};
+use crate::process::{CannotStart, Input, Output, Process, Spec};
+
+/// How many pieces of input wait for the process, from all attachers together;
+/// who has more waits for a place, first come first served.
+const WAITING_INPUT: usize = 4;
+
+/// One read of the output, and half of what a pipe holds.
+const PIECE: usize = 32 * 1024;
+
+/// Before a process that has died is started again: one that dies at once must
+/// not keep the machine busy.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// A handle to the pod's process, whichever run of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    current: Mutex<Result<Run, String>>,
+    restarts: AtomicU32,
+}
+
+/// One run of the process, for those who want to attach.
+#[derive(Clone, Debug)]
+struct Run {
+    hub: Arc<Hub>,
+    input: mpsc::Sender<Bytes>,
+}
+
+impl Pod {
+    /// Starts the process, and returns what keeps it running for as long as it
+    /// is polled. Dropping that ends the process.
+    pub(crate) async fn start(
+        argv: Vec<String>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), CannotStart> {
+        let (run, running) = start(&argv).await?;
+        let pod = Self {
+            inner: Arc::new(Inner {
+                current: Mutex::new(Ok(run)),
+                restarts: AtomicU32::new(0),
+            }),
+        };
+        let keeping = pod.clone().keep_running(argv, running);
+        Ok((pod, keeping))
+    }
+
+    /// Joins those who see what the process prints from now on. Lines for its
+    /// input go into the sender, whole ones, so that they are not mixed up with
+    /// those of others.
+    pub(crate) fn attach(&self) -> Result<(Attached, mpsc::Sender<Bytes>), NotRunning> {
+        match &*self.current() {
+            Ok(run) => Ok((run.hub.attach(), run.input.clone())),
+            Err(why) => Err(NotRunning(why.clone())),
+        }
+    }
+
+    /// How often the process was started again.
+    pub(crate) fn restarts(&self) -> u32 {
+        // Relaxed: a number to be shown.
+        self.inner.restarts.load(Ordering::Relaxed)
+    }
+
+    async fn keep_running(self, argv: Vec<String>, mut running: Running) {
+        loop {
+            let status = Code::from(running.finish().await);
+            let why = format!("it ended with exit code {}", status.exit_code());
+            running = self.restart(&argv, why).await;
+        }
+    }
+
+    async fn restart(&self, argv: &[String], mut why: String) -> Running {
+        loop {
+            tracing::warn!(%why, "the pod's process is not running");
+            *self.current() = Err(why);
+            tokio::time::sleep(RESTART_PAUSE).await;
+            match start(argv).await {
+                Ok((run, running)) => {
+                    self.inner.restarts.fetch_add(1, Ordering::Relaxed);
+                    *self.current() = Ok(run);
+                    return running;
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Result<Run, String>> {
+        let current = self.inner.current.lock();
+        current.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn start(argv: &[String]) -> Result<(Run, Running), CannotStart> {
+    let process = Process::start(Spec {
+        argv,
+        tty: false,
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        size: None,
+    })
+    .await?;
+    let hub = Arc::<Hub>::default();
+    let (input, lines) = mpsc::channel(WAITING_INPUT);
+    let run = Run {
+        hub: Arc::clone(&hub),
+        input,
+    };
+    let running = Running {
+        process,
+        hub,
+        lines,
+    };
+    Ok((run, running))
+}
+
+/// The other side of a [`Run`]. Dropped, it ends the process.
+#[derive(Debug)]
+struct Running {
+    process: Process,
+    hub: Arc<Hub>,
+    lines: mpsc::Receiver<Bytes>,
+}
+
+impl Running {
+    /// Moves bytes until the process has exited and its output has ended.
+    /// However that comes, the attachers are told.
+    async fn finish(self) -> ExitStatus {
+        let Self {
+            mut process,
+            hub,
+            lines,
+        } = self;
+        let status = match move_bytes(&mut process, &hub, lines).await {
+            Ok(()) => process.finish().await,
+            Err(error) => {
+                // Now, so that what is told next is true.
+                drop(process);
+                Err(error)
+            }
+        };
+        let status = status.unwrap_or_else(|error| {
+            tracing::error!(%error, "the pod's process was ended");
+            ExitStatus::from_raw(Signal::KILL.as_raw())
+        });
+        hub.end(status);
+        status
+    }
+}
+
+async fn move_bytes(
+    process: &mut Process,
+    hub: &Hub,
+    lines: mpsc::Receiver<Bytes>,
+) -> io::Result<()> {
+    let Process {
+        exit,
+        input,
+        stdout,
+        stderr,
+        ..
+    } = process;
+    let mut output = pin!(async {
+        tokio::try_join!(
+            publish(stdout, Stream::Stdout, hub),
+            publish(stderr, Stream::Stderr, hub)
+        )?;
+        exit.wait().await
+    });
+    tokio::select! {
+        outcome = &mut output => return outcome,
+        () = type_in(lines, input, hub) => {}
+    }
+    output.await
+}
+
+/// Hands all of an output to the attachers, as fast as it comes.
+async fn publish(from: &mut Option<Output>, stream: Stream, hub: &Hub) -> io::Result<()> {
+    let Some(from) = from else {
+        return Ok(());
+    };
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        hub.push(stream, &piece[..length]);
+        // The attachers that share this thread would be behind through no fault
+        // of theirs.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Types what the attachers have sent, one piece after the other, until the
+/// process takes no more. It takes its time: those who wait hold one piece each,
+/// and their clients the rest.
+async fn type_in(mut lines: mpsc::Receiver<Bytes>, input: &mut Option<Input>, hub: &Hub) {
+    let Some(input) = input else {
+        return;
+    };
+    while let Some(mut piece) = lines.recv().await {
+        hub.calm().await;
+        while !piece.is_empty() {
+            match input.write(&piece).await {
+                Ok(written) => piece.advance(written),
+                Err(error) => {
+                    tracing::debug!(%error, "the pod's process takes no more input");
+                    return;
+                }
+            }
+        }
+    }
+    // Nobody has a sender any more: the pod itself is gone.
+}
+
+/// There is no process to attach to at the moment; holds why.
+#[derive(Debug)]
+pub(crate) struct NotRunning(String);
+
+impl fmt::Display for NotRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "container {CONTAINER} is not running: {}; it is started again in a moment",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for NotRunning {}
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;
