@@ -1,0 +1,162 @@
+//! A server on axum: auth, traces and limits around sessions, and two routes that
+//! differ in how long a session may be idle.
+//!
+//!     cargo run --example axum
+//!
+//! Then, in another terminal:
+//!
+//!     curl -i http://127.0.0.1:8004/healthz                  200: a plain route
+//!     curl -i http://127.0.0.1:8004/echo                     401: no token
+//!     curl -i -H 'Authorization: Bearer secret' http://127.0.0.1:8004/echo
+//!                                                            426, and a Status that says why
+//!     npx wscat -H 'Authorization: Bearer secret' -s base64.channel.k8s.io \
+//!         -c ws://127.0.0.1:8004/echo
+//!
+//! Type `0aGVsbG8=` ("hello" on channel 0): `1aGVsbG8=` comes back. After 30 s without
+//! a message the server closes with 1001; at `/console` after an hour.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{StatusCode, header},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::get,
+    serve::ListenerExt,
+};
+use subtle::ConstantTimeEq;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tower::ServiceBuilder;
+use tower_http::trace::TraceLayer;
+use tower_wsstream::{
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, ConfigError, IdleTimeoutLayer,
+    SessionRateLimitLayer, WsStreamLayer,
+};
+
+/// Sessions at the same time, and how many may begin in a second.
+const SESSIONS: usize = 64;
+const SESSIONS_A_SECOND: u64 = 20;
+
+const IDLE: Duration = Duration::from_secs(30);
+const CONSOLE_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// The inner service: sends back on channel 1 what comes on channel 0.
+async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
+    let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
+    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    tokio::io::copy_buf(&mut input, &mut output).await?;
+    output.shutdown().await?;
+    Ok(())
+}
+
+/// Lets in who has the token. What it refuses never comes to the upgrade.
+async fn authorize(request: Request, next: Next) -> Result<Response, StatusCode> {
+    let token = request.headers().get(header::AUTHORIZATION);
+    let token = token.map_or(&[][..], |token| token.as_bytes());
+    match bool::from(token.ct_eq(b"Bearer secret")) {
+        true => Ok(next.run(request).await),
+        false => Err(StatusCode::UNAUTHORIZED),
+    }
+}
+
+fn app() -> Result<Router, ConfigError> {
+    let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+    let sessions = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(protocols).idle_timeout(IDLE))
+        // From here on a request is a session. A place that is not free is 503.
+        .load_shed()
+        .layer(SessionRateLimitLayer::new(
+            SESSIONS_A_SECOND,
+            Duration::from_secs(1),
+        ))
+        .concurrency_limit(SESSIONS)
+        .service_fn(echo);
+    // The same sessions, in the same places, with more patience.
+    let console = ServiceBuilder::new()
+        .layer(IdleTimeoutLayer::new(CONSOLE_IDLE))
+        .service(sessions.clone());
+    // The path alone: the query of an exec holds its command.
+    let trace = TraceLayer::new_for_http().make_span_with(|request: &Request| {
+        tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+    });
+    Ok(Router::new()
+        .route_service("/echo", sessions)
+        .route_service("/console", console)
+        .route_layer(from_fn(authorize))
+        .route("/healthz", get(async || "ok\n"))
+        .layer(trace))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt()
+        .with_env_filter("info,tower_http=debug,tower_wsstream=debug")
+        .init();
+    let listener = TcpListener::bind("127.0.0.1:8004").await?;
+    println!("listening on ws://{}", listener.local_addr()?);
+    // Without it everything above 64 bytes is slow.
+    let listener = listener.tap_io(|tcp| {
+        let _ = tcp.set_nodelay(true);
+    });
+    axum::serve(listener, app()?).await?;
+    Ok(())
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use tokio::time::{Instant, timeout};
+    use tower_wsstream::testing::{Connect, Received, Refused};
+
+    use super::*;
+
+    fn with_token(path: &str) -> Connect {
+        Connect::to(path).header(header::AUTHORIZATION, "Bearer secret")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_routes_are_idle_for_their_own_times() -> Result<(), BoxError> {
+        let app = app()?;
+        for (path, idle) in [("/echo", IDLE), ("/console", CONSOLE_IDLE)] {
+            let mut client = with_token(path).connect(app.clone()).await?;
+            client.send(0, b"hello").await?;
+            let echo = client.receive().await;
+            assert_eq!(echo, Received::Message(1, "hello".into()));
+            let start = Instant::now();
+            let end = timeout(2 * CONSOLE_IDLE, client.receive()).await?;
+            assert_eq!(end, Received::Closed(Some(1001)), "{path}");
+            assert_eq!(start.elapsed().as_secs(), idle.as_secs(), "{path}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_token_is_refused() -> Result<(), BoxError> {
+        for connect in [
+            Connect::to("/echo"),
+            Connect::to("/console").header(header::AUTHORIZATION, "Bearer other"),
+        ] {
+            let error = connect.connect(app()?).await.unwrap_err();
+            let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
+            assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_routes_share_their_places() -> Result<(), BoxError> {
+        let app = app()?;
+        let mut open = Vec::new();
+        for n in 0..SESSIONS {
+            // Slower than the rate.
+            tokio::time::advance(Duration::from_millis(100)).await;
+            let path = ["/echo", "/console"][n % 2];
+            open.push(with_token(path).connect(app.clone()).await?);
+        }
+        let error = with_token("/echo").connect(app).await.unwrap_err();
+        let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        Ok(())
+    }
+}
