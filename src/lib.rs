@@ -50,12 +50,77 @@
 //! | a layer ... | outside of [`WsStreamLayer`] | inside |
 //! |---|---|---|
 //! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout |
-//! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade |
-//! | `timeout` | bounds the handshake | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
-//! | trace, auth, request headers | where they belong | there is no HTTP any more |
+//! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no place for |
+//! | [`SessionRateLimitLayer`] | refuses with an error, which is no answer there | 429 with `Retry-After` before the upgrade |
+//! | tower's `rate_limit` | counts requests | is no `Clone`: needs a `buffer` in front of it |
+//! | `buffer` | counts requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`Accept::Explicit`] |
+//! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
+//! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
 //!
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
 //! else, so that a request that is no upgrade never holds a session's permit.
+//!
+//! The order inside: `load_shed` first, so that what it sheds counts for no rate,
+//! then rates, then `concurrency_limit`. A stack of both sides on axum, whose
+//! `route_service` wants `Sync`: where the stack or the inner service is boxed, the
+//! box has to be tower's `BoxCloneSyncService`.
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//!
+//! use axum::{Router, body::Body, extract::Request, http::StatusCode, response::Response};
+//! use tower::{ServiceBuilder, util::BoxCloneSyncService};
+//! use tower_http::timeout::TimeoutLayer;
+//! use tower_wsstream::{
+//!     BoxError, SessionRateLimitLayer, WsStreamLayer,
+//!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+//! };
+//!
+//! async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     Ok(ExitStatus::success())
+//! }
+//!
+//! let exec: BoxCloneSyncService<Request, Response, Infallible> = ServiceBuilder::new()
+//!     .boxed_clone_sync()
+//!     .map_response(|answer: Response<_>| answer.map(Body::new))
+//!     // Requests: until the 101.
+//!     .layer(TimeoutLayer::with_status_code(
+//!         StatusCode::REQUEST_TIMEOUT,
+//!         Duration::from_secs(30),
+//!     ))
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     // Sessions: until their service is done.
+//!     .load_shed()
+//!     .layer(SessionRateLimitLayer::new(20, Duration::from_secs(1)))
+//!     .concurrency_limit(64)
+//!     .timeout(Duration::from_secs(4 * 60 * 60))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(run);
+//! let app: Router = Router::new().route_service("/exec", exec);
+//! # let _ = app;
+//! ```
+//!
+//! With tower's own `rate_limit` sessions are accepted at once and begin at its
+//! pace, up to 16 of them in the queue; `buffer` spawns a task, and so wants a runtime:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tower::ServiceBuilder;
+//! # use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+//! # async fn greet(channels: ChannelSet) -> Result<(), BoxError> { Ok(()) }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! # let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(protocols))
+//!     .load_shed()
+//!     .buffer(16)
+//!     .rate_limit(20, Duration::from_secs(1))
+//!     .service_fn(greet);
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Errors of the service
 //!

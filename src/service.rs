@@ -39,7 +39,8 @@ use crate::{
 /// [`Status`](crate::Status) as JSON: a bad handshake, no common subprotocol, an
 /// inner service that is not ready in time or whose future fails in its first
 /// poll, before it has written anything. What sits behind a `tower::buffer`
-/// usually cannot refuse: its first poll is pending as a rule.
+/// usually cannot refuse: its first poll is pending as a rule. It can with
+/// [`Accept::Explicit`](crate::Accept::Explicit), which waits for it.
 pub struct WsStream<S, F = UpgradeRequired> {
     inner: S,
     fallback: F,

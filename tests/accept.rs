@@ -34,9 +34,8 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn,
 };
 use tower_wsstream::{
-    BoxError, Channel, ChannelProtocols, ChannelReader, ChannelSet, ChannelSink, ChannelStream,
-    ChannelType, ChannelWriter, EndCause, NoBody, Rejection, ResponseBody, ResponseFuture, Session,
-    UpgradeRequired, WsStream, WsStreamLayer,
+    BoxError, Channel, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause, NoBody,
+    Rejection, ResponseBody, Session, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::{Connect, Received},
@@ -885,49 +884,6 @@ async fn frames_in_the_packet_of_the_request_are_not_lost_over_tcp() -> Result<(
     let client = tokio::net::TcpStream::connect(address).await?;
     timeout(Duration::from_secs(20), hears_its_echo(client)).await?;
     Ok(())
-}
-
-// Types.
-
-#[test]
-fn auto_traits_of_the_public_types() {
-    fn handle<T: Send + Sync + Unpin + fmt::Debug + 'static>() {}
-    fn cheap<T: Clone + Send + Sync + Unpin + fmt::Debug + 'static>() {}
-    fn future<T: Future + Send>(_: &T) {}
-    fn sync_future<T: Future + Send + Sync + 'static>(_: &T) {}
-    handle::<ChannelReader>();
-    handle::<ChannelWriter>();
-    handle::<Channel>();
-    handle::<ChannelSet>();
-    handle::<ChannelStream>();
-    handle::<ChannelSink>();
-    handle::<RemoteCommand>();
-    handle::<ResponseBody<NoBody>>();
-    handle::<tower_wsstream::CloseError>();
-    cheap::<Session>();
-    cheap::<Rejection>();
-    cheap::<RejectionKind>();
-    cheap::<EndCause>();
-    cheap::<ChannelProtocols>();
-    cheap::<tower_wsstream::ChannelProtocolConfig>();
-    cheap::<tower_wsstream::Limits>();
-    cheap::<tower_wsstream::OriginPolicy>();
-    cheap::<tower_wsstream::Hold>();
-    cheap::<tower_wsstream::LastWords>();
-    cheap::<tower_wsstream::Status>();
-    cheap::<UpgradeRequired>();
-    cheap::<WsStreamLayer>();
-    cheap::<WsStream<UpgradeRequired>>();
-    cheap::<Protocols>();
-    cheap::<RemoteCommandLayer>();
-    cheap::<ExitStatus>();
-    handle::<ResponseFuture<std::future::Ready<()>, UpgradeRequired>>();
-
-    fn of_session(session: &Session, writer: &mut ChannelWriter) {
-        sync_future(&session.ended());
-        future(&writer.send(Bytes::new()));
-    }
-    let _ = of_session;
 }
 
 // What nobody may see.

@@ -1,0 +1,178 @@
+//! What each public type is: `Send`, `Sync`, `Copy`, `Clone`, `Unpin`, exactly.
+//!
+//! A type that loses one of them breaks who holds it across an await, shares it,
+//! or names it in a route of axum's; one that gains one has promised it.
+
+use std::{collections::BTreeSet, fs, future::Ready, marker::PhantomData, path::Path};
+
+use tower_wsstream::{
+    Accept, Channel, ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder,
+    ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelType, ChannelWriter, CloseError,
+    ConfigError, Encoding, EndCause, Hold, IdleTimeout, IdleTimeoutLayer, IdleTimeoutService,
+    IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy, Outcome, Rejection,
+    RejectionKind, ResponseBody, ResponseFuture, Session, SessionRateLimit, SessionRateLimitFuture,
+    SessionRateLimitLayer, Status, UpgradeRequired, WsStream, WsStreamLayer,
+    remotecommand::{
+        ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandFuture, RemoteCommandLayer,
+        RemoteCommandService, TerminalSize, TerminalSizes,
+    },
+    testing::{Client, Connect, Received, Refused, Transcript},
+};
+
+/// Asks a type what it is: an associated constant of its own wins over that of a
+/// trait, where the bounds of its `impl` hold.
+pub(crate) struct Ask<T>(PhantomData<T>);
+
+macro_rules! ask {
+    ($($question:ident, $answer:ident: $bound:path;)*) => {
+        $(
+            pub(crate) trait $question {
+                const $answer: bool = false;
+            }
+
+            impl<T> $question for Ask<T> {}
+
+            impl<T: $bound> Ask<T> {
+                pub(crate) const $answer: bool = true;
+            }
+        )*
+    };
+}
+
+ask! {
+    IsSend, SEND: Send;
+    IsSync, SYNC: Sync;
+    IsCopy, COPY: Copy;
+    IsClone, CLONE: Clone;
+    IsUnpin, UNPIN: Unpin;
+}
+
+/// What a type is, in words.
+macro_rules! traits {
+    ($type:ty) => {{
+        #[allow(unused_imports, reason = "who is all of it needs none")]
+        use crate::types::{IsClone as _, IsCopy as _, IsSend as _, IsSync as _, IsUnpin as _};
+        let traits = [
+            ("Send", crate::types::Ask::<$type>::SEND),
+            ("Sync", crate::types::Ask::<$type>::SYNC),
+            ("Copy", crate::types::Ask::<$type>::COPY),
+            ("Clone", crate::types::Ask::<$type>::CLONE),
+            ("Unpin", crate::types::Ask::<$type>::UNPIN),
+        ];
+        let traits = traits.iter().filter(|(_, is)| *is).map(|(name, _)| *name);
+        traits.collect::<Vec<_>>().join(" ")
+    }};
+}
+pub(crate) use traits;
+
+/// A handle has one owner; a value may be had twice.
+const HANDLE: &str = "Send Sync Unpin";
+const CLONE: &str = "Send Sync Clone Unpin";
+const COPY: &str = "Send Sync Copy Clone Unpin";
+
+/// For what is as good as what is in it.
+type Good = UpgradeRequired;
+type Done = Ready<()>;
+
+/// The public types and what they are.
+macro_rules! table {
+    ($($expected:ident: $($type:ty),* ;)*) => {
+        [$($((stringify!($type), traits!($type), $expected)),*),*]
+    };
+}
+
+/// For the answers of the other tests to mean anything.
+#[test]
+fn types_that_are_less_are_told_from_those_that_are_more() {
+    use std::{cell::Cell, marker::PhantomPinned, rc::Rc};
+    assert_eq!(traits!(Rc<()>), "Clone Unpin");
+    assert_eq!(traits!(Cell<()>), "Send Clone Unpin");
+    assert_eq!(traits!(PhantomPinned), "Send Sync Copy Clone");
+    assert_eq!(traits!(u8), COPY);
+}
+
+#[test]
+fn every_public_type_is_what_it_is() {
+    let table = table! {
+        HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
+            Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
+            ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>;
+        CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ConfigError,
+            Connect, EndCause, LastWords, Options, OriginPolicy, Protocols, Received, Rejection,
+            RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
+            Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>;
+        COPY: Accept, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
+            IdleTimeoutLayer, IdleTimeoutService<Good>, IsWebSocketRequest, KeepAlive, Limits,
+            NoBody, RejectionKind, RemoteCommandLayer, TerminalSize, UpgradeRequired;
+    };
+    let others: Vec<_> = table
+        .iter()
+        .filter(|(_, is, listed)| is != listed)
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
+
+    let named = |name: &str| name.split('<').next().unwrap().trim().to_owned();
+    let listed: BTreeSet<_> = table.iter().map(|(name, ..)| named(name)).collect();
+    let public: BTreeSet<_> = public_types().collect();
+    assert!(public.contains("ChannelReader") && public.contains("Transcript"));
+    let missing: Vec<_> = public.difference(&listed).collect();
+    assert!(missing.is_empty(), "not in the table above: {missing:?}");
+}
+
+/// The names that begin with a capital in the `pub use` of the modules that can be
+/// seen, and what `testing` declares itself.
+fn public_types() -> impl Iterator<Item = String> {
+    /// Traits, which are nothing of the kind, and another name of what is std's.
+    const NO_TYPES: [&str; 2] = ["ProtocolSource", "BoxError"];
+
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |name: &str| fs::read_to_string(source.join(name)).unwrap();
+    let mut text = String::new();
+    for name in ["lib.rs", "remotecommand/mod.rs"] {
+        let file = read(name);
+        let begin = file.find("pub use self::{").unwrap();
+        text.push_str(file[begin..].split_once("};").unwrap().0);
+    }
+    for line in read("testing.rs").lines() {
+        let name = line.strip_prefix("pub struct ");
+        if let Some(name) = name.or(line.strip_prefix("pub enum ")) {
+            let end = name.find(|c: char| !c.is_alphanumeric()).unwrap();
+            text.push_str(&name[..end]);
+            text.push(' ');
+        }
+    }
+    let names: Vec<_> = text
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|name| name.starts_with(char::is_uppercase) && !NO_TYPES.contains(name))
+        .map(str::to_owned)
+        .collect();
+    names.into_iter()
+}
+
+#[test]
+fn futures_of_the_handles_can_be_spawned() {
+    fn spawned<T: Future + Send>(_: T) {}
+    fn shared<T: Future + Send + Sync + 'static>(_: T) {}
+    fn of(session: &Session, writer: &mut ChannelWriter, sizes: &mut TerminalSizes) {
+        shared(session.ended());
+        spawned(session.accept());
+        spawned(writer.send(bytes::Bytes::new()));
+        spawned(sizes.next());
+    }
+    let _ = of;
+}
+
+#[test]
+fn a_layer_is_as_good_as_what_it_is_given() {
+    type NotSync = std::cell::Cell<()>;
+    type NotClone = std::sync::atomic::AtomicBool;
+    type NotUnpin = std::marker::PhantomPinned;
+    assert_eq!(traits!(WsStream<NotSync>), "Send Clone Unpin");
+    assert_eq!(traits!(WsStream<NotClone>), HANDLE);
+    assert_eq!(traits!(WsStream<Good, NotSync>), "Send Clone Unpin");
+    assert_eq!(traits!(SessionRateLimit<NotSync>), "Send Clone Unpin");
+    assert_eq!(traits!(RemoteCommandService<NotClone>), HANDLE);
+    // The answer boxes what waits for the inner service.
+    assert_eq!(traits!(ResponseFuture<Done, NotUnpin>), HANDLE);
+    assert_eq!(traits!(ResponseFuture<NotUnpin, Good>), "Send Sync");
+}
