@@ -22,6 +22,43 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// # let error = std::io::Error::from(EndCause::ServicePanicked);
 /// # assert_eq!(why(&error), Some(&EndCause::ServicePanicked));
 /// ```
+///
+/// # What follows from each
+///
+/// A reader gets all bytes that came before the end, then the error named here, or
+/// EOF; a channel that its peer has ended by a CLOSE (v5) has its EOF whatever comes
+/// later. A writer that still works does so for the grace, and what it accepts
+/// goes out; "fails" is `BrokenPipe` at once, and so is every write once the session
+/// is closing. What a command says
+/// ([`RemoteCommandLayer`](crate::remotecommand::RemoteCommandLayer)) is a JSON Status on
+/// `v4` and `v5`, given by its reason and code; on older subprotocols it is the
+/// message of that Status as text, and silence for a success. "Its own" is what the
+/// command returned: its exit status, or `InternalError` 500 for an error or a
+/// panic. The last columns are for a service that does not use
+/// [`last_words`](crate::Session::last_words).
+///
+/// | cause | reader | writer | a command says | if it is too late | Close behind a command | plain service: `Ok` | error, panic | too late |
+/// |---|---|---|---|---|---|---|---|---|
+/// | `Completed` | `ConnectionAborted` | fails, shut down | its own | | 1000 | 1000 | | |
+/// | `ServiceFailed` | `ConnectionAborted`, when the writers are gone or the grace is over | works | `InternalError` 500, or the `Status`, `Rejection` or timeout in the error | | 1000 | | 1011 | |
+/// | `ServicePanicked` | the same | works | `InternalError` 500, a fixed text | | 1000 | | 1011 | |
+/// | `PeerClosed`, 1000 or no code | `ConnectionAborted` on `v5`, else EOF (`ConnectionAborted` inside a message) | works | its own | `InternalError` 500 | the peer's | the peer's | the peer's | the peer's |
+/// | `PeerClosed`, another code | `ConnectionAborted` | works | its own | `InternalError` 500 | the peer's | the peer's | the peer's | the peer's |
+/// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it is told | `InternalError` 500 | its code | its code | its code | its code |
+/// | `IdleTimeout` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
+/// | `PeerUnresponsive` | `TimedOut` | fails | | | none | none | none | none |
+/// | `UpgradeFailed` | `ConnectionReset` | fails | | | none | none | none | none |
+/// | `ConnectionLost` | `ConnectionReset` | fails | | | none | none | none | none |
+/// | `ProtocolError` | `InvalidData` | fails | | | 1002 | 1002 | 1002 | 1002 |
+/// | `TooLarge` | `InvalidData` | fails | | | 1009 | 1009 | 1009 | 1009 |
+/// | `InvalidText` | `InvalidData` | fails | | | 1007 | 1007 | 1007 | 1007 |
+/// | `Stalled` | as for the cause before it, which stays | fails | | | none | none | none | none |
+/// | `Aborted` | `ConnectionReset` | fails | | | none | none | none | none |
+///
+/// "Too late" is after the [grace](crate::WsStreamLayer::grace) (behind a clean Close
+/// without half-close, the [longer one](crate::WsStreamLayer::closed_grace)), when the
+/// service is dropped. `Aborted` by a refusal has an HTTP answer in place of all
+/// that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndCause {
@@ -188,6 +225,16 @@ pub(crate) fn chain<'a>(
         let error = next?;
         next = error.source();
         Some(error)
+    })
+}
+
+/// The end of a session that an error passes on: in its chain, or as what an
+/// [`io::Error`] in that was made of.
+pub(crate) fn end_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a EndCause> {
+    chain(error).find_map(|link| match link.downcast_ref::<io::Error>() {
+        // Its source is that of what it was made of, which is passed over.
+        Some(error) => error.get_ref()?.downcast_ref(),
+        None => link.downcast_ref(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! the service's result.
 
 use std::{
+    error::Error as StdError,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -15,7 +16,7 @@ use tracing::Span;
 
 use super::driver::Driver;
 use crate::{
-    error::{BoxError, EndCause, Report},
+    error::{BoxError, EndCause, Report, end_in},
     session::{Outcome, Session},
     wire::Turn,
 };
@@ -140,6 +141,15 @@ impl fmt::Debug for ServiceState {
 /// task lets others run: some 2 MiB of reads.
 const ROUNDS: usize = 32;
 
+/// A service that passes on what its session has told it has not failed itself.
+fn log_failure(error: &(dyn StdError + 'static)) {
+    let error_text = Report(error);
+    match end_in(error) {
+        Some(_) => tracing::debug!(error = %error_text, "the session's service gave up"),
+        None => tracing::error!(error = %error_text, "the session's service failed"),
+    }
+}
+
 /// A session: see the module.
 #[derive(Debug)]
 #[must_use = "a session does nothing unless it is polled"]
@@ -229,7 +239,7 @@ impl Future for Task {
             if this.turn.take_service() && !this.service.is_done() {
                 this.service.poll(&mut Context::from_waker(&this.waker));
                 if let ServiceState::Failed(error) = &this.service {
-                    tracing::error!(error = %Report(&**error), "the session's service failed");
+                    log_failure(&**error);
                 }
             }
             let progress = this.driver.end_turn();

@@ -64,6 +64,12 @@ pub struct RemoteCommand {
 /// on the lowest channel that the client reads, as Kubernetes' servers do. Output
 /// is held until the client is seen to read, because kubectl up to 1.33 loses what comes sooner; that costs one
 /// round trip, behind which starting a process hides, and 250 ms at most.
+///
+/// kubectl prints only what comes in a Status, and tries SPDY where an upgrade is
+/// refused: so an error or a panic of the service is a Status, whenever it comes. A
+/// [`Rejection`](crate::Rejection) before the upgrade is accepted is the HTTP
+/// answer; with [`Accept::Explicit`](crate::Accept) the service has until
+/// `session.accept()` to find out that it has to refuse.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct RemoteCommandLayer {}

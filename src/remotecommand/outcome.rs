@@ -6,7 +6,11 @@ use http::StatusCode;
 use tower::timeout::error::Elapsed;
 
 use super::protocols::ERROR;
-use crate::{EndCause, LastWords, Outcome, Rejection, Status, error::chain, subprotocols};
+use crate::{
+    EndCause, LastWords, Outcome, Rejection, Status,
+    error::{chain, end_in},
+    subprotocols,
+};
 
 /// The Status for how the service ended; `decided` is what it said itself.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
@@ -36,7 +40,10 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
             );
         }
     }
-    Status::internal_error(format!("Internal error occurred: {error}"))
+    match end_in(error) {
+        Some(cause) => ended(cause),
+        None => Status::internal_error(format!("Internal error occurred: {error}")),
+    }
 }
 
 /// With a fixed text: a panic's message is for the server's log.
