@@ -6,15 +6,23 @@ The pod prints `tick N` each second and says every line again that it is given.
 import os
 import re
 import select
+import signal
 import subprocess
+import threading
 import time
 
-from harness import Failure, expect, new_mark, short, until
-from session import PATIENCE, Watchdog
+from harness import Failure, equal, expect, new_mark, short, until
+from session import MIB, PATIENCE, Sink, Watchdog
 
-TICK = re.compile(rb"^tick (\d+)\r?$", re.M)
+# With its end, or the first digit of a number would pass for all of it.
+TICK = re.compile(rb"^tick (\d+)\r?\n", re.M)
 # Three ticks, and room for a slow machine.
 HEARD_WITHIN = 10
+# More than the sockets between us and an attacher that does not read take from it.
+FLOOD_MIB = 16
+LINE = b"%09d " + b"." * 117 + b"\n"
+# For the flood, from one end to the other; only a hang takes longer.
+FLOOD_WITHIN = 60
 
 
 class Attached:
@@ -36,13 +44,13 @@ class Attached:
     def __exit__(self, *_):
         self.watchdog.__exit__()
 
-    def hear(self, found, what):
+    def hear(self, found, what, within=HEARD_WITHIN):
         """What `found` makes of everything heard, once it is truthy."""
-        deadline = time.monotonic() + HEARD_WITHIN
+        deadline = time.monotonic() + within
         while not (answer := found(self.heard)):
             rest = deadline - time.monotonic()
             if rest <= 0:
-                self.fail(f"{what} was not heard within {HEARD_WITHIN} s")
+                self.fail(f"{what} was not heard within {within} s")
             if select.select([self.process.stdout], [], [], rest)[0]:
                 data = os.read(self.process.stdout.fileno(), 65536)
                 if not data:
@@ -72,6 +80,16 @@ class Attached:
         self.process.stdin.write(line)
         self.process.stdin.flush()
 
+    def say_beside(self, data):
+        """The same in a thread: it takes as long as it takes."""
+        def run():
+            try:
+                self.say(data)
+            except OSError:
+                pass  # it ended: who waits for what was said tells more
+
+        threading.Thread(target=run, daemon=True).start()
+
     def hears(self, line):
         self.hear(lambda heard: line in heard, f"the line {short(line)}")
 
@@ -95,3 +113,31 @@ def attach(session):
         seen = again.ticks(1)
         expect(seen[0] >= last[-1] - 1, f"it began anew: {last}, then {seen}")
     return f"ticks {first[0]} to {seen[0]}"
+
+
+def stalled(session):
+    """One who does not read is told so, and nobody else notices: not a line, not a tick is lost."""
+    lines = FLOOD_MIB * MIB // len(LINE % 0)
+    flood = b"".join(LINE % number for number in range(lines))
+    last = LINE % (lines - 1)
+    with Attached(session) as asleep, Attached(session, "-i") as awake:
+        asleep.ticks(1)
+        awake.ticks(1)
+        os.kill(asleep.process.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        awake.say_beside(flood)
+        awake.hear(lambda heard: last in heard[-MIB:], "the last line", FLOOD_WITHIN)
+        seconds = time.monotonic() - started
+        heard = awake.heard[: awake.heard.index(last) + len(last)]
+        awake.ticks(1)
+        expect(TICK.sub(b"", heard) == flood, f"other lines came back, {len(heard)} bytes")
+        # Awake again, it reads what was sent to it, and then why there is no more.
+        err = Sink(asleep.process.stderr)
+        os.kill(asleep.process.pid, signal.SIGCONT)
+        out = asleep.process.stdout.read()
+        status, words = asleep.process.wait(), err.all().strip().split(b"\n")[-1]
+        expect(len(out) < len(flood), "it lost nothing, so that nothing was tried")
+        equal(status, 1, f"exit code of one who lost output (stderr {short(words)})")
+        expect(words.startswith(b"error: "), f"no error on stderr: {short(words)}")
+        awake.ticks(len(TICK.findall(awake.heard)) + 2)
+    return f"{lines} lines in {seconds:.1f} s; the sleeper got {len(out) // MIB} MiB, {words.decode()}"

