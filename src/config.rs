@@ -113,8 +113,8 @@ impl Limits {
         self
     }
 
-    /// Bytes beyond the windows, for channels that stall. Default 16 MiB; 0 for
-    /// none.
+    /// Bytes beyond the windows, for channels that stall, lent in steps of 16 KiB.
+    /// Default 16 MiB; 0 for none.
     ///
     /// client-go, and so kubectl, gives up when one of its writes takes longer than
     /// 60 s. While a channel's window is full and more comes for it, the session

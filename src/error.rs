@@ -57,8 +57,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// "Too late" is after the [grace](crate::WsStreamLayer::grace) (behind a clean Close
 /// without half-close, the [longer one](crate::WsStreamLayer::closed_grace)), when the
-/// service is dropped. `Aborted` by a refusal has an HTTP answer in place of all
-/// that.
+/// service is dropped; a command whose error is the end that it was told, as a
+/// read's is with `?`, says the same. `Aborted` by a refusal has an HTTP answer in
+/// place of all that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndCause {

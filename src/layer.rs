@@ -90,8 +90,10 @@ impl<F> WsStreamLayer<F> {
     /// Ends sessions that exchange no data for so long, with
     /// [`EndCause::IdleTimeout`](crate::EndCause::IdleTimeout). Default none.
     ///
-    /// Data messages in either direction count, Pings and Pongs do not. The
-    /// service learns the cause, and what it still says within the grace is sent.
+    /// Data messages in either direction count, piece by piece as they come and
+    /// leave; Pings and Pongs do not. So a session whose client does not read, or
+    /// whose service does not and has no [reserve](Limits::stall_reserve) left, is
+    /// idle. The service learns the cause, and what it still says within the grace is sent.
     /// An [`IdleTimeout`](crate::IdleTimeout) in the request's extensions goes
     /// before this: see [`IdleTimeoutLayer`](crate::IdleTimeoutLayer).
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {

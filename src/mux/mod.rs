@@ -43,7 +43,7 @@ pub(crate) struct Heard {
     pub(crate) close: Option<Option<u16>>,
     /// A Pong.
     pub(crate) pong: bool,
-    /// A message for a channel; a CLOSE counts.
+    /// A message, or a piece of one; an empty one and a CLOSE count.
     pub(crate) data: bool,
 }
 
@@ -219,6 +219,7 @@ impl Sink for Mux {
 
     fn begin(&mut self, _kind: MessageKind) -> Result<(), EndCause> {
         self.target = Target::Prefix;
+        self.heard.data = true;
         #[cfg(test)]
         if let Some(whole) = &mut self.whole {
             whole.current = (_kind, 0);
@@ -253,14 +254,14 @@ impl Sink for Mux {
     }
 
     fn payload(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
+        // Each piece, not only the first: a message may take hours.
+        self.heard.data = true;
         if self.over {
-            self.heard.data = true;
             return Ok(());
         }
         match self.target {
             Target::Prefix => {
                 let (first, rest) = piece.split_at(1);
-                self.heard.data = true;
                 self.target = first
                     .first()
                     .map_or(Target::Nobody, |first| self.choose(first));
@@ -346,3 +347,6 @@ impl Sink for Mux {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@ use tokio::time::Instant;
 
 use super::timers::after;
 
-/// The idle timeout of the session that a request asks for; `None` for none.
+/// The idle timeout of the session that a request asks for; `None` for none, and
+/// zero ends it as soon as it begins.
 ///
 /// A request extension: it goes before what the
 /// [`WsStreamLayer`](crate::WsStreamLayer) has been given, and any layer, auth or

@@ -94,8 +94,10 @@ impl Beats {
         self.excused = true;
     }
 
-    /// What is to be done now.
-    pub(crate) fn beat(&mut self, now: Instant) -> Beat {
+    /// What is to be done now; `excused` where the peer cannot be heard, or cannot
+    /// answer, at this moment.
+    pub(crate) fn beat(&mut self, now: Instant, excused: bool) -> Beat {
+        self.excused |= excused;
         if self.dead_at.is_some_and(|at| at <= now) {
             if !self.excused {
                 return Beat::Dead;
@@ -107,7 +109,8 @@ impl Beats {
         }
         self.next_ping = after(now, self.policy.interval);
         if self.dead_at.is_none() {
-            self.excused = false;
+            // A Ping that waits itself is no question yet.
+            self.excused = excused;
             self.dead_at = self.policy.timeout.map(|timeout| after(now, timeout));
         }
         Beat::Ping
@@ -141,7 +144,7 @@ mod tests {
             if at > start + secs(until) {
                 return seen;
             }
-            let beat = beats.beat(at);
+            let beat = beats.beat(at, false);
             if beat != Beat::Nothing {
                 seen.push(((at - start).as_secs(), beat));
             }

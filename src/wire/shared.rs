@@ -46,7 +46,7 @@ pub(crate) struct WireConfig {
     pub(crate) receive_window: usize,
     pub(crate) send_budget: usize,
     pub(crate) high_water: usize,
-    /// Whether to note when payload was accepted last.
+    /// Whether to note when payload was accepted or left last.
     pub(crate) stamps: bool,
 }
 
@@ -57,6 +57,9 @@ pub(crate) struct Progress {
     pub(crate) wrote: bool,
     /// Whether everything is out, flushed included.
     pub(crate) idle: bool,
+    /// Whether the transport has let output wait since the last turn, for
+    /// however short a time.
+    pub(crate) waited: bool,
     /// What the transport said when it broke.
     pub(crate) broken: Option<io::ErrorKind>,
 }
@@ -77,6 +80,8 @@ struct Out {
     waker: Waker,
     /// The transport answered Pending: not before the driver's next turn.
     blocked: bool,
+    /// It has answered so since the driver's last turn.
+    waited: bool,
     /// Output waits although there is a transport; control frames do not.
     held: bool,
     /// The session's turn runs, and flushes at its end: no need to kick it.
@@ -152,6 +157,7 @@ impl Shared {
                 transport: None,
                 waker,
                 blocked: true,
+                waited: false,
                 held: false,
                 in_turn: false,
                 kicked: false,
@@ -377,7 +383,7 @@ impl Shared {
     /// for whom that made room.
     pub(crate) fn end_turn(&self, woken: &mut Vec<Waker>) -> Progress {
         let mut out = self.lock();
-        let progress = if out.is_blocked() {
+        let mut progress = if out.is_blocked() {
             Progress {
                 broken: out.broken,
                 ..Progress::default()
@@ -385,6 +391,7 @@ impl Shared {
         } else {
             out.drain()
         };
+        progress.waited = std::mem::take(&mut out.waited);
         out.in_turn = false;
         out.kicked = false;
         out.collect(woken);
@@ -460,7 +467,7 @@ impl Shared {
         }
     }
 
-    /// When payload was accepted last, where that is noted.
+    /// When payload was accepted or left last, where that is noted.
     pub(crate) fn last_write(&self) -> Option<Instant> {
         self.lock().last_write
     }
@@ -646,10 +653,14 @@ impl Out {
             Poll::Ready(Ok(0)) => self.broken = Some(io::ErrorKind::WriteZero),
             Poll::Ready(Ok(n)) => {
                 self.unflushed = self.transport.as_ref().is_some_and(WriteHalf::needs_flush);
+                // What was accepted long ago may leave for hours.
+                if self.stamps && self.queue.queued() > 0 {
+                    self.last_write = Some(Instant::now());
+                }
                 return Some(n);
             }
             Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
-            Poll::Pending => self.blocked = true,
+            Poll::Pending => self.block(),
         }
         None
     }
@@ -686,8 +697,13 @@ impl Out {
         match transport.poll_flush(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(Ok(())) => self.unflushed = false,
             Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
-            Poll::Pending => self.blocked = true,
+            Poll::Pending => self.block(),
         }
+    }
+
+    fn block(&mut self) {
+        self.blocked = true;
+        self.waited = true;
     }
 
     fn take_waiting(&mut self) -> Vec<Waker> {

@@ -97,3 +97,26 @@ async fn a_service_that_ignores_session_close_is_dropped_after_the_grace() {
     within(LONG, dropped).await.unwrap();
     assert_after(start, secs(1));
 }
+
+/// The service is polled, and has returned, before the session looks at its call.
+#[tokio::test(start_paused = true)]
+async fn session_close_counts_also_where_the_service_returns_at_once() {
+    for pause in [None, Some(millis(10))] {
+        for how in [How::Ok, How::Err, How::Panic] {
+            let service = once(move |set: ChannelSet| async move {
+                if let Some(pause) = pause {
+                    sleep(pause).await;
+                }
+                set.session().close(4001, "mine")?;
+                if pause.is_none() {
+                    tokio::task::yield_now().await;
+                }
+                drop(set);
+                finish(how).await
+            });
+            let told = within(LONG, open(service, subprotocols::V5).await.read_to_end()).await;
+            let seen = (told.close, told.reason.as_str());
+            assert_eq!(seen, (Some(Some(4001)), "mine"), "{how:?} after {pause:?}");
+        }
+    }
+}

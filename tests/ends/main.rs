@@ -4,11 +4,15 @@ mod close;
 mod hold;
 mod linger;
 mod peer;
+#[cfg(feature = "remotecommand")]
+mod phases;
 #[path = "../support/raw.rs"]
 mod raw;
 mod service;
 #[cfg(feature = "remotecommand")]
 mod status;
+#[cfg(feature = "remotecommand")]
+mod table;
 mod words;
 mod writers;
 

@@ -175,7 +175,7 @@ impl Driver {
         self.read(cx);
     }
 
-    fn obey(&mut self) {
+    pub(super) fn obey(&mut self) {
         let Some(commands) = self.session.take_commands() else {
             return;
         };

@@ -29,12 +29,22 @@ impl Driver {
         if let Some(kind) = progress.broken {
             self.write_broke(kind);
         }
+        // What the service asked for in the poll in which it returned comes first.
+        if service.is_done() {
+            self.obey();
+        }
         match service.end_cause() {
             Some(EndCause::Completed)
                 if self.ending.is_some() || self.shared.open_writers() > 0 => {}
             // A failure behind another cause makes its grace no longer.
             Some(cause) => self.end(cause),
             None => {}
+        }
+        // Noted in each round: the clock of the Pings looks only now and then.
+        if (progress.waited || !progress.idle)
+            && let Some(beats) = &mut self.beats
+        {
+            beats.excuse();
         }
         // Nothing but messages: no clock is read until the timer has fired.
         if self.is_quiet() && self.timer.is_armed() {
@@ -116,10 +126,8 @@ impl Driver {
         if self.ending.is_some() {
             return;
         }
-        if !self.rest.is_empty() || !progress.idle {
-            beats.excuse();
-        }
-        match beats.beat(now) {
+        let excused = !self.rest.is_empty() || !progress.idle;
+        match beats.beat(now, excused) {
             Beat::Nothing => {}
             Beat::Ping => {
                 self.shared.ping();

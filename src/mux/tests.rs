@@ -1,0 +1,540 @@
+//! Random messages through a decoder, against a model that is a vector of bytes
+//! for each channel.
+//!
+//! The driver is played here, with a small window and readers that take when
+//! they like: it feeds what there is room for, and goes on after a pause only
+//! when it is woken.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use ::base64::{Engine, engine::general_purpose::STANDARD};
+use proptest::{collection::vec, option, prelude::*, sample::Index};
+
+use super::Mux;
+use crate::{
+    error::EndCause,
+    frame::{Decoder, Role},
+    wire::{Chunk, End, Format, Shared, StallReserve, Take, TotalReserve, Turn, WireConfig},
+};
+
+/// Two chunks of a pipe, so that most streams here pause.
+const WINDOW: usize = 32 * 1024;
+const CHUNK: usize = 16 * 1024;
+/// For all channels together.
+const RESERVE: usize = 2 * CHUNK;
+
+/// Those of channels 0 to 4 that can be read; 1 is written, 3 is neither.
+const READABLE: [u8; 3] = [0, 2, 4];
+const CHANNELS: usize = 5;
+const CLOSE: u8 = 255;
+
+/// One message of the peer.
+#[derive(Clone, Debug)]
+struct Message {
+    channel: u8,
+    payload: Vec<u8>,
+    text: bool,
+    /// Where fragments end.
+    cuts: Vec<Index>,
+    /// Whether a Ping stands between them.
+    ping: bool,
+    /// A line break in base64, which means nothing.
+    line_break: Option<Index>,
+}
+
+#[derive(Clone, Debug)]
+enum Said {
+    Message(Message),
+    /// No channel, no payload.
+    Empty,
+    /// `[255, channel]`
+    Close(u8),
+}
+
+/// What happens beside the bytes.
+#[derive(Clone, Debug)]
+enum Act {
+    Feed(usize),
+    /// A reader takes the next chunk into its hands.
+    Take(usize),
+    /// It has read it, or keeps its bytes for good.
+    Release(usize, bool),
+    Drop(usize),
+    /// The driver lends a channel that paused room.
+    Extend,
+}
+
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop_oneof![4 => 0..130_usize, 2 => 0..3000_usize, 2 => 0..40_000_usize];
+    (len, any::<u8>()).prop_map(|(len, first)| {
+        // Every byte tells its place, so that none can be lost or doubled.
+        (0..len)
+            .map(|at| first.wrapping_add((at % 251) as u8))
+            .collect()
+    })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let channel = prop_oneof![8 => 0..5_u8, 1 => 5..=255_u8];
+    let cuts = prop_oneof![2 => Just(Vec::new()), 1 => vec(any::<Index>(), 0..5)];
+    let line_break = option::of(any::<Index>());
+    let rest = (cuts, any::<bool>(), line_break);
+    (channel, payload(), any::<bool>(), rest).prop_map(
+        |(channel, payload, text, (cuts, ping, line_break))| Message {
+            channel,
+            payload,
+            text,
+            cuts,
+            ping,
+            line_break,
+        },
+    )
+}
+
+fn said() -> impl Strategy<Value = Vec<Said>> {
+    let one = prop_oneof![
+        12 => message().prop_map(Said::Message),
+        1 => Just(Said::Empty),
+        1 => (0..CHANNELS as u8).prop_map(Said::Close),
+    ];
+    vec(one, 0..20)
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let reader = 0..READABLE.len();
+    let one = prop_oneof![
+        6 => prop_oneof![1..20_usize, 1..5000_usize, 1..70_000_usize].prop_map(Act::Feed),
+        4 => reader.clone().prop_map(Act::Take),
+        4 => (reader.clone(), any::<bool>()).prop_map(|(at, keep)| Act::Release(at, keep)),
+        1 => reader.prop_map(Act::Drop),
+        1 => Just(Act::Extend),
+    ];
+    vec(one, 0..120)
+}
+
+/// The wire, and what each of its bytes means.
+#[derive(Default)]
+struct Wire {
+    bytes: Vec<u8>,
+    /// For each byte, the channel whose payload it is.
+    owner: Vec<Option<u8>>,
+    /// What each message brings: from, where its channel is known; to, where it
+    /// is over; whose; and how much of it is there when so many bytes were fed.
+    spans: Vec<Span>,
+    closes: Vec<(usize, u8)>,
+    /// Where the heads of messages end.
+    heads: Vec<usize>,
+}
+
+struct Span {
+    known: usize,
+    over: usize,
+    channel: u8,
+    payload: Vec<u8>,
+    /// Offsets on the wire of the characters, or bytes, of the payload.
+    at: Vec<usize>,
+}
+
+impl Span {
+    /// Bytes of the payload that are there.
+    fn there(&self, fed: usize, format: Format) -> usize {
+        let there = self.at.partition_point(|at| *at < fed);
+        match format {
+            Format::Base64 => (there / 4 * 3).min(self.payload.len()),
+            _ => there,
+        }
+    }
+}
+
+impl Wire {
+    fn frame(
+        &mut self,
+        fin: bool,
+        opcode: u8,
+        payload: &[u8],
+        owner: impl Fn(usize) -> Option<u8>,
+    ) {
+        const KEY: [u8; 4] = [0x9a, 0x00, 0x41, 0xff];
+        self.bytes.push(u8::from(fin) << 7 | opcode);
+        match payload.len() {
+            len @ 0..=125 => self.bytes.push(0x80 | len as u8),
+            len @ 126..=0xffff => {
+                self.bytes.push(0x80 | 126);
+                self.bytes.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                self.bytes.push(0x80 | 127);
+                self.bytes.extend((len as u64).to_be_bytes());
+            }
+        }
+        self.bytes.extend(KEY);
+        if matches!(opcode, 1 | 2) {
+            self.heads.push(self.bytes.len());
+        }
+        self.owner.resize(self.bytes.len(), None);
+        let masked = payload.iter().zip(KEY.iter().cycle());
+        self.bytes.extend(masked.map(|(byte, key)| byte ^ key));
+        self.owner.extend((0..payload.len()).map(owner));
+    }
+
+    fn message(&mut self, message: Message, format: Format, half_close: bool) {
+        let Message {
+            channel,
+            mut payload,
+            mut text,
+            cuts,
+            ping,
+            line_break,
+        } = message;
+        if half_close && channel == CLOSE {
+            return;
+        }
+        let mut body = match format {
+            Format::Base64 => {
+                let encoded = STANDARD.encode(&payload).into_bytes();
+                [&[b'0'.wrapping_add(channel)], encoded.as_slice()].concat()
+            }
+            _ => {
+                if text {
+                    payload.iter_mut().for_each(|byte| *byte &= 0x7f);
+                }
+                [&[channel], payload.as_slice()].concat()
+            }
+        };
+        text &= body[0] < 0x80;
+        if let (Format::Base64, Some(at)) = (format, line_break) {
+            body.insert(1 + at.index(body.len()), b'\n');
+        }
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+        ends.push(body.len());
+        ends.sort_unstable();
+        let (mut start, mut at, mut known) = (0, Vec::new(), None);
+        for (nth, end) in ends.iter().copied().enumerate() {
+            let fin = nth + 1 == ends.len();
+            let opcode = match (nth, text) {
+                (0, true) => 1,
+                (0, false) => 2,
+                _ => 0,
+            };
+            let whose = READABLE.contains(&channel).then_some(channel);
+            self.frame(fin, opcode, &body[start..end], |nth| {
+                if start + nth == 0 { None } else { whose }
+            });
+            let first = self.bytes.len() - (end - start);
+            for (place, byte) in body.iter().enumerate().take(end).skip(start) {
+                let offset = first + place - start;
+                if place == 0 {
+                    known = Some(offset);
+                } else if *byte != b'\n' || format != Format::Base64 {
+                    at.push(offset);
+                }
+            }
+            start = end;
+            if ping && !fin {
+                self.frame(true, 9, b"are you there", |_| None);
+            }
+        }
+        if let Some(known) = known {
+            self.spans.push(Span {
+                known,
+                over: self.bytes.len(),
+                channel,
+                payload,
+                at,
+            });
+        }
+    }
+
+    fn new(said: Vec<Said>, format: Format, half_close: bool) -> Self {
+        let mut wire = Self::default();
+        for said in said {
+            match said {
+                Said::Message(message) => wire.message(message, format, half_close),
+                Said::Empty => wire.frame(true, 2, b"", |_| None),
+                Said::Close(channel) if half_close => {
+                    wire.frame(true, 2, &[CLOSE, channel], |_| None);
+                    wire.closes.push((wire.bytes.len(), channel));
+                }
+                Said::Close(_) => {}
+            }
+        }
+        wire
+    }
+
+    /// Where a channel was ended, if it was by then.
+    fn closed(&self, channel: u8, fed: usize) -> Option<usize> {
+        let mut closes = self.closes.iter();
+        let first = closes.find(|(_, closed)| *closed == channel)?.0;
+        (first <= fed).then_some(first)
+    }
+
+    /// All that a channel has brought when so much was fed.
+    fn model(&self, channel: u8, fed: usize, format: Format) -> Vec<u8> {
+        let pieces = self.pieces(channel, fed, format);
+        pieces.flatten().copied().collect()
+    }
+
+    /// How much that is.
+    fn came(&self, channel: u8, fed: usize, format: Format) -> usize {
+        self.pieces(channel, fed, format).map(<[u8]>::len).sum()
+    }
+
+    fn pieces(&self, channel: u8, fed: usize, format: Format) -> impl Iterator<Item = &[u8]> {
+        let until = self.closed(channel, fed).unwrap_or(usize::MAX);
+        let spans = self
+            .spans
+            .iter()
+            .filter(move |span| span.channel == channel);
+        spans
+            .filter(move |span| span.known < until)
+            .map(move |span| &span.payload[..span.there(fed, format)])
+    }
+
+    /// The channel inside of whose message the feeding stopped.
+    fn inside(&self, fed: usize) -> Option<u8> {
+        let mut spans = self.spans.iter();
+        let span = spans.find(|span| span.known < fed && fed < span.over)?;
+        Some(span.channel)
+    }
+}
+
+/// A reader, played.
+#[derive(Default)]
+struct Reader {
+    got: Vec<u8>,
+    held: Option<Chunk>,
+    dropped: bool,
+    end: Option<End>,
+}
+
+struct Play {
+    shared: Arc<Shared>,
+    mux: Mux,
+    decoder: Decoder,
+    wire: Wire,
+    format: Format,
+    fed: usize,
+    /// Bytes that have come; those behind `fed` wait for room.
+    came: usize,
+    paused: bool,
+    /// What was lent, given back or not.
+    lent: usize,
+    readers: [Reader; READABLE.len()],
+}
+
+impl Play {
+    fn new(wire: Wire, format: Format, half_close: bool) -> Self {
+        let config = WireConfig {
+            format,
+            channels: CHANNELS,
+            receive_window: WINDOW,
+            send_budget: 1,
+            high_water: 1,
+            stamps: false,
+        };
+        let reserve = StallReserve::new(RESERVE, &TotalReserve::new(RESERVE));
+        let readable = |id| READABLE.contains(&(id as u8));
+        let shared = Shared::new(Turn::new(), &config, reserve, readable, |id| id == 1);
+        shared.turn().begin();
+        Self {
+            mux: Mux::new(Arc::clone(&shared), format, half_close),
+            decoder: Decoder::new(Role::Server, 1 << 20, None),
+            shared,
+            wire,
+            format,
+            fed: 0,
+            came: 0,
+            paused: false,
+            lent: 0,
+            readers: Default::default(),
+        }
+    }
+
+    fn room(&self, channel: u8) -> usize {
+        self.shared.pipe(channel).unwrap().room()
+    }
+
+    fn feed(&mut self, more: usize) {
+        self.came = (self.came + more).min(self.wire.bytes.len());
+        if self.paused && !self.shared.turn().begin() {
+            return;
+        }
+        self.paused = false;
+        while self.fed < self.came {
+            let bytes = &self.wire.bytes[self.fed..self.came];
+            let fed = self.decoder.decode(bytes, &mut self.mux);
+            self.fed += fed.expect("nothing here breaks a rule");
+            if self.fed < self.came && self.mux.is_full() {
+                self.paused = true;
+                break;
+            }
+        }
+        if self.paused {
+            // Only the next payload byte's own channel is a reason.
+            let owner = self.wire.owner[self.fed].expect("a payload byte waits");
+            let wanted = if self.format == Format::Base64 { 3 } else { 1 };
+            assert!(self.room(owner) < wanted, "paused with room");
+            let _ = self.shared.turn().begin();
+        }
+    }
+
+    fn take(&mut self, at: usize) {
+        let reader = &mut self.readers[at];
+        if reader.held.is_some() || reader.dropped || reader.end.is_some() {
+            return;
+        }
+        let pipe = self.shared.pipe(READABLE[at]).unwrap();
+        match pipe.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Take::Chunk(chunk)) => {
+                reader.got.extend_from_slice(chunk.bytes());
+                reader.held = Some(chunk);
+            }
+            Poll::Ready(Take::End(end)) => reader.end = Some(end),
+            Poll::Pending => {}
+        }
+    }
+
+    fn release(&mut self, at: usize, keep: bool) {
+        if let Some(chunk) = self.readers[at].held.take() {
+            self.shared.release(READABLE[at], (!keep).then_some(chunk));
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Feed(more) => self.feed(more),
+            Act::Take(at) => self.take(at),
+            Act::Release(at, keep) => self.release(at, keep),
+            Act::Drop(at) => {
+                self.release(at, false);
+                self.readers[at].dropped = true;
+                self.shared.discard(READABLE[at]);
+            }
+            Act::Extend => {
+                if self.paused && self.mux.extend() {
+                    self.lent += CHUNK;
+                    self.shared.turn().wake_driver();
+                }
+            }
+        }
+        self.check();
+    }
+
+    /// What holds at any time.
+    fn check(&self) {
+        for (at, reader) in self.readers.iter().enumerate() {
+            let channel = READABLE[at];
+            let came = self.wire.came(channel, self.fed, self.format);
+            assert!(reader.got.len() <= came, "channel {channel}");
+            let deaf = reader.dropped || self.wire.closed(channel, self.fed).is_some();
+            if deaf {
+                continue;
+            }
+            let waiting = came - reader.got.len();
+            let room = self.room(channel);
+            assert!(
+                room + waiting <= WINDOW + self.lent.min(RESERVE),
+                "channel {channel}: {waiting} bytes, and room for {room}"
+            );
+        }
+    }
+
+    /// Reads everything there is, until no more can come.
+    fn drain(&mut self) {
+        loop {
+            self.feed(0);
+            let fed = self.fed;
+            for at in 0..self.readers.len() {
+                self.release(at, false);
+                self.take(at);
+                while self.readers[at].held.is_some() {
+                    self.release(at, false);
+                    self.take(at);
+                }
+            }
+            self.check();
+            self.feed(0);
+            if self.fed == fed {
+                return;
+            }
+        }
+    }
+}
+
+fn play(wire: Wire, format: Format, half_close: bool, acts: &[Act], all: bool, code: Option<u16>) {
+    let mut play = Play::new(wire, format, half_close);
+    for act in acts {
+        play.act(act);
+    }
+    if all {
+        play.came = play.wire.bytes.len();
+    }
+    play.drain();
+    assert_eq!(play.fed, play.came, "a wake-up for room was lost");
+    let said = play.wire.heads.first().is_some_and(|end| *end <= play.fed);
+    assert_eq!(play.mux.heard.data, said);
+
+    for (at, channel) in READABLE.into_iter().enumerate() {
+        let reader = &play.readers[at];
+        let came = play.wire.model(channel, play.fed, format);
+        if reader.dropped {
+            assert!(came.starts_with(&reader.got), "channel {channel}");
+        } else {
+            assert!(reader.got == came, "channel {channel}");
+            let closed = play.wire.closed(channel, play.fed).is_some();
+            assert_eq!(reader.end, closed.then_some(End::Eof), "channel {channel}");
+        }
+    }
+    // What a Close of the WebSocket makes of the rest.
+    play.mux.end_by_close(code);
+    let inside = play.wire.inside(play.fed);
+    for (at, channel) in READABLE.into_iter().enumerate() {
+        play.take(at);
+        let reader = &play.readers[at];
+        if reader.dropped {
+            continue;
+        }
+        let closed = play.wire.closed(channel, play.fed).is_some();
+        let well = matches!(code, None | Some(1000)) && !half_close && inside != Some(channel);
+        let end = if closed || well {
+            End::Eof
+        } else {
+            End::Error(EndCause::PeerClosed { code })
+        };
+        assert_eq!(reader.end, Some(end), "channel {channel}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    #[test]
+    fn every_channel_gets_its_bytes_in_order(
+        said in said(),
+        acts in acts(),
+        half_close in any::<bool>(),
+        all in any::<bool>(),
+        code in prop_oneof![Just(None), Just(Some(1000)), Just(Some(1001))],
+    ) {
+        let wire = Wire::new(said, Format::Binary, half_close);
+        play(wire, Format::Binary, half_close, &acts, all, code);
+    }
+
+    #[test]
+    fn every_channel_gets_its_bytes_in_order_in_base64(
+        said in said(),
+        acts in acts(),
+        all in any::<bool>(),
+        code in prop_oneof![Just(None), Just(Some(1000)), Just(Some(1001))],
+    ) {
+        let wire = Wire::new(said, Format::Base64, false);
+        play(wire, Format::Base64, false, &acts, all, code);
+    }
+}
