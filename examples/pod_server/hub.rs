@@ -139,8 +139,8 @@ impl Hub {
     }
 
     /// Waits until nobody is behind, or has been so for less than [`PATIENCE`]:
-    /// whoever does not read holds up the input once and for that long, and the
-    /// output never.
+    /// whoever does not read holds up the input for that long, each time that it
+    /// has caught up and falls behind again, and the output never.
     pub(crate) async fn calm(&self) {
         loop {
             let mut caught_up = pin!(self.caught_up.notified());

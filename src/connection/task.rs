@@ -190,7 +190,7 @@ impl Task {
     pub(crate) fn poll_undecided(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<()> {
         let _entered = self.span.enter();
         self.turn.register(cx.waker());
-        loop {
+        for _ in 0..ROUNDS {
             // The driver has nothing to drive yet; it is told again below.
             self.turn.begin();
             if self.turn.take_service() {
@@ -205,6 +205,10 @@ impl Task {
                 return Poll::Pending;
             }
         }
+        // A service that yields waits for others, the accept timeout among them.
+        self.turn.pass();
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Refuses the upgrade, unless anything that was written has been accepted:

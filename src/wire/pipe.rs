@@ -189,9 +189,11 @@ impl Pipe {
     /// `false` where nobody needs it.
     pub(crate) fn extend(&self) -> bool {
         let mut state = self.lock();
-        let deaf = state.is_deaf();
-        state.extra += usize::from(!deaf);
-        !deaf
+        // Room may have come since the driver looked, and what nobody uses
+        // would stay lent until the next chunk is given up.
+        let needed = state.room(self.chunks) < state.wanted.max(1);
+        state.extra += usize::from(needed);
+        needed
     }
 
     /// Ends the channel; the first end stays. What was pushed before can still
@@ -469,5 +471,20 @@ mod tests {
         assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
         assert_eq!(pipe.discard().extra, 1);
         assert!(!pipe.extend(), "nobody reads it any more");
+    }
+
+    #[test]
+    fn where_room_has_come_nothing_is_lent() {
+        let pipe = Pipe::new(WINDOW);
+        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(pipe.pause(1));
+        // The reader runs between the driver's look and the end of its turn.
+        while let Some(chunk) = take(&pipe) {
+            let _ = pipe.release(Some(chunk));
+        }
+        assert!(
+            !pipe.extend(),
+            "it would stay lent until the next chunk is given up"
+        );
     }
 }

@@ -98,6 +98,8 @@ pub(crate) struct Driver {
     /// The last poll of the socket had nothing more to read.
     drained: bool,
     timer: Timer,
+    /// The timer had fired before this round read: silence can be judged.
+    fired: bool,
     woken: Vec<Waker>,
 }
 
@@ -134,6 +136,7 @@ impl Driver {
             eof: false,
             drained: false,
             timer: Timer::default(),
+            fired: false,
             woken: Vec::new(),
             shared,
             session,
@@ -165,6 +168,7 @@ impl Driver {
 impl Driver {
     /// Whatever woke the driver, finds out and does it.
     pub(super) fn run(&mut self) {
+        self.fired = self.timer.has_fired();
         self.obey();
         self.poll_upgrade();
         let waker = self.waker.clone();

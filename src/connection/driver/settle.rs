@@ -47,20 +47,25 @@ impl Driver {
             beats.excuse();
         }
         // Nothing but messages: no clock is read until the timer has fired.
-        if self.is_quiet() && self.timer.is_armed() {
+        // One that fires later, while the service runs for long, makes the driver
+        // due: what lies unread until then is no silence.
+        if self.is_quiet() && self.timer.is_current() && !self.fired {
             return false;
         }
         let now = Instant::now();
         self.settle_upgrade(now);
         self.settle_hold(now);
         self.settle_pause(now, progress);
-        self.settle_idle(now);
-        self.settle_beats(now, progress);
+        if self.fired {
+            self.settle_idle(now);
+            self.settle_beats(now, progress);
+        }
         self.settle_service(now, service);
         self.settle_phase(now, progress);
         if matches!(self.phase, Phase::Closed) && service.is_done() {
             return true;
         }
+        self.fired = false;
         self.timer.arm(self.deadline(service), &self.waker);
         false
     }

@@ -1,9 +1,12 @@
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Waker},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// The one timer of a session. It may fire too early, and is then armed again:
 /// so a deadline that moves away costs nothing.
@@ -21,10 +24,13 @@ impl Timer {
         self.current = false;
     }
 
-    /// Whether nothing is due before the timer wakes the driver.
-    pub(super) fn is_armed(&self) -> bool {
-        let fired = self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed());
-        self.current && !fired
+    /// Whether it stands for the next deadline. When it fires it wakes the driver.
+    pub(super) fn is_current(&self) -> bool {
+        self.current
+    }
+
+    pub(super) fn has_fired(&self) -> bool {
+        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
     /// Sees to it that `waker` is woken at the deadline at the latest.
@@ -40,11 +46,10 @@ impl Timer {
         if sleep.is_elapsed() || sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
-        if sleep
-            .as_mut()
-            .poll(&mut Context::from_waker(waker))
-            .is_ready()
-        {
+        // Whatever the turn has used up of tokio's budget: without any left the
+        // poll would leave no waker, and `is_armed` would not ask again.
+        let sleep = pin!(unconstrained(sleep.as_mut()));
+        if sleep.poll(&mut Context::from_waker(waker)).is_ready() {
             waker.wake_by_ref();
         }
     }
