@@ -85,7 +85,12 @@ where
         };
         let rejection = match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
             Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-            Ok(Poll::Ready(Err(error))) => self.handshake.refusal(&error.into()),
+            Ok(Poll::Ready(Err(error))) => {
+                let error = error.into();
+                let rejection = self.handshake.refusal(&error);
+                drop_quietly(error);
+                rejection
+            }
             Err(_) => panicked("while it was made ready"),
             Ok(Poll::Pending) => {
                 ready!(self.poll_timeout(cx));
@@ -163,10 +168,12 @@ where
         // First nothing more is accepted, then the error is asked what it is:
         // it may own a writer.
         if failed && !session.is_accepting() && task.refuse() {
-            return Err(match task.service() {
+            let rejection = match task.service() {
                 ServiceState::Failed(error) => self.handshake.refusal(error),
                 _ => Rejection::internal(),
-            });
+            };
+            drop_quietly(task);
+            return Err(rejection);
         }
         session.set_accepted();
         tokio::spawn(task.accepted(on));
@@ -269,7 +276,8 @@ impl Handshake {
     }
 }
 
-/// Whatever the drop of a service does, the answer is decided without it.
+/// Whatever the drop of a service or of its error does, the answer is decided
+/// without it.
 fn drop_quietly<S>(service: S) {
     if catch_unwind(AssertUnwindSafe(|| drop(service))).is_err() {
         tracing::error!("the inner service panicked while it was dropped");

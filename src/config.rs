@@ -31,8 +31,9 @@ pub(crate) const DEFAULT_STALL_RESERVE_TOTAL: usize = 256 * 1024 * 1024;
 /// header and nothing else.
 pub(crate) const DEFAULT_MAX_FRAME: u64 = 4 << 30;
 
-/// How long readiness of the inner service may take. Clients give up on an
-/// unanswered handshake between 30 and 45 s.
+/// How long an answer may wait for the inner service: for its readiness, and with
+/// `Accept::Explicit` for its word, both together. Clients give up on an unanswered
+/// handshake between 30 and 45 s.
 pub(crate) const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the server may take to hand the connection over after the 101.

@@ -16,11 +16,12 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// ```
 /// use tower_wsstream::EndCause;
 ///
-/// fn why(error: &std::io::Error) -> Option<&EndCause> {
-///     error.get_ref()?.downcast_ref()
+/// fn is_over(error: &std::io::Error) -> bool {
+///     EndCause::from_error(error).is_some()
 /// }
 /// # let error = std::io::Error::from(EndCause::ServicePanicked);
-/// # assert_eq!(why(&error), Some(&EndCause::ServicePanicked));
+/// # assert_eq!(EndCause::from_error(&error), Some(&EndCause::ServicePanicked));
+/// # assert!(is_over(&error));
 /// ```
 ///
 /// # What follows from each
@@ -167,6 +168,17 @@ impl EndCause {
         )
     }
 
+    /// The end of a session that an error passes on, in its chain of sources or as
+    /// what an [`io::Error`] in that was made of: a copy from a channel that ended
+    /// with its session fails with it, and has not failed itself.
+    pub fn from_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        chain(error).find_map(|link| match link.downcast_ref::<io::Error>() {
+            // Its source is that of what it was made of, which is passed over.
+            Some(error) => error.get_ref()?.downcast_ref(),
+            None => link.downcast_ref(),
+        })
+    }
+
     /// The kind of the error that a reader gets whose channel did not end by itself.
     fn read_kind(&self) -> io::ErrorKind {
         match self {
@@ -226,16 +238,6 @@ pub(crate) fn chain<'a>(
         let error = next?;
         next = error.source();
         Some(error)
-    })
-}
-
-/// The end of a session that an error passes on: in its chain, or as what an
-/// [`io::Error`] in that was made of.
-pub(crate) fn end_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a EndCause> {
-    chain(error).find_map(|link| match link.downcast_ref::<io::Error>() {
-        // Its source is that of what it was made of, which is passed over.
-        Some(error) => error.get_ref()?.downcast_ref(),
-        None => link.downcast_ref(),
     })
 }
 

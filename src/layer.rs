@@ -114,8 +114,9 @@ impl<F> WsStreamLayer<F> {
     }
 
     /// What an error of the inner service becomes where it comes before the
-    /// upgrade. Default [`Rejection::from_error`], which is a good one to fall back
-    /// to.
+    /// upgrade: an error of its readiness too. Default [`Rejection::from_error`], which
+    /// is a good one to fall back to. A panic, and what is not ready or accepted in
+    /// time, are no errors and do not come here.
     ///
     /// ```
     /// use http::StatusCode;
@@ -142,8 +143,8 @@ impl<F> WsStreamLayer<F> {
     }
 
     /// How long a request waits for the inner service to be ready, and with
-    /// [`Accept::Explicit`] to accept, before it is answered with 504. With
-    /// [`Accept::Immediate`] a first poll that is pending accepts. Default 10 s:
+    /// [`Accept::Explicit`] to accept, both together, before it is answered with 504.
+    /// With [`Accept::Immediate`] a first poll that is pending accepts. Default 10 s:
     /// clients give up between 30 and 45 s.
     pub fn accept_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.accept_timeout = timeout)

@@ -10,7 +10,7 @@
 //! ```text
 //! HTTP request
 //!   -> outer layers: trace, auth, IdleTimeoutLayer see the request's head; done at the 101
-//!   -> WsStreamLayer: detect -> negotiate -> inner ready? -> first poll -> 101 -> session
+//!   -> WsStreamLayer: detect -> negotiate -> inner ready? -> first poll, or its accept -> 101 -> session
 //!        not an upgrade -> fallback service (default: 426)
 //!   -> inner layers over ChannelSet: limits, ...   live as long as the session
 //!   -> your service
@@ -167,14 +167,15 @@
 //! | stage | module | rule |
 //! |---|---|---|
 //! | is it an upgrade? a valid one? which subprotocol? | `handshake` | RFC 6455, 4.2 |
-//! | inner service ready, first poll, answer | `service`, `future` | |
+//! | inner service ready, polled until it is decided, answer | `service`, `accepting` | |
 //! | the connection is handed over and taken apart | `connection::upgrade` | |
 //! | frames: bytes in, pieces of messages out | `frame` | RFC 6455, 5 and 8.1 |
 //! | pieces to channels; which byte has room | `mux`, `protocol` | `channel.k8s.io` |
-//! | a window of chunks for each channel | `wire::pipe` | |
+//! | a window of chunks for each channel, and what a stalled one may take beyond | `wire::pipe`, `wire::reserve` | |
 //! | [`ChannelReader`], [`ChannelWriter`] | `channel` | |
 //! | encoded into one buffer, written by who fills it | `wire::shared` | RFC 6455, 5.2 |
-//! | causes, grace, last words, Close, lingering | `connection::closing` | RFC 6455, 7 |
+//! | idle timeout, Pings, the clock of a pause | `policy` | |
+//! | causes, grace, last words, Close, lingering | `connection::{ends, closing, driver}` | RFC 6455, 7 |
 //!
 //! # Serving
 //!

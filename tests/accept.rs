@@ -159,7 +159,6 @@ async fn a_failing_first_poll_of_a_command_is_101_and_a_status() -> Result<(), B
 
 /// kubectl would try SPDY, and print the answer to that.
 #[tokio::test(start_paused = true)]
-
 async fn a_command_whose_call_panics_is_101_and_a_status() -> Result<(), BoxError> {
     let service = exec(service_fn(|_: RemoteCommand| {
         if true {
@@ -274,6 +273,32 @@ async fn a_wake_between_answer_and_task_is_not_lost() {
     assert!(
         matches!(close, Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == 1000)
     );
+}
+
+/// Its error is the service's code as well.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_survives_the_drop_of_the_error() -> Result<(), BoxError> {
+    #[derive(Debug)]
+    struct Explosive;
+    impl fmt::Display for Explosive {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("explosive")
+        }
+    }
+    impl Error for Explosive {}
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            panic!("in the drop of an error");
+        }
+    }
+    let service = service_fn(async |_: ChannelSet| Err::<(), BoxError>(Box::new(Explosive)));
+    let error = Connect::to("/")
+        .connect(layer().layer(service))
+        .await
+        .unwrap_err();
+    let refused = error.downcast::<tower_wsstream::testing::Refused>()?;
+    assert_eq!(refused.status(), 500);
+    Ok(())
 }
 
 // What is dropped, and who learns of it.

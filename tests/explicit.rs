@@ -526,8 +526,6 @@ async fn accept_does_nothing_where_it_is_not_waited_for() {
     assert_eq!(transcript.close_code, Some(1000));
 }
 
-/// `Immediate` asks for no acceptance, so an error of the first poll refuses
-/// whatever was called before.
 #[tokio::test(start_paused = true)]
 async fn an_error_after_the_acceptance_is_the_end_of_a_session() {
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -683,7 +681,8 @@ async fn an_answer_that_is_dropped_takes_the_service_with_it() {
     let error = writer.write(b"x").await.unwrap_err();
     assert_eq!(cause(&error), &EndCause::Aborted);
     assert_eq!(soon(session.ended()).await, EndCause::Aborted);
-    assert!(timeout(secs(60), session.accept()).await.is_err());
+    soon(session.accept()).await;
+    assert!(!session.accepted(), "there is nothing to wait for");
     assert_eq!(tasks(), before);
 }
 
@@ -905,6 +904,31 @@ async fn an_accepted_command_is_ready_first_and_then_speaks() {
 }
 
 /// Its ready message is queued already.
+/// The budget takes it at once, though it leaves when the client is seen to read.
+#[tokio::test(start_paused = true)]
+async fn a_write_of_a_command_goes_on_at_the_acceptance_though_output_is_held() {
+    let (writes, mut written) = mpsc::unbounded_channel();
+    let service = command(move |mut command: RemoteCommand| {
+        let writes = writes.clone();
+        async move {
+            let mut stdout = command.stdout.take().unwrap();
+            let write = tokio::spawn(async move {
+                stdout.write_all(b"x").await?;
+                Ok::<_, io::Error>(Instant::now())
+            });
+            look_up().await;
+            command.session.accept().await;
+            let accepted = Instant::now();
+            let _ = writes.send(write.await?? - accepted);
+            Ok(ExitStatus::success())
+        }
+    });
+    let mut client = exec(subprotocols::V5).connect(service).await.unwrap();
+    // Does not answer the Ping that would end the hold.
+    client.stall(secs(2)).await;
+    assert!(soon(written.recv()).await.unwrap() <= EXACT);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flush_of_a_command_waits_for_the_acceptance() {
     let service = command(async |mut command: RemoteCommand| {

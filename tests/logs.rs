@@ -4,14 +4,14 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use http::header::AUTHORIZATION;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::Connect,
@@ -33,14 +33,24 @@ impl io::Write for Log {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
+/// Of all tests of this program.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .init();
+    log
+});
+
+fn logged() -> String {
+    String::from_utf8(LOG.0.lock().unwrap().clone()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
+    LazyLock::force(&LOG);
     let service = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()))
         .layer(RemoteCommandLayer::new())
@@ -64,9 +74,35 @@ async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
     assert_eq!(transcript.exit_code(), Some(3));
     connect.connect(service).await.unwrap_err();
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone())?;
+    let log = logged();
     let events = ["upgrade refused", "session over", "the session ends"];
     assert!(events.iter().all(|event| log.contains(event)), "{log}");
     assert!(!log.contains(TOKEN), "{log}");
+    Ok(())
+}
+
+/// The client of such a session sees a close code; the error is seen here or nowhere.
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_session_is_logged_whenever_it_comes() -> Result<(), BoxError> {
+    LazyLock::force(&LOG);
+    let channels = [ChannelType::Read, ChannelType::Write];
+    let protocols = ChannelProtocols::standard(channels)?;
+    for (waits, error) in [(false, "in its first poll"), (true, "in a later poll")] {
+        let service = ServiceBuilder::new()
+            .layer(WsStreamLayer::new(protocols.clone()))
+            .service_fn(move |mut set: ChannelSet| async move {
+                let mut output = set.take_writer(1).unwrap();
+                output.write_all(b"so far").await?;
+                if waits {
+                    tokio::task::yield_now().await;
+                }
+                Err::<(), BoxError>(error.into())
+            });
+        let client = Connect::to("/").connect(service).await?;
+        assert_eq!(client.read_to_end().await.close_code, Some(1011));
+        let log = logged();
+        let line = log.lines().find(|line| line.contains(error));
+        assert!(line.is_some_and(|line| line.contains("ERROR")), "{log}");
+    }
     Ok(())
 }

@@ -16,7 +16,7 @@ use tracing::Span;
 
 use super::driver::Driver;
 use crate::{
-    error::{BoxError, EndCause, Report, end_in},
+    error::{BoxError, EndCause, Report},
     session::{Outcome, Session},
     wire::Turn,
 };
@@ -144,7 +144,7 @@ const ROUNDS: usize = 32;
 /// A service that passes on what its session has told it has not failed itself.
 fn log_failure(error: &(dyn StdError + 'static)) {
     let error_text = Report(error);
-    match end_in(error) {
+    match EndCause::from_error(error) {
         Some(_) => tracing::debug!(error = %error_text, "the session's service gave up"),
         None => tracing::error!(error = %error_text, "the session's service failed"),
     }
@@ -222,6 +222,10 @@ impl Task {
 
     /// The upgrade is answered: to be spawned, and the connection will come.
     pub(crate) fn accepted(mut self, on: OnUpgrade) -> Self {
+        // Too late to be refused, and not polled again: nobody else tells of it.
+        if let ServiceState::Failed(error) = &self.service {
+            self.span.in_scope(|| log_failure(&**error));
+        }
         self.driver.expect(on);
         self
     }

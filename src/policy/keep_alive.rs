@@ -73,10 +73,8 @@ pub(crate) enum Beat {
 pub(crate) struct Beats {
     policy: KeepAlive,
     next_ping: Instant,
-    /// Until when something has to come.
-    dead_at: Option<Instant>,
-    /// Something came, or it was not the peer's fault that nothing did.
-    excused: bool,
+    /// The first Ping since the last sign of life: the later ones ask the same.
+    unanswered: Option<Instant>,
 }
 
 impl Beats {
@@ -84,40 +82,42 @@ impl Beats {
         Self {
             policy,
             next_ping: after(now, policy.interval),
-            dead_at: None,
-            excused: false,
+            unanswered: None,
         }
     }
 
     /// A byte came; or the peer could not be heard, or could not answer.
     pub(crate) fn excuse(&mut self) {
-        self.excused = true;
+        self.unanswered = None;
     }
 
     /// What is to be done now; `excused` where the peer cannot be heard, or cannot
     /// answer, at this moment.
     pub(crate) fn beat(&mut self, now: Instant, excused: bool) -> Beat {
-        self.excused |= excused;
-        if self.dead_at.is_some_and(|at| at <= now) {
-            if !self.excused {
-                return Beat::Dead;
-            }
-            self.dead_at = None;
+        if excused {
+            self.excuse();
+        }
+        if self.dead_at().is_some_and(|at| at <= now) {
+            return Beat::Dead;
         }
         if self.next_ping > now {
             return Beat::Nothing;
         }
         self.next_ping = after(now, self.policy.interval);
-        if self.dead_at.is_none() {
-            // A Ping that waits itself is no question yet.
-            self.excused = excused;
-            self.dead_at = self.policy.timeout.map(|timeout| after(now, timeout));
+        // A Ping that waits itself is no question yet.
+        if !excused {
+            self.unanswered.get_or_insert(now);
         }
         Beat::Ping
     }
 
+    /// Until when something has to come.
+    fn dead_at(&self) -> Option<Instant> {
+        Some(after(self.unanswered?, self.policy.timeout?))
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
-        self.dead_at
+        self.dead_at()
             .map_or(self.next_ping, |at| at.min(self.next_ping))
     }
 }
@@ -180,6 +180,7 @@ mod tests {
         let seen = [(10, Ping), (20, Ping), (30, Ping), (35, Dead)];
         assert_eq!(run(policy, 1000, &[]), seen);
         let seen = run(policy, 1000, &[15]);
-        assert_eq!(*seen.last().unwrap(), (65, Dead), "{seen:?}");
+        // From the first Ping behind it: the Ping at 20 s.
+        assert_eq!(*seen.last().unwrap(), (45, Dead), "{seen:?}");
     }
 }

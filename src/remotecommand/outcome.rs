@@ -6,11 +6,7 @@ use http::StatusCode;
 use tower::timeout::error::Elapsed;
 
 use super::protocols::ERROR;
-use crate::{
-    EndCause, LastWords, Outcome, Rejection, Status,
-    error::{chain, end_in},
-    subprotocols,
-};
+use crate::{EndCause, LastWords, Outcome, Rejection, Status, error::chain, subprotocols};
 
 /// The Status for how the service ended; `decided` is what it said itself.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
@@ -40,7 +36,7 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
             );
         }
     }
-    match end_in(error) {
+    match EndCause::from_error(error) {
         Some(cause) => ended(cause),
         None => Status::internal_error(format!("Internal error occurred: {error}")),
     }

@@ -103,9 +103,9 @@ impl Session {
     /// ([`Accept::Explicit`](crate::Accept)), and waits until it was: from then on
     /// an error of the service is the end of a session, and no HTTP answer.
     ///
-    /// Where the upgrade was accepted already it returns at once. It never returns
-    /// where the upgrade was refused meanwhile: the service's future is dropped
-    /// then.
+    /// Where the upgrade was accepted already it returns at once. Where it is refused
+    /// meanwhile the service's future is dropped; another task that waits here goes on,
+    /// and finds the session [ended](Self::ended) and not [accepted](Self::accepted).
     ///
     /// # Examples
     ///
@@ -133,15 +133,15 @@ impl Session {
     /// ```
     ///
     /// # Cancel safety
-    /// Cancel safe. The call accepts, whatever becomes of its future; a future that
-    /// is not polled does nothing.
+    /// Cancel safe. The first poll of the future accepts, whatever becomes of it
+    /// afterwards; one that is never polled does nothing.
     pub async fn accept(&self) {
         // Relaxed: read by the task that polls the service, which is this one,
         // or is woken for it below.
         self.inner.accepting.store(true, Ordering::Relaxed);
         self.inner.shared.turn().wake_service();
         self.inner
-            .change(|inner| inner.accepted().then_some(()))
+            .change(|inner| (inner.accepted() || inner.cause.get().is_some()).then_some(()))
             .await;
     }
 

@@ -723,7 +723,8 @@ impl Out {
             }
             let id = channel as u8;
             let ready = match writer.wait {
-                Wait::Room => refused || (self.queue.has_room(id) && !self.held && !self.waits),
+                // Held or not: what is held is taken while there is room for it.
+                Wait::Room => refused || (self.queue.has_room(id) && !self.waits),
                 Wait::Flush => lost || self.is_flushed(id),
             };
             if ready {

@@ -9,7 +9,7 @@
 //! 4. [`Driver::settle`]: the phases, their deadlines, and the one timer.
 //!
 //! Writes come after the service so that what it has written leaves in the same
-//! round. Rules live elsewhere: in `closing`, `policy`, `mux` and `frame`.
+//! round. Rules live elsewhere: in `ends`, `policy`, `mux` and `frame`.
 
 mod end;
 mod read;
