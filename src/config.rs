@@ -156,8 +156,9 @@ pub enum Accept {
     /// When the service calls [`Session::accept`](crate::Session::accept), so that
     /// "no such container" can be a 404 after an asynchronous look-up.
     ///
-    /// Until then what it writes waits, every error and panic is an HTTP answer,
-    /// and at the [accept timeout](crate::WsStreamLayer::accept_timeout) the answer
+    /// Until then what it writes waits, every error and panic is an HTTP answer (under
+    /// `RemoteCommandLayer` only a [`Rejection`] is, and any other error a 101 and a
+    /// Status), and at the [accept timeout](crate::WsStreamLayer::accept_timeout) the answer
     /// is a 504. A service that returns `Ok` has accepted.
     Explicit,
 }

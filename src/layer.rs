@@ -116,7 +116,9 @@ impl<F> WsStreamLayer<F> {
     /// What an error of the inner service becomes where it comes before the
     /// upgrade: an error of its readiness too. Default [`Rejection::from_error`], which
     /// is a good one to fall back to. A panic, and what is not ready or accepted in
-    /// time, are no errors and do not come here.
+    /// time, are no errors and do not come here; and under `RemoteCommandLayer` any
+    /// error but a [`Rejection`] has become a Status before: map it inside of that,
+    /// with `map_err`.
     ///
     /// ```
     /// use http::StatusCode;

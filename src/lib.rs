@@ -51,9 +51,9 @@
 //! |---|---|---|
 //! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout |
 //! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no place for |
-//! | [`SessionRateLimitLayer`] | refuses with an error, which is no answer there | 429 with `Retry-After` before the upgrade |
+//! | [`SessionRateLimitLayer`] | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
 //! | tower's `rate_limit` | counts requests | is no `Clone`: needs a `buffer` in front of it |
-//! | `buffer` | counts requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`Accept::Explicit`] |
+//! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`Accept::Explicit`] |
 //! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
 //!
@@ -132,6 +132,44 @@
 //! The upgrade is accepted after the first poll of the service's future; with
 //! [`Accept::Explicit`] when the service calls [`Session::accept`], so that an
 //! asynchronous look-up can still be a 404.
+//!
+//! **kubectl shows no refused upgrade**: it tries SPDY next, and prints what the
+//! fallback answers to that. What its user has to read must be a [`Status`]. So for
+//! kubectl limits belong inside of `RemoteCommandLayer`, and what they refuse is
+//! told as a Status:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, Rejection, SessionRateLimitLayer, WsStreamLayer,
+//!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+//! };
+//! # async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//! #     Ok(ExitStatus::success())
+//! # }
+//!
+//! fn told(error: BoxError) -> BoxError {
+//!     match error.downcast_ref::<Rejection>() {
+//!         Some(rejection) => rejection.to_status().into(),
+//!         None => error,
+//!     }
+//! }
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .map_err(told)
+//!     .load_shed()
+//!     .layer(SessionRateLimitLayer::new(20, Duration::from_secs(1)))
+//!     .concurrency_limit(64)
+//!     .service_fn(run);
+//! # let _ = service;
+//! ```
+//!
+//! A browser shows its page no refusal either, only close code 1006: what a page
+//! has to know, tell after the upgrade, with [`Session::close`] and a code of your
+//! own. It sends cookies but no headers of its own.
 //!
 //! # Time
 //!

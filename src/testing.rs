@@ -26,9 +26,23 @@
 //! let transcript = client.read_to_end().await;
 //! assert_eq!(transcript.exit_code(), Some(3));
 //! assert_eq!(transcript.close_code, Some(1000));
+//!
+//! // A refusal is an error that holds the answer.
+//! use tower_wsstream::testing::Refused;
+//! let nothing = Connect::to("/exec?command=false").offer(subprotocols::V5);
+//! # let service = ServiceBuilder::new()
+//! #     .layer(WsStreamLayer::new(Protocols::default()))
+//! #     .layer(RemoteCommandLayer::new())
+//! #     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::code(3)));
+//! let error = nothing.connect(service).await.unwrap_err();
+//! assert_eq!(error.downcast_ref::<Refused>().unwrap().status(), 400);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! An axum `Router` can be connected to as it is. In `Cargo.toml`: this crate with
+//! the feature `testing` in the dev-dependencies, and for paused time tokio with
+//! `macros` and `test-util`.
 
 use std::{fmt, time::Duration};
 

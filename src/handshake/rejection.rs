@@ -114,7 +114,7 @@ impl Rejection {
         Self::of(
             RejectionKind::NotAnUpgrade,
             StatusCode::UPGRADE_REQUIRED,
-            "this endpoint speaks WebSocket only: connect with a WebSocket client",
+            "this endpoint speaks WebSocket only: connect with a WebSocket client; one that fell back to something else was refused over WebSocket before",
         )
         .offering_upgrade()
     }

@@ -17,6 +17,12 @@ use super::idle::IdleTimeout;
 /// `Service<http::Request<B>>`. It inserts an [`IdleTimeout`] into the request's
 /// extensions and overwrites what a layer further out has put there.
 ///
+/// So an auth layer that gives some users another time must be inside of this one.
+/// With axum, what `Router::layer` adds is outside of what `route_service` was given:
+/// there give a route its time by
+/// [`WsStreamLayer::idle_timeout`](crate::WsStreamLayer::idle_timeout), or put this
+/// layer around the whole router.
+///
 /// # Examples
 ///
 /// ```

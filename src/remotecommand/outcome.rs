@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use http::StatusCode;
-use tower::timeout::error::Elapsed;
+use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
 use super::protocols::ERROR;
 use crate::{EndCause, LastWords, Outcome, Rejection, Status, error::chain, subprotocols};
@@ -27,6 +27,9 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
         }
         if let Some(rejection) = link.downcast_ref::<Rejection>() {
             return rejection.to_status();
+        }
+        if link.is::<Overloaded>() {
+            return Rejection::overloaded().to_status();
         }
         if link.is::<Elapsed>() {
             return Status::failure(

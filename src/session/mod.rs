@@ -92,6 +92,26 @@ impl Session {
     /// still reaches the peer where the cause lets it. After that its future is
     /// dropped.
     ///
+    /// A service that reads needs this not: its read gives what came, then EOF or an
+    /// error with the cause. It is for services that wait for something else; beside a
+    /// read, select with a bias to the read, or what came last is lost. What the
+    /// service returns then counts: after an idle timeout `Ok` closes with 1000, an
+    /// error with 1001.
+    ///
+    /// ```
+    /// use tower_wsstream::{BoxError, ChannelSet, EndCause};
+    ///
+    /// async fn watch(channels: ChannelSet) -> Result<(), BoxError> {
+    ///     match channels.session().ended().await {
+    ///         EndCause::PeerClosed { code, .. } => println!("closed with {code:?}"),
+    ///         cause if cause.is_timeout() => println!("too long: {cause}"),
+    ///         cause => println!("{cause}"),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = watch;
+    /// ```
+    ///
     /// # Cancel safety
     /// Cancel safe, and any number of callers may wait.
     pub fn ended(&self) -> impl Future<Output = EndCause> + Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! Layers over `ChannelSet`: they live as long as the session.
 
 use tower_wsstream::{
+    Rejection, SessionRateLimitLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
 };
@@ -183,4 +184,42 @@ async fn timeout_outside_bounds_the_handshake_alone() {
     let lost = soon(Connect::to("/").connect(service)).await.unwrap_err();
     assert!(!lost.is::<Refused>(), "{lost}");
     assert_after(start, secs(50 + 5));
+}
+
+// What kubectl can print.
+
+/// kubectl shows no refused upgrade: inside of the layer of commands, limits are
+/// told by a Status.
+#[tokio::test(start_paused = true)]
+async fn limits_inside_of_the_layer_of_commands_are_told_by_a_status() {
+    fn told(error: BoxError) -> BoxError {
+        match error.downcast_ref::<Rejection>() {
+            Some(rejection) => rejection.to_status().into(),
+            None => error,
+        }
+    }
+    let service = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(Protocols::default()))
+        .layer(RemoteCommandLayer::new())
+        .map_err(told)
+        .load_shed()
+        .layer(SessionRateLimitLayer::new(2, secs(60)))
+        .concurrency_limit(1)
+        .service_fn(print_and_stay);
+    let exec = || Connect::to("/exec?command=sh&stdout=true").offer(subprotocols::V5);
+    let status = async |client: Client| {
+        let told = soon(client.read_to_end()).await;
+        assert_eq!(told.close_code, Some(1000));
+        told.status().unwrap()
+    };
+    let first = exec().connect(service.clone()).await.unwrap();
+    let shed = status(exec().connect(service.clone()).await.unwrap()).await;
+    assert_eq!(shed.code(), Some(503), "{shed}");
+    drop(first);
+    sleep(secs(5)).await;
+    let second = exec().connect(service.clone()).await.unwrap();
+    drop(second);
+    sleep(secs(5)).await;
+    let refused = status(exec().connect(service).await.unwrap()).await;
+    assert_eq!(refused.code(), Some(429), "{refused}");
 }
