@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         frame::Masked,
-        wire::{Format, StallReserve, TotalReserve, Turn, WireConfig},
+        wire::{Format, StallReserve, TotalReserve, Turn, WireConfig, fill},
     };
 
     #[test]
@@ -205,7 +205,11 @@ mod tests {
         };
         let reserve = StallReserve::new(0, &TotalReserve::new(0));
         let shared = Shared::new(Turn::new(), &config, reserve, |_| true, |_| false);
-        assert!(shared.pipe(0).unwrap().push(Masked::plain(b"x")));
+        let mut chunks = Vec::new();
+        let pipe = shared.pipe(0).unwrap();
+        pipe.lend(&mut chunks).unwrap();
+        fill(&mut chunks, Masked::plain(b"x"));
+        let _ = pipe.take_back(&mut chunks);
         let mut reader = ChannelReader::new(Arc::clone(&shared), 0);
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(Some(bytes))) = reader.poll_bytes(cx) else {

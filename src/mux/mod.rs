@@ -4,10 +4,13 @@
 //! many bytes it has room for; the answer 0 is what pauses reading, and it is
 //! given only when the next payload byte belongs to a channel that is full.
 
+mod inlet;
+
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use self::inlet::Inlet;
 use crate::{
     error::EndCause,
     frame::{Control, FrameError, Masked, MessageKind, Sink},
@@ -54,6 +57,7 @@ pub(crate) struct Mux {
     format: Format,
     half_close: bool,
     target: Target,
+    inlet: Inlet,
     base64: Base64Decoder,
     /// Base64 once decoded, on its way into a pipe.
     scratch: BytesMut,
@@ -80,6 +84,7 @@ impl Mux {
             format,
             half_close,
             target: Target::Prefix,
+            inlet: Inlet::default(),
             base64: Base64Decoder::default(),
             scratch: BytesMut::new(),
             over: false,
@@ -90,9 +95,15 @@ impl Mux {
         }
     }
 
+    /// A read is over: readers may have what has come.
+    pub(crate) fn settle(&mut self) {
+        self.inlet.settle(&self.shared);
+    }
+
     /// Whether the next payload byte has to wait; if so, the wake-up for room
     /// is arranged.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.settle();
         match self.target {
             Target::Channel(channel) if !self.over && !self.regardless => {
                 // A quad of base64 makes three bytes, and is never split.
@@ -127,6 +138,7 @@ impl Mux {
     /// The peer sent a Close frame: what that says about each channel that it
     /// has not ended depends on whether it had another way to say so.
     pub(crate) fn end_by_close(&mut self, code: Option<u16>) {
+        self.settle();
         if let Target::Channel(channel) = self.target
             && let Some(pipe) = self.shared.pipe(channel)
         {
@@ -142,6 +154,7 @@ impl Mux {
 
     /// Ends every channel that has not ended yet.
     pub(crate) fn end_all(&mut self, end: &End) {
+        self.settle();
         self.over = true;
         for pipe in self.shared.pipes() {
             pipe.end(end.clone());
@@ -165,18 +178,19 @@ impl Mux {
         }
     }
 
-    fn close_channel(&self, channel: u8, len: usize) -> Result<(), EndCause> {
+    fn close_channel(&mut self, channel: u8, len: usize) -> Result<(), EndCause> {
         if len != 1 || usize::from(channel) >= self.shared.channels() {
             let rule = "a CLOSE is 255 and the number of one channel";
             return Err(EndCause::ProtocolError { rule });
         }
+        self.settle();
         if let Some(pipe) = self.shared.pipe(channel) {
             pipe.end(End::Eof);
         }
         Ok(())
     }
 
-    fn push_base64(&mut self, channel: u8, piece: Masked<'_>) -> Result<(), EndCause> {
+    fn push_base64(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
         let mut unmasked = Vec::new();
         let text = match piece.as_plain() {
             Some(text) => text,
@@ -190,10 +204,7 @@ impl Mux {
         self.base64
             .decode(text, &mut self.scratch)
             .map_err(|_| INVALID_BASE64)?;
-        if let Some(pipe) = self.shared.pipe(channel) {
-            // `room` has made sure of it.
-            pipe.append(Masked::plain(&self.scratch));
-        }
+        self.inlet.push(Masked::plain(&self.scratch));
         Ok(())
     }
 }
@@ -233,10 +244,8 @@ impl Sink for Mux {
             _ if self.over => usize::MAX,
             Target::Prefix => 1,
             Target::Channel(channel) => {
-                let room = match self.shared.pipe(channel) {
-                    Some(pipe) if !self.regardless => pipe.room(),
-                    _ => usize::MAX,
-                };
+                let room = self.inlet.room(&self.shared, channel);
+                let room = if self.regardless { usize::MAX } else { room };
                 match self.format {
                     Format::Base64 => {
                         // Up to three characters of a quad may wait in the
@@ -267,18 +276,15 @@ impl Sink for Mux {
                     .map_or(Target::Nobody, |first| self.choose(first));
                 debug_assert!(rest.is_empty(), "`room` is 1 before the prefix");
             }
-            Target::Channel(channel) if self.format == Format::Base64 => {
-                self.push_base64(channel, piece)?;
+            Target::Channel(_) if self.format == Format::Base64 => {
+                self.push_base64(piece)?;
             }
-            Target::Channel(channel) => {
+            Target::Channel(_) => {
                 #[cfg(test)]
                 if let Some(whole) = &mut self.whole {
                     whole.current.1 += piece.len();
                 }
-                if let Some(pipe) = self.shared.pipe(channel) {
-                    // `room` has made sure of it.
-                    pipe.append(piece);
-                }
+                self.inlet.push(piece);
             }
             Target::Nobody => {}
             Target::Close(_, len) => {
@@ -327,9 +333,18 @@ impl Sink for Mux {
         let Some(first) = prefix.first() else {
             return Ok(true);
         };
+        if self.inlet.fits(first, payload.len()) {
+            self.inlet.push(payload);
+            return Ok(true);
+        }
         match self.shared.pipe(first) {
             // An empty message carries nothing, and needs no room.
-            Some(pipe) => Ok(payload.is_empty() || pipe.push(payload)),
+            Some(_) if payload.is_empty() => Ok(true),
+            Some(_) if self.inlet.room(&self.shared, first) < payload.len() => Ok(false),
+            Some(_) => {
+                self.inlet.push(payload);
+                Ok(true)
+            }
             None if self.half_close && first == CLOSE => {
                 let channel = payload.first().unwrap_or_default();
                 self.close_channel(channel, payload.len()).map(|()| true)

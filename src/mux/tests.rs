@@ -367,6 +367,7 @@ impl Play {
             let bytes = &self.wire.bytes[self.fed..self.came];
             let fed = self.decoder.decode(bytes, &mut self.mux);
             self.fed += fed.expect("nothing here breaks a rule");
+            self.mux.settle();
             if self.fed < self.came && self.mux.is_full() {
                 self.paused = true;
                 break;

@@ -11,7 +11,7 @@ mod turn;
 
 pub(crate) use self::{
     outbox::Format,
-    pipe::{Chunk, End, Take},
+    pipe::{Chunk, End, Take, fill},
     reserve::{StallReserve, TotalReserve},
     shared::{Progress, Shared, WireConfig},
     transport::{ReadHalf, Transport},

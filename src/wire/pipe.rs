@@ -59,6 +59,8 @@ struct State {
     lent: usize,
     /// Chunks beyond the window, out of the stall reserve.
     extra: usize,
+    /// Chunks that the mux fills, or may fill: what it was promised.
+    promised: usize,
     end: Option<End>,
     /// The reader is gone: what comes is discarded.
     discard: bool,
@@ -101,21 +103,22 @@ impl State {
             .saturating_sub(self.queue.len() + self.lent);
         tail.saturating_add(whole.saturating_mul(CHUNK))
     }
+}
 
-    /// Appends a piece for which there is room.
-    fn push(&mut self, mut piece: Masked<'_>) {
-        while !piece.is_empty() {
-            let tail = match self.queue.back_mut() {
-                Some(tail) if tail.len() < CHUNK => tail,
-                _ => {
-                    self.queue.push_back(stock::take_chunk());
-                    continue;
-                }
-            };
-            let (now, later) = piece.split_at(piece.len().min(CHUNK - tail.len()));
-            now.append_to(tail);
-            piece = later;
-        }
+/// Appends a piece to chunks of which only the last may have room left.
+#[inline]
+pub(crate) fn fill(chunks: &mut Vec<BytesMut>, mut piece: Masked<'_>) {
+    while !piece.is_empty() {
+        let tail = match chunks.last_mut() {
+            Some(tail) if tail.len() < CHUNK => tail,
+            _ => {
+                chunks.push(stock::take_chunk());
+                continue;
+            }
+        };
+        let (now, later) = piece.split_at(piece.len().min(CHUNK - tail.len()));
+        now.append_to(tail);
+        piece = later;
     }
 }
 
@@ -138,36 +141,6 @@ impl Pipe {
         self.lock().room(self.chunks)
     }
 
-    /// Appends a piece, if there is room for all of it. For a channel that has
-    /// ended, or that nobody reads, it is discarded.
-    #[inline]
-    pub(crate) fn push(&self, piece: Masked<'_>) -> bool {
-        let mut state = self.lock();
-        if state.is_deaf() {
-            return true;
-        }
-        if state.room(self.chunks) < piece.len() {
-            return false;
-        }
-        state.push(piece);
-        Self::wake_reader(state);
-        true
-    }
-
-    /// Appends a piece not longer than the room that was just reported.
-    ///
-    /// It is taken in any case: a reader that takes the last chunk in between
-    /// takes the room in that chunk with it, and the window is then passed by
-    /// less than a chunk.
-    pub(crate) fn append(&self, piece: Masked<'_>) {
-        let mut state = self.lock();
-        if state.is_deaf() {
-            return;
-        }
-        state.push(piece);
-        Self::wake_reader(state);
-    }
-
     fn wake_reader(mut state: MutexGuard<'_, State>) {
         let reader = state.reader.take();
         drop(state);
@@ -183,6 +156,42 @@ impl Pipe {
         let full = state.room(self.chunks) < wanted;
         state.wanted = if full { wanted } else { 0 };
         full
+    }
+
+    /// Lends the mux the tail, if that has room, and promises it all the room
+    /// that there is: how many bytes. `None` where what comes is for nobody.
+    pub(crate) fn lend(&self, chunks: &mut Vec<BytesMut>) -> Option<usize> {
+        let mut state = self.lock();
+        if state.is_deaf() {
+            return None;
+        }
+        let room = state.room(self.chunks);
+        if state.queue.back().is_some_and(|tail| tail.len() < CHUNK) {
+            chunks.extend(state.queue.pop_back());
+        }
+        let used = state.queue.len() + state.lent;
+        let allowed = self.chunks.saturating_add(state.extra);
+        state.promised = allowed.saturating_sub(used);
+        Some(room)
+    }
+
+    /// Takes the tail back with all that has come, and wakes the reader.
+    pub(crate) fn take_back(&self, chunks: &mut Vec<BytesMut>) -> Freed {
+        let mut state = self.lock();
+        state.promised = 0;
+        if state.is_deaf() {
+            drop(state);
+            for chunk in chunks.drain(..) {
+                stock::give_chunk(chunk);
+            }
+            return Freed::default();
+        }
+        state.queue.extend(chunks.drain(..));
+        let freed = state.free(self.chunks);
+        if !state.queue.is_empty() {
+            Self::wake_reader(state);
+        }
+        freed
     }
 
     /// Lends the window one chunk more, which [`Freed::extra`] gives back.
@@ -275,7 +284,9 @@ impl State {
 
     /// Chunks were given up: first to the reserve, then for the window.
     fn free(&mut self, chunks: usize) -> Freed {
-        let needed = (self.queue.len() + self.lent).saturating_sub(chunks);
+        let needed = (self.queue.len() + self.lent)
+            .saturating_add(self.promised)
+            .saturating_sub(chunks);
         let extra = self.extra.saturating_sub(needed);
         self.extra -= extra;
         let resume = self.wanted > 0 && self.room(chunks) >= self.wanted;
@@ -298,6 +309,18 @@ mod tests {
 
     const WINDOW: usize = 256 * 1024;
 
+    /// What the mux does with a piece, if there is room for all of it.
+    fn push(pipe: &Pipe, piece: &[u8]) -> bool {
+        let mut chunks = Vec::new();
+        let room = pipe.lend(&mut chunks);
+        let fits = room.is_none_or(|room| piece.len() <= room);
+        if fits {
+            fill(&mut chunks, Masked::plain(piece));
+        }
+        let _ = pipe.take_back(&mut chunks);
+        fits
+    }
+
     fn take(pipe: &Pipe) -> Option<Chunk> {
         match pipe.poll_take(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Take::Chunk(chunk)) => Some(chunk),
@@ -312,28 +335,25 @@ mod tests {
             let mut pushed = 0;
             while pushed < WINDOW {
                 let size = size.min(WINDOW - pushed);
-                assert!(
-                    pipe.push(Masked::plain(&vec![7; size])),
-                    "{size} at {pushed}"
-                );
+                assert!(push(&pipe, &vec![7; size]), "{size} at {pushed}");
                 pushed += size;
             }
             assert_eq!(pipe.room(), 0);
-            assert!(!pipe.push(Masked::plain(b"x")));
+            assert!(!push(&pipe, b"x"));
         }
     }
 
     #[test]
     fn a_window_without_end_is_no_overflow() {
         let pipe = Pipe::new(usize::MAX);
-        assert!(pipe.push(Masked::plain(b"x")));
+        assert!(push(&pipe, b"x"));
         assert!(pipe.room() > 1 << 40);
     }
 
     #[test]
     fn a_chunk_counts_until_it_is_released() {
         let pipe = Pipe::new(WINDOW);
-        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(push(&pipe, &vec![0; WINDOW]));
         let chunk = take(&pipe).unwrap();
         assert_eq!(pipe.room(), 0);
         assert!(pipe.pause(1));
@@ -347,7 +367,7 @@ mod tests {
         let pipe = Pipe::new(WINDOW);
         let mut kept = Vec::new();
         for _ in 0..10 {
-            assert!(pipe.push(Masked::plain(&vec![1; WINDOW])));
+            assert!(push(&pipe, &vec![1; WINDOW]));
             while let Some(chunk) = take(&pipe) {
                 kept.push(chunk.into_bytes());
                 let _ = pipe.release(None);
@@ -362,7 +382,7 @@ mod tests {
     #[test]
     fn bytes_come_before_the_end() {
         let pipe = Pipe::new(WINDOW);
-        assert!(pipe.push(Masked::plain(b"last")));
+        assert!(push(&pipe, b"last"));
         pipe.end(End::Eof);
         pipe.end(End::Error(EndCause::Aborted));
         assert_eq!(take(&pipe).unwrap().bytes(), b"last");
@@ -374,11 +394,14 @@ mod tests {
     fn room_that_was_promised_stays_when_the_reader_takes_the_tail() {
         for window in [1, 4, 16].map(|chunks| chunks * CHUNK) {
             let pipe = Pipe::new(window);
-            assert!(pipe.push(Masked::plain(b"x")));
-            let room = pipe.room();
-            // Here the reader runs, on another thread.
+            assert!(push(&pipe, b"x"));
+            let mut chunks = Vec::new();
+            let room = pipe.lend(&mut chunks).unwrap();
+            // Here the reader runs, on another thread, and finds nothing.
+            assert!(take(&pipe).is_none());
+            fill(&mut chunks, Masked::plain(&vec![7; room]));
+            assert_eq!(pipe.take_back(&mut chunks), Freed::default());
             let chunk = take(&pipe).unwrap();
-            pipe.append(Masked::plain(&vec![7; room]));
             let (mut taken, mut next) = (0, Some(chunk));
             while let Some(chunk) = next {
                 taken += chunk.bytes().len();
@@ -403,7 +426,7 @@ mod tests {
                         std::thread::yield_now();
                     }
                     let n = pipe.room().min(piece.len());
-                    pipe.append(Masked::plain(&piece[..n]));
+                    assert!(push(&pipe, &piece[..n]));
                     pushed += n;
                 }
                 pipe.end(End::Eof);
@@ -427,21 +450,21 @@ mod tests {
     #[test]
     fn a_dropped_reader_discards() {
         let pipe = Pipe::new(WINDOW);
-        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(push(&pipe, &vec![0; WINDOW]));
         assert!(pipe.pause(1));
         assert!(pipe.discard().resume, "the driver waited for that");
-        assert!(pipe.push(Masked::plain(&vec![0; 2 * WINDOW])));
+        assert!(push(&pipe, &vec![0; 2 * WINDOW]));
     }
 
     #[test]
     fn what_was_lent_goes_back_before_there_is_room_again() {
         let pipe = Pipe::new(WINDOW);
-        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(push(&pipe, &vec![0; WINDOW]));
         for lent in 1..=5 {
             assert!(pipe.pause(1), "{lent}");
             assert!(pipe.extend());
             assert!(!pipe.pause(1), "{lent}");
-            assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
+            assert!(push(&pipe, &vec![0; CHUNK]));
         }
         assert!(pipe.pause(1));
         for _ in 0..5 {
@@ -463,12 +486,12 @@ mod tests {
     #[test]
     fn what_was_lent_goes_back_unused_or_with_the_reader() {
         let pipe = Pipe::new(WINDOW);
-        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(push(&pipe, &vec![0; WINDOW]));
         assert!(pipe.extend());
         assert_eq!(pipe.release(take(&pipe)).extra, 1, "not used");
-        assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
+        assert!(push(&pipe, &vec![0; CHUNK]));
         assert!(pipe.extend());
-        assert!(pipe.push(Masked::plain(&vec![0; CHUNK])));
+        assert!(push(&pipe, &vec![0; CHUNK]));
         assert_eq!(pipe.discard().extra, 1);
         assert!(!pipe.extend(), "nobody reads it any more");
     }
@@ -476,7 +499,7 @@ mod tests {
     #[test]
     fn where_room_has_come_nothing_is_lent() {
         let pipe = Pipe::new(WINDOW);
-        assert!(pipe.push(Masked::plain(&vec![0; WINDOW])));
+        assert!(push(&pipe, &vec![0; WINDOW]));
         assert!(pipe.pause(1));
         // The reader runs between the driver's look and the end of its turn.
         while let Some(chunk) = take(&pipe) {

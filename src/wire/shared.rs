@@ -21,7 +21,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{io::ReadBuf, time::Instant};
 
 use super::{
@@ -201,6 +201,13 @@ impl Shared {
     pub(crate) fn discard(&self, channel: u8) {
         if let Some(pipe) = self.pipe(channel) {
             self.freed(pipe.discard());
+        }
+    }
+
+    /// The mux is through with a channel for now: see [`Pipe::take_back`].
+    pub(crate) fn take_back(&self, channel: u8, chunks: &mut Vec<BytesMut>) {
+        if let Some(pipe) = self.pipe(channel) {
+            self.freed(pipe.take_back(chunks));
         }
     }
 

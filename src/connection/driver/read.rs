@@ -159,7 +159,9 @@ impl Driver {
         }
         let mut fed = 0;
         loop {
-            match self.decoder.decode(&bytes[fed..], &mut self.mux) {
+            let decoded = self.decoder.decode(&bytes[fed..], &mut self.mux);
+            self.mux.settle();
+            match decoded {
                 Ok(n) => fed += n,
                 Err(cause) => {
                     self.raw = true;
