@@ -179,17 +179,18 @@ impl Pipe {
     pub(crate) fn take_back(&self, chunks: &mut Vec<BytesMut>) -> Freed {
         let mut state = self.lock();
         state.promised = 0;
-        if state.is_deaf() {
-            drop(state);
-            for chunk in chunks.drain(..) {
-                stock::give_chunk(chunk);
-            }
-            return Freed::default();
+        if !state.is_deaf() {
+            state.queue.extend(chunks.drain(..));
         }
-        state.queue.extend(chunks.drain(..));
         let freed = state.free(self.chunks);
-        if !state.queue.is_empty() {
+        if state.queue.is_empty() {
+            drop(state);
+        } else {
             Self::wake_reader(state);
+        }
+        // What is left is for nobody: the reader has gone meanwhile.
+        for chunk in chunks.drain(..) {
+            stock::give_chunk(chunk);
         }
         freed
     }
@@ -213,11 +214,7 @@ impl Pipe {
             return;
         }
         state.end = Some(end);
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        Self::wake_reader(state);
     }
 
     /// The next chunk, or how it ended.
@@ -494,6 +491,20 @@ mod tests {
         assert!(push(&pipe, &vec![0; CHUNK]));
         assert_eq!(pipe.discard().extra, 1);
         assert!(!pipe.extend(), "nobody reads it any more");
+    }
+
+    #[test]
+    fn what_was_lent_goes_back_where_the_reader_leaves_in_the_middle_of_a_read() {
+        // Two bytes of room are none for a quad of base64.
+        let pipe = Pipe::new(CHUNK);
+        assert!(push(&pipe, &[0; CHUNK - 2]));
+        assert!(pipe.pause(3) && pipe.extend());
+        let mut chunks = Vec::new();
+        assert_eq!(pipe.lend(&mut chunks), Some(CHUNK + 2));
+        fill(&mut chunks, Masked::plain(b"for nobody"));
+        let early = pipe.discard().extra;
+        assert_eq!(early + pipe.take_back(&mut chunks).extra, 1);
+        assert!(chunks.is_empty());
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Timer {
             sleep.as_mut().reset(deadline);
         }
         // Whatever the turn has used up of tokio's budget: without any left the
-        // poll would leave no waker, and `is_armed` would not ask again.
+        // poll would leave no waker, and nobody would ask again.
         let sleep = pin!(unconstrained(sleep.as_mut()));
         if sleep.poll(&mut Context::from_waker(waker)).is_ready() {
             waker.wake_by_ref();
