@@ -18,7 +18,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use handshake::{Head, RejectionKind, frame, hold, read_head, refusal, sorted, speak, tasks};
+use handshake::{
+    Head, RejectionKind, frame, hold, read_head, refusal, serve, sorted, speak, tasks,
+};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -363,23 +365,6 @@ async fn a_client_that_leaves_while_the_service_is_not_ready_gives_its_place_bac
 /// Lets everything run that can.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
-}
-
-/// Serves a service on a connection of its own.
-fn serve<S, B>(service: S) -> DuplexStream
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
-{
-    let (client, server) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(async move {
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-            .with_upgrades()
-            .await;
-    });
-    client
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,10 +15,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use handshake::{Answer, Head, RejectionKind, Wire, hold, read_head, refusal, refused, tasks};
+use handshake::{
+    Answer, Head, RejectionKind, Wire, hold, read_head, refusal, refused, serve, tasks,
+};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{Semaphore, mpsc, oneshot},
@@ -73,24 +74,6 @@ where
 {
     let client = soon(Connect::to("/").connect(service)).await.unwrap();
     soon(client.read_to_end()).await
-}
-
-/// Serves one connection.
-fn serve<S>(io: tokio::io::DuplexStream, service: S)
-where
-    S: Service<Request<Incoming>, Response = Response<Answer>, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    S::Error: Into<BoxError>,
-{
-    tokio::spawn(async move {
-        let service = TowerToHyperService::new(service);
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(io), service)
-            .with_upgrades()
-            .await;
-    });
 }
 
 /// Makes the handshake and gets no session.
@@ -277,9 +260,7 @@ async fn nothing_but_the_answer_leaves_before_it_and_early_bytes_are_kept() {
         stdout.write_all(&early).await?;
         Ok(())
     });
-    let (near, far) = tokio::io::duplex(4096);
-    serve(far, service);
-    let mut client = near;
+    let mut client = serve(service);
     let mut bytes = Head::to("/").bytes();
     bytes.extend(handshake::frame(2, b"\0early"));
     client.write_all(&bytes).await.unwrap();
@@ -658,8 +639,7 @@ async fn a_client_that_leaves_before_the_answer_leaves_nothing_behind() {
             }
         });
     let before = tasks();
-    let (mut client, far) = tokio::io::duplex(4096);
-    serve(far, service);
+    let mut client = serve(service);
     client.write_all(&Head::to("/").bytes()).await.unwrap();
     sleep(secs(20)).await;
     assert_eq!(tasks(), before + 1, "hyper's own");

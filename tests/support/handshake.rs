@@ -4,9 +4,10 @@
 use std::{fmt::Debug, io, pin::Pin};
 
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     runtime::Handle,
@@ -15,7 +16,7 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tower::{Service, ServiceExt};
 pub(crate) use tower_wsstream::RejectionKind;
-use tower_wsstream::{NoBody, Rejection, ResponseBody};
+use tower_wsstream::{BoxError, NoBody, Rejection, ResponseBody};
 
 /// The key of RFC 6455, section 1.3, and what it is accepted with.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -23,6 +24,23 @@ pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The body of an answer where the fallback is the default one.
 pub(crate) type Answer = ResponseBody<ResponseBody<NoBody>>;
+
+/// Serves a service on a connection of its own.
+pub(crate) fn serve<S, B>(service: S) -> DuplexStream
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
+{
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move {
+        let _ = http1::Builder::new()
+            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
+            .with_upgrades()
+            .await;
+    });
+    client
+}
 
 /// The head of a request, as it goes over the wire.
 #[derive(Clone, Debug)]

@@ -2,11 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use handshake::{Head, hold, read_head};
+use handshake::{Head, hold, read_head, serve};
 use http::{HeaderMap, header};
 use http_body::Body;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use tokio::io::DuplexStream;
 use tower_http::{
     classify::ServerErrorsFailureClass,
     compression::CompressionLayer,
@@ -71,23 +69,6 @@ async fn a_session_works_under_all_of_them_and_outlives_their_timeout() {
     }
     hears_its_echo(&mut client).await;
     finish(client).await;
-}
-
-fn serve<S, B>(service: S) -> DuplexStream
-where
-    S: Service<http::Request<Incoming>, Response = http::Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
-{
-    let (client, server) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(async move {
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-            .with_upgrades()
-            .await;
-    });
-    client
 }
 
 #[tokio::test(start_paused = true)]
