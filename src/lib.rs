@@ -266,6 +266,9 @@ mod service;
 mod session;
 mod wire;
 
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;

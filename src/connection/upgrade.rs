@@ -28,7 +28,9 @@ impl Upgrading {
     /// The transport, and what the server had read beyond the request.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Bytes)>> {
         let upgraded = ready!(Pin::new(&mut self.on).poll(cx));
-        Poll::Ready(upgraded.map(take_apart).map_err(io::Error::other))
+        let (transport, early) = upgraded.map(take_apart).map_err(io::Error::other)?;
+        // Even where it is empty it keeps hyper's read buffer alive.
+        Poll::Ready(Ok((transport, Bytes::copy_from_slice(&early))))
     }
 }
 

@@ -70,8 +70,7 @@ const HELD: usize = if MAX_CONTROL > MAX_HEAD {
 };
 
 /// How much text is unmasked and checked at a time. It lies on the stack and
-/// has to be cleared, which short text pays for as well; and twice as much would
-/// be copied more slowly, see `BLOCK` in `mask.rs`.
+/// has to be cleared, which short text pays for as well.
 const TEXT_PIECE: usize = 2048;
 
 /// Payloads up to this length take the fused step: as much as the second byte

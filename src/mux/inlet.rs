@@ -5,11 +5,9 @@
 //! here, with a promise of how many bytes fit; it goes back, and the reader
 //! is woken, when another channel's turn comes, and at the end of the read.
 
-use bytes::BytesMut;
-
 use crate::{
     frame::Masked,
-    wire::{Shared, fill},
+    wire::{Chunk, Shared, fill},
 };
 
 /// See the module.
@@ -17,7 +15,7 @@ use crate::{
 pub(super) struct Inlet {
     channel: Option<u8>,
     /// Filled in order; only the last may have room left.
-    chunks: Vec<BytesMut>,
+    chunks: Vec<Chunk>,
     /// Bytes that fit; without end where nobody reads them.
     room: usize,
     deaf: bool,

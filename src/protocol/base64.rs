@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
+
+mod engine;
 
 /// Characters that stand for three bytes.
 const QUAD: usize = 4;
@@ -91,18 +91,15 @@ impl Base64Decoder {
     ) -> Result<(), InvalidBase64> {
         let mut plain = [0; N];
         for block in text.chunks(N / 3 * QUAD) {
-            // Line breaks are rare. This fold has no early exit and adds up
-            // bytes, not bools, which is what lets the compiler use vectors:
-            // with bools it took longer than the decoding.
-            let broken = block
-                .iter()
-                .fold(0, |broken, byte| broken | u8::from(is_line_break(*byte)));
-            if broken != 0 {
+            // Line breaks are rare, and the engine stumbles over them: then the
+            // block is done again, line by line.
+            let (before, start) = (self.clone(), out.len());
+            if self.line(block, &mut plain, out).is_err() {
+                *self = before;
+                out.truncate(start);
                 for line in block.split(|byte| is_line_break(*byte)) {
                     self.line(line, &mut plain, out)?;
                 }
-            } else {
-                self.line(block, &mut plain, out)?;
             }
         }
         Ok(())
@@ -166,9 +163,7 @@ impl Base64Decoder {
             return Err(InvalidBase64);
         }
         self.padded = *last == b'=';
-        let decoded = STANDARD
-            .decode_slice(text, plain)
-            .map_err(|_| InvalidBase64)?;
+        let decoded = engine::decode(text, plain)?;
         out.extend_from_slice(&plain[..decoded]);
         Ok(())
     }
@@ -185,19 +180,7 @@ fn is_line_break(byte: u8) -> bool {
 /// Appends the base64 of a payload, padded.
 pub(crate) fn encode_into(payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(encoded_len(payload.len()));
-    // By blocks, so that the room the engine wants cleared is still in the
-    // cache when it is filled.
-    for block in payload.chunks(BLOCK / QUAD * 3) {
-        let start = out.len();
-        out.resize(start + encoded_len(block.len()), 0);
-        // A slice of exactly this length is what the engine asks for, so that
-        // it cannot fail; and if it did, nothing false would go out.
-        let written = STANDARD
-            .encode_slice(block, &mut out[start..])
-            .unwrap_or_default();
-        debug_assert_eq!(written, out.len() - start);
-        out.truncate(start + written);
-    }
+    engine::encode(payload, out);
 }
 
 /// Characters that a payload of `len` bytes becomes.
@@ -207,6 +190,7 @@ pub(crate) fn encoded_len(len: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
 
     use super::*;

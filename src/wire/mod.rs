@@ -1,5 +1,6 @@
 //! What writers, mux and driver share.
 
+mod chunk;
 mod control;
 mod outbox;
 mod pipe;
@@ -10,10 +11,16 @@ mod transport;
 mod turn;
 
 pub(crate) use self::{
+    chunk::Chunk,
     outbox::Format,
-    pipe::{Chunk, End, Take, fill},
+    pipe::{End, Take, fill},
     reserve::{StallReserve, TotalReserve},
     shared::{Progress, Shared, WireConfig},
     transport::{ReadHalf, Transport},
     turn::Turn,
+};
+#[cfg(feature = "__bench")]
+pub(crate) use self::{
+    outbox::{FLUSH, Outbox},
+    pipe::Pipe,
 };

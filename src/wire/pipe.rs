@@ -16,9 +16,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::BytesMut;
-
-use super::stock::{self, CHUNK};
+use super::{
+    chunk::{CHUNK, Chunk},
+    stock,
+};
 use crate::{error::EndCause, frame::Masked};
 
 /// How a channel's inbound side ended.
@@ -28,20 +29,6 @@ pub(crate) enum End {
     Eof,
     /// Nothing more will come, and nobody said that this was all.
     Error(EndCause),
-}
-
-/// A piece of the window in the reader's hands.
-#[derive(Debug)]
-pub(crate) struct Chunk(BytesMut);
-
-impl Chunk {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    pub(crate) fn into_bytes(self) -> bytes::Bytes {
-        self.0.freeze()
-    }
 }
 
 /// The queue. See the module.
@@ -54,7 +41,7 @@ pub(crate) struct Pipe {
 #[derive(Default)]
 struct State {
     /// Filled in order; only the last may have room left.
-    queue: VecDeque<BytesMut>,
+    queue: VecDeque<Chunk>,
     /// Chunks that the reader holds.
     lent: usize,
     /// Chunks beyond the window, out of the stall reserve.
@@ -106,8 +93,17 @@ impl State {
 }
 
 /// Appends a piece to chunks of which only the last may have room left.
-#[inline]
-pub(crate) fn fill(chunks: &mut Vec<BytesMut>, mut piece: Masked<'_>) {
+#[inline(always)] // most pieces are messages that fit
+pub(crate) fn fill(chunks: &mut Vec<Chunk>, piece: Masked<'_>) {
+    match chunks.last_mut() {
+        Some(tail) if piece.len() <= CHUNK - tail.len() => tail.push(piece),
+        _ => fill_on(chunks, piece),
+    }
+}
+
+/// The same for a piece that ends in a chunk to come.
+#[inline(never)]
+fn fill_on(chunks: &mut Vec<Chunk>, mut piece: Masked<'_>) {
     while !piece.is_empty() {
         let tail = match chunks.last_mut() {
             Some(tail) if tail.len() < CHUNK => tail,
@@ -117,7 +113,7 @@ pub(crate) fn fill(chunks: &mut Vec<BytesMut>, mut piece: Masked<'_>) {
             }
         };
         let (now, later) = piece.split_at(piece.len().min(CHUNK - tail.len()));
-        now.append_to(tail);
+        tail.push(now);
         piece = later;
     }
 }
@@ -160,7 +156,7 @@ impl Pipe {
 
     /// Lends the mux the tail, if that has room, and promises it all the room
     /// that there is: how many bytes. `None` where what comes is for nobody.
-    pub(crate) fn lend(&self, chunks: &mut Vec<BytesMut>) -> Option<usize> {
+    pub(crate) fn lend(&self, chunks: &mut Vec<Chunk>) -> Option<usize> {
         let mut state = self.lock();
         if state.is_deaf() {
             return None;
@@ -176,7 +172,7 @@ impl Pipe {
     }
 
     /// Takes the tail back with all that has come, and wakes the reader.
-    pub(crate) fn take_back(&self, chunks: &mut Vec<BytesMut>) -> Freed {
+    pub(crate) fn take_back(&self, chunks: &mut Vec<Chunk>) -> Freed {
         let mut state = self.lock();
         state.promised = 0;
         if !state.is_deaf() {
@@ -247,7 +243,7 @@ impl Pipe {
     /// has it now.
     pub(crate) fn release(&self, chunk: Option<Chunk>) -> Freed {
         if let Some(chunk) = chunk {
-            stock::give_chunk(chunk.0);
+            stock::give_chunk(chunk);
         }
         let mut state = self.lock();
         state.lent -= 1;
@@ -274,7 +270,7 @@ impl State {
     fn take(&mut self) -> Option<Take> {
         if let Some(chunk) = self.queue.pop_front() {
             self.lent += 1;
-            return Some(Take::Chunk(Chunk(chunk)));
+            return Some(Take::Chunk(chunk));
         }
         self.end.clone().map(Take::End)
     }

@@ -21,14 +21,14 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{io::ReadBuf, time::Instant};
 
 use super::{
+    chunk::{CHUNK, Chunk},
     outbox::{FLUSH, Format, Outbox},
-    pipe::{Chunk, Freed, Pipe},
+    pipe::{Freed, Pipe},
     reserve::StallReserve,
-    stock::CHUNK,
     transport::WriteHalf,
     turn::Turn,
 };
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// The mux is through with a channel for now: see [`Pipe::take_back`].
-    pub(crate) fn take_back(&self, channel: u8, chunks: &mut Vec<BytesMut>) {
+    pub(crate) fn take_back(&self, channel: u8, chunks: &mut Vec<Chunk>) {
         if let Some(pipe) = self.pipe(channel) {
             self.freed(pipe.take_back(chunks));
         }

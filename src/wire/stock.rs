@@ -7,17 +7,14 @@
 
 use std::cell::RefCell;
 
-use bytes::BytesMut;
-
-/// Size of a piece of a receive window. Sixteen of them make the default
-/// window, and one takes what one read of the default size brings.
-pub(crate) const CHUNK: usize = 16 * 1024;
+use super::chunk::Chunk;
 
 /// Chunks that a thread keeps: one default window.
 const CHUNKS: usize = 16;
 
-/// What an out buffer can hold without growing: the write cap of the queue.
-pub(crate) const OUT_BUFFER: usize = 60 * 1024;
+/// What an out buffer can hold without growing: the default budget of a channel, the
+/// one write that may pass it, their heads, and some bytes that have left already.
+pub(crate) const OUT_BUFFER: usize = 100 * 1024;
 
 /// Out buffers that a thread keeps. A session needs one at a time, and hands
 /// it back before the next one runs, unless its socket is full.
@@ -25,7 +22,7 @@ const OUT_BUFFERS: usize = 8;
 
 #[derive(Default)]
 struct Stock {
-    chunks: Vec<BytesMut>,
+    chunks: Vec<Chunk>,
     out: Vec<Vec<u8>>,
 }
 
@@ -33,23 +30,19 @@ thread_local! {
     static STOCK: RefCell<Stock> = RefCell::default();
 }
 
-/// An empty chunk of at least `CHUNK` bytes of capacity.
-pub(crate) fn take_chunk() -> BytesMut {
+/// An empty chunk.
+pub(crate) fn take_chunk() -> Chunk {
     // A thread that is being torn down has no stock any more: allocate.
     STOCK
         .try_with(|stock| stock.borrow_mut().chunks.pop())
         .ok()
         .flatten()
-        .unwrap_or_else(|| BytesMut::with_capacity(CHUNK))
+        .unwrap_or_else(Chunk::new)
 }
 
-/// Takes an empty chunk back.
-pub(crate) fn give_chunk(mut chunk: BytesMut) {
+/// Takes a chunk back that nobody needs.
+pub(crate) fn give_chunk(mut chunk: Chunk) {
     chunk.clear();
-    // Parts of it that were handed out as `Bytes` cannot be had back.
-    if chunk.capacity() < CHUNK {
-        return;
-    }
     let _ = STOCK.try_with(|stock| {
         let chunks = &mut stock.borrow_mut().chunks;
         if chunks.len() < CHUNKS {
@@ -67,8 +60,7 @@ pub(crate) fn take_out() -> Vec<u8> {
         .unwrap_or_else(|| Vec::with_capacity(OUT_BUFFER))
 }
 
-/// Takes an out buffer back, unless it has outgrown its size (as before the
-/// 101, when writes pile up) or never had it.
+/// Takes an out buffer back, unless it never had that size.
 pub(crate) fn give_out(mut buffer: Vec<u8>) {
     buffer.clear();
     if buffer.capacity() != OUT_BUFFER {

@@ -125,6 +125,15 @@ impl WriteHalf {
         }
     }
 
+    /// Lets go of the connection, whose other half is gone already. Dropped, an
+    /// `OwnedWriteHalf` would first shut down what is closed a moment later.
+    pub(crate) fn close(self) {
+        match self {
+            Self::Tcp(half) => half.forget(),
+            Self::Whole(io) => drop(io),
+        }
+    }
+
     /// Reads where the transport is whole.
     pub(crate) fn poll_read(
         &mut self,

@@ -118,7 +118,9 @@ impl Driver {
         self.holding = None;
         self.pause = None;
         self.phase = Phase::Closed;
-        drop(self.shared.take_transport());
+        if let Some(transport) = self.shared.take_transport() {
+            transport.close();
+        }
         self.shared.turn().wake_driver();
     }
 }

@@ -1,0 +1,234 @@
+//! One session that carries so many messages and ends, over a connection in memory,
+//! for `run` beside this file, which counts its instructions.
+//!
+//! The whole path is in it, HTTP handshake included: hyper, `WsStreamLayer` with its
+//! defaults, the session's task, framing, channels, and a service that reads and
+//! writes. Only the socket is not: what the client sends is there before.
+
+use std::{
+    env, io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tower::ServiceBuilder;
+use tower_wsstream::{
+    BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, Encoding,
+    WsStreamLayer, subprotocols,
+};
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// Channel 0 is read to its end.
+    Upload,
+    /// Channel 1 is written.
+    Download,
+    /// What comes is sent back, one message in flight.
+    RoundTrip,
+}
+
+/// The connection: what the client sends, in the steps in which it sends it.
+struct Connection {
+    handshake: Vec<u8>,
+    /// Read again and again.
+    messages: Vec<u8>,
+    at: usize,
+    /// Bytes of messages that the client will send.
+    left: usize,
+    /// Bytes that may be read before the next answer.
+    allowed: usize,
+    /// What each answer allows; `usize::MAX` for a client that does not wait.
+    step: usize,
+    /// What the client says when all is sent.
+    end: Vec<u8>,
+    reader: Option<Waker>,
+    shut: bool,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.handshake.is_empty() {
+            buf.put_slice(&std::mem::take(&mut this.handshake));
+            return Poll::Ready(Ok(()));
+        }
+        let n = this.left.min(this.allowed).min(buf.remaining());
+        if n > 0 {
+            this.left -= n;
+            this.allowed -= n;
+            let mut n = n;
+            while n > 0 {
+                let rest = &this.messages[this.at..];
+                let part = &rest[..n.min(rest.len())];
+                buf.put_slice(part);
+                this.at = (this.at + part.len()) % this.messages.len();
+                n -= part.len();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if this.left == 0 && !this.end.is_empty() {
+            buf.put_slice(&std::mem::take(&mut this.end));
+            return Poll::Ready(Ok(()));
+        }
+        if this.shut {
+            return Poll::Ready(Ok(()));
+        }
+        this.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.allowed = this.allowed.saturating_add(this.step);
+        if let Some(reader) = this.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.shut = true;
+        if let Some(reader) = this.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn serve(
+    mut channels: ChannelSet,
+    work: Work,
+    payload: Vec<u8>,
+    count: usize,
+) -> Result<(), BoxError> {
+    let mut input = channels.take_reader(0).ok_or("channel 0")?;
+    let mut output = channels.take_writer(1).ok_or("channel 1")?;
+    drop(channels);
+    match work {
+        Work::Download => {
+            for _ in 0..count {
+                output.write_all(&payload).await?;
+            }
+        }
+        Work::Upload => loop {
+            let n = input.fill_buf().await?.len();
+            if n == 0 {
+                break;
+            }
+            input.consume(n);
+        },
+        Work::RoundTrip => loop {
+            let bytes = input.fill_buf().await?;
+            let n = bytes.len();
+            if n == 0 {
+                break;
+            }
+            output.write_all(bytes).await?;
+            input.consume(n);
+        },
+    }
+    Ok(())
+}
+
+async fn session(work: Work, base64: bool, size: usize, count: usize) -> Result<(), BoxError> {
+    let subprotocol = if base64 {
+        subprotocols::V4_BASE64
+    } else {
+        subprotocols::V4
+    };
+    let encoding = if base64 {
+        Encoding::Base64
+    } else {
+        Encoding::Binary
+    };
+    let config = ChannelProtocolConfig::new(encoding, [ChannelType::Read, ChannelType::Write]);
+    let protocols = ChannelProtocols::builder()
+        .protocol(subprotocol, config)
+        .build()?;
+    let handshake = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
+    );
+    let one = support::messages(size, base64, 1).len();
+    let connection = Connection {
+        handshake: handshake.into_bytes(),
+        messages: support::messages(size, base64, (64 * 1024 / one).max(1)),
+        at: 0,
+        left: match work {
+            Work::Download => 0,
+            Work::Upload | Work::RoundTrip => one * count,
+        },
+        allowed: match work {
+            Work::RoundTrip => 0, // the 101 allows the first
+            Work::Upload | Work::Download => usize::MAX,
+        },
+        step: one,
+        // Close, 1000: on v4 that is the end of input.
+        end: vec![0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8],
+        reader: None,
+        shut: false,
+    };
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let ended = std::sync::Mutex::new(Some(ended));
+    let ended = std::sync::Arc::new(ended);
+    let service = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(protocols))
+        .service_fn(move |channels: ChannelSet| {
+            let ended = std::sync::Arc::clone(&ended);
+            async move {
+                let result = serve(channels, work, vec![7; size], count).await;
+                if let Some(ended) = ended.lock().expect("no panic").take() {
+                    let _ = ended.send(());
+                }
+                result
+            }
+        });
+    let http = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(service))
+        .with_upgrades();
+    http.await?;
+    Ok(end.await?)
+}
+
+fn main() -> Result<(), BoxError> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let (work, base64) = match args.first().map(String::as_str) {
+        Some("upload") => (Work::Upload, false),
+        Some("upload64") => (Work::Upload, true),
+        Some("download") => (Work::Download, false),
+        Some("download64") => (Work::Download, true),
+        Some("round-trip") => (Work::RoundTrip, false),
+        _ => {
+            println!("benches/instructions/run counts what this does");
+            return Ok(());
+        }
+    };
+    let [_, size, count] = &args[..] else {
+        return Err("want WORK SIZE COUNT".into());
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(session(work, base64, size.parse()?, count.parse()?))
+}
