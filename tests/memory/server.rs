@@ -1,0 +1,161 @@
+//! The server's process.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
+
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tower::ServiceBuilder;
+use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+
+/// Says to a child that it is the server.
+const SERVE: &str = "WSSTREAM_MEMORY_SERVE";
+
+/// Counts what comes on channel 0, and says so on channel 1 when it ended.
+async fn sink(mut channels: ChannelSet) -> Result<(), BoxError> {
+    let mut input = channels.take_reader(0).ok_or("channel 0")?;
+    let mut output = channels.take_writer(1).ok_or("channel 1")?;
+    let mut total = 0;
+    loop {
+        let n = match input.fill_buf().await?.len() {
+            0 => break,
+            n => n,
+        };
+        input.consume(n);
+        total += n as u64;
+    }
+    output.write_all(&total.to_le_bytes()).await?;
+    Ok(())
+}
+
+/// Writes a GiB to channel 1.
+async fn source(mut channels: ChannelSet) -> Result<(), BoxError> {
+    let mut output = channels.take_writer(1).ok_or("channel 1")?;
+    drop(channels);
+    let chunk = vec![7; 32 * 1024];
+    for _ in 0..(1 << 30) / chunk.len() {
+        output.write_all(&chunk).await?;
+    }
+    Ok(())
+}
+
+async fn idle(mut channels: ChannelSet) -> Result<(), BoxError> {
+    // As a service does that is not told to do otherwise.
+    drop(channels.take_request());
+    let session = channels.session().clone();
+    session.ended().await;
+    Ok(())
+}
+
+async fn run(channels: ChannelSet) -> Result<(), BoxError> {
+    match channels.request().map(|head| head.uri.path()) {
+        Some("/sink") => sink(channels).await,
+        Some("/source") => source(channels).await,
+        Some("/idle") => idle(channels).await,
+        _ => Err("no such path".into()),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve() -> Result<(), BoxError> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{SERVE} {}", listener.local_addr()?);
+    let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+    let service = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(protocols))
+        .service_fn(run);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(
+                    TokioIo::new(stream),
+                    TowerToHyperService::new(service.clone()),
+                )
+                .with_upgrades(),
+        );
+    }
+}
+
+/// Takes all the descriptors that this process may have.
+pub(crate) fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// A server in a process of its own; `None` in that process, after its end.
+pub(crate) fn start(test: &str) -> Option<Server> {
+    if env::var_os(SERVE).is_some() {
+        allow_descriptors();
+        serve().unwrap();
+        return None;
+    }
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(SERVE, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The harness may have written something before it, on the same line.
+    let address = lines
+        .map(Result::unwrap)
+        .find_map(|line| Some(line.split_once(SERVE)?.1.trim().to_owned()))
+        .unwrap();
+    Some(Server { child, address })
+}
+
+pub(crate) struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    /// Bytes of resident memory.
+    pub(crate) fn resident(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    /// Ticks of CPU so far.
+    pub(crate) fn cpu(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        // User and system time: the 14th and 15th of all fields.
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    pub(crate) fn connect(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: channel.k8s.io\r\n\r\n",
+        )
+        .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", head.escape_ascii());
+        stream
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
