@@ -7,11 +7,11 @@
 //! | path | what the service does |
 //! |---|---|
 //! | `/echo` | sends back on channel 1 what comes on channel 0 |
-//! | `/source?bytes=N&chunk=C` | writes N bytes to channel 1, C at a time |
+//! | `/source?bytes=N&chunk=C` | writes N bytes to channel 1, C at a time; `&tasks=2`: from two tasks, to channels 1 and 2 |
 //! | `/sink` | reads channel 0 to its end, then says how much it was: 8 bytes, little-endian |
 //! | `/idle` | waits for the end of the session |
 
-use std::{convert::Infallible, env, net::SocketAddr};
+use std::{convert::Infallible, env, io, net::SocketAddr};
 
 use http::{Request, request::Parts};
 use hyper::body::Incoming;
@@ -25,14 +25,18 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder};
 use tower_wsstream::{
-    BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ConfigError,
-    Encoding, WsStreamLayer, subprotocols,
+    BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter,
+    ConfigError, Encoding, WsStreamLayer, subprotocols,
 };
 
 /// What the service needs of the request, so that its head need not live on.
 enum Work {
     Echo,
-    Source { bytes: u64, chunk: usize },
+    Source {
+        bytes: u64,
+        chunk: usize,
+        both: bool,
+    },
     Sink,
     Idle,
 }
@@ -53,6 +57,7 @@ impl Work {
             "/source" => Ok(Self::Source {
                 bytes: number("bytes", u64::MAX)?,
                 chunk: usize::try_from(number("chunk", 32 * 1024)?)?.max(1),
+                both: number("tasks", 1)? > 1,
             }),
             "/sink" => Ok(Self::Sink),
             "/idle" => Ok(Self::Idle),
@@ -61,11 +66,22 @@ impl Work {
     }
 }
 
+async fn write(mut output: ChannelWriter, mut bytes: u64, chunk: usize) -> io::Result<()> {
+    let chunk = vec![b'x'; chunk];
+    while bytes > 0 {
+        let n = bytes.min(chunk.len() as u64) as usize;
+        output.write_all(&chunk[..n]).await?;
+        bytes -= n as u64;
+    }
+    Ok(())
+}
+
 async fn run(mut channels: ChannelSet) -> Result<(), BoxError> {
     let work = Work::of(channels.request())?;
     let session = channels.session().clone();
     let mut input = channels.take_reader(0).ok_or("channel 0 is for reading")?;
     let mut output = channels.take_writer(1).ok_or("channel 1 is for writing")?;
+    let second = channels.take_writer(2);
     drop(channels);
     match work {
         Work::Echo => loop {
@@ -77,13 +93,15 @@ async fn run(mut channels: ChannelSet) -> Result<(), BoxError> {
             output.write_all(bytes).await?;
             input.consume(n);
         },
-        Work::Source { mut bytes, chunk } => {
+        Work::Source { bytes, chunk, both } => {
             drop(input);
-            let chunk = vec![b'x'; chunk];
-            while bytes > 0 {
-                let n = bytes.min(chunk.len() as u64) as usize;
-                output.write_all(&chunk[..n]).await?;
-                bytes -= n as u64;
+            match second.filter(|_| both) {
+                Some(second) => {
+                    let beside = tokio::spawn(write(second, bytes / 2, chunk));
+                    write(output, bytes - bytes / 2, chunk).await?;
+                    beside.await??;
+                }
+                None => write(output, bytes, chunk).await?,
             }
             Ok(())
         }
@@ -169,6 +187,7 @@ fn main() -> Result<(), BoxError> {
         let service = ServiceBuilder::new()
             .layer(WsStreamLayer::new(protocols()?))
             .service_fn(run);
-        serve(listener, service).await.map(drop)
+        // On a worker, so that an accepted connection starts where it was accepted.
+        tokio::spawn(serve(listener, service)).await?.map(drop)
     })
 }

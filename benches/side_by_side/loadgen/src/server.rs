@@ -1,0 +1,143 @@
+//! Server processes: start, CPU clock, resident memory, and who else used the
+//! machine. Linux only: all of it is read from `/proc`.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
+
+/// A server process; killed when dropped.
+pub struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// `{port}` in the command is replaced; leading NAME=VALUE words are
+    /// environment.
+    pub fn start(command: &str, port: u16) -> Result<Self, String> {
+        let command = command.replace("{port}", &port.to_string());
+        let mut words = command.split_whitespace().peekable();
+        let mut environment = vec![];
+        while let Some(pair) = words.peek().and_then(|word| word.split_once('=')) {
+            environment.push(pair);
+            words.next();
+        }
+        let mut child = Command::new(words.next().ok_or("an empty command")?)
+            .args(words)
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{command}: {error}"))?;
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if started.elapsed() > Duration::from_secs(5) {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("{command} does not listen on {port}"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { child, port })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// CPU seconds of the process, user and system, all threads that live.
+    pub fn cpu(&self) -> f64 {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else {
+            return f64::NAN;
+        };
+        let nanoseconds: f64 = threads
+            .flatten()
+            .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
+            .filter_map(|line| line.split_whitespace().next()?.parse::<f64>().ok())
+            .sum();
+        nanoseconds / 1e9
+    }
+
+    fn status(&self, key: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let kib = status.unwrap_or_default().lines().find_map(|line| {
+            let value = line.strip_prefix(key)?.split_whitespace().next()?;
+            value.parse::<f64>().ok()
+        });
+        kib.unwrap_or(f64::NAN)
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> f64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it has ever been, in KiB.
+    pub fn most_resident(&self) -> f64 {
+        self.status("VmHWM:")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU seconds of this process.
+pub fn own_cpu() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Busy seconds of the whole machine, all cores, in steps of 10 ms.
+pub fn machine_busy() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    match ticks[..] {
+        [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] => {
+            (user + nice + system + irq + softirq + steal) / 100.0
+        }
+        _ => 0.0,
+    }
+}
+
+/// Keeps this thread, and what it starts meanwhile, on one core; gives the
+/// others back when dropped.
+pub struct Pinned(CpuSet);
+
+impl Pinned {
+    pub fn to_one_core() -> rustix::io::Result<Self> {
+        let before = sched_getaffinity(None)?;
+        let mut one = CpuSet::new();
+        if let Some(cpu) = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu)) {
+            one.set(cpu);
+        }
+        sched_setaffinity(None, &one)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.0);
+    }
+}
