@@ -55,6 +55,7 @@ tools() {
     need git git
     need patch patch
     need python3 python3
+    need valgrind valgrind
     rustc --version
     python3 --version
     cargo fetch --locked --quiet

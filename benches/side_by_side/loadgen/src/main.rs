@@ -168,6 +168,9 @@ fn run_all(args: &mut Args) -> Result<(), String> {
             out(&mut args.out),
         )?;
         print(&run, args, &samples);
+        if samples.failed > 0 {
+            return Err(format!("{} runs failed", samples.failed));
+        }
     }
     Ok(())
 }

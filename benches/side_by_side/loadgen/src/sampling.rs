@@ -34,6 +34,7 @@ pub struct Samples {
     pub figures: Vec<&'static str>,
     values: BTreeMap<String, BTreeMap<&'static str, Vec<f64>>>,
     pub repeated: usize,
+    pub failed: usize,
 }
 
 impl Samples {
@@ -118,6 +119,7 @@ pub fn sample(
                 Ok(figures) => figures,
                 Err(error) => {
                     eprintln!("{run}, round {round}, {}: {error}", peer.name);
+                    samples.failed += 1;
                     continue;
                 }
             };
