@@ -280,7 +280,9 @@ fn upload(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     allocations_since(before)
 }
 
-const RUNS: [(&str, fn(SocketAddr, usize, &str) -> usize); 3] = [
+type Run = fn(SocketAddr, usize, &str) -> usize;
+
+const RUNS: [(&str, Run); 3] = [
     ("download", download),
     ("upload", upload),
     ("round trips", round_trips),
