@@ -2,28 +2,25 @@
 //! called, and polled until there is something to answer.
 
 use std::{
-    borrow::Cow,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use http::{Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use crate::{
     channel::ChannelSet,
-    config::{Accept, Config},
-    connection::{Driver, DriverParts, Erased, ServiceState, Task},
-    error::{BoxError, Report},
-    handshake::{Rejection, RejectionKind, accept::accept_response, validate::Key},
-    protocol::{ChannelProtocolConfig, Encoding},
-    session::Session,
-    wire::{Format, Shared, StallReserve, Turn, WireConfig},
+    config::Accept,
+    connection::{Erased, ServiceState, Task},
+    error::BoxError,
+    handshake::{Rejection, accept::accept_response},
+    opening::{Handshake, panicked},
+    session::{Entry, Session},
 };
 
 /// A valid handshake that is not answered yet.
@@ -47,17 +44,6 @@ enum Stage<S> {
         session: Session,
     },
     Done,
-}
-
-/// What the handshake has settled.
-pub(crate) struct Handshake {
-    pub(crate) key: Key,
-    pub(crate) subprotocol: Cow<'static, str>,
-    pub(crate) channels: ChannelProtocolConfig,
-    pub(crate) config: Arc<Config>,
-    pub(crate) idle_timeout: Option<Duration>,
-    #[cfg(test)]
-    pub(crate) whole: Option<crate::mux::Whole>,
 }
 
 impl<S> Accepting<S>
@@ -175,12 +161,25 @@ where
             drop_quietly(task);
             return Err(rejection);
         }
+        let entry = Entry {
+            session: session.clone(),
+            subprotocol: self.handshake.subprotocol.clone(),
+            peer: self.handshake.peer.clone(),
+            since: Instant::now(),
+        };
+        let sessions = &self.handshake.config.sessions;
+        let Ok(registered) = sessions.register(entry, || task.refuse()) else {
+            drop_quietly(task);
+            return Err(Rejection::draining());
+        };
         session.set_accepted();
-        tokio::spawn(task.accepted(on));
+        tokio::spawn(task.accepted(on, registered));
         let Handshake {
-            key, subprotocol, ..
+            opening,
+            subprotocol,
+            ..
         } = &self.handshake;
-        Ok(accept_response(key, subprotocol))
+        Ok(accept_response(opening, subprotocol))
     }
 }
 
@@ -204,87 +203,10 @@ impl<S> Accepting<S> {
     }
 }
 
-impl Handshake {
-    fn format(&self) -> Format {
-        #[cfg(test)]
-        if self.whole.is_some() {
-            return Format::Whole;
-        }
-        match self.channels.encoding() {
-            Encoding::Binary => Format::Binary,
-            Encoding::Base64 => Format::Base64,
-        }
-    }
-
-    /// All parts of a session, not yet connected to anything.
-    fn session(&mut self, head: Box<Parts>) -> (Driver, Session, ChannelSet) {
-        let types = self.channels.channels();
-        let config = &self.config;
-        let format = self.format();
-        let wire = WireConfig {
-            format,
-            channels: types.len(),
-            receive_window: config.limits.receive_window,
-            send_budget: config.limits.send_budget,
-            high_water: config.limits.high_water,
-            stamps: self.idle_timeout.is_some(),
-        };
-        let shared = Shared::new(
-            Turn::new(),
-            &wire,
-            StallReserve::new(config.limits.stall_reserve, &config.stall_reserve_total),
-            |id| types[id].is_readable(),
-            |id| types[id].is_writable(),
-        );
-        if config.accept == Accept::Explicit {
-            shared.wait_for_acceptance();
-        }
-        let session = Session::new(Arc::clone(&shared));
-        let set = ChannelSet::new(
-            self.subprotocol.clone(),
-            head,
-            session.clone(),
-            &shared,
-            types,
-        );
-        #[allow(unused_mut, reason = "tests set the mode for whole messages")]
-        let mut driver = Driver::new(DriverParts {
-            shared,
-            session: session.clone(),
-            config: Arc::clone(config),
-            format,
-            half_close: self.channels.supports_half_close(),
-            idle_timeout: self.idle_timeout,
-        });
-        #[cfg(test)]
-        {
-            driver.mux().whole = self.whole.take();
-        }
-        (driver, session, set)
-    }
-
-    /// The refusal that an error is; one that tells the client nothing is logged.
-    fn refusal(&self, error: &BoxError) -> Rejection {
-        let map = &self.config.map_rejection.0;
-        // The user's code, as the service's is.
-        let rejection = catch_unwind(AssertUnwindSafe(|| map(error)))
-            .unwrap_or_else(|_| panicked("while its error was made a rejection"));
-        if rejection.kind() == RejectionKind::Internal {
-            tracing::error!(error = %Report(&**error), "the inner service failed");
-        }
-        rejection
-    }
-}
-
 /// Whatever the drop of a service or of its error does, the answer is decided
 /// without it.
 fn drop_quietly<S>(service: S) {
     if catch_unwind(AssertUnwindSafe(|| drop(service))).is_err() {
         tracing::error!("the inner service panicked while it was dropped");
     }
-}
-
-fn panicked(when: &'static str) -> Rejection {
-    tracing::error!("the inner service panicked {when}");
-    Rejection::internal()
 }

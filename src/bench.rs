@@ -18,8 +18,8 @@ use crate::{
     mux::Mux,
     protocol::base64::{Base64Decoder, encode_into},
     wire::{
-        Chunk, FLUSH, Format, Outbox, Pipe, Shared, StallReserve, Take, TotalReserve, Turn,
-        WireConfig,
+        Chunk, FLUSH, Format, Outbox, Pipe, Shared, StallReserve, Take, TotalReserve, Traffic,
+        Turn, WireConfig,
     },
 };
 
@@ -158,7 +158,7 @@ impl Queue {
             return 0;
         }
         crate::wire::fill(&mut self.chunks, Masked::plain(piece));
-        let _ = self.pipe.take_back(&mut self.chunks);
+        let _ = self.pipe.take_back(&mut self.chunks, Traffic::default());
         let cx = &mut Context::from_waker(Waker::noop());
         let mut total = 0;
         while let Poll::Ready(Take::Chunk(chunk)) = self.pipe.poll_take(cx) {

@@ -47,6 +47,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// | `PeerClosed`, another code | `ConnectionAborted` | works | its own | `InternalError` 500 | the peer's | the peer's | the peer's | the peer's |
 /// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it is told | `InternalError` 500 | its code | its code | its code | its code |
 /// | `IdleTimeout` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
+/// | `TimeLimit` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
+/// | `Drained` | `ConnectionAborted` | works | its own | `ServiceUnavailable` 503 | 1000 | 1000 | 1001 | 1001 |
 /// | `PeerUnresponsive` | `TimedOut` | fails | | | none | none | none | none |
 /// | `UpgradeFailed` | `ConnectionReset` | fails | | | none | none | none | none |
 /// | `ConnectionLost` | `ConnectionReset` | fails | | | none | none | none | none |
@@ -85,6 +87,11 @@ pub enum EndCause {
     /// No data went either way for the
     /// [idle timeout](crate::WsStreamLayer::idle_timeout).
     IdleTimeout,
+    /// The session has lasted as long as its [time limit](crate::WsStreamLayer::time_limit)
+    /// allows, or [what let it in](crate::ValidUntil) is valid no more.
+    TimeLimit,
+    /// The server [drains](crate::Sessions::drain) its sessions.
+    Drained,
     /// Not a byte came in the time that [`KeepAlive::timeout`](crate::KeepAlive::timeout) allows.
     PeerUnresponsive,
     /// The server did not hand the connection over after the 101.
@@ -137,6 +144,8 @@ impl EndCause {
             | Self::ServicePanicked
             | Self::Closed { .. }
             | Self::IdleTimeout
+            | Self::TimeLimit
+            | Self::Drained
             | Self::UpgradeFailed { .. }
             | Self::Aborted => false,
         }
@@ -160,6 +169,7 @@ impl EndCause {
         matches!(
             self,
             Self::IdleTimeout
+                | Self::TimeLimit
                 | Self::PeerUnresponsive
                 | Self::Stalled
                 | Self::UpgradeFailed {
@@ -188,12 +198,15 @@ impl EndCause {
             Self::ProtocolError { .. } | Self::TooLarge | Self::InvalidText { .. } => {
                 io::ErrorKind::InvalidData
             }
-            Self::IdleTimeout | Self::PeerUnresponsive | Self::Stalled => io::ErrorKind::TimedOut,
+            Self::IdleTimeout | Self::TimeLimit | Self::PeerUnresponsive | Self::Stalled => {
+                io::ErrorKind::TimedOut
+            }
             Self::Completed
             | Self::ServiceFailed
             | Self::ServicePanicked
             | Self::PeerClosed { .. }
-            | Self::Closed { .. } => io::ErrorKind::ConnectionAborted,
+            | Self::Closed { .. }
+            | Self::Drained => io::ErrorKind::ConnectionAborted,
         }
     }
 
@@ -213,6 +226,8 @@ impl fmt::Display for EndCause {
             Self::PeerClosed { code: None } => f.write_str("the peer closed without a code"),
             Self::Closed { code } => write!(f, "closed here with code {code}"),
             Self::IdleTimeout => f.write_str("no data for the idle timeout"),
+            Self::TimeLimit => f.write_str("the time limit of the session is over"),
+            Self::Drained => f.write_str("the server is shutting down"),
             Self::PeerUnresponsive => f.write_str("the peer does not answer"),
             Self::UpgradeFailed { kind } => {
                 write!(f, "the server did not hand the connection over: {kind}")

@@ -4,13 +4,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
+use http::{Response, Version};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    accepting::Accepting, body::ResponseBody, channel::ChannelSet, error::BoxError,
-    handshake::Rejection,
+    accepting::Accepting,
+    body::ResponseBody,
+    channel::ChannelSet,
+    error::BoxError,
+    handshake::{Rejection, detect::Upgrade},
 };
 
 pin_project! {
@@ -20,6 +23,7 @@ pin_project! {
     /// inner service's future, and nothing is left behind.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, S> {
+        version: Version,
         #[pin]
         kind: Kind<F, S>,
     }
@@ -37,20 +41,23 @@ pin_project! {
 impl<F, S> ResponseFuture<F, S> {
     pub(crate) fn fallback(future: F) -> Self {
         Self {
+            version: Version::HTTP_11,
             kind: Kind::Fallback { future },
         }
     }
 
-    pub(crate) fn refused(rejection: Rejection) -> Self {
+    pub(crate) fn refused(upgrade: Upgrade, rejection: Rejection) -> Self {
         Self {
+            version: upgrade.version(),
             kind: Kind::Refused {
                 rejection: Some(rejection),
             },
         }
     }
 
-    pub(crate) fn accepting(accepting: Accepting<S>) -> Self {
+    pub(crate) fn accepting(upgrade: Upgrade, accepting: Accepting<S>) -> Self {
         Self {
+            version: upgrade.version(),
             kind: Kind::Accepting {
                 accepting: Box::new(accepting),
             },
@@ -68,7 +75,8 @@ where
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match self.project().kind.project() {
+        let this = self.project();
+        let answer = match this.kind.project() {
             KindProj::Fallback { future } => {
                 let response = ready!(future.poll(cx))?;
                 return Poll::Ready(Ok(response.map(ResponseBody::inner)));
@@ -81,7 +89,7 @@ where
         };
         Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
             tracing::debug!(%rejection, "upgrade refused");
-            rejection.into_response()
+            rejection.into_response_over(*this.version)
         })))
     }
 }

@@ -3,13 +3,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    config::{Accept, Config, Limits, MapRejection},
+    config::{Accept, Config, MapRejection},
     error::BoxError,
     handshake::{OriginPolicy, ProtocolSource, Rejection},
-    policy::KeepAlive,
+    policy::{ByteRate, KeepAlive, Limits},
     protocol::ConfigError,
     service::{UpgradeRequired, WsStream},
-    wire::TotalReserve,
+    session::{OnEnd, SessionSummary, Sessions},
 };
 
 /// Turns WebSocket upgrades into sessions of an inner
@@ -70,9 +70,10 @@ impl<F> WsStreamLayer<F> {
         }
     }
 
-    /// Bounds on what a peer can make a session hold.
+    /// Bounds on what a peer can make a session hold. [`Limits`] in the request's
+    /// extensions go before these.
     pub fn limits(self, limits: Limits) -> Self {
-        self.set(|config| config.limits = limits)
+        self.set(|config| config.policy.limits = limits)
     }
 
     /// Which origins of a browser are let in; default: the same as the host.
@@ -80,11 +81,30 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.origin = policy)
     }
 
-    /// What the stalled channels of all sessions of this layer may take beyond
-    /// their windows, first come, first served. Default 256 MiB; see
-    /// [`Limits::stall_reserve`]. Clones of the layer share it.
-    pub fn stall_reserve_total(self, bytes: usize) -> Self {
-        self.set(|config| config.stall_reserve_total = TotalReserve::new(bytes))
+    /// Where this layer's sessions are counted, and drained from. Default: in a
+    /// [`Sessions`] that only the clones of the layer share.
+    pub fn sessions(self, sessions: Sessions) -> Self {
+        self.set(|config| config.sessions = sessions)
+    }
+
+    /// Who is told what became of each session, when all of it is over: for metrics and
+    /// audits. It is called in the session's task, and should be quick.
+    ///
+    /// ```
+    /// use tower_wsstream::WsStreamLayer;
+    /// # use tower_wsstream::{ChannelProtocols, ChannelType};
+    /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+    /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+    ///
+    /// let layer = WsStreamLayer::new(protocols).on_end(|summary| {
+    ///     println!("{}: {} bytes in {:?}", summary.cause, summary.received().bytes, summary.duration);
+    /// });
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_end(self, tell: impl Fn(&SessionSummary) + Send + Sync + 'static) -> Self {
+        self.set(|config| config.on_end = OnEnd::new(tell))
     }
 
     /// Ends sessions that exchange no data for so long, with
@@ -98,14 +118,31 @@ impl<F> WsStreamLayer<F> {
     /// before this: see [`IdleTimeoutLayer`](crate::IdleTimeoutLayer).
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = timeout.into();
-        self.set(|config| config.idle_timeout = timeout)
+        self.set(|config| config.policy.idle_timeout = timeout)
+    }
+
+    /// Ends sessions after so long, data or not, with
+    /// [`EndCause::TimeLimit`](crate::EndCause::TimeLimit). Default none.
+    ///
+    /// A [`TimeLimit`](crate::TimeLimit) in the request's extensions goes before this, a
+    /// [`ValidUntil`](crate::ValidUntil) beside it.
+    pub fn time_limit(self, limit: impl Into<Option<Duration>>) -> Self {
+        let limit = limit.into();
+        self.set(|config| config.policy.time_limit = limit)
+    }
+
+    /// How many bytes a second a session may move in each direction. Default: as many as
+    /// there are. A [`ByteRate`] in the request's extensions goes before this.
+    pub fn byte_rate(self, rate: ByteRate) -> Self {
+        self.set(|config| config.policy.byte_rate = rate)
     }
 
     /// Pings that keep connections alive. Default one every 30 s, and no end where
-    /// no answer comes; `None` for no Pings.
+    /// no answer comes; `None` for no Pings. A [`KeepAlive`] in the request's extensions
+    /// goes before this.
     pub fn keep_alive(self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
         let keep_alive = keep_alive.into();
-        self.set(|config| config.keep_alive = keep_alive)
+        self.set(|config| config.policy.keep_alive = keep_alive)
     }
 
     /// When an upgrade is accepted. Default [`Accept::Immediate`].
@@ -184,6 +221,12 @@ impl<F> WsStreamLayer<F> {
     /// The knob, and what it should be.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.config.check()
+    }
+
+    /// What an extractor does the layer's work with.
+    #[cfg(feature = "axum08")]
+    pub(crate) fn parts(&self) -> (Arc<dyn ProtocolSource>, Arc<Config>) {
+        (Arc::clone(&self.protocols), Arc::clone(&self.config))
     }
 
     fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {

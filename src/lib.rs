@@ -260,6 +260,7 @@ mod future;
 mod handshake;
 mod layer;
 mod mux;
+mod opening;
 mod policy;
 mod protocol;
 mod service;
@@ -280,7 +281,7 @@ pub use self::{
     access::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
-    config::{Accept, Limits},
+    config::Accept,
     error::{BoxError, EndCause},
     future::ResponseFuture,
     handshake::{
@@ -289,11 +290,18 @@ pub use self::{
         is_websocket_request_with_tunneling_protocol,
     },
     layer::WsStreamLayer,
-    policy::{IdleTimeout, IdleTimeoutLayer, IdleTimeoutService, KeepAlive},
+    policy::{
+        ByteRate, IdleTimeout, IdleTimeoutLayer, IdleTimeoutService, KeepAlive, Limits, Policy,
+        PolicyLayer, PolicyService, TimeLimit, ValidUntil,
+    },
     protocol::{
         ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
         Encoding, Status, subprotocols,
     },
     service::{UpgradeRequired, WsStream},
-    session::{CloseError, Hold, LastWords, Outcome, Session},
+    session::{
+        ChannelSummary, CloseError, Drained, Hold, LastWords, Outcome, Peer, Session, SessionInfo,
+        SessionSummary, Sessions,
+    },
+    wire::Traffic,
 };

@@ -8,19 +8,20 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
 use crate::{
-    accepting::{Accepting, Handshake},
+    accepting::Accepting,
     body::{NoBody, ResponseBody},
     channel::ChannelSet,
     config::Config,
     error::BoxError,
     future::ResponseFuture,
-    handshake::{ProtocolSource, Rejection, detect, negotiate, validate},
-    policy::IdleTimeout,
-    protocol::ConfigError,
+    handshake::{
+        ProtocolSource, Rejection,
+        detect::{self, Upgrade},
+    },
+    opening::Handshake,
 };
 
 /// The service that [`WsStreamLayer`](crate::WsStreamLayer) makes.
@@ -81,50 +82,15 @@ impl<S, F> WsStream<S, F> {
 
 impl<S: Clone, F> WsStream<S, F> {
     /// Everything that can be decided on the head alone.
-    fn shake_hands<B>(&self, mut request: Request<B>) -> Result<Accepting<S>, Rejection> {
-        self.config
-            .check()
-            .map_err(|error| Rejection::config(&error))?;
-        // What a server offers it offers in the extensions; a client's fault is
-        // told before ours.
-        let offered = request.extensions().get::<OnUpgrade>().is_some();
-        let on = hyper::upgrade::on(&mut request);
-        #[cfg(test)]
-        let whole = request.extensions_mut().remove();
-        let (head, _body) = request.into_parts();
-
-        let key = validate::validate(&head)?;
-        if !offered {
-            return Err(Rejection::config(&ConfigError::new(
-                "the HTTP server hands over no connection: serve with upgrades enabled, \
-                 and keep layers from replacing the request's extensions",
-            )));
-        }
-        self.config.origin.check(&head.headers, &head.uri)?;
-        // A closure of the user's, like the service's code below.
-        let protocols = catch_unwind(AssertUnwindSafe(|| self.protocols.protocols(&head)))
-            .unwrap_or_else(|_| {
-                tracing::error!("the source of the subprotocols panicked");
-                Err(Rejection::internal())
-            })?;
-        let names = negotiate::offered(&head.headers)?;
-        let (subprotocol, channels) = negotiate::select(&names, &protocols)?;
-
+    fn shake_hands<B>(
+        &self,
+        upgrade: Upgrade,
+        request: Request<B>,
+    ) -> Result<Accepting<S>, Rejection> {
+        let (mut head, _body) = request.into_parts();
+        let (handshake, on) = Handshake::shake(upgrade, &mut head, &*self.protocols, &self.config)?;
         let service = catch_unwind(AssertUnwindSafe(|| self.inner.clone()))
             .map_err(|_| Rejection::internal())?;
-        let idle_timeout = match head.extensions.get() {
-            Some(IdleTimeout(timeout)) => *timeout,
-            None => self.config.idle_timeout,
-        };
-        let handshake = Handshake {
-            key,
-            subprotocol,
-            channels,
-            config: Arc::clone(&self.config),
-            idle_timeout,
-            #[cfg(test)]
-            whole,
-        };
         Ok(Accepting::new(service, on, Box::new(head), handshake))
     }
 }
@@ -145,12 +111,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if detect::detect(&request).is_none() {
+        let Some(upgrade) = detect::detect(&request) else {
             return ResponseFuture::fallback(self.fallback.call(request));
-        }
-        match self.shake_hands(request) {
-            Ok(accepting) => ResponseFuture::accepting(accepting),
-            Err(rejection) => ResponseFuture::refused(rejection),
+        };
+        match self.shake_hands(upgrade, request) {
+            Ok(accepting) => ResponseFuture::accepting(upgrade, accepting),
+            Err(rejection) => ResponseFuture::refused(upgrade, rejection),
         }
     }
 }
@@ -188,7 +154,9 @@ impl<B> Service<Request<B>> for UpgradeRequired {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: Request<B>) -> Self::Future {
-        ready(Ok(Rejection::not_an_upgrade().into_response()))
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(
+            Rejection::not_an_upgrade().into_response_over(request.version())
+        ))
     }
 }

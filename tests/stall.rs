@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tower_wsstream::{
-    BoxError, ChannelReader, ChannelSet, EndCause, Limits, WsStreamLayer, subprotocols,
+    BoxError, ChannelReader, ChannelSet, EndCause, Limits, Sessions, WsStreamLayer, subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -507,7 +507,7 @@ async fn another(layer: &WsStreamLayer, total: usize) -> (Stalled, usize) {
 #[tokio::test(start_paused = true)]
 async fn the_reserve_of_all_sessions_goes_to_who_comes_first() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = chunks(4).stall_reserve_total(6 * CHUNK + 100);
+    let layer = chunks(4).sessions(Sessions::with_stall_reserve(6 * CHUNK + 100));
     let (first, one) = another(&layer, 1 << 20).await;
     first.beats(10).await;
     assert_taken(first.taken(), one + 4 * CHUNK, "its own share");
@@ -545,7 +545,7 @@ async fn a_session_gives_back_what_it_was_lent() {
         GivesBack::EndsThenReads,
         GivesBack::EndsThenDrops,
     ] {
-        let layer = chunks(4).stall_reserve_total(4 * CHUNK);
+        let layer = chunks(4).sessions(Sessions::with_stall_reserve(4 * CHUNK));
         let total = WINDOW + 4 * CHUNK + 100;
         let (mut first, _) = another(&layer, total).await;
         first.beats(10).await;
@@ -588,7 +588,7 @@ async fn a_session_gives_back_what_it_was_lent() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_given_back_twice() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = chunks(4).stall_reserve_total(4 * CHUNK);
+    let layer = chunks(4).sessions(Sessions::with_stall_reserve(4 * CHUNK));
     for _ in 0..3 {
         let (mut first, _) = another(&layer, 1 << 20).await;
         first.beats(3).await;

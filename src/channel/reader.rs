@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         frame::Masked,
-        wire::{Format, StallReserve, TotalReserve, Turn, WireConfig, fill},
+        wire::{Format, StallReserve, TotalReserve, Traffic, Turn, WireConfig, fill},
     };
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         let pipe = shared.pipe(0).unwrap();
         pipe.lend(&mut chunks).unwrap();
         fill(&mut chunks, Masked::plain(b"x"));
-        let _ = pipe.take_back(&mut chunks);
+        let _ = pipe.take_back(&mut chunks, Traffic::default());
         let mut reader = ChannelReader::new(Arc::clone(&shared), 0);
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(Some(bytes))) = reader.poll_bytes(cx) else {

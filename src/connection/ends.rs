@@ -25,6 +25,8 @@ pub(super) fn grace(cause: &EndCause, half_close: bool, config: &Config) -> Dura
         | EndCause::ServicePanicked
         | EndCause::Closed { .. }
         | EndCause::IdleTimeout
+        | EndCause::TimeLimit
+        | EndCause::Drained
         | EndCause::PeerUnresponsive
         | EndCause::ConnectionLost { .. }
         | EndCause::UpgradeFailed { .. }
@@ -55,6 +57,8 @@ pub(super) fn urgency(cause: &EndCause) -> Urgency {
         | EndCause::ServiceFailed
         | EndCause::ServicePanicked
         | EndCause::IdleTimeout
+        | EndCause::TimeLimit
+        | EndCause::Drained
         | EndCause::PeerClosed { .. } => Urgency::WaitForService,
         EndCause::Closed { .. } => Urgency::CloseNow,
         EndCause::ProtocolError { .. } | EndCause::TooLarge | EndCause::InvalidText { .. } => {
@@ -83,6 +87,8 @@ pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
         | EndCause::ServiceFailed
         | EndCause::ServicePanicked
         | EndCause::IdleTimeout
+        | EndCause::TimeLimit
+        | EndCause::Drained
             if told =>
         {
             (Some(1000), "")
@@ -90,6 +96,8 @@ pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
         EndCause::Completed => (Some(1011), "the outcome was not told"),
         EndCause::ServiceFailed | EndCause::ServicePanicked => (Some(1011), "the service failed"),
         EndCause::IdleTimeout => (Some(1001), "idle timeout"),
+        EndCause::TimeLimit => (Some(1001), "time limit"),
+        EndCause::Drained => (Some(1001), "the server is shutting down"),
         // Nobody gets these.
         EndCause::ConnectionLost { .. }
         | EndCause::UpgradeFailed { .. }

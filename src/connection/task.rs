@@ -17,7 +17,7 @@ use tracing::Span;
 use super::driver::Driver;
 use crate::{
     error::{BoxError, EndCause, Report},
-    session::{Outcome, Session},
+    session::{Outcome, Registered, Session},
     wire::Turn,
 };
 
@@ -159,6 +159,8 @@ pub(crate) struct Task {
     waker: Waker,
     turn: Arc<Turn>,
     span: Span,
+    /// Last: the session counts until all the rest is gone.
+    registered: Option<Registered>,
 }
 
 impl Task {
@@ -170,6 +172,7 @@ impl Task {
             waker: turn.service_waker(),
             turn,
             span,
+            registered: None,
         }
     }
 
@@ -221,13 +224,22 @@ impl Task {
     }
 
     /// The upgrade is answered: to be spawned, and the connection will come.
-    pub(crate) fn accepted(mut self, on: OnUpgrade) -> Self {
+    pub(crate) fn accepted(mut self, on: OnUpgrade, registered: Registered) -> Self {
+        self.registered = Some(registered);
         // Too late to be refused, and not polled again: nobody else tells of it.
         if let ServiceState::Failed(error) = &self.service {
             self.span.in_scope(|| log_failure(&**error));
         }
         self.driver.expect(on);
         self
+    }
+}
+
+/// In its span, and before the service's future goes: what it still holds fails.
+impl Drop for Task {
+    fn drop(&mut self) {
+        let _entered = self.span.enter();
+        self.driver.finish();
     }
 }
 
@@ -252,7 +264,6 @@ impl Future for Task {
             }
             let progress = this.driver.end_turn();
             if this.driver.settle(&progress, &mut this.service) {
-                tracing::debug!(cause = ?this.driver.cause(), "session over");
                 return Poll::Ready(());
             }
             if this.turn.end() {

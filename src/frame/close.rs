@@ -65,6 +65,12 @@ impl ClosePayload {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// The code, if it has one.
+    pub(crate) fn code(&self) -> Option<u16> {
+        let code = self.as_bytes().first_chunk()?;
+        Some(u16::from_be_bytes(*code))
+    }
 }
 
 impl fmt::Debug for ClosePayload {

@@ -6,25 +6,28 @@ use http::header::{
 use http::{Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::validate::Key;
+use super::validate::Opening;
 
-/// Builds the 101.
+/// Builds the 101, or over HTTP/2 the 200, which has neither `Connection` nor
+/// `Upgrade` nor a key (RFC 8441, 5).
 ///
 /// `Connection` is exactly `Upgrade`, because kube-rs compares the whole value.
 /// No extension is ever answered, and no empty subprotocol: strict clients
 /// refuse a name they did not offer, and the empty one is none.
-pub(crate) fn accept_response<B: Default>(key: &Key, selected: &str) -> Response<B> {
+pub(crate) fn accept_response<B: Default>(opening: &Opening, selected: &str) -> Response<B> {
     let mut response = Response::new(B::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     // Neither conversion can fail: base64 and the names of a table are ASCII
     // without control characters. A header less is then what a client sees.
-    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Opening::Http1(key) = opening {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
     }
+    let headers = response.headers_mut();
     if !selected.is_empty()
         && let Ok(selected) = HeaderValue::from_str(selected)
     {
@@ -38,7 +41,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::handshake::validate::validate;
+    use crate::handshake::{detect::Upgrade, validate::validate};
 
     fn accepted(selected: &str) -> Response<()> {
         let request = Request::builder()
@@ -46,8 +49,16 @@ mod tests {
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .body(())
             .unwrap();
-        let key = validate(&request.into_parts().0).unwrap();
-        accept_response(&key, selected)
+        let opening = validate(Upgrade::Http1, &request.into_parts().0).unwrap();
+        accept_response(&opening, selected)
+    }
+
+    #[test]
+    fn http2_is_answered_with_200_and_the_subprotocol_alone() {
+        let response: Response<()> = accept_response(&Opening::Http2, "chat");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+        assert_eq!(response.headers().len(), 1);
     }
 
     #[test]

@@ -13,11 +13,22 @@ const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";
 const TUNNEL_SUFFIX: &[u8] = b".k8s.io";
 
 /// The two ways to ask for a WebSocket differ from here to the answer.
-/// HTTP/2's extended CONNECT (RFC 8441) will be the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
     /// HTTP/1.1 `Upgrade`, answered with a 101.
     Http1,
+    /// HTTP/2's extended CONNECT (RFC 8441), answered with a 200.
+    Http2,
+}
+
+impl Upgrade {
+    /// The version whose rules the answer follows.
+    pub(crate) fn version(self) -> Version {
+        match self {
+            Self::Http1 => Version::HTTP_11,
+            Self::Http2 => Version::HTTP_2,
+        }
+    }
 }
 
 /// Says whether the request asks for a WebSocket, valid or not: what is wrong
@@ -25,11 +36,28 @@ pub(crate) enum Upgrade {
 pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
     // HTTP/2 has no `Connection` (RFC 9113, 8.2.2); HTTP/1.0 passes here to be
     // told what is wrong.
-    let http1 = request.version() <= Version::HTTP_11;
+    if request.version() > Version::HTTP_11 {
+        return is_extended_connect(request).then_some(Upgrade::Http2);
+    }
     let asks = |name, token: &str| {
         members(request.headers(), name).any(|m| m.eq_ignore_ascii_case(token.as_bytes()))
     };
-    (http1 && asks(&UPGRADE, "websocket") && asks(&CONNECTION, "upgrade")).then_some(Upgrade::Http1)
+    (asks(&UPGRADE, "websocket") && asks(&CONNECTION, "upgrade")).then_some(Upgrade::Http1)
+}
+
+/// Whether a CONNECT says that a WebSocket shall run over it (RFC 8441, 4 and 5).
+/// hyper leaves what it says in the extensions.
+#[cfg(feature = "http2")]
+fn is_extended_connect<B>(request: &Request<B>) -> bool {
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    request.method() == http::Method::CONNECT
+        && protocol.is_some_and(|name| name.as_str().eq_ignore_ascii_case("websocket"))
+}
+
+/// Without the feature nobody could tell.
+#[cfg(not(feature = "http2"))]
+fn is_extended_connect<B>(_request: &Request<B>) -> bool {
+    false
 }
 
 /// The members of a comma-separated header, over all its lines, in order and
@@ -50,8 +78,10 @@ pub(super) fn members<'a>(
 /// Returns whether a request asks for an upgrade to WebSocket.
 ///
 /// It does if `Upgrade` names `websocket` and `Connection` lists `upgrade`,
-/// both in any case (RFC 6455, 4.2.1). Whether the handshake is valid in
-/// everything else is decided by the layer, which refuses it if not.
+/// both in any case (RFC 6455, 4.2.1). Over HTTP/2 it does if it is a CONNECT whose
+/// `:protocol` is `websocket` (RFC 8441), with the feature `http2`. Whether the
+/// handshake is valid in everything else is decided by the layer, which refuses it
+/// if not.
 ///
 /// # Examples
 ///
@@ -215,6 +245,39 @@ mod tests {
                 Some(Upgrade::Http1),
                 "{headers:?}"
             );
+        }
+    }
+
+    #[cfg(feature = "http2")]
+    #[test]
+    fn extended_connect_asks_over_http2() {
+        use http::Method;
+        use hyper::ext::Protocol;
+
+        let asking = |method: Method, protocol: Option<&'static str>, version| {
+            let mut request = request(&[]);
+            *request.method_mut() = method;
+            *request.version_mut() = version;
+            if let Some(protocol) = protocol {
+                request
+                    .extensions_mut()
+                    .insert(Protocol::from_static(protocol));
+            }
+            detect(&request)
+        };
+        let (connect, websocket) = (Method::CONNECT, Some("websocket"));
+        let http2 = Version::HTTP_2;
+        assert_eq!(
+            asking(connect.clone(), websocket, http2),
+            Some(Upgrade::Http2)
+        );
+        for (method, protocol, version) in [
+            (Method::GET, websocket, http2),
+            (connect.clone(), None, http2),
+            (connect.clone(), Some("connect-udp"), http2),
+            (connect, websocket, Version::HTTP_11),
+        ] {
+            assert_eq!(asking(method, protocol, version), None);
         }
     }
 

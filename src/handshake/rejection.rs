@@ -9,7 +9,7 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
 
@@ -76,6 +76,8 @@ pub enum RejectionKind {
     Overloaded,
     /// Sessions begin faster than the rate allows (429).
     RateLimited,
+    /// The server shuts down, and takes no new sessions (503).
+    Draining,
     /// The service failed before the session began (500).
     Internal,
     /// The layer is configured in a way that cannot work (500).
@@ -193,6 +195,16 @@ impl Rejection {
             RejectionKind::Overloaded,
             StatusCode::SERVICE_UNAVAILABLE,
             "the server has as many sessions as it can take: try again in a moment",
+        )
+        .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
+    }
+
+    /// Another instance takes over at once, as a rule.
+    pub(crate) fn draining() -> Self {
+        Self::of(
+            RejectionKind::Draining,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is shutting down and takes no new sessions: try again in a moment",
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
     }
@@ -331,6 +343,24 @@ impl Rejection {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         response.extensions_mut().insert(self);
         response
+    }
+
+    /// The answer to a request of this version.
+    pub(crate) fn into_response_over<B>(self, version: Version) -> Response<ResponseBody<B>> {
+        self.over(version).into_response()
+    }
+
+    /// The refusal as that version can carry it: HTTP/2 has neither connection headers
+    /// nor, therefore, a 426 (RFC 9113, 8.2.2; RFC 9110, 15.5.22).
+    pub(crate) fn over(mut self, version: Version) -> Self {
+        if version > Version::HTTP_11 {
+            self.inner.headers.remove(CONNECTION);
+            self.inner.headers.remove(UPGRADE);
+            if self.inner.status == StatusCode::UPGRADE_REQUIRED {
+                self.inner.status = StatusCode::BAD_REQUEST;
+            }
+        }
+        self
     }
 }
 

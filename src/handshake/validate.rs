@@ -9,6 +9,7 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Version};
 
+use super::detect::Upgrade;
 use super::rejection::Rejection;
 
 /// Bytes that a key stands for, and their length in base64.
@@ -42,9 +43,40 @@ impl Key {
     }
 }
 
-/// Checks everything but the subprotocols. What a client should see first
-/// comes first: with a wrong method nothing else is worth a word.
-pub(crate) fn validate(head: &Parts) -> Result<Key, Rejection> {
+/// What the answer to a valid handshake depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A key to be answered, with a 101.
+    Http1(Key),
+    /// HTTP/2 proves by itself that the answer is one: a 200 (RFC 8441, 5).
+    Http2,
+}
+
+/// Checks everything but the subprotocols.
+pub(crate) fn validate(upgrade: Upgrade, head: &Parts) -> Result<Opening, Rejection> {
+    match upgrade {
+        Upgrade::Http1 => validate_http1(head).map(Opening::Http1),
+        Upgrade::Http2 => validate_http2(head).map(|()| Opening::Http2),
+    }
+}
+
+/// The method and `:protocol` made it an upgrade; key and connection headers mean
+/// nothing over HTTP/2.
+fn validate_http2(head: &Parts) -> Result<(), Rejection> {
+    if only(&head.headers, SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        return Err(Rejection::unsupported_version());
+    }
+    if has_body(&head.headers) {
+        return Err(Rejection::bad_request(
+            "a WebSocket has no length: send the handshake without Content-Length",
+        ));
+    }
+    Ok(())
+}
+
+/// What a client should see first comes first: with a wrong method nothing else is
+/// worth a word.
+fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     if head.method != Method::GET {
         return Err(Rejection::method_not_allowed());
     }
@@ -115,14 +147,31 @@ mod tests {
     }
 
     fn refused(head: &Parts) -> (RejectionKind, u16) {
-        let rejection = validate(head).unwrap_err();
+        let rejection = validate_http1(head).unwrap_err();
         (rejection.kind(), rejection.status().as_u16())
     }
 
     #[test]
     fn a_valid_handshake_gives_its_key() {
-        assert_eq!(validate(&head("", &[])).unwrap().as_bytes(), KEY.as_bytes());
-        assert!(validate(&head("", &[("content-length", "0")])).is_ok());
+        let opening = validate(Upgrade::Http1, &head("", &[]));
+        assert!(matches!(opening, Ok(Opening::Http1(key)) if key.as_bytes() == KEY.as_bytes()));
+        assert!(validate_http1(&head("", &[("content-length", "0")])).is_ok());
+    }
+
+    #[test]
+    fn http2_needs_the_version_and_no_key() {
+        let with = |lines: &[(&str, &str)]| {
+            let mut head = head("sec-websocket-key", lines);
+            head.method = Method::CONNECT;
+            head.version = Version::HTTP_2;
+            head
+        };
+        let validate = |head: &Parts| validate(Upgrade::Http2, head).map_err(|error| error.kind());
+        assert_eq!(validate(&with(&[])), Ok(Opening::Http2));
+        let twice = with(&[("sec-websocket-version", "13")]);
+        assert_eq!(validate(&twice), Err(RejectionKind::UnsupportedVersion));
+        let length = with(&[("content-length", "1")]);
+        assert_eq!(validate(&length), Err(RejectionKind::BadRequest));
     }
 
     #[test]
@@ -161,7 +210,7 @@ mod tests {
                 "{lines:?}"
             );
         }
-        assert!(validate(&head(name, &[(name, " 13 ")])).is_ok());
+        assert!(validate_http1(&head(name, &[(name, " 13 ")])).is_ok());
     }
 
     #[test]
@@ -187,7 +236,7 @@ mod tests {
                 "{lines:?}"
             );
         }
-        assert!(validate(&head(name, &[(name, "dGhlIHNhbXBsZSBub25jZR==")])).is_ok());
+        assert!(validate_http1(&head(name, &[(name, "dGhlIHNhbXBsZSBub25jZR==")])).is_ok());
     }
 
     #[test]

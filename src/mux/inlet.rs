@@ -7,7 +7,7 @@
 
 use crate::{
     frame::Masked,
-    wire::{Chunk, Shared, fill},
+    wire::{Chunk, Shared, Traffic, fill},
 };
 
 /// See the module.
@@ -19,6 +19,7 @@ pub(super) struct Inlet {
     /// Bytes that fit; without end where nobody reads them.
     room: usize,
     deaf: bool,
+    received: Traffic,
 }
 
 impl Inlet {
@@ -57,6 +58,7 @@ impl Inlet {
     /// Appends a piece to the current channel.
     #[inline]
     pub(super) fn push(&mut self, piece: Masked<'_>) {
+        self.received.bytes += piece.len() as u64;
         if self.deaf {
             return;
         }
@@ -65,15 +67,20 @@ impl Inlet {
         fill(&mut self.chunks, piece);
     }
 
+    /// A message of the current channel has begun.
+    #[inline]
+    pub(super) fn count(&mut self) {
+        self.received.messages += 1;
+    }
+
     /// Gives back what the current channel has lent.
     pub(super) fn settle(&mut self, shared: &Shared) {
         let Some(channel) = self.channel.take() else {
             return;
         };
         self.room = 0;
-        if std::mem::take(&mut self.deaf) {
-            return;
-        }
-        shared.take_back(channel, &mut self.chunks);
+        self.deaf = false;
+        let received = std::mem::take(&mut self.received);
+        shared.take_back(channel, &mut self.chunks, received);
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Mux {
     /// The session is over for the channels: what comes is for nobody.
     over: bool,
     regardless: bool,
+    /// Messages for channels that do not exist, or that only we write.
+    pub(crate) ignored: u64,
     pub(crate) heard: Heard,
     #[cfg(test)]
     pub(crate) whole: Option<Whole>,
@@ -89,6 +91,7 @@ impl Mux {
             scratch: BytesMut::new(),
             over: false,
             regardless: false,
+            ignored: 0,
             heard: Heard::default(),
             #[cfg(test)]
             whole: None,
@@ -107,7 +110,7 @@ impl Mux {
         match self.target {
             Target::Channel(channel) if !self.over && !self.regardless => {
                 // A quad of base64 makes three bytes, and is never split.
-                let wanted = if self.format == Format::Base64 { 3 } else { 1 };
+                let wanted = if self.format.is_base64() { 3 } else { 1 };
                 self.shared
                     .pipe(channel)
                     .is_some_and(|pipe| pipe.pause(wanted))
@@ -161,7 +164,7 @@ impl Mux {
         }
     }
 
-    fn choose(&self, first: u8) -> Target {
+    fn choose(&mut self, first: u8) -> Target {
         let channel = match self.format {
             Format::Base64 => first.wrapping_sub(b'0'),
             _ => first,
@@ -173,9 +176,15 @@ impl Mux {
             Some(_) => Target::Channel(channel),
             None => {
                 tracing::debug!(channel, "message for a channel that cannot be read ignored");
-                Target::Nobody
+                self.ignore()
             }
         }
+    }
+
+    /// A message is for nobody.
+    fn ignore(&mut self) -> Target {
+        self.ignored += 1;
+        Target::Nobody
     }
 
     fn close_channel(&mut self, channel: u8, len: usize) -> Result<(), EndCause> {
@@ -229,7 +238,10 @@ impl Sink for Mux {
     type Error = EndCause;
 
     fn begin(&mut self, _kind: MessageKind) -> Result<(), EndCause> {
-        self.target = Target::Prefix;
+        self.target = match self.format {
+            Format::BareBinary | Format::BareBase64 => self.ignore(),
+            _ => Target::Prefix,
+        };
         self.heard.data = true;
         #[cfg(test)]
         if let Some(whole) = &mut self.whole {
@@ -274,9 +286,14 @@ impl Sink for Mux {
                 self.target = first
                     .first()
                     .map_or(Target::Nobody, |first| self.choose(first));
+                if let Target::Channel(channel) = self.target {
+                    // The current one from here on, with room or without.
+                    self.inlet.room(&self.shared, channel);
+                    self.inlet.count();
+                }
                 debug_assert!(rest.is_empty(), "`room` is 1 before the prefix");
             }
-            Target::Channel(_) if self.format == Format::Base64 => {
+            Target::Channel(_) if self.format.is_base64() => {
                 self.push_base64(piece)?;
             }
             Target::Channel(_) => {
@@ -325,7 +342,7 @@ impl Sink for Mux {
             self.heard.data = true;
             return Ok(true);
         }
-        if self.format == Format::Base64 {
+        if self.format != Format::Binary {
             return Ok(false);
         }
         let (prefix, payload) = piece.split_at(1);
@@ -334,14 +351,15 @@ impl Sink for Mux {
             return Ok(true);
         };
         if self.inlet.fits(first, payload.len()) {
+            self.inlet.count();
             self.inlet.push(payload);
             return Ok(true);
         }
         match self.shared.pipe(first) {
-            // An empty message carries nothing, and needs no room.
-            Some(_) if payload.is_empty() => Ok(true),
+            // An empty message needs no room.
             Some(_) if self.inlet.room(&self.shared, first) < payload.len() => Ok(false),
             Some(_) => {
+                self.inlet.count();
                 self.inlet.push(payload);
                 Ok(true)
             }
@@ -349,7 +367,10 @@ impl Sink for Mux {
                 let channel = payload.first().unwrap_or_default();
                 self.close_channel(channel, payload.len()).map(|()| true)
             }
-            None => Ok(true),
+            None => {
+                self.ignored += 1;
+                Ok(true)
+            }
         }
     }
 

@@ -3,12 +3,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::timers::after;
+use crate::protocol::ConfigError;
 
 /// Pings that keep a connection alive, and what no answer to them means.
 ///
 /// Proxies and load balancers drop connections on which nothing has moved for a
 /// while, 60 s as a rule. The default is a Ping every 30 s and no timeout, for
-/// [`WsStreamLayer::keep_alive`](crate::WsStreamLayer::keep_alive).
+/// [`WsStreamLayer::keep_alive`](crate::WsStreamLayer::keep_alive); as an extension of a
+/// request it goes before that.
 ///
 /// # Examples
 ///
@@ -45,6 +47,12 @@ impl KeepAlive {
         }
     }
 
+    /// No Pings at all: for a request extension, which overrides those of the layer.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::every(Duration::MAX)
+    }
+
     /// Ends the session where not a byte comes for so long after a Ping, with
     /// [`EndCause::PeerUnresponsive`](crate::EndCause::PeerUnresponsive).
     ///
@@ -56,6 +64,18 @@ impl KeepAlive {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
+    }
+}
+
+impl KeepAlive {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let Self { interval, timeout } = *self;
+        if interval.is_zero() || timeout == Some(Duration::ZERO) {
+            return Err(ConfigError::new(
+                "the interval and the timeout of KeepAlive must be above 0; keep_alive(None) is for no Pings",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -9,19 +9,48 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::idle::IdleTimeout;
+use super::{
+    byte_rate::ByteRate,
+    idle::IdleTimeout,
+    keep_alive::KeepAlive,
+    limits::Limits,
+    time_limit::{TimeLimit, ValidUntil},
+};
 
-/// Gives the sessions of a route an idle timeout of their own.
+/// What a [`PolicyLayer`] can give the sessions of a route.
+///
+/// Sealed: these are the extensions that [`WsStreamLayer`](crate::WsStreamLayer) reads.
+pub trait Policy: sealed::Sealed + Clone + Send + Sync + 'static {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! policies {
+    ($($policy:ty),*) => {$(
+        impl sealed::Sealed for $policy {}
+        impl Policy for $policy {}
+    )*};
+}
+policies!(
+    IdleTimeout,
+    KeepAlive,
+    Limits,
+    TimeLimit,
+    ValidUntil,
+    ByteRate
+);
+
+/// Gives the sessions of a route a policy of their own.
 ///
 /// Belongs outside of [`WsStreamLayer`](crate::WsStreamLayer), over a
-/// `Service<http::Request<B>>`. It inserts an [`IdleTimeout`] into the request's
-/// extensions and overwrites what a layer further out has put there.
+/// `Service<http::Request<B>>`. It inserts the policy into the request's extensions and
+/// overwrites what a layer further out has put there.
 ///
-/// So an auth layer that gives some users another time must be inside of this one.
+/// So an auth layer that gives some users another policy must be inside of this one.
 /// With axum, what `Router::layer` adds is outside of what `route_service` was given:
-/// there give a route its time by
-/// [`WsStreamLayer::idle_timeout`](crate::WsStreamLayer::idle_timeout), or put this
-/// layer around the whole router.
+/// there give a route its policy by the methods of `WsStreamLayer`, or put this layer
+/// around the whole router.
 ///
 /// # Examples
 ///
@@ -29,7 +58,7 @@ use super::idle::IdleTimeout;
 /// use std::time::Duration;
 /// use tower::ServiceBuilder;
 /// use tower_wsstream::{
-///     BoxError, IdleTimeoutLayer, WsStreamLayer,
+///     BoxError, ByteRate, IdleTimeoutLayer, PolicyLayer, WsStreamLayer,
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///
@@ -39,10 +68,11 @@ use super::idle::IdleTimeout;
 ///     .layer(RemoteCommandLayer::new())
 ///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
 ///
-/// // The same sessions on a route where nobody may be idle for an hour, and on
-/// // one where they may be for ever.
+/// // The same sessions on a route where nobody may be idle for an hour, or move more
+/// // than a MiB a second; and on one where they may be idle for ever.
 /// let visitors = ServiceBuilder::new()
 ///     .layer(IdleTimeoutLayer::new(hours(1)))
+///     .layer(PolicyLayer::of(ByteRate::default().inbound(1 << 20).outbound(1 << 20)))
 ///     .service(exec.clone());
 /// let operators = ServiceBuilder::new()
 ///     .layer(IdleTimeoutLayer::new(None))
@@ -50,40 +80,52 @@ use super::idle::IdleTimeout;
 /// # let _ = (visitors, operators);
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct IdleTimeoutLayer {
-    timeout: IdleTimeout,
+pub struct PolicyLayer<P> {
+    policy: P,
+}
+
+/// Gives the sessions of a route an idle timeout of their own: see [`PolicyLayer`].
+pub type IdleTimeoutLayer = PolicyLayer<IdleTimeout>;
+
+/// The service that [`IdleTimeoutLayer`] makes.
+pub type IdleTimeoutService<S> = PolicyService<S, IdleTimeout>;
+
+impl<P: Policy> PolicyLayer<P> {
+    /// Gives this policy to all sessions of the route.
+    pub fn of(policy: P) -> Self {
+        Self { policy }
+    }
 }
 
 impl IdleTimeoutLayer {
     /// Sessions of this route end after so long without data; `None`: never.
     pub fn new(timeout: impl Into<Option<Duration>>) -> Self {
-        Self {
-            timeout: IdleTimeout(timeout.into()),
-        }
+        Self::of(IdleTimeout(timeout.into()))
     }
 }
 
-impl<S> Layer<S> for IdleTimeoutLayer {
-    type Service = IdleTimeoutService<S>;
+impl<S, P: Clone> Layer<S> for PolicyLayer<P> {
+    type Service = PolicyService<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        IdleTimeoutService {
+        PolicyService {
             inner,
-            timeout: self.timeout,
+            policy: self.policy.clone(),
         }
     }
 }
 
-/// The service that [`IdleTimeoutLayer`] makes.
+/// The service that [`PolicyLayer`] makes.
 #[derive(Clone, Copy, Debug)]
-pub struct IdleTimeoutService<S> {
+pub struct PolicyService<S, P> {
     inner: S,
-    timeout: IdleTimeout,
+    policy: P,
 }
 
-impl<S, B> Service<Request<B>> for IdleTimeoutService<S>
+impl<S, P, B> Service<Request<B>> for PolicyService<S, P>
 where
     S: Service<Request<B>>,
+    P: Policy,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -94,7 +136,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        request.extensions_mut().insert(self.timeout);
+        request.extensions_mut().insert(self.policy.clone());
         self.inner.call(request)
     }
 }

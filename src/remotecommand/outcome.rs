@@ -58,6 +58,16 @@ fn ended(cause: &EndCause) -> Status {
             "the session was idle for too long: no data was sent or received",
             StatusCode::GATEWAY_TIMEOUT.as_u16(),
         ),
+        EndCause::TimeLimit => Status::failure(
+            "Timeout",
+            "the session has reached its time limit",
+            StatusCode::GATEWAY_TIMEOUT.as_u16(),
+        ),
+        EndCause::Drained => Status::failure(
+            "ServiceUnavailable",
+            "the server is shutting down: connect again to continue elsewhere",
+            StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        ),
         // The peer ended it, and may still want to know how far it came.
         EndCause::PeerClosed { .. } | EndCause::Closed { .. } => Status::internal_error(format!(
             "Internal error occurred: the session ended before the command did: {cause}"

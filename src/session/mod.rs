@@ -2,10 +2,18 @@
 
 mod end;
 mod hold;
+mod registry;
+mod summary;
 
 pub use self::{
     end::{CloseError, LastWords, Outcome},
     hold::Hold,
+    registry::{Drained, Peer, SessionInfo, Sessions},
+    summary::{ChannelSummary, SessionSummary},
+};
+pub(crate) use self::{
+    registry::{Entry, Registered},
+    summary::OnEnd,
 };
 
 use std::{
@@ -17,12 +25,12 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     error::EndCause,
     frame::{ClosePayload, close_payload},
-    wire::Shared,
+    wire::{Shared, Traffic},
 };
 
 /// One upgraded connection, as its service sees it: a cheap handle.
@@ -44,6 +52,10 @@ struct Inner {
     accepting: AtomicBool,
     /// The upgrade was answered with success.
     accepted: AtomicBool,
+    /// Its `Sessions` is closed.
+    draining: AtomicBool,
+    /// It had not ended at the deadline of a drain.
+    cut: AtomicBool,
     /// Whether the driver has something to look at in `commands`.
     pending: AtomicBool,
     commands: Mutex<Commands>,
@@ -56,6 +68,8 @@ type LastWordsFn = Box<dyn FnOnce(&Outcome<'_>) -> Option<LastWords> + Send>;
 pub(crate) struct Commands {
     pub(crate) close: Option<(u16, ClosePayload)>,
     pub(crate) hold: Option<Hold>,
+    /// To end, and to be gone by then.
+    pub(crate) drain: Option<Instant>,
     last_words: Option<LastWordsFn>,
     /// The last words were said, or never will be.
     over: bool,
@@ -75,6 +89,8 @@ impl Session {
                 changed: Notify::new(),
                 accepting: AtomicBool::new(false),
                 accepted: AtomicBool::new(false),
+                draining: AtomicBool::new(false),
+                cut: AtomicBool::new(false),
                 pending: AtomicBool::new(false),
                 commands: Mutex::default(),
             }),
@@ -231,6 +247,59 @@ impl Session {
         drop(unused);
     }
 
+    /// Discards from now on whatever the peer sends on any channel, as Go's
+    /// `IgnoreReceives` does; its Close is still seen.
+    ///
+    /// For a session that only writes. Readers that are still held get nothing more,
+    /// until the session's end ends them.
+    pub fn ignore_receives(&self) {
+        for id in 0..=u8::MAX {
+            self.inner.shared.discard(id);
+        }
+    }
+
+    /// Waits until the server has begun to shut down: until its
+    /// [`Sessions`] refuses new ones.
+    ///
+    /// After [`Sessions::close`] the session may go on; a service that can end of itself
+    /// had better do so now. After [`Sessions::drain`] it [has ended](Self::ended) as well.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, and any number of callers may wait.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + Sync + 'static {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            // Relaxed: it tells nothing about other memory.
+            let draining = |inner: &Inner| inner.draining.load(Ordering::Relaxed);
+            inner.change(|inner| draining(inner).then_some(())).await;
+        }
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+        self.inner.changed.notify_waiters();
+    }
+
+    /// Ends the session, which must be gone by then.
+    pub(crate) fn drain(&self, deadline: Instant) {
+        self.commands().drain = Some(deadline);
+        self.tell_driver();
+    }
+
+    /// It was aborted, because it was not gone by then.
+    pub(crate) fn set_cut(&self) {
+        self.inner.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.inner.cut.load(Ordering::Relaxed)
+    }
+
+    /// What came and went so far on each channel: received, then sent.
+    pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
+        self.inner.shared.traffic()
+    }
+
     /// Whether the upgrade was accepted. Before that, an error of the service is
     /// the answer to the handshake.
     pub fn accepted(&self) -> bool {
@@ -266,6 +335,7 @@ impl Session {
         Some(Commands {
             close: commands.close.take(),
             hold: commands.hold.take(),
+            drain: commands.drain.take(),
             ..Commands::default()
         })
     }

@@ -7,9 +7,11 @@ mod pipe;
 mod reserve;
 mod shared;
 mod stock;
+mod traffic;
 mod transport;
 mod turn;
 
+pub use self::traffic::Traffic;
 pub(crate) use self::{
     chunk::Chunk,
     outbox::Format,

@@ -18,7 +18,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
-use super::{control::ControlLane, stock};
+use super::{control::ControlLane, stock, traffic::Traffic};
 use crate::{
     frame::{ClosePayload, OpCode, frame_head, head_len, read_frame_len},
     protocol::base64,
@@ -51,6 +51,10 @@ pub(crate) enum Format {
     Binary,
     /// A text message: the channel's character, then base64.
     Base64,
+    /// A binary message that is all payload, of the only channel there is.
+    BareBinary,
+    /// A text message that is all base64, likewise.
+    BareBase64,
     /// The payload alone; its first byte says whether it is text. For the
     /// Autobahn suite, which knows no channels.
     #[cfg(test)]
@@ -58,40 +62,55 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Whether payload travels as base64, in text.
+    pub(crate) fn is_base64(self) -> bool {
+        matches!(self, Self::Base64 | Self::BareBase64)
+    }
+
+    /// Whether a message begins with its channel.
+    pub(crate) fn has_channels(self) -> bool {
+        matches!(self, Self::Binary | Self::Base64)
+    }
+
     fn opcode(self) -> OpCode {
-        match self {
-            Self::Base64 => OpCode::Text,
-            _ => OpCode::Binary,
+        match self.is_base64() {
+            true => OpCode::Text,
+            false => OpCode::Binary,
         }
     }
 
-    fn prefix(self, channel: u8) -> u8 {
+    /// What a message of this channel begins with.
+    fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
-            Self::Base64 => channel.wrapping_add(b'0'),
-            _ => channel,
+            Self::Binary => out.push(channel),
+            Self::Base64 => out.push(channel.wrapping_add(b'0')),
+            _ => {}
         }
+    }
+
+    fn prefix_len(self) -> usize {
+        usize::from(self.has_channels())
     }
 
     fn channel(self, first: u8) -> u8 {
         match self {
             Self::Binary => first,
             Self::Base64 => first.wrapping_sub(b'0'),
-            #[cfg(test)]
-            Self::Whole => 0,
+            _ => 0,
         }
     }
 
     fn fragment(self) -> usize {
-        match self {
-            Self::Base64 => FRAGMENT_BASE64,
-            _ => FRAGMENT,
+        match self.is_base64() {
+            true => FRAGMENT_BASE64,
+            false => FRAGMENT,
         }
     }
 
     fn encoded_len(self, len: usize) -> usize {
-        match self {
-            Self::Base64 => base64::encoded_len(len),
-            _ => len,
+        match self.is_base64() {
+            true => base64::encoded_len(len),
+            false => len,
         }
     }
 
@@ -101,10 +120,11 @@ impl Format {
         let frame = |payload: usize| payload + head_len(payload as u64);
         let full = self.encoded_len(self.fragment());
         let rest_len = self.encoded_len(rest);
+        let prefix = self.prefix_len();
         match (whole, rest) {
-            (0, _) => frame(1 + rest_len),
-            (_, 0) => frame(1 + full) + (whole - 1) * frame(full),
-            (_, _) => frame(1 + full) + (whole - 1) * frame(full) + frame(rest_len),
+            (0, _) => frame(prefix + rest_len),
+            (_, 0) => frame(prefix + full) + (whole - 1) * frame(full),
+            (_, _) => frame(prefix + full) + (whole - 1) * frame(full) + frame(rest_len),
         }
     }
 }
@@ -136,6 +156,8 @@ struct Share {
     queued: usize,
     /// Position of its last byte in the stream of all data ever accepted.
     end: u64,
+    /// All that it ever accepted.
+    sent: Traffic,
 }
 
 /// What to write next.
@@ -233,11 +255,19 @@ impl Outbox {
         self.accepted == self.left && self.control.is_empty()
     }
 
-    fn account(&mut self, channel: u8, bytes: usize) {
+    /// One message was accepted: its payload, and its bytes on the wire.
+    fn account(&mut self, channel: u8, payload: usize, bytes: usize) {
         self.accepted += bytes as u64;
         let share = &mut self.shares[usize::from(channel)];
         share.queued += bytes;
         share.end = self.accepted;
+        share.sent.messages += 1;
+        share.sent.bytes += payload as u64;
+    }
+
+    /// All that a channel ever accepted.
+    pub(crate) fn sent_on(&self, channel: u8) -> Traffic {
+        self.shares[usize::from(channel)].sent
     }
 
     /// The buffer that leaves first.
@@ -283,17 +313,17 @@ impl Outbox {
             return self.push_whole(payload);
         }
         let format = self.format;
-        let len = 1 + format.encoded_len(payload.len());
+        let len = format.prefix_len() + format.encoded_len(payload.len());
         let tail = self.tail(head_len(len as u64) + len);
         let before = tail.len();
         frame_head(tail, true, format.opcode(), len as u64);
-        tail.push(format.prefix(channel));
-        match format {
-            Format::Base64 => base64::encode_into(payload, tail),
-            _ => tail.extend_from_slice(payload),
+        format.push_prefix(channel, tail);
+        match format.is_base64() {
+            true => base64::encode_into(payload, tail),
+            false => tail.extend_from_slice(payload),
         }
         let bytes = tail.len() - before;
-        self.account(channel, bytes);
+        self.account(channel, payload.len(), bytes);
     }
 
     #[cfg(test)]
@@ -307,7 +337,7 @@ impl Outbox {
         frame_head(tail, true, opcode, payload.len() as u64 - 1);
         tail.extend_from_slice(&payload[1..]);
         let bytes = tail.len() - before;
-        self.account(0, bytes);
+        self.account(0, payload.len(), bytes);
     }
 
     /// Queues one message without copying it; above the fragment size it
@@ -323,7 +353,8 @@ impl Outbox {
         if payload.len() < COPY {
             return self.push(channel, &payload);
         }
-        self.account(channel, self.format.message_len(payload.len()));
+        let bytes = self.format.message_len(payload.len());
+        self.account(channel, payload.len(), bytes);
         self.backlog.push_back(Backlog::Message {
             channel,
             rest: payload,
@@ -338,7 +369,7 @@ impl Outbox {
         const SMALLEST: usize = 2 * 1024;
         /// A payload of this size is worth a system call of its own.
         const ALONE: usize = 24 * 1024;
-        self.format == Format::Binary
+        matches!(self.format, Format::Binary | Format::BareBinary)
             && len >= SMALLEST
             && (len >= ALONE || self.queued() + len >= FLUSH)
             && self.slice.is_empty()
@@ -354,14 +385,14 @@ impl Outbox {
     /// Queues the head of a message whose payload the caller still has, and
     /// which follows in [`Outbox::sent_with`] in any case.
     pub(crate) fn push_head(&mut self, channel: u8, len: usize) {
-        let prefix = self.format.prefix(channel);
-        let opcode = self.format.opcode();
+        let format = self.format;
         let head = self.front();
         let before = head.len();
-        frame_head(head, true, opcode, 1 + len as u64);
-        head.push(prefix);
+        let payload = format.prefix_len() + len;
+        frame_head(head, true, format.opcode(), payload as u64);
+        format.push_prefix(channel, head);
         let bytes = head.len() - before + len;
-        self.account(channel, bytes);
+        self.account(channel, len, bytes);
     }
 
     /// What lies in the buffer, for a vectored write with the caller's payload.
@@ -487,7 +518,7 @@ impl Outbox {
             }) => {
                 let format = self.format;
                 let piece = rest.split_to(rest.len().min(format.fragment()));
-                let prefix = usize::from(first);
+                let prefix = if first { format.prefix_len() } else { 0 };
                 let opcode = if first {
                     format.opcode()
                 } else {
@@ -498,11 +529,11 @@ impl Outbox {
                 self.sent = 0;
                 frame_head(&mut self.buf, rest.is_empty(), opcode, len as u64);
                 if first {
-                    self.buf.push(format.prefix(channel));
+                    format.push_prefix(channel, &mut self.buf);
                 }
-                match format {
-                    Format::Base64 => base64::encode_into(&piece, &mut self.buf),
-                    _ => self.slice = piece,
+                match format.is_base64() {
+                    true => base64::encode_into(&piece, &mut self.buf),
+                    false => self.slice = piece,
                 }
                 if !rest.is_empty() {
                     self.backlog.push_front(Backlog::Message {

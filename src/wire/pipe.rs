@@ -19,6 +19,7 @@ use std::{
 use super::{
     chunk::{CHUNK, Chunk},
     stock,
+    traffic::Traffic,
 };
 use crate::{error::EndCause, frame::Masked};
 
@@ -52,6 +53,8 @@ struct State {
     /// The reader is gone: what comes is discarded.
     discard: bool,
     reader: Option<Waker>,
+    /// All that ever came, for somebody or nobody.
+    received: Traffic,
     /// The driver stopped reading until so many bytes fit; 0 where it did not.
     wanted: usize,
 }
@@ -172,8 +175,9 @@ impl Pipe {
     }
 
     /// Takes the tail back with all that has come, and wakes the reader.
-    pub(crate) fn take_back(&self, chunks: &mut Vec<Chunk>) -> Freed {
+    pub(crate) fn take_back(&self, chunks: &mut Vec<Chunk>, received: Traffic) -> Freed {
         let mut state = self.lock();
+        state.received += received;
         state.promised = 0;
         if !state.is_deaf() {
             state.queue.extend(chunks.drain(..));
@@ -189,6 +193,10 @@ impl Pipe {
             stock::give_chunk(chunk);
         }
         freed
+    }
+
+    pub(crate) fn received(&self) -> Traffic {
+        self.lock().received
     }
 
     /// Lends the window one chunk more, which [`Freed::extra`] gives back.
@@ -310,7 +318,7 @@ mod tests {
         if fits {
             fill(&mut chunks, Masked::plain(piece));
         }
-        let _ = pipe.take_back(&mut chunks);
+        let _ = pipe.take_back(&mut chunks, Traffic::default());
         fits
     }
 
@@ -393,7 +401,10 @@ mod tests {
             // Here the reader runs, on another thread, and finds nothing.
             assert!(take(&pipe).is_none());
             fill(&mut chunks, Masked::plain(&vec![7; room]));
-            assert_eq!(pipe.take_back(&mut chunks), Freed::default());
+            assert_eq!(
+                pipe.take_back(&mut chunks, Traffic::default()),
+                Freed::default()
+            );
             let chunk = take(&pipe).unwrap();
             let (mut taken, mut next) = (0, Some(chunk));
             while let Some(chunk) = next {
@@ -499,7 +510,10 @@ mod tests {
         assert_eq!(pipe.lend(&mut chunks), Some(CHUNK + 2));
         fill(&mut chunks, Masked::plain(b"for nobody"));
         let early = pipe.discard().extra;
-        assert_eq!(early + pipe.take_back(&mut chunks).extra, 1);
+        assert_eq!(
+            early + pipe.take_back(&mut chunks, Traffic::default()).extra,
+            1
+        );
         assert!(chunks.is_empty());
     }
 

@@ -29,10 +29,11 @@ use super::{
     outbox::{FLUSH, Format, Outbox},
     pipe::{Freed, Pipe},
     reserve::StallReserve,
+    traffic::Traffic,
     transport::WriteHalf,
     turn::Turn,
 };
-use crate::{error::EndCause, frame::ClosePayload};
+use crate::{error::EndCause, frame::ClosePayload, policy::Bucket};
 
 /// A `write` takes no more than this at once, so that control frames fit
 /// between and a budget is never passed by more. It is what kubectl sends.
@@ -62,6 +63,8 @@ pub(crate) struct Progress {
     pub(crate) waited: bool,
     /// What the transport said when it broke.
     pub(crate) broken: Option<io::ErrorKind>,
+    /// Data may not leave before then.
+    pub(crate) throttled: Option<Instant>,
 }
 
 /// What handles, mux and driver of a session share.
@@ -105,6 +108,12 @@ struct Out {
     last_write: Option<Instant>,
     /// The upgrade is not accepted yet, and nothing may be before it is.
     waits: bool,
+    /// How fast data may leave.
+    rate: Option<Bucket>,
+    /// Data waits for that: `blocked` is set, and the socket is not full.
+    throttled: bool,
+    /// The driver has no timer for it yet.
+    alarm: bool,
 }
 
 /// What the lock knows of one channel's writer.
@@ -172,6 +181,9 @@ impl Shared {
                 stamps: config.stamps,
                 last_write: None,
                 waits: false,
+                rate: None,
+                throttled: false,
+                alarm: false,
             }),
         })
     }
@@ -205,10 +217,24 @@ impl Shared {
     }
 
     /// The mux is through with a channel for now: see [`Pipe::take_back`].
-    pub(crate) fn take_back(&self, channel: u8, chunks: &mut Vec<Chunk>) {
+    pub(crate) fn take_back(&self, channel: u8, chunks: &mut Vec<Chunk>, received: Traffic) {
         if let Some(pipe) = self.pipe(channel) {
-            self.freed(pipe.take_back(chunks));
+            self.freed(pipe.take_back(chunks, received));
         }
+    }
+
+    /// All that ever came and went on each channel: received, then sent.
+    pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
+        let out = self.lock();
+        let sent: Vec<Traffic> = (0..self.channels())
+            .map(|id| out.queue.sent_on(id as u8))
+            .collect();
+        drop(out);
+        let received = |pipe: &Option<Pipe>| pipe.as_ref().map(Pipe::received);
+        let pipes = self.pipes.iter().map(received);
+        let both = pipes.zip(sent);
+        both.map(|(received, sent)| (received.unwrap_or_default(), sent))
+            .collect()
     }
 
     fn freed(&self, freed: Freed) {
@@ -366,9 +392,11 @@ impl Shared {
         if kick {
             out.kicked = true;
         }
+        // Only the driver has a timer.
+        let alarm = !out.in_turn && std::mem::take(&mut out.alarm);
         let broken = out.broken.is_some();
         drop(out);
-        if kick || broken {
+        if kick || broken || alarm {
             self.turn.wake_driver();
         }
     }
@@ -383,6 +411,7 @@ impl Shared {
         out.kicked = false;
         if driver_due && out.transport.is_some() {
             out.blocked = false;
+            out.throttled = false;
         }
     }
 
@@ -390,6 +419,10 @@ impl Shared {
     /// for whom that made room.
     pub(crate) fn end_turn(&self, woken: &mut Vec<Waker>) -> Progress {
         let mut out = self.lock();
+        // Control frames leave all the same.
+        if out.throttled {
+            out.blocked = false;
+        }
         let mut progress = if out.is_blocked() {
             Progress {
                 broken: out.broken,
@@ -401,6 +434,7 @@ impl Shared {
         progress.waited = std::mem::take(&mut out.waited);
         out.in_turn = false;
         out.kicked = false;
+        out.alarm = false;
         out.collect(woken);
         out.queue.rest();
         drop(out);
@@ -449,6 +483,11 @@ impl Shared {
             Some(transport) => transport.poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
+    }
+
+    /// From now on data leaves no faster than that.
+    pub(crate) fn limit_rate(&self, rate: Option<Bucket>) {
+        self.lock().rate = rate;
     }
 
     pub(crate) fn set_held(&self, held: bool) {
@@ -611,6 +650,10 @@ impl Out {
 
     fn write(&mut self, channel: u8, payload: &[u8]) {
         let open = !self.is_blocked() && !self.held;
+        if open && !self.may_leave() {
+            self.throttle();
+        }
+        let open = open && !self.throttled;
         if open && self.queue.is_over_cap(payload.len()) {
             self.drain();
         }
@@ -622,6 +665,20 @@ impl Out {
         if open && self.queue.queued() >= FLUSH {
             self.drain();
         }
+    }
+
+    /// Whether data may leave already, where there is a rate for it.
+    fn may_leave(&mut self) -> bool {
+        let rate = self.rate.as_mut();
+        rate.is_none_or(|rate| rate.available(Instant::now()) > 0)
+    }
+
+    /// Data may not leave yet: as if the socket were full, until the driver's next
+    /// turn, for which it sets its timer.
+    fn throttle(&mut self) {
+        self.alarm |= !self.throttled;
+        self.throttled = true;
+        self.blocked = true;
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -646,6 +703,9 @@ impl Out {
             None => Poll::Pending,
         };
         let n = self.took(result).unwrap_or(0);
+        if let Some(rate) = &mut self.rate {
+            rate.take(n);
+        }
         self.queue.sent_with(n, payload);
         // tokio registers a waker only with Pending, so a partial write is
         // followed by another one.
@@ -675,9 +735,16 @@ impl Out {
     /// Writes until nothing is left, or the transport blocks or breaks.
     fn drain(&mut self) -> Progress {
         let mut progress = Progress::default();
-        while let Some(transport) = &mut self.transport {
+        let mut late = false;
+        loop {
+            // A frame that is half out is finished, and paid for afterwards.
+            late = late || (self.queue.queued() > 0 && !self.may_leave());
+            let held = self.held || late;
+            let Some(transport) = &mut self.transport else {
+                break;
+            };
             let cx = &mut Context::from_waker(&self.waker);
-            let Some(next) = self.queue.next(self.held) else {
+            let Some(next) = self.queue.next(held) else {
                 break;
             };
             let result = if next.vectored && transport.is_write_vectored() {
@@ -687,10 +754,18 @@ impl Out {
             };
             let Some(n) = self.took(result) else { break };
             self.queue.sent(n);
+            if let Some(rate) = &mut self.rate {
+                rate.take(n);
+            }
             progress.wrote = true;
         }
+
         if self.unflushed && !self.is_blocked() {
             self.flush_transport();
+        }
+        if late && !self.is_blocked() {
+            self.throttle();
+            progress.throttled = self.rate.map(|rate| rate.ready_at());
         }
         progress.broken = self.broken;
         progress.idle = self.queue.is_empty() && !self.unflushed;

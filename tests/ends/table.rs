@@ -23,6 +23,8 @@ enum Cause {
     ClosedBadly,
     Closed,
     IdleTimeout,
+    TimeLimit,
+    Drained,
     PeerUnresponsive,
     UpgradeFailed,
     UpgradeTimedOut,
@@ -37,7 +39,7 @@ enum Cause {
 
 use Cause::*;
 
-const CAUSES: [Cause; 18] = [
+const CAUSES: [Cause; 20] = [
     Completed,
     ServiceFailed,
     ServicePanicked,
@@ -46,6 +48,8 @@ const CAUSES: [Cause; 18] = [
     ClosedBadly,
     Closed,
     IdleTimeout,
+    TimeLimit,
+    Drained,
     PeerUnresponsive,
     UpgradeFailed,
     UpgradeTimedOut,
@@ -147,6 +151,18 @@ fn row(cause: Cause) -> Row {
             TimedOut,
             true,
         ),
+        TimeLimit => row(
+            "TimeLimit",
+            "the time limit of the session is over",
+            TimedOut,
+            true,
+        ),
+        Drained => row(
+            "Drained",
+            "the server is shutting down",
+            ConnectionAborted,
+            true,
+        ),
         PeerUnresponsive => row(
             "PeerUnresponsive",
             "the peer does not answer",
@@ -210,6 +226,8 @@ enum Say {
     Failed,
     Panicked,
     Idle,
+    Limited,
+    Drained,
     /// The session ended first.
     Ended,
 }
@@ -223,6 +241,8 @@ impl Say {
             Self::Failed => ("InternalError", 500, "failed on purpose"),
             Self::Panicked => ("InternalError", 500, "the command's service failed"),
             Self::Idle => ("Timeout", 504, "the session was idle for too long"),
+            Self::Limited => ("Timeout", 504, "the session has reached its time limit"),
+            Self::Drained => ("ServiceUnavailable", 503, "the server is shutting down"),
             Self::Ended => (
                 "InternalError",
                 500,
@@ -242,9 +262,9 @@ fn hows(cause: Cause) -> &'static [How] {
         ServiceFailed | Refused => &[How::Err],
         ServicePanicked => &[How::Panic],
         Aborted => &[How::Never],
-        ClosedWell | ClosedWithoutCode | ClosedBadly | Closed | IdleTimeout | PeerUnresponsive
-        | UpgradeFailed | UpgradeTimedOut | ConnectionLost | ProtocolError | TooLarge
-        | InvalidText => &[How::Ok, How::Err, How::Panic, How::Never],
+        ClosedWell | ClosedWithoutCode | ClosedBadly | Closed | IdleTimeout | TimeLimit
+        | Drained | PeerUnresponsive | UpgradeFailed | UpgradeTimedOut | ConnectionLost
+        | ProtocolError | TooLarge | InvalidText => &[How::Ok, How::Err, How::Panic, How::Never],
     }
 }
 
@@ -268,9 +288,14 @@ fn client(cause: Cause, how: How) -> (Code, Say, Code) {
         ClosedWithoutCode => (Some(None), said(Say::Ended), Some(None)),
         ClosedBadly => (Some(Some(1001)), said(Say::Ended), Some(Some(1001))),
         Closed => (Some(Some(4001)), said(Say::Ended), Some(Some(4001))),
-        IdleTimeout => {
+        IdleTimeout | TimeLimit | Drained => {
             let told = if how == How::Ok { 1000 } else { 1001 };
-            (Some(Some(told)), said(Say::Idle), Some(Some(1000)))
+            let say = match cause {
+                IdleTimeout => Say::Idle,
+                TimeLimit => Say::Limited,
+                _ => Say::Drained,
+            };
+            (Some(Some(told)), said(say), Some(Some(1000)))
         }
         ProtocolError => only(1002),
         TooLarge => only(1009),
@@ -399,11 +424,14 @@ impl Plan {
 type Finish = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 type Sessions = WsStream<BoxCloneSyncService<ChannelSet, (), BoxError>>;
 
-fn service(plan: Plan, kind: Kind) -> Sessions {
+fn service(plan: Plan, kind: Kind, registry: &tower_wsstream::Sessions) -> Sessions {
     let limits = Limits::default().max_frame(LARGEST);
-    let layer = WsStreamLayer::new(Protocols::default()).limits(limits);
+    let layer = WsStreamLayer::new(Protocols::default())
+        .limits(limits)
+        .sessions(registry.clone());
     let layer = match plan.cause {
         IdleTimeout => layer.keep_alive(None).idle_timeout(secs(60)),
+        TimeLimit => layer.keep_alive(None).time_limit(secs(60)),
         PeerUnresponsive => layer.keep_alive(KeepAlive::every(secs(20)).timeout(secs(10))),
         _ => layer.keep_alive(None),
     };
@@ -482,6 +510,7 @@ async fn trigger(
     service: Sessions,
     ready: oneshot::Receiver<()>,
     go: &watch::Sender<bool>,
+    registry: &tower_wsstream::Sessions,
 ) -> Option<Told> {
     let capacity = if cause == Stalled { 4096 } else { 256 * 1024 };
     let (near, far) = tokio::io::duplex(capacity);
@@ -525,7 +554,11 @@ async fn trigger(
             sleep(secs(91)).await;
             Some(client)
         }
-        IdleTimeout | PeerUnresponsive => Some(client),
+        Drained => {
+            drop(registry.drain(LONG));
+            Some(client)
+        }
+        IdleTimeout | TimeLimit | PeerUnresponsive => Some(client),
         UpgradeFailed | UpgradeTimedOut | Refused | Aborted => unreachable!("{cause:?}"),
     };
     let mut client = acted.expect("the client is still there");
@@ -552,8 +585,9 @@ async fn cell_of(cause: Cause, how: How, passes_on: bool, kind: Kind, subprotoco
         saw,
         go: when_go,
     };
-    let service = service(plan, kind);
-    let told = trigger(cause, subprotocol, service, when_ready, &go).await;
+    let registry = tower_wsstream::Sessions::default();
+    let service = service(plan, kind, &registry);
+    let told = trigger(cause, subprotocol, service, when_ready, &go, &registry).await;
     drop(over);
     let saw = within(LONG, seen).await.expect(&context);
     check_handles(cause, subprotocol, &saw, told.is_some(), &context);
@@ -758,7 +792,14 @@ async fn each_cell_is_what_the_table_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_passes_on_its_end_is_told_of_as_one_that_was_dropped() {
-    for cause in [IdleTimeout, ClosedWell, ClosedBadly, Closed] {
+    for cause in [
+        IdleTimeout,
+        TimeLimit,
+        Drained,
+        ClosedWell,
+        ClosedBadly,
+        Closed,
+    ] {
         for subprotocol in EVERY {
             for kind in [Kind::Plain, Kind::Command] {
                 cell_of(cause, How::Never, true, kind, subprotocol).await;

@@ -323,6 +323,15 @@ pub(crate) struct Raw<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
+    /// A client end whose handshake was made already.
+    pub(crate) fn over(io: T, offer: &str) -> Self {
+        Self {
+            io,
+            buf: BytesMut::new(),
+            base64: offer.contains("base64"),
+        }
+    }
+
     /// Makes the handshake; the head of the answer where that is not 101.
     pub(crate) async fn handshake(io: T, offer: &str) -> Result<Self, String> {
         Self::handshake_at(io, "/", offer).await

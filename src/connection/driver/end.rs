@@ -81,6 +81,7 @@ impl Driver {
             self.holding = None;
         }
         self.shared.close(frame, discard);
+        self.story.said = frame.code();
         self.phase = Phase::Closing {
             progress: Instant::now(),
         };

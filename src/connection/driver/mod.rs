@@ -17,11 +17,11 @@ mod settle;
 mod timer;
 
 use std::{
+    borrow::Cow,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -39,8 +39,8 @@ use crate::{
     error::EndCause,
     frame::{ClosePayload, Decoder, Role},
     mux::Mux,
-    policy::{Beats, Idle, Pause, after},
-    session::{Hold, Session},
+    policy::{Beats, Bucket, Idle, Pause, SessionPolicy, after},
+    session::{ChannelSummary, Hold, Peer, Session, SessionSummary},
     wire::{Format, Progress, Shared},
 };
 
@@ -60,7 +60,21 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<Config>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) policy: SessionPolicy,
+    /// For the summary.
+    pub(crate) subprotocol: Cow<'static, str>,
+    pub(crate) peer: Option<Peer>,
+}
+
+/// What is told when all is over.
+#[derive(Debug)]
+struct Story {
+    subprotocol: Cow<'static, str>,
+    peer: Option<Peer>,
+    /// The acceptance; `None` before it.
+    since: Option<Instant>,
+    /// The code of our Close frame.
+    said: Option<u16>,
 }
 
 /// Drives one session's connection. See the module.
@@ -82,10 +96,19 @@ pub(crate) struct Driver {
     pause: Option<Pause>,
     /// There is room again, but only what the stall reserve has lent.
     lent: bool,
-    idle_timeout: Option<Duration>,
-    /// Both run from the upgrade on.
+    policy: SessionPolicy,
+    /// These run from the upgrade on.
     idle: Option<Idle>,
     beats: Option<Beats>,
+    /// The session may last until then.
+    limit: Option<Instant>,
+    /// What may be read.
+    inbound: Option<Bucket>,
+    /// What may be read, or written, is used up until then.
+    read_again: Option<Instant>,
+    write_again: Option<Instant>,
+    /// It must be gone by then: the server drains.
+    cut_at: Option<Instant>,
     holding: Option<Holding>,
     phase: Phase,
     ending: Option<Ending>,
@@ -101,6 +124,7 @@ pub(crate) struct Driver {
     /// The timer had fired before this round read: silence can be judged.
     fired: bool,
     woken: Vec<Waker>,
+    story: Story,
 }
 
 impl Driver {
@@ -111,9 +135,11 @@ impl Driver {
             config,
             format,
             half_close,
-            idle_timeout,
+            policy,
+            subprotocol,
+            peer,
         } = parts;
-        let limits = &config.limits;
+        let limits = &policy.limits;
         Self {
             waker: shared.turn().driver_waker(),
             upgrading: None,
@@ -124,9 +150,14 @@ impl Driver {
             large: false,
             pause: None,
             lent: false,
-            idle_timeout,
+            policy,
             idle: None,
             beats: None,
+            limit: None,
+            inbound: None,
+            read_again: None,
+            write_again: None,
+            cut_at: None,
             holding: None,
             phase: Phase::Open,
             ending: None,
@@ -138,6 +169,12 @@ impl Driver {
             timer: Timer::default(),
             fired: false,
             woken: Vec::new(),
+            story: Story {
+                subprotocol,
+                peer,
+                since: None,
+                said: None,
+            },
             shared,
             session,
             config,
@@ -147,7 +184,9 @@ impl Driver {
 
     /// The answer is on its way: from now on the connection may come.
     pub(crate) fn expect(&mut self, on: OnUpgrade) {
-        let deadline = after(Instant::now(), self.config.upgrade_timeout);
+        let now = Instant::now();
+        self.story.since = Some(now);
+        let deadline = after(now, self.config.upgrade_timeout);
         self.upgrading = Some(Upgrading::new(on, deadline));
     }
 
@@ -196,6 +235,10 @@ impl Driver {
             self.close = Some(frame);
             self.end(EndCause::Closed { code });
         }
+        if let Some(deadline) = commands.drain {
+            // It ends when what lies unread has been read.
+            self.cut_at = Some(self.cut_at.map_or(deadline, |at| at.min(deadline)));
+        }
     }
 
     fn poll_upgrade(&mut self) {
@@ -211,8 +254,13 @@ impl Driver {
                 self.rest = early;
                 self.shared.install(transport.write);
                 let now = Instant::now();
-                self.idle = self.idle_timeout.map(|timeout| Idle::new(timeout, now));
-                self.beats = self.config.keep_alive.map(|policy| Beats::new(policy, now));
+                let policy = &self.policy;
+                self.idle = policy.idle_timeout.map(|timeout| Idle::new(timeout, now));
+                self.beats = policy.keep_alive.map(|policy| Beats::new(policy, now));
+                self.limit = policy.time_limit.map(|limit| after(now, limit));
+                self.inbound = policy.byte_rate.inbound_bucket(now);
+                self.shared
+                    .limit_rate(policy.byte_rate.outbound_bucket(now));
                 self.timer.reconsider();
                 if let Some(Holding { hold, until }) = &mut self.holding {
                     *until = Some(after(now, hold.at_most));
@@ -232,9 +280,30 @@ impl Driver {
     }
 }
 
-/// The task is dropped, in the middle of the session or after its end.
-impl Drop for Driver {
-    fn drop(&mut self) {
+impl Driver {
+    /// What became of the session, once.
+    fn tell(&mut self) {
+        let Some(since) = self.story.since.take() else {
+            return;
+        };
+        let channel = |(received, sent)| ChannelSummary { received, sent };
+        let summary = SessionSummary {
+            id: self.session.id(),
+            subprotocol: std::mem::take(&mut self.story.subprotocol),
+            peer: self.story.peer.take(),
+            duration: since.elapsed(),
+            cause: self.cause().cloned().unwrap_or(EndCause::Aborted),
+            close_code: self.story.said,
+            channels: self.session.traffic().into_iter().map(channel).collect(),
+            ignored: self.mux.ignored,
+        };
+        summary.log();
+        self.config.on_end.tell(&summary);
+    }
+
+    /// The task is over, or dropped in the middle of the session. A second time does
+    /// nothing.
+    pub(super) fn finish(&mut self) {
         let unsaid = self.session.take_last_words();
         if !matches!(self.phase, Phase::Closed) {
             let cause = EndCause::Aborted;
@@ -245,5 +314,13 @@ impl Drop for Driver {
         if catch_unwind(AssertUnwindSafe(|| drop(unsaid))).is_err() {
             tracing::error!("the last words of a session panicked while they were dropped");
         }
+        self.tell();
+    }
+}
+
+/// Also where there never was a task: its handles learn that nothing will come of it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

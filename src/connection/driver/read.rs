@@ -49,10 +49,14 @@ impl Driver {
         // Reads until the socket has no more, which registers the waker; or
         // until a buffer was filled: then the service has its turn first.
         while !self.eof && self.rest.is_empty() {
+            let Some(allowed) = self.allowance() else {
+                self.pause = None;
+                return;
+            };
             let filled = if self.large {
-                self.read_once::<READ_LARGE>(cx)
+                self.read_once::<READ_LARGE>(cx, allowed)
             } else {
-                self.read_once::<READ>(cx)
+                self.read_once::<READ>(cx, allowed)
             };
             match filled {
                 Poll::Pending => {
@@ -67,11 +71,29 @@ impl Driver {
         }
     }
 
-    /// One read; `true` where it filled its buffer.
+    /// Bytes that may be read now; `None` where the timer has to say when.
+    fn allowance(&mut self) -> Option<usize> {
+        let open = matches!(self.phase, Phase::Open);
+        let Some(rate) = self.inbound.as_mut().filter(|_| open) else {
+            return Some(usize::MAX);
+        };
+        let allowed = rate.available(Instant::now());
+        if allowed > 0 {
+            return Some(allowed);
+        }
+        self.read_again = Some(rate.ready_at());
+        // What is not read is not heard.
+        if let Some(beats) = &mut self.beats {
+            beats.excuse();
+        }
+        None
+    }
+
+    /// One read of so many bytes at most; `true` where it filled its buffer.
     #[inline(never)]
-    fn read_once<const N: usize>(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn read_once<const N: usize>(&mut self, cx: &mut Context<'_>, allowed: usize) -> Poll<bool> {
         let mut storage = [const { MaybeUninit::<u8>::uninit() }; N];
-        let mut buf = ReadBuf::uninit(&mut storage);
+        let mut buf = ReadBuf::uninit(&mut storage[..allowed.min(N)]);
         let result = match self.reading.poll(&self.shared, cx, &mut buf) {
             Poll::Ready(result) => result,
             Poll::Pending => return Poll::Pending,
@@ -88,6 +110,9 @@ impl Driver {
         }
         if let Some(beats) = &mut self.beats {
             beats.excuse();
+        }
+        if let Some(rate) = &mut self.inbound {
+            rate.take(bytes.len());
         }
         let filled = bytes.len() == N;
         let fed = self.feed(bytes);

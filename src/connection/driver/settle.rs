@@ -46,6 +46,7 @@ impl Driver {
         {
             beats.excuse();
         }
+        self.write_again = progress.throttled;
         // Nothing but messages: no clock is read until the timer has fired.
         // One that fires later, while the service runs for long, makes the driver
         // due: what lies unread until then is no silence.
@@ -53,10 +54,13 @@ impl Driver {
             return false;
         }
         let now = Instant::now();
+        self.settle_drain(now, service);
         self.settle_upgrade(now);
+        self.settle_rate(now);
         self.settle_hold(now);
         self.settle_pause(now, progress);
         if self.fired {
+            self.settle_limit(now);
             self.settle_idle(now);
             self.settle_beats(now, progress);
         }
@@ -76,12 +80,45 @@ impl Driver {
             && self.upgrading.is_none()
             && self.holding.is_none()
             && self.pause.is_none()
+            && self.cut_at.is_none()
+            && self.read_again.is_none()
+            && self.write_again.is_none()
     }
 
     fn settle_upgrade(&mut self, now: Instant) {
         if self.upgrading.as_ref().is_some_and(|up| up.deadline <= now) {
             let kind = io::ErrorKind::TimedOut;
             self.end(EndCause::UpgradeFailed { kind });
+        }
+    }
+
+    /// The server shuts down, and can wait until then.
+    fn settle_drain(&mut self, now: Instant, service: &mut ServiceState) {
+        let Some(cut_at) = self.cut_at else { return };
+        if self.ending.is_none() {
+            self.end(EndCause::Drained);
+        }
+        if cut_at > now || matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        self.session.set_cut();
+        self.end(EndCause::Aborted);
+        service.drop_future();
+    }
+
+    fn settle_limit(&mut self, now: Instant) {
+        if self.ending.is_none() && self.limit.is_some_and(|at| at <= now) {
+            self.end(EndCause::TimeLimit);
+        }
+    }
+
+    /// There is something to read, or to write, and it may move again.
+    fn settle_rate(&mut self, now: Instant) {
+        for again in [&mut self.read_again, &mut self.write_again] {
+            if again.is_some_and(|at| at <= now) {
+                *again = None;
+                self.shared.turn().wake_driver();
+            }
         }
     }
 
@@ -159,7 +196,7 @@ impl Driver {
         match &mut self.phase {
             Phase::Closing { progress } => {
                 // What we hold ourselves is not the peer's fault.
-                if drained.wrote || self.holding.is_some() {
+                if drained.wrote || drained.throttled.is_some() || self.holding.is_some() {
                     *progress = now;
                 }
                 let stalled = *progress + STALL <= now;
@@ -205,6 +242,10 @@ impl Driver {
         let waits = matches!(self.phase, Phase::Open) || !service.is_done();
         [
             phase,
+            self.cut_at,
+            self.read_again,
+            self.write_again,
+            active.then_some(self.limit).flatten(),
             self.upgrading.as_ref().map(|up| up.deadline),
             self.holding.as_ref().and_then(|holding| holding.until),
             self.pause.as_ref().map(Pause::deadline),

@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     config::Config,
     connection::{Driver, DriverParts},
+    policy::SessionPolicy,
     session::Session,
 };
 
@@ -231,7 +232,9 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
         config: Arc::new(Config::default()),
         format: Format::Binary,
         half_close: true,
-        idle_timeout: None,
+        policy: SessionPolicy::default(),
+        subprotocol: "".into(),
+        peer: None,
     });
     install(&shared, 0);
     shared.send(0, vec![7; 10].into()).unwrap();

@@ -1,0 +1,180 @@
+//! A handshake that is valid and not answered yet: all that the head of a request alone
+//! decides, and the session that follows from it.
+
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+
+use crate::{
+    channel::ChannelSet,
+    config::{Accept, Config},
+    connection::{Driver, DriverParts},
+    error::{BoxError, Report},
+    handshake::{
+        ProtocolSource, Rejection, RejectionKind,
+        detect::Upgrade,
+        negotiate,
+        validate::{self, Opening},
+    },
+    policy::SessionPolicy,
+    protocol::{ChannelProtocolConfig, ConfigError, Encoding},
+    session::{Peer, Session},
+    wire::{Format, Shared, StallReserve, Turn, WireConfig},
+};
+
+/// What the handshake has settled.
+pub(crate) struct Handshake {
+    pub(crate) opening: Opening,
+    pub(crate) subprotocol: Cow<'static, str>,
+    pub(crate) channels: ChannelProtocolConfig,
+    pub(crate) config: Arc<Config>,
+    pub(crate) policy: SessionPolicy,
+    pub(crate) peer: Option<Peer>,
+    /// Messages carry no channel: the whole of each is the one channel's.
+    bare: bool,
+    #[cfg(test)]
+    pub(crate) whole: Option<crate::mux::Whole>,
+}
+
+impl Handshake {
+    /// Judges the head, and takes out of it what the server hands the connection over by.
+    ///
+    /// A client's fault is told before ours.
+    pub(crate) fn shake(
+        upgrade: Upgrade,
+        head: &mut Parts,
+        source: &dyn ProtocolSource,
+        config: &Arc<Config>,
+    ) -> Result<(Self, OnUpgrade), Rejection> {
+        config.check().map_err(|error| Rejection::config(&error))?;
+        let on = head.extensions.remove::<OnUpgrade>();
+        #[cfg(test)]
+        let whole = head.extensions.remove();
+        let head = &*head;
+        let opening = validate::validate(upgrade, head)?;
+        let on = on.ok_or_else(|| {
+            Rejection::config(&ConfigError::new(
+                "the HTTP server hands over no connection: serve with upgrades enabled, \
+                 and keep layers from replacing the request's extensions",
+            ))
+        })?;
+        config.origin.check(&head.headers, &head.uri)?;
+        if config.sessions.is_closed() {
+            return Err(Rejection::draining());
+        }
+        let policy = config.policy.overridden_by(&head.extensions);
+        policy.check().map_err(|error| Rejection::config(&error))?;
+        // A closure of the user's, like the service's code later.
+        let protocols =
+            catch_unwind(AssertUnwindSafe(|| source.protocols(head))).unwrap_or_else(|_| {
+                tracing::error!("the source of the subprotocols panicked");
+                Err(Rejection::internal())
+            })?;
+        let names = negotiate::offered(&head.headers)?;
+        let (subprotocol, channels) = negotiate::select(&names, &protocols)?;
+        let handshake = Self {
+            opening,
+            subprotocol,
+            channels,
+            config: Arc::clone(config),
+            policy,
+            peer: head.extensions.get().cloned(),
+            bare: false,
+            #[cfg(test)]
+            whole,
+        };
+        Ok((handshake, on))
+    }
+
+    /// Makes every message wholly the first channel's, without a channel byte.
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    fn format(&self) -> Format {
+        #[cfg(test)]
+        if self.whole.is_some() {
+            return Format::Whole;
+        }
+        match (self.channels.encoding(), self.bare) {
+            (Encoding::Binary, false) => Format::Binary,
+            (Encoding::Base64, false) => Format::Base64,
+            (Encoding::Binary, true) => Format::BareBinary,
+            (Encoding::Base64, true) => Format::BareBase64,
+        }
+    }
+
+    /// All parts of a session, not yet connected to anything.
+    pub(crate) fn session(&mut self, head: Box<Parts>) -> (Driver, Session, ChannelSet) {
+        let types = self.channels.channels();
+        let config = &self.config;
+        let limits = &self.policy.limits;
+        let format = self.format();
+        let wire = WireConfig {
+            format,
+            channels: types.len(),
+            receive_window: limits.receive_window,
+            send_budget: limits.send_budget,
+            high_water: limits.high_water,
+            stamps: self.policy.idle_timeout.is_some(),
+        };
+        let shared = Shared::new(
+            Turn::new(),
+            &wire,
+            StallReserve::new(limits.stall_reserve, config.sessions.reserve()),
+            |id| types[id].is_readable(),
+            |id| types[id].is_writable(),
+        );
+        if config.accept == Accept::Explicit {
+            shared.wait_for_acceptance();
+        }
+        let session = Session::new(Arc::clone(&shared));
+        let set = ChannelSet::new(
+            self.subprotocol.clone(),
+            head,
+            session.clone(),
+            &shared,
+            types,
+        );
+        #[allow(unused_mut, reason = "tests set the mode for whole messages")]
+        let mut driver = Driver::new(DriverParts {
+            shared,
+            session: session.clone(),
+            config: Arc::clone(config),
+            format,
+            // Without input a Close does not say that the input is finished.
+            half_close: self.bare || self.channels.supports_half_close(),
+            policy: self.policy,
+            subprotocol: self.subprotocol.clone(),
+            peer: self.peer.clone(),
+        });
+        #[cfg(test)]
+        {
+            driver.mux().whole = self.whole.take();
+        }
+        (driver, session, set)
+    }
+
+    /// The refusal that an error is; one that tells the client nothing is logged.
+    pub(crate) fn refusal(&self, error: &BoxError) -> Rejection {
+        let map = &self.config.map_rejection.0;
+        // The user's code, as the service's is.
+        let rejection = catch_unwind(AssertUnwindSafe(|| map(error)))
+            .unwrap_or_else(|_| panicked("while its error was made a rejection"));
+        if rejection.kind() == RejectionKind::Internal {
+            tracing::error!(error = %Report(&**error), "the inner service failed");
+        }
+        rejection
+    }
+}
+
+pub(crate) fn panicked(when: &'static str) -> Rejection {
+    tracing::error!("the inner service panicked {when}");
+    Rejection::internal()
+}

@@ -1,0 +1,141 @@
+use crate::protocol::ConfigError;
+
+/// Receive window of a channel: eight messages of kubectl. Less would stop the
+/// socket before a resize or Ctrl-C behind unread input could be seen.
+const DEFAULT_RECEIVE_WINDOW: usize = 256 * 1024;
+
+/// What one channel may have queued: two writes of 32 KiB in flight.
+const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
+
+/// What a session may have queued: four channels with full budgets.
+const DEFAULT_HIGH_WATER: usize = 256 * 1024;
+
+/// What a session's stalled channels may take beyond their windows: with the
+/// trickle of 32 KiB/s a kubectl whose input nobody reads lives for eight minutes.
+const DEFAULT_STALL_RESERVE: usize = 16 * 1024 * 1024;
+
+/// Largest frame. Payload is streamed, so this guards against nonsense in a
+/// header and nothing else.
+const DEFAULT_MAX_FRAME: u64 = 4 << 30;
+
+/// Bounds on what a peer can make a session hold.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::Limits;
+///
+/// // A web terminal: little in flight, and no message above 1 MiB.
+/// let limits = Limits::default()
+///     .receive_window(64 * 1024)
+///     .max_message(1024 * 1024);
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) receive_window: usize,
+    pub(crate) send_budget: usize,
+    pub(crate) high_water: usize,
+    pub(crate) stall_reserve: usize,
+    pub(crate) max_frame: u64,
+    pub(crate) max_message: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            receive_window: DEFAULT_RECEIVE_WINDOW,
+            send_budget: DEFAULT_SEND_BUDGET,
+            high_water: DEFAULT_HIGH_WATER,
+            stall_reserve: DEFAULT_STALL_RESERVE,
+            max_frame: DEFAULT_MAX_FRAME,
+            max_message: None,
+        }
+    }
+}
+
+impl Limits {
+    /// Bytes of one readable channel that wait for its reader, counted by the
+    /// capacity that holds them and rounded up to 16 KiB. Default 256 KiB; what
+    /// lies behind a full window is not seen until there is room, a resize or a
+    /// Close frame included, but for a trickle: see
+    /// [`stall_reserve`](Self::stall_reserve). With base64 up to two bytes of it
+    /// stay unused.
+    #[must_use]
+    pub fn receive_window(mut self, bytes: usize) -> Self {
+        self.receive_window = bytes;
+        self
+    }
+
+    /// Bytes of one channel that were accepted and have not left. Default
+    /// 64 KiB.
+    #[must_use]
+    pub fn send_budget(mut self, bytes: usize) -> Self {
+        self.send_budget = bytes;
+        self
+    }
+
+    /// The same over all channels of a session. Default 256 KiB.
+    #[must_use]
+    pub fn high_water(mut self, bytes: usize) -> Self {
+        self.high_water = bytes;
+        self
+    }
+
+    /// Bytes beyond the windows, for channels that stall, lent in steps of 16 KiB.
+    /// Default 16 MiB; 0 for none.
+    ///
+    /// client-go, and so kubectl, gives up when one of its writes takes longer than
+    /// 60 s. While a channel's window is full and more comes for it, the session
+    /// takes 32 KiB a second of that into this reserve, for eight minutes with the
+    /// default. After that it reads no more, goes on with Pongs, and does not
+    /// end for it. The reserve is also bounded over all sessions of a layer:
+    /// [`WsStreamLayer::stall_reserve_total`](crate::WsStreamLayer::stall_reserve_total).
+    #[must_use]
+    pub fn stall_reserve(mut self, bytes: usize) -> Self {
+        self.stall_reserve = bytes;
+        self
+    }
+
+    /// Payload bytes of one frame; a larger one is refused at its header with
+    /// close code 1009. Default 4 GiB: payload is streamed, and costs no memory.
+    #[must_use]
+    pub fn max_frame(mut self, bytes: u64) -> Self {
+        self.max_frame = bytes;
+        self
+    }
+
+    /// Payload bytes of one message over all its fragments; a larger one is
+    /// refused at the header that passes it. Default none.
+    #[must_use]
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.max_message = Some(bytes);
+        self
+    }
+
+    /// The one step in which nonsense is found.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let Limits {
+            receive_window,
+            send_budget,
+            high_water,
+            stall_reserve: _,
+            max_frame,
+            max_message,
+        } = *self;
+        if receive_window == 0 {
+            return Err(ConfigError::new("Limits::receive_window must be above 0"));
+        }
+        if send_budget == 0 || high_water == 0 {
+            return Err(ConfigError::new(
+                "Limits::send_budget and Limits::high_water must be above 0",
+            ));
+        }
+        if max_frame == 0 || max_message == Some(0) {
+            return Err(ConfigError::new(
+                "Limits::max_frame and Limits::max_message must be above 0",
+            ));
+        }
+        Ok(())
+    }
+}

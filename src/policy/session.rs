@@ -1,0 +1,132 @@
+use std::time::{Duration, SystemTime};
+
+use http::Extensions;
+
+use super::{
+    byte_rate::ByteRate,
+    idle::IdleTimeout,
+    keep_alive::KeepAlive,
+    limits::Limits,
+    time_limit::{TimeLimit, ValidUntil},
+};
+use crate::protocol::ConfigError;
+
+/// All that makes sense per session: what the layer says, and what the request's
+/// extensions put in its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionPolicy {
+    pub(crate) limits: Limits,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) keep_alive: Option<KeepAlive>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) byte_rate: ByteRate,
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            // As Go: only an operator knows how long a silence is normal.
+            idle_timeout: None,
+            keep_alive: Some(KeepAlive::default()),
+            time_limit: None,
+            byte_rate: ByteRate::default(),
+        }
+    }
+}
+
+impl SessionPolicy {
+    /// What holds for this request. An extension goes before the layer's own value.
+    pub(crate) fn overridden_by(mut self, extensions: &Extensions) -> Self {
+        if let Some(limits) = extensions.get() {
+            self.limits = *limits;
+        }
+        if let Some(IdleTimeout(timeout)) = extensions.get() {
+            self.idle_timeout = *timeout;
+        }
+        if let Some(keep_alive) = extensions.get() {
+            self.keep_alive = Some(*keep_alive);
+        }
+        if let Some(TimeLimit(limit)) = extensions.get() {
+            self.time_limit = *limit;
+        }
+        if let Some(rate) = extensions.get() {
+            self.byte_rate = *rate;
+        }
+        // Beside a limit, not in its place: credentials that expire do so whatever
+        // the route allows.
+        if let Some(ValidUntil(until)) = extensions.get() {
+            let left = until.duration_since(SystemTime::now());
+            let left = left.unwrap_or(Duration::ZERO);
+            self.time_limit = Some(self.time_limit.map_or(left, |limit| limit.min(left)));
+        }
+        self
+    }
+
+    /// The one step in which nonsense is found.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.limits.check()?;
+        self.byte_rate.check()?;
+        self.keep_alive.as_ref().map_or(Ok(()), KeepAlive::check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_goes_before_the_layer() {
+        let layer = SessionPolicy {
+            idle_timeout: Some(Duration::from_secs(1)),
+            time_limit: Some(Duration::from_secs(2)),
+            ..SessionPolicy::default()
+        };
+        let mut extensions = Extensions::new();
+        let same = layer.overridden_by(&extensions);
+        assert_eq!(same.idle_timeout, layer.idle_timeout);
+        assert_eq!(same.time_limit, layer.time_limit);
+
+        extensions.insert(IdleTimeout(None));
+        extensions.insert(TimeLimit(Some(Duration::from_secs(9))));
+        extensions.insert(KeepAlive::never());
+        extensions.insert(ByteRate::default().inbound(7));
+        extensions.insert(Limits::default().receive_window(1));
+        let other = layer.overridden_by(&extensions);
+        assert_eq!(other.idle_timeout, None);
+        assert_eq!(other.time_limit, Some(Duration::from_secs(9)));
+        assert_eq!(other.keep_alive, Some(KeepAlive::never()));
+        assert_eq!(other.byte_rate, ByteRate::default().inbound(7));
+        assert_eq!(other.limits, Limits::default().receive_window(1));
+    }
+
+    #[test]
+    fn validity_only_shortens() {
+        let limited = |limit, until| {
+            let mut extensions = Extensions::new();
+            extensions.insert(ValidUntil(until));
+            let layer = SessionPolicy {
+                time_limit: limit,
+                ..SessionPolicy::default()
+            };
+            layer.overridden_by(&extensions).time_limit.unwrap()
+        };
+        let hour = Duration::from_secs(60 * 60);
+        let now = SystemTime::now();
+        assert_eq!(limited(None, now - hour), Duration::ZERO, "over already");
+        assert!(limited(None, now + hour) > hour / 2);
+        assert_eq!(limited(Some(hour / 2), now + hour), hour / 2);
+        assert_eq!(limited(Some(hour), now - hour), Duration::ZERO);
+    }
+
+    #[test]
+    fn nonsense_of_a_request_is_found_too() {
+        let check = |policy: SessionPolicy| policy.check();
+        assert!(check(SessionPolicy::default()).is_ok());
+        let policy = SessionPolicy {
+            byte_rate: ByteRate::default().outbound(0),
+            ..SessionPolicy::default()
+        };
+        assert!(check(policy).is_err());
+    }
+}

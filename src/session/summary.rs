@@ -1,0 +1,149 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::Peer;
+use crate::{error::EndCause, wire::Traffic};
+
+/// What became of a session, for
+/// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionSummary {
+    /// The number that [`Session::id`](crate::Session::id) has.
+    pub id: u64,
+    /// The subprotocol that was selected; "" where none was offered.
+    pub subprotocol: Cow<'static, str>,
+    /// Who was at the other end, where a layer outside has said so.
+    pub peer: Option<Peer>,
+    /// From the acceptance to the end of the connection.
+    pub duration: Duration,
+    /// Why it ended.
+    pub cause: EndCause,
+    /// The code of our Close frame; `None` where there was no frame, or none in it.
+    pub close_code: Option<u16>,
+    /// What came and went on each channel of the subprotocol, in their order.
+    pub channels: Vec<ChannelSummary>,
+    /// Messages for channels that do not exist, or that only the server writes.
+    pub ignored: u64,
+}
+
+/// One channel's part of a [`SessionSummary`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelSummary {
+    /// What the peer sent, also after its reader was dropped.
+    pub received: Traffic,
+    /// What the service wrote, and the writer accepted.
+    pub sent: Traffic,
+}
+
+impl SessionSummary {
+    /// Over all channels.
+    pub fn received(&self) -> Traffic {
+        total(self.channels.iter().map(|channel| channel.received))
+    }
+
+    /// Over all channels.
+    pub fn sent(&self) -> Traffic {
+        total(self.channels.iter().map(|channel| channel.sent))
+    }
+
+    /// The one event at the end of a session.
+    pub(crate) fn log(&self) {
+        let (received, sent) = (self.received(), self.sent());
+        tracing::debug!(
+            subprotocol = %self.subprotocol,
+            peer = self.peer.as_ref().map(tracing::field::display),
+            duration = ?self.duration,
+            cause = %self.cause,
+            close_code = self.close_code,
+            received_bytes = received.bytes,
+            received_messages = received.messages,
+            sent_bytes = sent.bytes,
+            sent_messages = sent.messages,
+            channels = %Channels(&self.channels),
+            ignored = self.ignored,
+            "session over"
+        );
+    }
+}
+
+pub(super) fn total(all: impl Iterator<Item = Traffic>) -> Traffic {
+    all.fold(Traffic::default(), |mut sum, one| {
+        sum += one;
+        sum
+    })
+}
+
+/// Each channel on which anything moved, as `0:<12/3 1:>4096/1`: bytes and messages.
+struct Channels<'a>(&'a [ChannelSummary]);
+
+impl fmt::Display for Channels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for (id, channel) in self.0.iter().enumerate() {
+            for (arrow, traffic) in [('<', channel.received), ('>', channel.sent)] {
+                if traffic != Traffic::default() {
+                    let space = if std::mem::take(&mut first) { "" } else { " " };
+                    let Traffic { bytes, messages } = traffic;
+                    write!(f, "{space}{id}:{arrow}{bytes}/{messages}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Callback = dyn Fn(&SessionSummary) + Send + Sync;
+
+/// Who is told of the end of each session.
+#[derive(Clone, Default)]
+pub(crate) struct OnEnd(Option<Arc<Callback>>);
+
+impl OnEnd {
+    pub(crate) fn new(tell: impl Fn(&SessionSummary) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// It is the user's code, and the session is over: a panic in it ends nothing.
+    pub(crate) fn tell(&self, summary: &SessionSummary) {
+        let Some(tell) = &self.0 else { return };
+        if catch_unwind(AssertUnwindSafe(|| tell(summary))).is_err() {
+            tracing::error!("what was to be told of a session's end panicked");
+        }
+    }
+}
+
+impl fmt::Debug for OnEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnEnd").field(&self.0.is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_show_what_moved() {
+        let traffic = |bytes, messages| Traffic { bytes, messages };
+        let channels = [
+            ChannelSummary {
+                received: traffic(12, 3),
+                ..ChannelSummary::default()
+            },
+            ChannelSummary::default(),
+            ChannelSummary {
+                received: traffic(0, 1),
+                sent: traffic(4096, 1),
+            },
+        ];
+        assert_eq!(Channels(&channels).to_string(), "0:<12/3 2:<0/1 2:>4096/1");
+        assert_eq!(Channels(&[]).to_string(), "");
+    }
+}

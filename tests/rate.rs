@@ -1,0 +1,311 @@
+//! How fast a session may move bytes, and how long it may last.
+
+#[path = "support/raw.rs"]
+mod raw;
+
+use std::time::{Duration, SystemTime};
+
+use http::{Extensions, Request};
+use hyper::body::Incoming;
+use raw::{BINARY, End, PING, PONG, frame, on, once, once_in, open_with, read_out, within};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt},
+    sync::oneshot,
+    time::Instant,
+};
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_wsstream::{
+    BoxError, ByteRate, ChannelSet, EndCause, KeepAlive, Limits, PolicyLayer, TimeLimit,
+    ValidUntil, subprotocols,
+};
+
+const MIB: u64 = 1 << 20;
+const LONG: Duration = Duration::from_secs(3600);
+const SOON: Duration = Duration::from_secs(5);
+
+/// 30 s within 5 %.
+#[track_caller]
+fn assert_thirty_seconds(took: Duration) {
+    let secs = took.as_secs_f64();
+    assert!((28.5..=31.5).contains(&secs), "30 MiB took {secs} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
+    let rate = ByteRate::default().outbound(MIB);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            for _ in 0..30 * MIB / (32 * 1024) {
+                output.write_all(&[7; 32 * 1024]).await?;
+            }
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V5, 1 << 20).await;
+    let start = Instant::now();
+    let (mut got, mut asked) = (0, None);
+    let mut answers = 0;
+    let close = loop {
+        let frame = within(LONG, client.next()).await.expect("a Close first");
+        match frame.opcode {
+            BINARY => {
+                got += frame.payload.len() - 1;
+                if asked.is_none() && got < 29 << 20 {
+                    asked = Some(Instant::now());
+                    client.bytes(&raw::frame(true, PING, b"?")).await.unwrap();
+                }
+            }
+            PONG => {
+                let asked: Instant = asked.take().unwrap();
+                assert!(
+                    asked.elapsed() < Duration::from_millis(100),
+                    "{:?}",
+                    asked.elapsed()
+                );
+                answers += 1;
+            }
+            _ => break frame.close_code(),
+        }
+    };
+    assert_eq!((got as u64, close), (30 * MIB, Some(1000)));
+    assert!(answers > 100, "{answers} Pongs between the data");
+    assert_thirty_seconds(start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn input_comes_at_its_rate_and_output_is_not_held_up() {
+    let rate = ByteRate::default().inbound(MIB);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut input = set.take_reader(0).ok_or("no channel 0")?;
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            let (mut total, mut told) = (0, 0);
+            loop {
+                let n = input.fill_buf().await?.len();
+                if n == 0 {
+                    break;
+                }
+                input.consume(n);
+                total += n;
+                if total >> 20 > told {
+                    told = total >> 20;
+                    output.write_all(&[told as u8]).await?;
+                }
+            }
+            output.write_all(&total.to_le_bytes()).await?;
+            Ok(())
+        },
+    );
+    let client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    let start = Instant::now();
+    let (mut reader, mut writer) = client.into_halves();
+    let sending = tokio::spawn(async move {
+        let message = frame(true, BINARY, &on(0, &[7; 32 * 1024]));
+        for _ in 0..30 * MIB / (32 * 1024) {
+            writer.write_all(&message).await.unwrap();
+        }
+        writer
+            .write_all(&frame(true, BINARY, &[255, 0]))
+            .await
+            .unwrap();
+        writer
+    });
+    for mib in 1..=30_u8 {
+        let told = within(SOON, reader.next()).await.unwrap();
+        assert_eq!(&told.payload[..], [1, mib]);
+        let late = start.elapsed().as_secs_f64() - f64::from(mib);
+        assert!(late.abs() < 1.5, "MiB {mib} is {late} s late");
+    }
+    let told = within(SOON, reader.read_to_end()).await;
+    assert_eq!(told.channel(1), (30 * MIB as usize).to_le_bytes());
+    assert_thirty_seconds(start.elapsed());
+    sending.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
+    let rate = ByteRate::default().outbound(MIB);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            let writing = tokio::spawn(async move {
+                for _ in 0..4 * MIB / 1000 {
+                    output.write_all(&[7; 1000]).await?;
+                }
+                Ok::<_, std::io::Error>(())
+            });
+            writing.await??;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V4, 1 << 20).await;
+    let start = Instant::now();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.close, Some(Some(1000)));
+    let secs = start.elapsed().as_secs_f64();
+    assert!((3.8..4.2).contains(&secs), "{secs}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
+    let rate = ByteRate::default().outbound(1000);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            output.send(vec![7; 200_000]).await?;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V4, 1 << 20).await;
+    let start = Instant::now();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(
+        (told.channel(1).len(), told.close),
+        (200_000, Some(Some(1000)))
+    );
+    // The last piece leaves whole, and is not waited for.
+    let secs = start.elapsed().as_secs();
+    assert!((130..=200).contains(&secs), "{secs} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_or_a_request_has_a_rate_of_its_own() {
+    let inner = raw::layer()
+        .byte_rate(ByteRate::default().outbound(1))
+        .layer(service_fn(|mut set: ChannelSet| async move {
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            output.write_all(&[7; 32 * 1024]).await?;
+            output.write_all(&[7; 32 * 1024]).await?;
+            Ok::<_, BoxError>(())
+        }));
+    let service = ServiceBuilder::new()
+        .layer(PolicyLayer::of(ByteRate::default()))
+        .service(inner);
+    let mut client = open_with(service, subprotocols::V4, 1 << 20).await;
+    let start = Instant::now();
+    let told = within(SOON, client.read_to_end()).await;
+    assert_eq!(told.channel(1).len(), 64 * 1024);
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_a_request_that_makes_no_sense_is_a_500_that_names_it() {
+    for (layer, named) in [
+        (
+            PolicyLayer::of(Limits::default().receive_window(0)),
+            "receive_window",
+        ),
+        (PolicyLayer::of(Limits::default().max_frame(0)), "max_frame"),
+    ] {
+        let inner = once(|_: ChannelSet| async { Ok(()) });
+        let service = ServiceBuilder::new().layer(layer).service(inner);
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        raw::serve(far, service);
+        let refused = raw::Raw::handshake(near, subprotocols::V5)
+            .await
+            .unwrap_err();
+        assert!(refused.starts_with("HTTP/1.1 500 "), "{named}: {refused}");
+    }
+}
+
+/// When a session ends that would go on, with these extensions of its request.
+async fn limited(insert: impl Fn(&mut Extensions) + Clone + Send + 'static) -> Duration {
+    let (tell, told) = oneshot::channel();
+    let inner = once_in(
+        raw::layer().time_limit(Duration::from_secs(100)),
+        |mut set: ChannelSet| async move {
+            let mut input = set.take_reader(0).ok_or("no channel 0")?;
+            let _ = tell.send(read_out(&mut input).await.1);
+            Err("not finished".into())
+        },
+    );
+    let service = ServiceBuilder::new()
+        .map_request(move |mut request: Request<Incoming>| {
+            insert(request.extensions_mut());
+            request
+        })
+        .service(inner);
+    let mut client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    let start = Instant::now();
+    let (mut reader, mut writer) = {
+        client.send(0, b"busy").await.unwrap();
+        client.into_halves()
+    };
+    // Data does not help.
+    let busy = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if writer
+                .write_all(&frame(true, BINARY, &on(0, b"x")))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    let seen = within(LONG, reader.read_to_end()).await;
+    assert_eq!(seen.close, Some(Some(1001)));
+    let End::Error(kind, cause) = told.await.unwrap() else {
+        panic!("a time limit is no end of input");
+    };
+    assert_eq!(kind, std::io::ErrorKind::TimedOut);
+    assert_eq!(cause, EndCause::TimeLimit);
+    assert!(cause.is_timeout() && !cause.is_remote());
+    busy.abort();
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_at_its_time_limit_whatever_moves() {
+    let secs = |n| Duration::from_secs(n);
+    assert_eq!(limited(|_| {}).await.as_secs(), 100);
+    for n in [7, 200] {
+        let limit = TimeLimit(Some(secs(n)));
+        let ended = limited(move |extensions| {
+            let _ = extensions.insert(limit);
+        })
+        .await;
+        assert_eq!(ended.as_secs(), n);
+    }
+    // Measured against the system's clock, which is not paused.
+    for (until, expected) in [
+        (SystemTime::now() + secs(50), 48..=50),
+        (SystemTime::now() + secs(5000), 100..=100),
+        (SystemTime::now() - secs(1), 0..=0),
+    ] {
+        let until = ValidUntil(until);
+        let ended = limited(move |extensions| {
+            let _ = extensions.insert(until);
+        })
+        .await;
+        assert!(
+            expected.contains(&ended.as_secs()),
+            "{ended:?}, {expected:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_can_be_switched_off_for_a_request() {
+    let inner = raw::layer()
+        .keep_alive(KeepAlive::every(Duration::from_secs(5)))
+        .layer(service_fn(|set: ChannelSet| async move {
+            set.session().ended().await;
+            Ok::<_, BoxError>(())
+        }));
+    let quiet = ServiceBuilder::new()
+        .layer(PolicyLayer::of(KeepAlive::never()))
+        .service(inner.clone());
+    let mut client = open_with(quiet, subprotocols::V4, 64 * 1024).await;
+    let nothing = tokio::time::timeout(LONG, client.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    let mut client = open_with(inner, subprotocols::V4, 64 * 1024).await;
+    let ping = within(SOON + SOON, client.next()).await.unwrap();
+    assert_eq!(ping.opcode, PING);
+}
