@@ -270,6 +270,7 @@ mod wire;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
+pub mod reader;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;

@@ -1,0 +1,131 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::Body;
+use hyper::upgrade::OnUpgrade;
+use pin_project_lite::pin_project;
+
+use super::messages::Messages;
+use crate::{
+    BoxError, Rejection, ResponseBody, accepting::Accepting, handshake::detect::Upgrade,
+    opening::Handshake,
+};
+
+/// A valid handshake that waits for the service's answer.
+pub(super) struct Upgrading {
+    pub(super) handshake: Handshake,
+    pub(super) on: OnUpgrade,
+    pub(super) ping: bool,
+    pub(super) message: usize,
+}
+
+pin_project! {
+    /// The answer to a request of [`WsReaderService`](super::WsReaderService).
+    ///
+    /// Nothing is spawned before the service has answered. Dropping it drops the
+    /// service's future, and nothing is left behind.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct WsReaderFuture<F, B> {
+        version: Version,
+        #[pin]
+        kind: Kind<F, B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F, B> {
+        /// Until the service has answered; with an upgrade, where the request wants one.
+        Calling { #[pin] future: F, upgrading: Option<Box<Upgrading>> },
+        Refused { rejection: Option<Rejection> },
+        Accepting { accepting: Box<Accepting<Messages<B>>> },
+    }
+}
+
+impl<F, B> WsReaderFuture<F, B> {
+    pub(super) fn plain(future: F) -> Self {
+        Self {
+            version: Version::HTTP_11,
+            kind: Kind::Calling {
+                future,
+                upgrading: None,
+            },
+        }
+    }
+
+    pub(super) fn refused(upgrade: Upgrade, rejection: Rejection) -> Self {
+        Self {
+            version: upgrade.version(),
+            kind: Kind::Refused {
+                rejection: Some(rejection),
+            },
+        }
+    }
+
+    pub(super) fn upgrading(upgrade: Upgrade, future: F, upgrading: Upgrading) -> Self {
+        Self {
+            version: upgrade.version(),
+            kind: Kind::Calling {
+                future,
+                upgrading: Some(Box::new(upgrading)),
+            },
+        }
+    }
+}
+
+impl Upgrading {
+    /// The session that sends this body.
+    fn accept<B>(self, body: B) -> Accepting<Messages<B>> {
+        let messages = Messages::new(body, self.ping, self.message);
+        // The head went to the service.
+        let (head, ()) = Request::new(()).into_parts();
+        Accepting::new(messages, self.on, Box::new(head), self.handshake)
+    }
+}
+
+impl<F, B, E> Future for WsReaderFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let answer = loop {
+            match this.kind.as_mut().project() {
+                KindProj::Calling { future, upgrading } => {
+                    let response = ready!(future.poll(cx))?;
+                    match upgrading.take() {
+                        Some(upgrading) if response.status().is_success() => {
+                            let accepting = Box::new(upgrading.accept(response.into_body()));
+                            this.kind.set(Kind::Accepting { accepting });
+                        }
+                        _ => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
+                    }
+                }
+                KindProj::Refused { rejection } => match rejection.take() {
+                    Some(rejection) => break Err(rejection),
+                    None => panic!("polled after it was ready"),
+                },
+                KindProj::Accepting { accepting } => break ready!(accepting.poll(cx)),
+            }
+        };
+        Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
+            tracing::debug!(%rejection, "upgrade refused");
+            rejection.into_response_over(*this.version)
+        })))
+    }
+}
+
+impl<F, B> fmt::Debug for WsReaderFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsReaderFuture").finish_non_exhaustive()
+    }
+}

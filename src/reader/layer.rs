@@ -1,0 +1,124 @@
+use std::{sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{ReaderProtocols, WsReaderService};
+use crate::{KeepAlive, OriginPolicy, SessionSummary, Sessions, config::Config, session::OnEnd};
+
+/// Payload of a message, at most: what kubectl's own buffers are.
+const MESSAGE: usize = 32 * 1024;
+
+/// Sends the response body of an HTTP service as WebSocket messages, where a request
+/// asks for an upgrade.
+///
+/// * A request that is no upgrade goes to the service unchanged, and so does its answer
+///   to the client.
+/// * An upgrade is judged first (its refusals are ours), then the service gets it as
+///   an ordinary GET, without the headers of the handshake. An answer that is no success
+///   goes to the client unchanged. A success becomes a session: the body's bytes leave in
+///   order, a frame of the body as one message or several, then the Close frame with 1000.
+/// * What the client sends is ignored. Its Close ends the session at once.
+/// * An error of the body ends the session with close code 1011, after what came before it;
+///   an idle timeout, a time limit or a drain with 1001: a body that was cut off never looks
+///   complete.
+///
+/// A body that waits, as that of a followed log, is dropped as soon as the session ends:
+/// the client is gone, and nobody has to find out by writing.
+///
+/// Readiness and errors are the service's. Policies come from here, and from request
+/// extensions as for [`WsStreamLayer`](crate::WsStreamLayer).
+#[derive(Clone, Debug)]
+pub struct WsReaderLayer {
+    pub(super) protocols: Arc<ReaderProtocols>,
+    pub(super) config: Arc<Config>,
+    pub(super) ping: bool,
+    pub(super) message: usize,
+}
+
+impl Default for WsReaderLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WsReaderLayer {
+    /// A layer with the default policy and subprotocols.
+    pub fn new() -> Self {
+        Self {
+            protocols: Arc::default(),
+            config: Arc::default(),
+            ping: false,
+            message: MESSAGE,
+        }
+    }
+
+    /// Which subprotocols are spoken. Default [`ReaderProtocols::default`].
+    #[must_use]
+    pub fn protocols(mut self, protocols: ReaderProtocols) -> Self {
+        self.protocols = Arc::new(protocols);
+        self
+    }
+
+    /// Whether an empty message goes first, so that a client sees that the stream is
+    /// there before it has anything to say. Default no.
+    #[must_use]
+    pub fn ping(mut self, ping: bool) -> Self {
+        self.ping = ping;
+        self
+    }
+
+    /// Payload bytes of a message, at most, before base64. Default 32 KiB (Go: 2 KiB).
+    /// 0 counts as 1. Larger ones hold up Pongs for as long as they take to leave.
+    #[must_use]
+    pub fn message_size(mut self, bytes: usize) -> Self {
+        self.message = bytes.max(1);
+        self
+    }
+
+    /// Ends sessions in which nothing was sent or received for so long; Pings do not
+    /// count. Default none.
+    #[must_use]
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.set(|config| config.policy.idle_timeout = timeout)
+    }
+
+    /// Pings that keep connections alive. Default one every 30 s; `None` for none.
+    #[must_use]
+    pub fn keep_alive(self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
+        let keep_alive = keep_alive.into();
+        self.set(|config| config.policy.keep_alive = keep_alive)
+    }
+
+    /// Which origins of a browser are let in; default: the same as the host.
+    #[must_use]
+    pub fn origin(self, policy: OriginPolicy) -> Self {
+        self.set(|config| config.origin = policy)
+    }
+
+    /// Where the sessions are counted, and drained from.
+    #[must_use]
+    pub fn sessions(self, sessions: Sessions) -> Self {
+        self.set(|config| config.sessions = sessions)
+    }
+
+    /// Who is told what became of each session: see
+    /// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
+    #[must_use]
+    pub fn on_end(self, tell: impl Fn(&SessionSummary) + Send + Sync + 'static) -> Self {
+        self.set(|config| config.on_end = OnEnd::new(tell))
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S> Layer<S> for WsReaderLayer {
+    type Service = WsReaderService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WsReaderService::new(inner, self.clone())
+    }
+}

@@ -1,0 +1,106 @@
+//! The service of a reader's session: a body in, messages out.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::Body;
+use tower_service::Service;
+
+use crate::{BoxError, ChannelSet, ChannelWriter};
+
+/// The one channel of a reader's table.
+const OUTPUT: u8 = 0;
+
+/// Sends a body, once.
+pub(crate) struct Messages<B> {
+    body: Option<B>,
+    ping: bool,
+    message: usize,
+}
+
+impl<B> Messages<B> {
+    pub(super) fn new(body: B, ping: bool, message: usize) -> Self {
+        Self {
+            body: Some(body),
+            ping,
+            message,
+        }
+    }
+}
+
+impl<B> Service<ChannelSet> for Messages<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = ();
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, channels: ChannelSet) -> Self::Future {
+        let body = self.body.take();
+        let (ping, message) = (self.ping, self.message);
+        Box::pin(async move {
+            let body = body.ok_or("a body is sent once")?;
+            send(channels, body, ping, message).await
+        })
+    }
+}
+
+async fn send<B>(
+    mut channels: ChannelSet,
+    body: B,
+    ping: bool,
+    message: usize,
+) -> Result<(), BoxError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut ended = pin!(channels.session().ended());
+    let mut output = channels.take_writer(OUTPUT).ok_or("no channel to write")?;
+    drop(channels);
+    if ping {
+        output.send(Bytes::new()).await?;
+    }
+    let mut body = pin!(body);
+    loop {
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(cause) = ended.as_mut().poll(cx) {
+                // Not `Ok`: what is left of the body was not told.
+                return Poll::Ready(Some(Err(BoxError::from(cause))));
+            }
+            let frame = body.as_mut().poll_frame(cx);
+            frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+        });
+        match next.await {
+            None => return Ok(()),
+            // Trailers are for HTTP.
+            Some(frame) => {
+                if let Ok(data) = frame?.into_data() {
+                    send_data(&mut output, data, message).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn send_data(
+    output: &mut ChannelWriter,
+    mut data: Bytes,
+    message: usize,
+) -> Result<(), BoxError> {
+    while !data.is_empty() {
+        let piece = data.split_to(data.len().min(message));
+        output.send(piece).await?;
+    }
+    Ok(())
+}

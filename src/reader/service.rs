@@ -1,0 +1,101 @@
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method, Request, Response,
+    header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
+use crate::{
+    BoxError, ResponseBody,
+    handshake::detect::{self, Upgrade},
+    opening::Handshake,
+};
+
+/// The service that [`WsReaderLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct WsReaderService<S> {
+    inner: S,
+    layer: WsReaderLayer,
+}
+
+impl<S> WsReaderService<S> {
+    pub(super) fn new(inner: S, layer: WsReaderLayer) -> Self {
+        Self { inner, layer }
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for WsReaderService<S>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    RB: Body<Data = Bytes> + Send + 'static,
+    RB::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<RB>>;
+    type Error = S::Error;
+    type Future = WsReaderFuture<S::Future, RB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Some(upgrade) = detect::detect(&request) else {
+            return WsReaderFuture::plain(self.inner.call(request));
+        };
+        let (mut head, body) = request.into_parts();
+        let WsReaderLayer {
+            protocols,
+            config,
+            ping,
+            message,
+        } = &self.layer;
+        let (handshake, on) = match Handshake::shake(upgrade, &mut head, &**protocols, config) {
+            Ok(shaken) => shaken,
+            Err(rejection) => return WsReaderFuture::refused(upgrade, rejection),
+        };
+        forget_handshake(upgrade, &mut head);
+        let upgrading = Upgrading {
+            handshake: handshake.bare(),
+            on,
+            ping: *ping,
+            message: *message,
+        };
+        let future = self.inner.call(Request::from_parts(head, body));
+        WsReaderFuture::upgrading(upgrade, future, upgrading)
+    }
+}
+
+/// Leaves the ordinary request that a plain client would have sent. What was offered
+/// may have held credentials, which the service has no use for.
+fn forget_handshake(upgrade: Upgrade, head: &mut http::request::Parts) {
+    head.method = Method::GET;
+    match upgrade {
+        Upgrade::Http1 => {
+            head.headers.remove(CONNECTION);
+            head.headers.remove(UPGRADE);
+        }
+        #[cfg(feature = "http2")]
+        Upgrade::Http2 => {
+            head.extensions.remove::<hyper::ext::Protocol>();
+        }
+        #[cfg(not(feature = "http2"))]
+        Upgrade::Http2 => {}
+    }
+    remove_websocket(&mut head.headers);
+}
+
+fn remove_websocket(headers: &mut HeaderMap) {
+    use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+    for name in [
+        SEC_WEBSOCKET_EXTENSIONS,
+        SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION,
+    ] {
+        headers.remove(name);
+    }
+}
