@@ -267,6 +267,9 @@ mod service;
 mod session;
 mod wire;
 
+#[cfg(feature = "axum08")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum08")))]
+pub mod axum;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;

@@ -1,0 +1,202 @@
+//! An extractor for axum's handlers.
+//!
+//! For handlers that want `Path`, `State` and friends beside the channels. A service
+//! needs none of this: put it into a router with `Router::route_service`, and the layers
+//! inside of [`WsStreamLayer`] count sessions there; here a
+//! handler has been called already.
+//!
+//! ```
+//! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
+//! use tokio::io::AsyncWriteExt;
+//! use tower_wsstream::{
+//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum::WsStreamUpgrade,
+//! };
+//!
+//! async fn greet(
+//!     Path(name): Path<String>,
+//!     State(layer): State<WsStreamLayer>,
+//!     upgrade: WsStreamUpgrade,
+//! ) -> Response {
+//!     upgrade
+//!         .layer(&layer)
+//!         .on_upgrade(async move |mut channels: ChannelSet| {
+//!             let mut out = channels.take_writer(0).ok_or("no channel to write")?;
+//!             out.write_all(format!("hello, {name}").as_bytes()).await?;
+//!             Ok::<_, BoxError>(())
+//!         })
+//!         .await
+//! }
+//!
+//! # fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! // `any`, not `get`: over HTTP/2 the handshake is a CONNECT.
+//! let layer = WsStreamLayer::new(ChannelProtocols::standard([ChannelType::Write])?);
+//! let app: Router = Router::new().route("/greet/{name}", any(greet)).with_state(layer);
+//! # let _ = app;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum_core::{body::Body, extract::FromRequestParts, response::IntoResponse};
+use http::{Request, Response, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use tower_service::Service;
+
+use crate::{
+    BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, ResponseBody, WsStreamLayer,
+    accepting::Accepting,
+    config::Config,
+    handshake::detect::{self, Upgrade},
+    opening::Handshake,
+};
+
+/// A request's WebSocket upgrade, for a handler to accept.
+///
+/// What is no upgrade is refused with 426 before the handler is called (400 over HTTP/2).
+/// Say which subprotocols are spoken by [`protocols`](Self::protocols) or
+/// [`layer`](Self::layer), and accept by [`on_upgrade`](Self::on_upgrade). Dropped, the
+/// upgrade is not made, and the handler's answer is the client's.
+///
+/// An extractor that consumes extensions: at most one handler can have the upgrade.
+#[must_use = "an upgrade is made by `on_upgrade`"]
+pub struct WsStreamUpgrade {
+    upgrade: Upgrade,
+    head: Box<Parts>,
+    protocols: Option<Arc<dyn ProtocolSource>>,
+    config: Arc<Config>,
+}
+
+impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        // hyper's `OnUpgrade` is one however often it is cloned: nobody else may take it.
+        let head = parts.clone();
+        parts.extensions.remove::<OnUpgrade>();
+        let request = Request::from_parts(head, ());
+        let Some(upgrade) = detect::detect(&request) else {
+            return Err(Rejection::not_an_upgrade().over(parts.version));
+        };
+        Ok(Self {
+            upgrade,
+            head: Box::new(request.into_parts().0),
+            protocols: None,
+            config: Arc::default(),
+        })
+    }
+}
+
+impl WsStreamUpgrade {
+    /// The head of the request.
+    pub fn request(&self) -> &Parts {
+        &self.head
+    }
+
+    /// Which subprotocols are spoken, with which channels; all else as by default.
+    pub fn protocols(mut self, source: impl ProtocolSource) -> Self {
+        self.protocols = Some(Arc::new(source));
+        self
+    }
+
+    /// The subprotocols, limits, times and sessions of a layer. Its fallback has nothing
+    /// to do here.
+    ///
+    /// A layer that lives as long as the router, rather than one for each request, has
+    /// all its sessions in one [`Sessions`](crate::Sessions).
+    pub fn layer<F>(mut self, layer: &WsStreamLayer<F>) -> Self {
+        (self.protocols, self.config) = {
+            let (protocols, config) = layer.parts();
+            (Some(protocols), config)
+        };
+        self
+    }
+
+    /// Accepts the upgrade, or refuses it: the answer for the client.
+    ///
+    /// As with a service inside of [`WsStreamLayer`]: the
+    /// function is called and its future polled once before the answer, so that what fails
+    /// at once is an HTTP answer; with [`Accept::Explicit`](crate::Accept::Explicit) this
+    /// waits until it has accepted.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done it drops the function's future, and there is no session.
+    pub async fn on_upgrade<F, Fut, E>(self, session: F) -> Response<Body>
+    where
+        F: FnOnce(ChannelSet) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        let version = self.upgrade.version();
+        let answer = match self.accepting(session) {
+            Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
+            Err(rejection) => Err(rejection),
+        };
+        match answer {
+            Ok(answer) => answer,
+            Err(rejection) => {
+                tracing::debug!(%rejection, "upgrade refused");
+                IntoResponse::into_response(rejection.over(version))
+            }
+        }
+    }
+
+    fn accepting<F>(mut self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
+        let source = self.protocols.take().ok_or_else(|| {
+            Rejection::config(&ConfigError::new(
+                "the handler names no subprotocols: call WsStreamUpgrade::protocols or ::layer",
+            ))
+        })?;
+        let (handshake, on) =
+            Handshake::shake(self.upgrade, &mut self.head, &*source, &self.config)?;
+        Ok(Accepting::new(
+            Once(Some(session)),
+            on,
+            self.head,
+            handshake,
+        ))
+    }
+}
+
+/// A function of one session.
+struct Once<F>(Option<F>);
+
+impl<F, Fut, E> Service<ChannelSet> for Once<F>
+where
+    F: FnOnce(ChannelSet) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+{
+    type Response = ();
+    type Error = E;
+    type Future = Fut;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, channels: ChannelSet) -> Fut {
+        let function = self.0.take().expect("called once, for the one session");
+        function(channels)
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response<Body> {
+        let response: Response<ResponseBody<crate::NoBody>> = Rejection::into_response(self);
+        response.map(Body::new)
+    }
+}
+
+/// Without the request: it may hold credentials.
+impl fmt::Debug for WsStreamUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsStreamUpgrade")
+            .field("upgrade", &self.upgrade)
+            .finish_non_exhaustive()
+    }
+}
