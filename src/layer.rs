@@ -76,7 +76,9 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.policy.limits = limits)
     }
 
-    /// Which origins of a browser are let in; default: the same as the host.
+    /// Which origins of a browser are let in; default: the same as the host. An
+    /// [`OriginPolicy`] in the request's extensions goes before this: see
+    /// [`OriginPolicyLayer`](crate::OriginPolicyLayer).
     pub fn origin(self, policy: OriginPolicy) -> Self {
         self.set(|config| config.origin = policy)
     }

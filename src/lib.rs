@@ -282,7 +282,10 @@ pub mod remotecommand;
 pub mod testing;
 
 pub use self::{
-    access::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
+    access::{
+        OriginPolicyLayer, OriginPolicyService, SessionRateLimit, SessionRateLimitFuture,
+        SessionRateLimitLayer,
+    },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
     config::Accept,

@@ -63,7 +63,8 @@ impl Handshake {
                  and keep layers from replacing the request's extensions",
             ))
         })?;
-        config.origin.check(&head.headers, &head.uri)?;
+        let origin = head.extensions.get().unwrap_or(&config.origin);
+        origin.check(head)?;
         if config.sessions.is_closed() {
             return Err(Rejection::draining());
         }

@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, OriginPolicy, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::Connect,
@@ -78,6 +78,48 @@ async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
     let events = ["upgrade refused", "session over", "the session ends"];
     assert!(events.iter().all(|event| log.contains(event)), "{log}");
     assert!(!log.contains(TOKEN), "{log}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result<(), BoxError> {
+    LazyLock::force(&LOG);
+    let service = ServiceBuilder::new()
+        .layer(
+            WsStreamLayer::new(Protocols::default())
+                .origin(OriginPolicy::same_origin().report_only()),
+        )
+        .layer(RemoteCommandLayer::new())
+        .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+    let secret = "aHVudGVyMg";
+    let connect = Connect::to(format!("/exec?command={secret}&stdout=1"))
+        .offer(subprotocols::V5)
+        .offer(format!("base64url.bearer.authorization.k8s.io.{secret}"))
+        .header(AUTHORIZATION, format!("Bearer {secret}"))
+        .header(COOKIE, format!("session={secret}"));
+    for origin in [
+        "http://localhost".to_owned(),
+        "https://trial.example:8443".to_owned(),
+        format!("https://me:{secret}@trial.example"),
+        format!("https://trial.example/{secret}"),
+    ] {
+        let connect = connect.clone().header(ORIGIN, origin);
+        let client = connect.connect(service.clone()).await?;
+        assert_eq!(client.read_to_end().await.close_code, Some(1000));
+    }
+
+    let log = logged();
+    let reports: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("report_only"))
+        .collect();
+    assert_eq!(reports.len(), 3, "{log}");
+    assert!(reports.iter().all(|line| line.contains("WARN")), "{log}");
+    assert!(
+        reports[0].contains("https://trial.example:8443") && reports[0].contains("localhost"),
+        "{log}"
+    );
+    assert!(!log.contains(secret), "{log}");
     Ok(())
 }
 

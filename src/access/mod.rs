@@ -2,8 +2,13 @@
 //!
 //! | file | where it belongs | what it decides |
 //! |---|---|---|
-//! | `rate` | inside of `WsStreamLayer` | how many sessions may begin in a time |
+//! | `origin` | outside | whose pages may connect, for a route |
+//! | `rate` | inside | how many sessions may begin in a time |
 
+mod origin;
 mod rate;
 
-pub use self::rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer};
+pub use self::{
+    origin::{OriginPolicyLayer, OriginPolicyService},
+    rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
+};

@@ -177,7 +177,7 @@ impl Rejection {
         Self::of(
             RejectionKind::Origin,
             StatusCode::FORBIDDEN,
-            "the Origin header names another site than the one asked: connect from a page of this host, or ask its operator to allow that origin",
+            "pages of the site that the Origin header names may not connect: use a page of this host, or ask its operator to allow that origin",
         )
     }
 

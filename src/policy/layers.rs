@@ -20,15 +20,15 @@ use super::{
 /// What a [`PolicyLayer`] can give the sessions of a route.
 ///
 /// Sealed: these are the extensions that [`WsStreamLayer`](crate::WsStreamLayer) reads.
-pub trait Policy: sealed::Sealed + Clone + Send + Sync + 'static {}
+pub trait Policy: Sealed + Clone + Send + Sync + 'static {}
 
-mod sealed {
-    pub trait Sealed {}
-}
+/// Who may be one.
+#[allow(unreachable_pub, reason = "nobody outside can name it")]
+pub trait Sealed {}
 
 macro_rules! policies {
     ($($policy:ty),*) => {$(
-        impl sealed::Sealed for $policy {}
+        impl Sealed for $policy {}
         impl Policy for $policy {}
     )*};
 }

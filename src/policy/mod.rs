@@ -15,6 +15,7 @@ pub(crate) use self::{
     byte_rate::Bucket,
     idle::Idle,
     keep_alive::{Beat, Beats},
+    layers::Sealed,
     pause::Pause,
     session::SessionPolicy,
     timers::after,

@@ -10,7 +10,7 @@ use tower_wsstream::{
     ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelSummary, ChannelType,
     ChannelWriter, CloseError, ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout,
     IdleTimeoutLayer, IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody,
-    OriginPolicy, Outcome, Peer, PolicyLayer, PolicyService, Rejection, RejectionKind,
+    OriginPolicy, OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection, RejectionKind,
     ResponseBody, ResponseFuture, Session, SessionInfo, SessionRateLimit, SessionRateLimitFuture,
     SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit, Traffic, UpgradeRequired,
     ValidUntil, WsStream, WsStreamLayer,
@@ -102,7 +102,8 @@ fn every_public_type_is_what_it_is() {
             ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
             WsReader<Good>, WsReaderFuture<Done, NoBody>;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ConfigError,
-            Connect, EndCause, LastWords, Options, OriginPolicy, Protocols, Received, Rejection,
+            Connect, EndCause, LastWords, Options, OriginPolicy, OriginPolicyLayer,
+            OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
