@@ -283,8 +283,8 @@ pub mod testing;
 
 pub use self::{
     access::{
-        OriginPolicyLayer, OriginPolicyService, SessionRateLimit, SessionRateLimitFuture,
-        SessionRateLimitLayer,
+        BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
+        OriginPolicyService, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
     },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},

@@ -2,13 +2,16 @@
 //!
 //! | file | where it belongs | what it decides |
 //! |---|---|---|
+//! | `bearer` | outside of `WsStreamLayer`, outermost | where a browser's token goes |
 //! | `origin` | outside | whose pages may connect, for a route |
 //! | `rate` | inside | how many sessions may begin in a time |
 
+mod bearer;
 mod origin;
 mod rate;
 
 pub use self::{
+    bearer::{BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer},
     origin::{OriginPolicyLayer, OriginPolicyService},
     rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
 };

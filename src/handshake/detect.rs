@@ -1,6 +1,8 @@
 //! Is this request an upgrade to WebSocket, and what does it hint at?
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{Request, Version};
 use tower::BoxError;
 use tower::filter::Predicate;
@@ -63,14 +65,17 @@ fn is_extended_connect<B>(_request: &Request<B>) -> bool {
 /// The members of a comma-separated header, over all its lines, in order and
 /// without the spaces around them. Empty members count for nothing (RFC 9110,
 /// 5.6.1.2).
-pub(super) fn members<'a>(
+pub(crate) fn members<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+    headers.get_all(name).into_iter().flat_map(members_of)
+}
+
+/// The same of one line.
+pub(crate) fn members_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes()
+        .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .filter(|member| !member.is_empty())
 }

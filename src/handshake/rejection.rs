@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode, Version};
 use tower::load_shed::error::Overloaded;
@@ -64,6 +64,8 @@ pub enum RejectionKind {
     MethodNotAllowed,
     /// The handshake or its parameters are malformed (400).
     BadRequest,
+    /// The bearer token among the offered subprotocols is not a valid one (401).
+    Unauthorized,
     /// A version of WebSocket other than 13 (426).
     UnsupportedVersion,
     /// None of the offered subprotocols is spoken here (403).
@@ -132,6 +134,16 @@ impl Rejection {
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::of(RejectionKind::BadRequest, StatusCode::BAD_REQUEST, message)
+    }
+
+    /// The message says what is wrong with the token, and nothing of what it is.
+    pub(crate) fn unauthorized(message: &'static str) -> Self {
+        Self::of(
+            RejectionKind::Unauthorized,
+            StatusCode::UNAUTHORIZED,
+            message,
+        )
+        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     pub(crate) fn unsupported_version() -> Self {
@@ -476,7 +488,7 @@ mod tests {
             Option<&'a str>,
             &'a [(&'a str, &'a str)],
         );
-        let cases: [Case<'_>; 12] = [
+        let cases: [Case<'_>; 13] = [
             (
                 Rejection::not_an_upgrade(),
                 RejectionKind::NotAnUpgrade,
@@ -497,6 +509,13 @@ mod tests {
                 400,
                 Some("BadRequest"),
                 &[],
+            ),
+            (
+                Rejection::unauthorized("x"),
+                RejectionKind::Unauthorized,
+                401,
+                Some("Unauthorized"),
+                &[("www-authenticate", "Bearer")],
             ),
             (
                 Rejection::unsupported_version(),
