@@ -285,6 +285,7 @@ pub use self::{
     access::{
         BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
         OriginPolicyService, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
+        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},

@@ -3,15 +3,18 @@
 //! | file | where it belongs | what it decides |
 //! |---|---|---|
 //! | `bearer` | outside of `WsStreamLayer`, outermost | where a browser's token goes |
+//! | `intent` | outside, before authorisation | what kind of upgrade a request asks for |
 //! | `origin` | outside | whose pages may connect, for a route |
 //! | `rate` | inside | how many sessions may begin in a time |
 
 mod bearer;
+mod intent;
 mod origin;
 mod rate;
 
 pub use self::{
     bearer::{BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer},
+    intent::{UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService},
     origin::{OriginPolicyLayer, OriginPolicyService},
     rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
 };
