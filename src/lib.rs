@@ -263,6 +263,8 @@ mod mux;
 mod opening;
 mod policy;
 mod protocol;
+#[cfg(feature = "remotecommand")]
+mod query;
 mod service;
 mod session;
 mod wire;

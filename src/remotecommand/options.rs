@@ -1,9 +1,8 @@
 //! What the client of exec and attach asks for, in the query of its URL.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use crate::handshake::Rejection;
+use crate::{handshake::Rejection, query::unescape};
 
 /// What a client of exec or attach asked for.
 ///
@@ -113,29 +112,6 @@ fn bad_escape(name: &str) -> Rejection {
     Rejection::bad_request(format!(
         "the query parameter {name:?} has a malformed escape: send UTF-8, each byte as % and two hex digits"
     ))
-}
-
-/// Undoes `application/x-www-form-urlencoded`; `None` if it is malformed.
-fn unescape(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut plain = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'+' => b' ',
-            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
-            other => other,
-        });
-    }
-    String::from_utf8(plain).ok().map(Cow::Owned)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }
 
 impl fmt::Debug for Options {
