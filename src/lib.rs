@@ -263,7 +263,7 @@ mod mux;
 mod opening;
 mod policy;
 mod protocol;
-#[cfg(feature = "remotecommand")]
+#[cfg(any(feature = "portforward", feature = "remotecommand"))]
 mod query;
 mod service;
 mod session;
@@ -275,6 +275,9 @@ pub mod axum;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
+#[cfg(feature = "portforward")]
+#[cfg_attr(docsrs, doc(cfg(feature = "portforward")))]
+pub mod portforward;
 pub mod reader;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]

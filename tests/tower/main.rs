@@ -10,7 +10,11 @@
 //! | what is no upgrade, or refused by its head, takes no place of a session | `accept.rs` |
 //! | readiness is the fallback's alone | `accept.rs` |
 //! | a place comes back when the service is done, not when the client has left | `accept.rs` |
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
+#![cfg(all(
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "testing"
+))]
 
 mod axum;
 mod buffer;

@@ -1,0 +1,122 @@
+//! Which ports were woken: with many of them, a wake of one polls one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Wake, Waker},
+};
+
+use atomic_waker::AtomicWaker;
+
+/// A bit for each port that has to be polled, and the task that polls them.
+#[derive(Debug)]
+pub(super) struct Due {
+    bits: [AtomicU64; 2],
+    task: AtomicWaker,
+}
+
+impl Due {
+    /// So many ports, fewer than 128, all of them due: none was polled yet.
+    pub(super) fn new(ports: usize) -> Arc<Self> {
+        let all = (1_u128 << ports) - 1;
+        Arc::new(Self {
+            bits: [
+                AtomicU64::new(all as u64),
+                AtomicU64::new((all >> 64) as u64),
+            ],
+            task: AtomicWaker::new(),
+        })
+    }
+
+    /// Makes `waker` the task to wake. To be called at every poll and before
+    /// [`Due::take`]: a port that becomes due between the two wakes it.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.task.register(waker);
+    }
+
+    /// The ports that are due, a bit each; from now on they are not, until woken.
+    pub(super) fn take(&self) -> u128 {
+        // Acquire: what a waker's caller wrote before is visible to the poll that
+        // follows. Release has nothing to publish.
+        let [low, high] = [0, 1].map(|at| self.bits[at].swap(0, Ordering::AcqRel));
+        u128::from(high) << 64 | u128::from(low)
+    }
+
+    /// The waker of one port.
+    pub(super) fn waker(self: &Arc<Self>, port: usize) -> Waker {
+        Waker::from(Arc::new(WakePort {
+            due: Arc::clone(self),
+            port,
+        }))
+    }
+}
+
+struct WakePort {
+    due: Arc<Due>,
+    port: usize,
+}
+
+impl Wake for WakePort {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let bit = 1 << (self.port % 64);
+        // Release: see `take`.
+        let before = self.due.bits[self.port / 64].fetch_or(bit, Ordering::AcqRel);
+        // With the bit set before, whoever set it wakes the task, which has not
+        // taken it since.
+        if before & bit == 0 {
+            self.due.task.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn all_are_due_at_first() {
+        assert_eq!(Due::new(0).take(), 0);
+        assert_eq!(Due::new(1).take(), 1);
+        assert_eq!(Due::new(64).take(), u128::from(u64::MAX));
+        assert_eq!(Due::new(127).take(), u128::MAX >> 1);
+    }
+
+    #[test]
+    fn a_wake_makes_one_due_and_wakes_the_task_once() {
+        let due = Due::new(127);
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        for port in [0, 1, 63, 64, 126] {
+            let wakes = || count.0.swap(0, Ordering::Relaxed);
+            due.register(&Waker::from(Arc::clone(&count)));
+            due.take();
+            let waker = due.waker(port);
+            waker.wake_by_ref();
+            waker.wake_by_ref();
+            assert_eq!(wakes(), 1);
+            assert_eq!(due.take(), 1 << port);
+            // Between a poll's `register` and its `take`, and after both.
+            due.register(&Waker::from(Arc::clone(&count)));
+            waker.wake_by_ref();
+            assert_eq!((due.take(), wakes()), (1 << port, 1));
+            due.register(&Waker::from(Arc::clone(&count)));
+            waker.wake();
+            assert_eq!(wakes(), 1);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the client is told of a port that failed.
+
+use std::error::Error as StdError;
+
+use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
+
+use crate::{BoxError, EndCause, Rejection, Status, error::chain};
+
+/// Why the service of a port has ended without success.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Error(BoxError),
+    Panicked,
+}
+
+impl Failure {
+    /// The text for the port's error channel; `None` where there is nothing that
+    /// the client does not know.
+    pub(super) fn text(&self, port: u16) -> Option<String> {
+        let what = match self {
+            Self::Error(error) => of_error(&**error)?,
+            // A panic's message is for the server's log.
+            Self::Panicked => "the port's service failed".to_owned(),
+        };
+        Some(format!("error forwarding port {port}: {what}"))
+    }
+
+    /// Whether the service wants the whole upgrade to be refused, if it can be.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Error(error) => {
+                chain(&**error).any(|link| link.is::<Rejection>() || link.is::<Overloaded>())
+            }
+            Self::Panicked => false,
+        }
+    }
+}
+
+fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
+    for link in chain(error) {
+        if link.is::<Rejection>() || link.is::<Status>() {
+            return Some(link.to_string());
+        }
+        if link.is::<Overloaded>() {
+            return Some("the server forwards as many ports as it can: try again later".into());
+        }
+        if link.is::<Elapsed>() {
+            return Some("the port has reached its time limit".into());
+        }
+    }
+    match EndCause::from_error(error) {
+        // The client's own doing; after the others nothing reaches it.
+        Some(cause) if cause.is_remote() => None,
+        Some(cause) => Some(format!("the session has ended: {cause}")),
+        None => Some(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use http::StatusCode;
+
+    use super::*;
+
+    fn text(error: impl Into<BoxError>) -> Option<String> {
+        Failure::Error(error.into()).text(80)
+    }
+
+    #[test]
+    fn each_kind_of_failure_and_its_words() {
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
+        let rejection = Rejection::new(StatusCode::NOT_FOUND, "no such pod");
+        let status = Status::failure("NotFound", "no such pod", 404);
+        for (error, expected) in [
+            (BoxError::from(refused), "connection refused"),
+            (rejection.clone().into(), "no such pod"),
+            (io::Error::other(rejection).into(), "no such pod"),
+            (status.into(), "no such pod"),
+            (
+                Overloaded::new().into(),
+                "the server forwards as many ports as it can: try again later",
+            ),
+            (Elapsed::new().into(), "the port has reached its time limit"),
+            (
+                io::Error::from(EndCause::IdleTimeout).into(),
+                "the session has ended: no data for the idle timeout",
+            ),
+        ] {
+            let expected = format!("error forwarding port 80: {expected}");
+            assert_eq!(text(error).unwrap(), expected);
+        }
+        let panicked = Failure::Panicked.text(80).unwrap();
+        assert!(panicked.starts_with("error forwarding port 80: "));
+    }
+
+    #[test]
+    fn a_client_is_not_told_what_it_has_done_itself() {
+        let closed = EndCause::PeerClosed { code: Some(1001) };
+        assert_eq!(text(io::Error::from(closed)), None);
+    }
+}

@@ -1,0 +1,161 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use super::{
+    due::Due,
+    pair::{Pair, drop_quietly},
+    port::ForwardedPort,
+};
+use crate::{BoxError, Rejection};
+
+/// The session of all ports of a request.
+///
+/// Dropped, it drops the futures of all of them.
+#[must_use = "futures do nothing unless polled"]
+pub struct PortForwardFuture<S, F> {
+    kind: Kind<S, F>,
+}
+
+enum Kind<S, F> {
+    Refused(Option<Rejection>),
+    Forwarding(Forwarding<S, F>),
+}
+
+struct Forwarding<S, F> {
+    pairs: Vec<Pair<S, F>>,
+    due: Arc<Due>,
+    /// How many have not ended.
+    open: usize,
+    /// Where the search for the first port to poll begins: behind the one that was
+    /// first the last time, because the first has all of the budget that tokio gives
+    /// a task.
+    first: u32,
+    greeted: bool,
+}
+
+impl<S, F> PortForwardFuture<S, F> {
+    pub(super) fn refused(rejection: Rejection) -> Self {
+        Self {
+            kind: Kind::Refused(Some(rejection)),
+        }
+    }
+
+    /// `due` has a bit for each of the pairs.
+    pub(super) fn forwarding(pairs: Vec<Pair<S, F>>, due: Arc<Due>) -> Self {
+        Self {
+            kind: Kind::Forwarding(Forwarding {
+                open: pairs.len(),
+                pairs,
+                due,
+                first: 0,
+                greeted: false,
+            }),
+        }
+    }
+}
+
+/// What it holds is in boxes where it has to stay in its place.
+impl<S, F> Unpin for PortForwardFuture<S, F> {}
+
+impl<S> Future for PortForwardFuture<S, S::Future>
+where
+    S: Service<ForwardedPort, Response = ()>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.kind {
+            Kind::Refused(rejection) => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(rejection.into())),
+                None => panic!("polled after it was ready"),
+            },
+            Kind::Forwarding(forwarding) => forwarding.poll(cx),
+        }
+    }
+}
+
+impl<S> Forwarding<S, S::Future>
+where
+    S: Service<ForwardedPort, Response = ()>,
+    S::Error: Into<BoxError>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.due.register(cx.waker());
+        self.poll_due();
+        if !self.greeted {
+            if self.open == 0
+                && let Some(error) = self.take_refusal()
+            {
+                return Poll::Ready(Err(error));
+            }
+            // Nothing goes out before the services were polled once, and where the
+            // layer waits for the upgrade to be accepted, before that: until then
+            // they can refuse.
+            if self.open > 0 && self.poll_writable(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.pairs.iter_mut().for_each(Pair::greet);
+            self.pairs.iter_mut().for_each(Pair::catch_up);
+            self.greeted = true;
+        }
+        match self.open {
+            0 => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Polls the ports that were woken, and no other.
+    fn poll_due(&mut self) {
+        let from = self.first;
+        let mut due = self.due.take().rotate_right(from);
+        let mut polled = false;
+        while due != 0 {
+            let port = (due.trailing_zeros() + from) % u128::BITS;
+            due &= due - 1;
+            if !std::mem::replace(&mut polled, true) {
+                self.first = (port + 1) % u128::BITS;
+            }
+            if self.pairs[port as usize].poll() {
+                self.open -= 1;
+            }
+        }
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // All wait for the same.
+        match self.pairs.first_mut() {
+            Some(pair) => pair.poll_writable(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// The refusal of the first port, where all have ended with one.
+    fn take_refusal(&mut self) -> Option<BoxError> {
+        if self.pairs.iter().all(Pair::has_refused) {
+            self.pairs.first_mut()?.take_error()
+        } else {
+            None
+        }
+    }
+}
+
+impl<S, F> Drop for Forwarding<S, F> {
+    fn drop(&mut self) {
+        // One by one: the drop of a port that panics must not become a second
+        // panic in that of the next, which would abort the process.
+        self.pairs.drain(..).for_each(drop_quietly);
+    }
+}
+
+impl<S, F> fmt::Debug for PortForwardFuture<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortForwardFuture").finish_non_exhaustive()
+    }
+}

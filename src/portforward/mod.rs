@@ -1,0 +1,82 @@
+//! Kubernetes `portforward`: TCP connections whose bytes are channels.
+//!
+//! ```text
+//!  WsStreamLayer::new(Protocols::default())   two channels for each of the ports= of the query
+//!    PortForwardLayer::new()                  first messages, errors as text, one end for all
+//!      your Service<ForwardedPort>            once per port, all at the same time
+//! ```
+//!
+//! Built on the public interface of this crate and nothing else, so that a
+//! layer of your own can do the same.
+//!
+//! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for
+//! what went wrong. The first message on either is the number of the port, as two
+//! bytes in little-endian order. kube-rs and the clients for Python and JavaScript
+//! speak this; `kubectl port-forward` speaks SPDY inside of the WebSocket, and is
+//! refused.
+//!
+//! # What the client is told
+//!
+//! | the service of a port | channel `2i + 1` |
+//! |---|---|
+//! | returns `Ok` | nothing |
+//! | fails | `error forwarding port 8080: {error}` |
+//! | panics | the same with a fixed text |
+//! | fails because the client has closed the session | nothing |
+//! | fails with a [`Rejection`](crate::Rejection) or tower's `Overloaded`, and so did all others, before the upgrade is answered | no upgrade: the refusal of the first |
+//!
+//! So the `Display` of an error is shown to the client, in one message behind the
+//! data of its port. That port is over then, and the others go on. When the last one
+//! is over the session ends with close code 1000: each port's end was told. No
+//! subprotocol of port-forward has a way to say that one channel is at its end, so
+//! a client sees that of a port which went well only together with the end of all.
+//!
+//! The client cannot end one port either. It closes the WebSocket when it is
+//! done with all of them: reads are at their end then, and what the services still
+//! have to say is sent for the [longer grace](crate::WsStreamLayer::closed_grace).
+//!
+//! # Examples
+//!
+//! ```
+//! use tokio::{io::copy_bidirectional, net::TcpStream};
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, WsStreamLayer,
+//!     portforward::{ForwardedPort, PortForwardLayer, Protocols},
+//! };
+//!
+//! async fn forward(mut port: ForwardedPort) -> Result<(), BoxError> {
+//!     let mut target = TcpStream::connect(("127.0.0.1", port.port)).await?;
+//!     copy_bidirectional(&mut port.stream, &mut target).await?;
+//!     Ok(())
+//! }
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(PortForwardLayer::new())
+//!     .concurrency_limit(512) // ports, not sessions
+//!     .service_fn(forward);
+//! # let _ = service;
+//! ```
+//!
+//! `copy_bidirectional` waits for the client when the target has ended, which the
+//! client is not told: with [`ForwardedStream::into_split`] and a limit of your own
+//! a port can end sooner, as in the example `pod_server` of this crate.
+
+mod due;
+mod failure;
+mod future;
+mod layer;
+mod pair;
+mod port;
+mod ports;
+mod protocols;
+mod stream;
+
+pub use self::{
+    future::PortForwardFuture,
+    layer::{PortForwardLayer, PortForwardService},
+    port::ForwardedPort,
+    protocols::Protocols,
+    stream::{ForwardedStream, ForwardedWriter},
+};

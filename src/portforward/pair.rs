@@ -1,0 +1,194 @@
+//! One port and its two channels: its service from readiness to its end, and what
+//! the client is told of it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use super::{failure::Failure, port::ForwardedPort};
+use crate::{BoxError, ChannelSink, ChannelWriter};
+
+/// A port of the session.
+pub(super) struct Pair<S, F> {
+    port: u16,
+    waker: Waker,
+    state: State<S, F>,
+    /// The data channel, until it is greeted and handed to the service.
+    data: Option<(ChannelSink, oneshot::Sender<ChannelWriter>)>,
+    /// The error channel, until the port is over.
+    errors: Option<ChannelSink>,
+    greeted: bool,
+    /// What the client was not told yet.
+    failure: Option<Failure>,
+}
+
+enum State<S, F> {
+    Waiting { service: S, port: ForwardedPort },
+    Running(Pin<Box<F>>),
+    Ended,
+}
+
+impl<S, F> Pair<S, F> {
+    /// `data` and `errors` are the writers of the port's channels; what is given to
+    /// `hand` reaches the stream of `port`.
+    pub(super) fn new(
+        service: S,
+        port: ForwardedPort,
+        data: ChannelWriter,
+        hand: oneshot::Sender<ChannelWriter>,
+        errors: ChannelWriter,
+        waker: Waker,
+    ) -> Self {
+        Self {
+            port: port.port,
+            waker,
+            state: State::Waiting { service, port },
+            data: Some((data.into_sink(), hand)),
+            errors: Some(errors.into_sink()),
+            greeted: false,
+            failure: None,
+        }
+    }
+
+    /// Waits until the channels take something: not before the upgrade is accepted,
+    /// where the layer waits for that, and else at once.
+    pub(super) fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.errors {
+            // An error is the end of the session, which nobody need wait for.
+            Some(errors) => Pin::new(errors).poll_ready(cx).map(|_| ()),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Sends the number of the port on both channels, alone in the first message of
+    /// each, and lets the service write.
+    pub(super) fn greet(&mut self) {
+        let greeting = Bytes::copy_from_slice(&self.port.to_le_bytes());
+        if let Some((mut data, hand)) = self.data.take() {
+            say(&mut data, greeting.clone());
+            // Refused where the stream was dropped: then the writer goes as well.
+            let _ = hand.send(data.into_inner());
+        }
+        if let Some(errors) = &mut self.errors {
+            say(errors, greeting);
+        }
+        self.greeted = true;
+    }
+
+    /// Tells of a port that had ended before it was greeted.
+    pub(super) fn catch_up(&mut self) {
+        if let State::Ended = self.state {
+            self.tell();
+        }
+    }
+
+    /// Whether the service has ended with a refusal of the upgrade.
+    pub(super) fn has_refused(&self) -> bool {
+        self.failure.as_ref().is_some_and(Failure::is_refusal)
+    }
+
+    pub(super) fn take_error(&mut self) -> Option<BoxError> {
+        match self.failure.take()? {
+            Failure::Error(error) => Some(error),
+            Failure::Panicked => None,
+        }
+    }
+
+    /// Ends the error channel, with a text where there is one.
+    fn tell(&mut self) {
+        let (failure, errors) = (self.failure.take(), self.errors.take());
+        let (Some(failure), Some(mut errors)) = (failure, errors) else {
+            return;
+        };
+        let port = self.port;
+        let text = catch_unwind(AssertUnwindSafe(|| {
+            let text = failure.text(port);
+            match &failure {
+                Failure::Error(error) => tracing::debug!(port, %error, "a port failed"),
+                Failure::Panicked => tracing::error!(port, "the service of a port panicked"),
+            }
+            text
+        }));
+        drop_quietly(failure);
+        // Where the error itself cannot be told.
+        let text = text.unwrap_or_else(|_| Failure::Panicked.text(port));
+        if let Some(text) = text {
+            say(&mut errors, text.into());
+        }
+    }
+}
+
+impl<S> Pair<S, S::Future>
+where
+    S: Service<ForwardedPort, Response = ()>,
+    S::Error: Into<BoxError>,
+{
+    /// Polls a port that was woken; tells whether that has ended it.
+    pub(super) fn poll(&mut self) -> bool {
+        let cx = &mut Context::from_waker(&self.waker);
+        let Poll::Ready(result) = self.state.poll(cx) else {
+            return false;
+        };
+        // The stream goes before the text comes: whatever it has to say in its drop
+        // is data.
+        drop_quietly(std::mem::replace(&mut self.state, State::Ended));
+        self.failure = result.err();
+        if self.greeted {
+            self.tell();
+        }
+        true
+    }
+}
+
+impl<S> State<S, S::Future>
+where
+    S: Service<ForwardedPort, Response = ()>,
+    S::Error: Into<BoxError>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Self::Waiting { service, .. } = self {
+            ready!(guarded(|| service.poll_ready(cx).map_err(Into::into)))?;
+            *self = match std::mem::replace(self, Self::Ended) {
+                Self::Waiting { mut service, port } => {
+                    let called = guarded(|| Poll::Ready(Ok(service.call(port))));
+                    drop_quietly(service);
+                    Self::Running(Box::pin(ready!(called)?))
+                }
+                other => other,
+            };
+        }
+        match self {
+            Self::Running(future) => guarded(|| future.as_mut().poll(cx).map_err(Into::into)),
+            // A late wake.
+            Self::Waiting { .. } | Self::Ended => Poll::Pending,
+        }
+    }
+}
+
+/// Runs a step of the service; its panic is a failure of this port alone.
+fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T, Failure>> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(poll) => poll.map_err(Failure::Error),
+        Err(_) => Poll::Ready(Err(Failure::Panicked)),
+    }
+}
+
+/// What was dropped is over: a panic in that changes nothing.
+pub(super) fn drop_quietly<T>(value: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        tracing::error!("the service of a port panicked while it was dropped");
+    }
+}
+
+/// Sends one message whatever the budget says: a channel has two of these at most.
+fn say(sink: &mut ChannelSink, message: Bytes) {
+    // Should the session be over, whoever reads or writes next is told.
+    let _ = Pin::new(sink).start_send(message);
+}
