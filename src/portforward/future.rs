@@ -95,9 +95,8 @@ where
             {
                 return Poll::Ready(Err(error));
             }
-            // Nothing goes out before the services were polled once, and where the
-            // layer waits for the upgrade to be accepted, before that: until then
-            // they can refuse.
+            // Nothing goes out before each service was polled once and, with
+            // `Accept::Explicit`, before one has accepted: until then they can refuse.
             if self.open > 0 && self.poll_writable(cx).is_pending() {
                 return Poll::Pending;
             }
