@@ -14,6 +14,7 @@ use tower_wsstream::remotecommand::Options;
 use tower_wsstream::{BoxError, Status};
 
 use crate::discovery::{self, CONTAINER, Route, Subresource};
+use crate::forward;
 use crate::guard::Guard;
 use crate::pod::Pod;
 
@@ -21,22 +22,30 @@ use crate::pod::Pod;
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The whole server as a function of a request. `S` is the stack that upgrades
-/// exec and attach requests, with the [`Subresource`] in their extensions.
+/// exec and attach requests, with the [`Subresource`] in their extensions, and `F`
+/// the one of port-forwards.
 #[derive(Clone)]
-pub(crate) struct Api<S> {
+pub(crate) struct Api<S, F> {
     guard: Guard,
     pod: Pod,
     stack: S,
+    forward: F,
 }
 
-impl<S> Api<S> {
-    pub(crate) fn new(guard: Guard, pod: Pod, stack: S) -> Self {
-        Self { guard, pod, stack }
+impl<S, F> Api<S, F> {
+    pub(crate) fn new(guard: Guard, pod: Pod, stack: S, forward: F) -> Self {
+        Self {
+            guard,
+            pod,
+            stack,
+            forward,
+        }
     }
 
     pub(crate) async fn answer<B, C>(self, request: Request<B>) -> Response<Body>
     where
         S: Service<Request<B>, Response = Response<C>, Error = Infallible>,
+        F: Service<Request<B>, Response = Response<C>, Error = Infallible>,
         C: http_body::Body<Data = Bytes> + Send + 'static,
         C::Error: Into<BoxError>,
     {
@@ -44,6 +53,19 @@ impl<S> Api<S> {
         if let Err(status) = self.guard.check(&head) {
             tracing::info!(method = %head.method, path = head.uri.path(), "refused: {status}");
             return refusal(&status);
+        }
+        if let Some((namespace, pod)) = forward::target(head.uri.path()) {
+            let checked = match discovery::check_pod(namespace, pod) {
+                Ok(()) if wants_spdy(&head) => Err(forward::no_spdy()),
+                checked => checked,
+            };
+            return match checked {
+                Ok(()) => self.forward(Request::from_parts(head, body)).await,
+                Err(status) => {
+                    tracing::info!(method = %head.method, pod, "portforward refused: {status}");
+                    refusal(&status)
+                }
+            };
         }
         match discovery::route(head.uri.path(), self.pod.restarts()) {
             Ok(Route::Document(document)) => {
@@ -73,6 +95,17 @@ impl<S> Api<S> {
                 refusal(&status)
             }
         }
+    }
+
+    async fn forward<B, C>(self, request: Request<B>) -> Response<Body>
+    where
+        F: Service<Request<B>, Response = Response<C>, Error = Infallible>,
+        C: http_body::Body<Data = Bytes> + Send + 'static,
+        C::Error: Into<BoxError>,
+    {
+        let Ok(response) = self.forward.oneshot(request).await;
+        tracing::info!(status = response.status().as_u16(), "portforward");
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 
     async fn upgrade<B, C>(

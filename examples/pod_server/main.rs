@@ -18,6 +18,7 @@
 //! | `server.rs` | the tower stack, and hyper under it |
 //! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
 //! | `attach.rs` | the other service: a session's channels and the pod's process |
+//! | `forward.rs` | the third one: a port of this machine |
 //! | `pod.rs`, `ticker.rs` | that process, and the program that it runs |
 //! | `hub.rs` | from one process to many attachers, none of whom it waits for |
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
@@ -41,6 +42,8 @@ mod duration;
 mod ending;
 #[cfg(target_os = "linux")]
 mod exec;
+#[cfg(target_os = "linux")]
+mod forward;
 #[cfg(target_os = "linux")]
 mod guard;
 #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, ServiceBuilder};
+use tower_wsstream::portforward::{self, PortForwardLayer};
 use tower_wsstream::remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer};
 use tower_wsstream::{BoxError, WsStreamLayer};
 
@@ -18,7 +19,7 @@ use crate::api::Api;
 use crate::discovery::Subresource;
 use crate::guard::Guard;
 use crate::pod::Pod;
-use crate::{attach, exec};
+use crate::{attach, exec, forward};
 
 /// The kubelet's own: a shell that someone has left open over lunch is there
 /// afterwards, and one that was forgotten is gone the next day. An attached
@@ -50,7 +51,11 @@ pub(crate) async fn serve(
         .layer(WsStreamLayer::new(Protocols::default()).idle_timeout(idle_timeout))
         .layer(RemoteCommandLayer::new())
         .service_fn(service);
-    let api = Api::new(guard, pod, stack);
+    let forward = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(portforward::Protocols::default()).idle_timeout(idle_timeout))
+        .layer(PortForwardLayer::new())
+        .service_fn(forward::run);
+    let api = Api::new(guard, pod, stack, forward);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -74,13 +79,18 @@ async fn session(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, BoxErro
     }
 }
 
-async fn connection<S, C>(stream: TcpStream, api: Api<S>)
+async fn connection<S, F, C>(stream: TcpStream, api: Api<S, F>)
 where
     S: Service<Request<Incoming>, Response = Response<C>, Error = Infallible>
         + Clone
         + Send
         + 'static,
     S::Future: Send,
+    F: Service<Request<Incoming>, Response = Response<C>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    F::Future: Send,
     C: http_body::Body<Data = Bytes> + Send + 'static,
     C::Error: Into<BoxError>,
 {

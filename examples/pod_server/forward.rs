@@ -1,0 +1,133 @@
+//! The third service: a port of the pod, which is one of this machine.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::StatusCode;
+use rustix::net::sockopt::set_socket_linger;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tower_wsstream::portforward::{ForwardedPort, ForwardedStream};
+use tower_wsstream::{BoxError, Status};
+
+/// What is read from the target at once: a write of this size is not copied.
+const PIECE: usize = 32 * 1024;
+
+/// A target that has said all it has to say may still take what the client sends.
+/// The client sees that end only with the end of the port, so the port ends once
+/// it has been silent for this long.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The namespace and the pod of `.../pods/{name}/portforward`.
+pub(crate) fn target(path: &str) -> Option<(&str, &str)> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    for expected in ["api", "v1", "namespaces"] {
+        segments.next().filter(|&segment| segment == expected)?;
+    }
+    let namespace = segments.next()?;
+    segments.next().filter(|&segment| segment == "pods")?;
+    let pod = segments.next()?;
+    segments
+        .next()
+        .filter(|&segment| segment == "portforward")?;
+    segments.next().is_none().then_some((namespace, pod))
+}
+
+/// For `kubectl port-forward`, which prints the answer to its POST.
+pub(crate) fn no_spdy() -> Status {
+    Status::failure(
+        "BadRequest",
+        "this server forwards ports over channels of a WebSocket, and kubectl speaks SPDY there: \
+         use a client like kube-rs, or the one for Python or JavaScript",
+        StatusCode::BAD_REQUEST.as_u16(),
+    )
+}
+
+/// Connects to the port, and copies until both sides have ended.
+pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
+    let ForwardedPort {
+        port,
+        stream,
+        request,
+        ..
+    } = port;
+    // It would keep a read buffer of the server for as long as the port is open.
+    drop(request);
+    let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
+    if let Err(error) = target.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY was not set");
+    }
+    // Whoever drops the connection now resets it: to the target, an upload that was
+    // cut off must not look like a complete one.
+    set_socket_linger(&target, Some(Duration::ZERO))?;
+    copy(stream, &mut target).await?;
+    set_socket_linger(&target, None)?;
+    Ok(())
+}
+
+async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()> {
+    let (mut from_client, mut to_client) = stream.into_split();
+    let (mut from_target, mut to_target) = target.split();
+    let (moved, mut progress) = watch::channel(());
+    // An error is the client's; one of the target is left for later, because what
+    // it has said already comes first.
+    let up = async move {
+        loop {
+            let bytes = from_client.fill_buf().await?;
+            let taken = match bytes {
+                [] => return Ok::<_, io::Error>(to_target.shutdown().await),
+                bytes => to_target.write_all(bytes).await,
+            };
+            if taken.is_err() {
+                return Ok(taken);
+            }
+            let length = bytes.len();
+            from_client.consume(length);
+            moved.send_replace(());
+        }
+    };
+    let down = async move {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let length = from_target.read(&mut piece).await?;
+            if length == 0 {
+                break;
+            }
+            to_client.write_all(&piece[..length]).await?;
+        }
+        to_client.shutdown().await?;
+        // Over at once where `up` is.
+        while let Ok(Ok(())) = timeout(LINGER, progress.changed()).await {}
+        Ok(())
+    };
+    let mut down = pin!(down);
+    let sent = tokio::select! {
+        down = &mut down => return down,
+        up = up => up?,
+    };
+    down.await?;
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_path_of_a_port_forward_is_one() {
+        let path = "/api/v1/namespaces/default/pods/demo/portforward";
+        assert_eq!(target(path), Some(("default", "demo")));
+        assert_eq!(target(&format!("{path}/")), Some(("default", "demo")));
+        for other in [
+            "/api/v1/namespaces/default/pods/demo",
+            "/api/v1/namespaces/default/pods/demo/exec",
+            "/api/v1/namespaces/default/pods/demo/portforward/x",
+            "/api/v1/nodes/default/pods/demo/portforward",
+        ] {
+            assert_eq!(target(other), None, "{other}");
+        }
+    }
+}
