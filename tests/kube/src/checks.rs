@@ -214,7 +214,7 @@ pub(crate) async fn attach(pod: &Pod) -> Checked {
 }
 
 /// Bytes without a pattern that a mistake could fit into.
-fn bytes(count: usize) -> Vec<u8> {
+pub(crate) fn bytes(count: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut made = Vec::with_capacity(count + 8);
     while made.len() < count {

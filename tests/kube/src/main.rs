@@ -1,5 +1,5 @@
-//! The `kube` crate, unmodified, against the example `pod_server`, over v5 as it
-//! asks for it and over v4.
+//! The `kube` crate, unmodified, against the example `pod_server`: exec and attach over
+//! v5 as it asks for it and over v4, and port-forward.
 //!
 //!     cargo run --example pod_server --all-features -- --listen 127.0.0.1:8001
 //!     cargo run --manifest-path tests/kube/Cargo.toml -- http://127.0.0.1:8001 [--mib 16] [--only WORD]
@@ -8,6 +8,7 @@
 //! A line a check; ends with `kube: P passed, F failed`.
 
 mod checks;
+mod forward;
 mod pod;
 mod report;
 
@@ -18,6 +19,7 @@ use report::{Failure, Report};
 
 const USAGE: &str = "usage: wsstream-kube URL [--mib N] [--only WORD]";
 const SESSIONS_AT_ONCE: usize = 20;
+const FORWARDED_MIB: usize = 64;
 
 struct Args {
     url: http::Uri,
@@ -67,18 +69,38 @@ async fn main() -> Result<ExitCode, Failure> {
         check!("there and back", there_and_back, mib);
         check!("sessions at once", at_once, SESSIONS_AT_ONCE);
         check!("attach", attach);
-        let name = format!("{} was selected every time", subprotocol.name());
-        let selected = async {
-            match pod.selected()? {
-                0 => Err("there was no session".into()),
-                count => Ok(format!("{count} sessions")),
-            }
-        };
-        report.check(name, selected).await;
+        selected(&mut report, subprotocol.name(), pod, subprotocol).await;
     }
+    // kube offers both here too, and has to be given the older one.
+    let pod = &Pod::new(&url, Subprotocol::V5)?;
+    macro_rules! check {
+        ($name:literal, $check:ident $(, $argument:expr)*) => {
+            let name = format!("portforward {}", $name);
+            report.check(name, forward::$check(pod $(, $argument)*)).await;
+        };
+    }
+    check!("two ports at once, both ways", both_ways, FORWARDED_MIB);
+    check!("refused port", refused_port);
+    check!("target that ends first", target_ends_first);
+    check!("client that breaks off", broken_off);
+    check!("joined at once", joined_at_once);
+    check!("no such pod", no_such_pod);
+    selected(&mut report, "portforward v4", pod, Subprotocol::V4).await;
     Ok(if report.finish() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Every session of the checks before has had what it should.
+async fn selected(report: &mut Report, what: &str, pod: &Pod, wanted: Subprotocol) {
+    let selected = async {
+        match pod.selected(wanted)? {
+            0 => Err("there was no session".into()),
+            count => Ok(format!("{count} sessions")),
+        }
+    };
+    let name = format!("{what} was selected every time");
+    report.check(name, selected).await;
 }

@@ -39,7 +39,6 @@ impl Subprotocol {
 
 pub(crate) struct Pod {
     pub(crate) api: Api<v1::Pod>,
-    pub(crate) subprotocol: Subprotocol,
     /// Of every answer, in the order of the answers.
     selected: Arc<Mutex<Vec<Option<HeaderValue>>>>,
 }
@@ -76,7 +75,6 @@ impl Pod {
             .build();
         Ok(Self {
             api: Api::default_namespaced(client),
-            subprotocol,
             selected,
         })
     }
@@ -132,11 +130,11 @@ impl Pod {
         })
     }
 
-    /// Every answer so far selected what was meant; how many there were.
-    pub(crate) fn selected(&self) -> Result<usize, Failure> {
+    /// Every answer so far selected what was wanted; how many there were.
+    pub(crate) fn selected(&self, wanted: Subprotocol) -> Result<usize, Failure> {
         let answers = self.selected.lock().expect("no panic holds it");
         let sessions = answers.iter().flatten();
-        let name = self.subprotocol.name();
+        let name = wanted.name();
         for selected in sessions.clone() {
             equal(selected.to_str()?, name, "Sec-WebSocket-Protocol")?;
         }
