@@ -14,6 +14,10 @@ use tower_wsstream::{
     PolicyService, Rejection, RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo,
     SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions,
     Status, TimeLimit, Traffic, UpgradeRequired, ValidUntil, WsStream, WsStreamLayer,
+    portforward::{
+        self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, PortForwardLayer,
+        PortForwardService,
+    },
     reader::{ReaderProtocols, WsReader, WsReaderFuture, WsReaderLayer, WsReaderService},
     remotecommand::{
         ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandFuture, RemoteCommandLayer,
@@ -107,7 +111,7 @@ fn every_public_type_is_what_it_is() {
             RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
-            WsReaderService<Good>;
+            WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>;
         COPY: Accept, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
             IdleTimeoutLayer, IdleTimeoutService<Good>, IsWebSocketRequest, KeepAlive, Limits,
             NoBody, RejectionKind, RemoteCommandLayer, TerminalSize, UpgradeRequired, ByteRate,
@@ -137,7 +141,12 @@ fn public_types() -> impl Iterator<Item = String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let read = |name: &str| fs::read_to_string(source.join(name)).unwrap();
     let mut text = String::new();
-    for name in ["lib.rs", "reader/mod.rs", "remotecommand/mod.rs"] {
+    for name in [
+        "lib.rs",
+        "portforward/mod.rs",
+        "reader/mod.rs",
+        "remotecommand/mod.rs",
+    ] {
         let file = read(name);
         let begin = file.find("pub use self::{").unwrap();
         text.push_str(file[begin..].split_once("};").unwrap().0);
@@ -181,6 +190,8 @@ fn a_layer_is_as_good_as_what_it_is_given() {
     assert_eq!(traits!(WsStream<Good, NotSync>), "Send Clone Unpin");
     assert_eq!(traits!(SessionRateLimit<NotSync>), "Send Clone Unpin");
     assert_eq!(traits!(RemoteCommandService<NotClone>), HANDLE);
+    assert_eq!(traits!(PortForwardService<NotClone>), HANDLE);
+    assert_eq!(traits!(PortForwardFuture<Good, NotUnpin>), HANDLE);
     // The answer boxes what waits for the inner service.
     assert_eq!(traits!(ResponseFuture<Done, NotUnpin>), HANDLE);
     assert_eq!(traits!(ResponseFuture<NotUnpin, Good>), "Send Sync");
