@@ -119,8 +119,13 @@ impl<S, F> Api<S, F> {
         C: http_body::Body<Data = Bytes> + Send + 'static,
         C::Error: Into<BoxError>,
     {
+        let upgraded = match *request.method() {
+            // Over HTTP/2 the answer to an extended CONNECT has no code of its own.
+            Method::CONNECT => StatusCode::OK,
+            _ => StatusCode::SWITCHING_PROTOCOLS,
+        };
         let Ok(response) = self.stack.oneshot(request).await;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() == upgraded {
             // The one selected, not those offered: an offer can hold a credential.
             // Of the command only its name, for the same reason.
             let subprotocol = response.headers().get(SEC_WEBSOCKET_PROTOCOL);

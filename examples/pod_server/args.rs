@@ -26,14 +26,17 @@ Plays a Kubernetes API server with one running pod, `demo`: kubectl exec runs
 commands on this machine, as the user that started this program; kubectl attach
 joins a process that counts the seconds and gives back each line.
 
-Usage: pod_server [--listen ADDR] [--token-file FILE] [--idle-timeout DURATION]
+Usage: pod_server [--listen ADDR] [--tls-cert FILE --tls-key FILE]
+                  [--token-file FILE] [--idle-timeout DURATION]
 
   --listen ADDR       address and port to listen on; port 0 picks a free one
                       [default: 127.0.0.1:8001]
+  --tls-cert FILE     speak TLS, with this chain of certificates in PEM, the
+                      server's own first
+  --tls-key FILE      the key of that certificate, in PEM
   --token-file FILE   ask every request for this bearer token; needed to listen
                       on anything but loopback. The variable POD_SERVER_TOKEN
-                      does the same. kubectl sends a token over TLS only: put a
-                      proxy in front that speaks it.
+                      does the same. kubectl sends a token over TLS only.
   --idle-timeout DURATION
                       end a session in which no data has moved for so long, in
                       h, m, s and ms, such as 1m30s; `none` or 0: never
@@ -45,8 +48,16 @@ RUST_LOG filters the log on stderr [default: info].";
 /// The checked arguments.
 pub(crate) struct Args {
     pub(crate) listen: SocketAddr,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) token: Option<String>,
     pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// Where the identity of the server lies.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TlsFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// What a command line asks for.
@@ -72,6 +83,7 @@ pub(crate) fn parse(
     token_variable: Option<OsString>,
 ) -> Result<Asked, BadArgs> {
     let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+    let (mut tls_cert, mut tls_key): (Option<PathBuf>, Option<PathBuf>) = (None, None);
     let mut token_file: Option<PathBuf> = None;
     let mut idle_timeout = Some(IDLE_TIMEOUT);
 
@@ -99,6 +111,8 @@ pub(crate) fn parse(
                     ))
                 })?;
             }
+            "--tls-cert" => tls_cert = Some(value()?.into()),
+            "--tls-key" => tls_key = Some(value()?.into()),
             "--token-file" => token_file = Some(value()?.into()),
             "--idle-timeout" => {
                 let value = value()?;
@@ -114,6 +128,15 @@ pub(crate) fn parse(
         }
     }
 
+    let tls = match (tls_cert, tls_key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+        (None, None) => None,
+        _ => {
+            return Err(BadArgs(
+                "--tls-cert and --tls-key need each other".to_owned(),
+            ));
+        }
+    };
     let token = match (token_file, token_variable) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(&path)
@@ -132,6 +155,7 @@ pub(crate) fn parse(
     }
     Ok(Asked::Serve(Args {
         listen,
+        tls,
         token,
         idle_timeout,
     }))
@@ -215,6 +239,20 @@ mod tests {
         );
         assert_eq!(timeout(&["--idle-timeout=none"]), None);
         assert_eq!(timeout(&["--idle-timeout=0"]), None);
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key() {
+        let files = TlsFiles {
+            cert: "cert.pem".into(),
+            key: "key.pem".into(),
+        };
+        let args = ["--tls-cert", "cert.pem", "--tls-key=key.pem"];
+        assert_eq!(serve(&args, None).unwrap().tls, Some(files));
+        assert_eq!(serve(&[], None).unwrap().tls, None);
+        for half in ["--tls-cert=cert.pem", "--tls-key=key.pem"] {
+            assert!(serve(&[half], None).is_err(), "{half}");
+        }
     }
 
     #[test]

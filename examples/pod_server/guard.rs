@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, Uri, request::Parts};
+use http::{HeaderMap, Version, request::Parts};
 use subtle::ConstantTimeEq;
 use tower_wsstream::Status;
 
@@ -35,7 +35,7 @@ impl Guard {
         match &self.token {
             Some(token) => check_token(token, &head.headers),
             None => {
-                let host = check_host(&head.headers, &head.uri)?;
+                let host = check_host(head)?;
                 check_origin(&head.headers, &host)
             }
         }
@@ -70,19 +70,21 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The authority that the request is for, if it names this machine's loopback.
-fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<Authority, Status> {
-    let mut lines = headers.get_all(HOST).iter();
+fn check_host(head: &Parts) -> Result<Authority, Status> {
+    let mut lines = head.headers.get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
         (Some(line), None) => line
             .to_str()
             .ok()
             .and_then(|text| Authority::from_str(text).ok()),
+        // HTTP/2 says it in `:authority`, which becomes part of the URI.
+        (None, None) if head.version == Version::HTTP_2 => head.uri.authority().cloned(),
         _ => None,
     };
     // The URI of `GET http://other/ HTTP/1.1` names a host too, and would win.
     let named = host
         .filter(is_loopback)
-        .filter(|_| uri.authority().is_none_or(is_loopback));
+        .filter(|_| head.uri.authority().is_none_or(is_loopback));
     named.ok_or_else(|| {
         forbidden(
             "without a token this server answers only requests whose Host is localhost or a loopback \
@@ -209,6 +211,24 @@ mod tests {
             .body(())
             .unwrap();
         assert!(Guard::new(None).check(&request.into_parts().0).is_err());
+    }
+
+    #[test]
+    fn over_http_2_the_authority_is_the_host() {
+        let check = |uri: &str, host: Option<&str>| {
+            let mut request = Request::get(uri).version(Version::HTTP_2);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            Guard::new(None).check(&head).is_ok()
+        };
+        assert!(check("https://127.0.0.1:8001/version", None));
+        assert!(check("http://localhost/version", Some("localhost")));
+        assert!(!check("https://evil.example/version", None));
+        assert!(!check("http://evil.example/version", Some("localhost")));
+        assert!(!check("http://localhost/version", Some("evil.example")));
+        assert!(!check("/version", None));
     }
 
     #[test]

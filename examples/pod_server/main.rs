@@ -8,14 +8,17 @@
 //!
 //! shows a shell on this machine: pipes, exit codes, window sizes and Ctrl-C work
 //! as in a pod. `attach -i demo` joins the pod's own process, which counts the
-//! seconds and gives back each line. kubectl 1.29 and 1.30 need
-//! `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
+//! seconds and gives back each line. kubectl
+//! 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`. With
+//! `--features auto-server` the library finds the TCP stream under hyper's auto
+//! server, and every byte is cheaper.
 //!
 //! Where to look:
 //!
 //! | file | what |
 //! |---|---|
-//! | `server.rs` | the tower stack, and hyper under it |
+//! | `server.rs` | the tower stack, and the listener under it |
+//! | `connection.rs`, `tls.rs` | hyper: HTTP/1.1 and HTTP/2, with TLS or without, and their deadlines |
 //! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
 //! | `attach.rs` | the other service: a session's channels and the pod's process |
 //! | `forward.rs` | the third one: a port of this machine |
@@ -32,6 +35,8 @@ mod api;
 mod args;
 #[cfg(target_os = "linux")]
 mod attach;
+#[cfg(target_os = "linux")]
+mod connection;
 #[cfg(target_os = "linux")]
 mod copy;
 #[cfg(target_os = "linux")]
@@ -60,6 +65,8 @@ mod server;
 mod start;
 #[cfg(target_os = "linux")]
 mod ticker;
+#[cfg(target_os = "linux")]
+mod tls;
 #[cfg(target_os = "linux")]
 mod trampoline;
 

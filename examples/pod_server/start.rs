@@ -9,10 +9,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{self, Args, Asked};
+use crate::args::{self, Args, Asked, TlsFiles};
 use crate::guard::Guard;
 use crate::pod::Pod;
-use crate::{ending, server, ticker, trampoline};
+use crate::{ending, server, ticker, tls, trampoline};
 
 /// How long a server that was told to stop waits for the commands that it ends:
 /// longer than the time between their SIGHUP and SIGKILL.
@@ -59,6 +59,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> io::Result<()> {
+    let acceptor = args.tls.as_ref().map(tls::acceptor).transpose()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         // Before the address is printed: who reads it may stop us right away.
@@ -75,9 +76,14 @@ fn run(args: Args) -> io::Result<()> {
         let (pod, keeping) = Pod::start(ticker::argv())
             .await
             .map_err(|error| io::Error::other(format!("the pod's process: {error}")))?;
-        announce(listener.local_addr()?, args.token.is_some())?;
+        announce(
+            listener.local_addr()?,
+            args.tls.as_ref(),
+            args.token.is_some(),
+        )?;
+        let guard = Guard::new(args.token);
         tokio::select! {
-            () = server::serve(listener, Guard::new(args.token), pod, args.idle_timeout) => {}
+            () = server::serve(listener, acceptor, guard, pod, args.idle_timeout) => {}
             // On this thread, which has nothing else to do: the sessions, which
             // it must not wait for, are on others.
             () = keeping => {}
@@ -94,20 +100,29 @@ fn run(args: Args) -> io::Result<()> {
 }
 
 /// On stdout and at once, for people and for scripts that asked for port 0.
-fn announce(address: SocketAddr, token: bool) -> io::Result<()> {
+fn announce(address: SocketAddr, tls: Option<&TlsFiles>, token: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{address}")?;
-    if token {
-        writeln!(
-            out,
-            "kubectl sends its token over TLS only: with a proxy in front that speaks it,\n\
-             try: kubectl --kubeconfig /dev/null --server https://PROXY --token TOKEN exec -it demo -- sh"
-        )?;
-    } else {
-        writeln!(
-            out,
-            "try: kubectl --kubeconfig /dev/null --server http://{address} exec -it demo -- sh"
-        )?;
-    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    writeln!(out, "listening on {scheme}://{address}")?;
+    let server = match tls {
+        Some(files) => format!(
+            "https://{address} --certificate-authority {}",
+            files.cert.display()
+        ),
+        None if token => {
+            writeln!(
+                out,
+                "kubectl sends its token over TLS only: add --tls-cert and --tls-key, or, with a \
+                 proxy in front that speaks it,"
+            )?;
+            "https://PROXY".to_owned()
+        }
+        None => format!("http://{address}"),
+    };
+    let token = if token { " --token TOKEN" } else { "" };
+    writeln!(
+        out,
+        "try: kubectl --kubeconfig /dev/null --server {server}{token} exec -it demo -- sh"
+    )?;
     out.flush()
 }

@@ -1,0 +1,214 @@
+//! Connections over in-memory streams, in paused time.
+
+use std::future::pending;
+
+use http::{Method, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::{http1, http2};
+use hyper::ext::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_rustls::rustls::server::ResolvesServerCertUsingSni;
+use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+
+use super::*;
+
+/// How long the answer to `/slow` takes.
+const SLOW: Duration = Duration::from_secs(3600);
+
+/// Paused time makes it no wait at all: what hangs fails at once.
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let text = match request.uri().path() {
+        "/slow" => {
+            sleep(SLOW).await;
+            "slow".to_owned()
+        }
+        "/unread" => {
+            let _body = request.into_body();
+            pending().await
+        }
+        "/length" => {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            body.len().to_string()
+        }
+        _ => format!("{:?}", request.version()),
+    };
+    Ok(Response::new(Full::from(text)))
+}
+
+/// A client's end, and the task that serves the other.
+fn connect(tls: Option<TlsAcceptor>) -> (DuplexStream, JoinHandle<()>) {
+    let (client, server) = duplex(64 * 1024);
+    let connections = Connections::new(tls, tower::service_fn(answer));
+    (client, tokio::spawn(connections.serve(server)))
+}
+
+async fn http_2(io: DuplexStream) -> http2::SendRequest<Full<Bytes>> {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(path: &str, length: u32) -> Request<Full<Bytes>> {
+    Request::post(format!("http://localhost{path}"))
+        .body(Full::from(vec![b'x'; length as usize]))
+        .unwrap()
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_nothing_is_not_waited_for() {
+    let settled = [PREFACE, EMPTY_SETTINGS].concat();
+    let all: [&[u8]; 4] = [b"", &PREFACE[..10], b"GET / HT", &settled];
+    for said in all {
+        let (mut client, serving) = connect(None);
+        let start = Instant::now();
+        client.write_all(said).await.unwrap();
+        within(serving).await.unwrap();
+        let waited = start.elapsed();
+        let more = waited.checked_sub(REQUEST_TIMEOUT);
+        let text = String::from_utf8_lossy(said);
+        assert!(
+            more.is_some_and(|more| more < Duration::from_secs(1)),
+            "{waited:?} for {text:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_of_tls_has_a_deadline() {
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+    let (mut client, serving) = connect(Some(Arc::new(config).into()));
+    let start = Instant::now();
+    // The beginning of a ClientHello, and no more of it.
+    client.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+    within(serving).await.unwrap();
+    let waited = start.elapsed();
+    assert!(
+        waited >= HANDSHAKE_TIMEOUT && waited < HANDSHAKE_TIMEOUT + Duration::from_secs(1),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_versions_of_http_are_answered_without_tls() {
+    let (client, _serving) = connect(None);
+    let (mut http_1, connection) = http1::handshake(TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    let asked = Request::get("/").header("host", "localhost");
+    let response = http_1.send_request(asked.body(Full::<Bytes>::default()).unwrap());
+    assert_eq!(text(within(response).await.unwrap()).await, "HTTP/1.1");
+
+    let (client, _serving) = connect(None);
+    let mut http_2 = http_2(client).await;
+    let response = within(http_2.send_request(request("/", 0))).await.unwrap();
+    assert_eq!(response.version(), Version::HTTP_2);
+    assert_eq!(text(response).await, "HTTP/2.0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn extended_connect_is_offered_over_http_2() {
+    let (client, _serving) = connect(None);
+    let mut http_2 = http_2(client).await;
+    // The settings come with the first answer; without them this client would
+    // not send the second request.
+    within(http_2.send_request(request("/", 0))).await.unwrap();
+    let mut connect = request("/", 0);
+    *connect.method_mut() = Method::CONNECT;
+    let protocol = Protocol::from_static("websocket");
+    connect.extensions_mut().insert(protocol);
+    let response = within(http_2.send_request(connect)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// A session that lasts for hours is one long answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_takes_as_long_as_it_takes_and_nothing_new_begins() {
+    let (client, serving) = connect(None);
+    let mut http_2 = http_2(client).await;
+    let slow = tokio::spawn(http_2.send_request(request("/slow", 0)));
+    sleep(REQUEST_TIMEOUT / 2).await;
+    // In time, which then begins anew.
+    within(http_2.send_request(request("/", 0))).await.unwrap();
+    sleep(REQUEST_TIMEOUT * 3 / 4).await;
+    within(http_2.send_request(request("/", 0))).await.unwrap();
+    sleep(REQUEST_TIMEOUT * 2).await;
+    assert!(within(http_2.send_request(request("/", 0))).await.is_err());
+    let response = within(slow).await.unwrap().unwrap();
+    assert_eq!(text(response).await, "slow");
+    within(serving).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_streams_leave_the_connection_to_others() {
+    let (client, _serving) = connect(None);
+    let mut http_2 = http_2(client).await;
+    // A first answer, so that the client knows our windows.
+    within(http_2.send_request(request("/", 0))).await.unwrap();
+    for _ in 1..MAX_STREAMS {
+        tokio::spawn(http_2.send_request(request("/unread", 2 * STREAM_WINDOW)));
+    }
+    // Time moves when nothing else does: all that could be sent has been.
+    sleep(Duration::from_secs(1)).await;
+    let response = within(http_2.send_request(request("/length", 4 * STREAM_WINDOW)));
+    let response = response.await.unwrap();
+    assert_eq!(text(response).await, (4 * STREAM_WINDOW).to_string());
+}
+
+/// What the library needs for its fast path.
+#[tokio::test]
+async fn an_upgraded_tcp_stream_can_be_taken_out() {
+    let (found, taken) = oneshot::channel();
+    let found = Arc::new(std::sync::Mutex::new(Some(found)));
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let found = found.lock().unwrap().take().unwrap();
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await.unwrap();
+            let parts = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded);
+            found.send(parts.map(drop).is_ok()).unwrap();
+        });
+        let response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header("connection", "upgrade")
+            .header("upgrade", "test");
+        async move { Ok(response.body(Full::<Bytes>::default()).unwrap()) }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    tokio::spawn(Connections::new(None, service).serve(server));
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    client.read_to_end(&mut head).await.unwrap();
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    assert!(taken.await.unwrap());
+}
