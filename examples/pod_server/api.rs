@@ -1,5 +1,5 @@
-//! From a request to its answer: the guard, the documents, and the door to the
-//! stack of exec and attach.
+//! From a request to its answer: the guard, the documents, and the doors to the
+//! log and to the stack of exec and attach.
 
 use std::convert::Infallible;
 
@@ -22,32 +22,37 @@ use crate::pod::Pod;
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The whole server as a function of a request. `S` is the stack that upgrades
-/// exec and attach requests, with the [`Subresource`] in their extensions, and `F`
-/// the one of port-forwards.
+/// exec and attach requests, with the [`Subresource`] in their extensions, `F` is the
+/// one of port-forwards, and `L` answers those for the log.
 #[derive(Clone)]
-pub(crate) struct Api<S, F> {
+pub(crate) struct Api<S, F, L> {
     guard: Guard,
     pod: Pod,
     stack: S,
     forward: F,
+    logs: L,
 }
 
-impl<S, F> Api<S, F> {
-    pub(crate) fn new(guard: Guard, pod: Pod, stack: S, forward: F) -> Self {
+impl<S, F, L> Api<S, F, L> {
+    pub(crate) fn new(guard: Guard, pod: Pod, stack: S, forward: F, logs: L) -> Self {
         Self {
             guard,
             pod,
             stack,
             forward,
+            logs,
         }
     }
 
-    pub(crate) async fn answer<B, C>(self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn answer<B, C, D>(self, request: Request<B>) -> Response<Body>
     where
         S: Service<Request<B>, Response = Response<C>, Error = Infallible>,
         F: Service<Request<B>, Response = Response<C>, Error = Infallible>,
         C: http_body::Body<Data = Bytes> + Send + 'static,
         C::Error: Into<BoxError>,
+        L: Service<Request<B>, Response = Response<D>, Error = Infallible>,
+        D: http_body::Body<Data = Bytes> + Send + 'static,
+        D::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
         if let Err(status) = self.guard.check(&head) {
@@ -89,6 +94,13 @@ impl<S, F> Api<S, F> {
                 let mut request = Request::from_parts(head, body);
                 request.extensions_mut().insert(subresource);
                 self.upgrade(request, subresource, &options).await
+            }
+            Ok(Route::Log { namespace, pod }) => {
+                if let Err(status) = discovery::check_pod(namespace, pod) {
+                    return refusal(&status);
+                }
+                let Ok(response) = self.logs.oneshot(Request::from_parts(head, body)).await;
+                response.map(boxed)
             }
             Err(status) => {
                 tracing::debug!(method = %head.method, path = head.uri.path(), "{status}");
@@ -147,8 +159,16 @@ impl<S, F> Api<S, F> {
                 "{subresource} not upgraded"
             );
         }
-        response.map(|body| body.map_err(Into::into).boxed_unsync())
+        response.map(boxed)
     }
+}
+
+fn boxed<C>(body: C) -> Body
+where
+    C: http_body::Body<Data = Bytes> + Send + 'static,
+    C::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
 }
 
 /// What a real server checks before it asks a container for anything.
@@ -203,7 +223,7 @@ fn refuse_spdy(options: &Options) -> Response<Body> {
     ))
 }
 
-fn bad_request(message: String) -> Status {
+pub(crate) fn bad_request(message: String) -> Status {
     Status::failure("BadRequest", message, 400)
 }
 
@@ -212,16 +232,19 @@ fn read_only(method: &Method, document: impl FnOnce() -> Bytes) -> Response<Body
     if matches!(*method, Method::GET | Method::HEAD) {
         return json(StatusCode::OK, HeaderMap::new(), document());
     }
-    let status = Status::failure(
+    wrong_method()
+}
+
+pub(crate) fn wrong_method() -> Response<Body> {
+    refusal(&Status::failure(
         "MethodNotAllowed",
         "the server does not allow this method on the requested resource",
         405,
-    );
-    refusal(&status)
+    ))
 }
 
 /// A failure as an answer, with the headers that its code asks for.
-fn refusal(status: &Status) -> Response<Body> {
+pub(crate) fn refusal(status: &Status) -> Response<Body> {
     let code = status
         .code()
         .and_then(|code| StatusCode::from_u16(code).ok());

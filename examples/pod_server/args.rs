@@ -24,7 +24,8 @@ pub(crate) const TOKEN_VARIABLE: &str = "POD_SERVER_TOKEN";
 pub(crate) const USAGE: &str = "\
 Plays a Kubernetes API server with one running pod, `demo`: kubectl exec runs
 commands on this machine, as the user that started this program; kubectl attach
-joins a process that counts the seconds and gives back each line.
+joins a process that counts the seconds and gives back each line, and kubectl
+logs shows what it has printed.
 
 Usage: pod_server [--listen ADDR] [--tls-cert FILE --tls-key FILE]
                   [--token-file FILE] [--idle-timeout DURATION]

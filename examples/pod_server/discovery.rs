@@ -1,6 +1,6 @@
 //! The documents of an API server that holds one running pod.
 //!
-//! No more than clients ask for before an exec or an attach: kubectl learns from discovery
+//! No more than clients ask for before an exec, an attach or the log: kubectl learns from discovery
 //! that `pods` exist and gets the pod; kubectl on some machines is a dispatcher
 //! that runs the client that fits `/version`; the other official clients go
 //! straight there.
@@ -30,6 +30,8 @@ pub(crate) enum Route<'a> {
         namespace: &'a str,
         pod: &'a str,
     },
+    /// `.../pods/{name}/log`.
+    Log { namespace: &'a str, pod: &'a str },
 }
 
 /// What a session is for; goes with the request, in its extensions.
@@ -85,6 +87,9 @@ pub(crate) fn route(path: &str, restarts: u32) -> Result<Route<'_>, Status> {
         ["api", "v1", "namespaces", namespace, "pods", pod, "attach"] => {
             return session(Subresource::Attach, namespace, pod);
         }
+        ["api", "v1", "namespaces", namespace, "pods", pod, "log"] => {
+            return Ok(Route::Log { namespace, pod });
+        }
         _ => {
             return Err(not_found(
                 "the server could not find the requested resource",
@@ -133,6 +138,10 @@ fn resources() -> Value {
             {
                 "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod",
                 "verbs": ["get", "list"], "shortNames": ["po"], "categories": ["all"],
+            },
+            {
+                "name": "pods/log", "singularName": "", "namespaced": true, "kind": "Pod",
+                "verbs": ["get"],
             },
             {
                 "name": "pods/exec", "singularName": "", "namespaced": true, "kind": "PodExecOptions",
@@ -202,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_kubectl_asks_before_an_exec_is_there() {
+    fn what_kubectl_asks_for_is_there() {
         for path in [
             "/version",
             "/api",
@@ -222,15 +231,23 @@ mod tests {
             };
             assert_eq!(route(&path, 0), Ok(session));
         }
+        let log = Route::Log {
+            namespace: "default",
+            pod: "demo",
+        };
+        assert_eq!(
+            route("/api/v1/namespaces/default/pods/demo/log", 0),
+            Ok(log)
+        );
     }
 
     #[test]
-    fn discovery_names_every_session() {
+    fn discovery_names_every_subresource() {
         let Ok(Route::Document(list)) = route("/api/v1", 0) else {
             panic!("a document");
         };
         let resources = list["resources"].as_array().unwrap();
-        for name in ["pods", "pods/exec", "pods/attach"] {
+        for name in ["pods", "pods/log", "pods/exec", "pods/attach"] {
             assert!(
                 resources.iter().any(|entry| entry["name"] == name),
                 "{name}"
@@ -266,7 +283,7 @@ mod tests {
             "/",
             "/apis/apps/v1",
             "/api/v1/nodes",
-            "/api/v1/namespaces/default/pods/demo/log",
+            "/api/v1/namespaces/default/pods/demo/logs",
         ] {
             assert_eq!(route(path, 0).unwrap_err().code(), Some(404), "{path}");
         }

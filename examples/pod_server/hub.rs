@@ -8,6 +8,9 @@
 //! The process prints what is typed, so one attacher that types a large file could
 //! outrun the others in a moment. Hence the input, and it alone, waits while
 //! someone is behind: see [`Hub::calm`].
+//!
+//! Whoever reads the log and follows it has a place like an attacher, and begins
+//! with what was printed before.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +21,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+
+use crate::recent::Recent;
 
 /// What an attacher may be behind, beside what its connection holds: hours of
 /// ticks, and little enough that a hundred clients that have gone to sleep cost
@@ -52,6 +57,7 @@ pub(crate) struct Hub {
 struct State {
     next: u64,
     seats: BTreeMap<u64, Seat>,
+    recent: Recent,
     ended: Option<ExitStatus>,
 }
 
@@ -98,8 +104,23 @@ impl Seat {
 impl Hub {
     /// A place for one more attacher, who gets what is printed from now on.
     pub(crate) fn attach(self: &Arc<Self>) -> Attached {
-        let news = Arc::new(Notify::new());
+        self.seat(&mut self.lock())
+    }
+
+    /// The last `lines` lines that were printed, or all that is kept.
+    pub(crate) fn recent(&self, lines: Option<u64>) -> Vec<u8> {
+        self.lock().recent.lines(lines).to_vec()
+    }
+
+    /// The same, and a place for what comes after it: nothing is missed between.
+    pub(crate) fn follow(self: &Arc<Self>, lines: Option<u64>) -> (Vec<u8>, Attached) {
         let mut state = self.lock();
+        let attached = self.seat(&mut state);
+        (state.recent.lines(lines).to_vec(), attached)
+    }
+
+    fn seat(self: &Arc<Self>, state: &mut State) -> Attached {
+        let news = Arc::new(Notify::new());
         let seat = state.next;
         state.next += 1;
         state.seats.insert(
@@ -113,7 +134,6 @@ impl Hub {
                 news: Arc::clone(&news),
             },
         );
-        drop(state);
         Attached {
             hub: Arc::clone(self),
             seat,
@@ -124,7 +144,9 @@ impl Hub {
     /// Hands output to everyone. Waits for nobody.
     pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
         let now = Instant::now();
-        for seat in self.lock().seats.values_mut() {
+        let mut state = self.lock();
+        state.recent.push(bytes);
+        for seat in state.seats.values_mut() {
             seat.push(stream, bytes, now);
         }
     }

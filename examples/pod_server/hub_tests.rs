@@ -42,6 +42,21 @@ fn everyone_gets_all_output_from_the_attach_on() {
 }
 
 #[test]
+fn who_follows_begins_with_what_was_printed_before() {
+    let hub = Arc::<Hub>::default();
+    hub.push(Stream::Stdout, b"one\ntwo\n");
+    hub.push(Stream::Stderr, b"three\n");
+    let (before, following) = hub.follow(Some(2));
+    assert_eq!(before, b"two\nthree\n");
+    hub.push(Stream::Stdout, b"four\n");
+    assert_eq!(take(&following), "four\n");
+    assert_eq!(hub.recent(None), b"one\ntwo\nthree\nfour\n");
+    // After the end too.
+    hub.end(ExitStatus::default());
+    assert_eq!(hub.follow(Some(1)).0, b"four\n");
+}
+
+#[test]
 fn output_wakes_whoever_waits_for_it() {
     let hub = Arc::<Hub>::default();
     let attached = hub.attach();

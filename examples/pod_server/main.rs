@@ -8,7 +8,7 @@
 //!
 //! shows a shell on this machine: pipes, exit codes, window sizes and Ctrl-C work
 //! as in a pod. `attach -i demo` joins the pod's own process, which counts the
-//! seconds and gives back each line. kubectl
+//! seconds and gives back each line; `logs -f demo` shows what it prints. kubectl
 //! 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`. With
 //! `--features auto-server` the library finds the TCP stream under hyper's auto
 //! server, and every byte is cheaper.
@@ -24,6 +24,7 @@
 //! | `forward.rs` | the third one: a port of this machine |
 //! | `pod.rs`, `ticker.rs` | that process, and the program that it runs |
 //! | `hub.rs` | from one process to many attachers, none of whom it waits for |
+//! | `logs.rs`, `recent.rs` | an ordinary HTTP service: what the process has printed |
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
 //! | `ending.rs` | how it ends when its session does |
 //! | `guard.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
@@ -54,11 +55,15 @@ mod guard;
 #[cfg(target_os = "linux")]
 mod hub;
 #[cfg(target_os = "linux")]
+mod logs;
+#[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod pty;
+#[cfg(target_os = "linux")]
+mod recent;
 #[cfg(target_os = "linux")]
 mod server;
 #[cfg(target_os = "linux")]

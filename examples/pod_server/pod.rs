@@ -38,15 +38,16 @@ pub(crate) struct Pod {
 
 #[derive(Debug)]
 struct Inner {
-    current: Mutex<Result<Run, String>>,
+    current: Mutex<Run>,
     restarts: AtomicU32,
 }
 
-/// One run of the process, for those who want to attach.
-#[derive(Clone, Debug)]
+/// The newest run of the process, for those who want to attach, or read the log.
+#[derive(Debug)]
 struct Run {
     hub: Arc<Hub>,
-    input: mpsc::Sender<Bytes>,
+    /// Once the process has ended, why there is none.
+    input: Result<mpsc::Sender<Bytes>, String>,
 }
 
 impl Pod {
@@ -58,7 +59,7 @@ impl Pod {
         let (run, running) = start(&argv).await?;
         let pod = Self {
             inner: Arc::new(Inner {
-                current: Mutex::new(Ok(run)),
+                current: Mutex::new(run),
                 restarts: AtomicU32::new(0),
             }),
         };
@@ -70,10 +71,17 @@ impl Pod {
     /// input go into the sender, whole ones, so that they are not mixed up with
     /// those of others.
     pub(crate) fn attach(&self) -> Result<(Attached, mpsc::Sender<Bytes>), NotRunning> {
-        match &*self.current() {
-            Ok(run) => Ok((run.hub.attach(), run.input.clone())),
+        let run = self.current();
+        match &run.input {
+            Ok(input) => Ok((run.hub.attach(), input.clone())),
             Err(why) => Err(NotRunning(why.clone())),
         }
+    }
+
+    /// What the process prints and has printed; of one that has ended, until the
+    /// next has started.
+    pub(crate) fn output(&self) -> Arc<Hub> {
+        Arc::clone(&self.current().hub)
     }
 
     /// How often the process was started again.
@@ -93,12 +101,12 @@ impl Pod {
     async fn restart(&self, argv: &[String], mut why: String) -> Running {
         loop {
             tracing::warn!(%why, "the pod's process is not running");
-            *self.current() = Err(why);
+            self.current().input = Err(why);
             tokio::time::sleep(RESTART_PAUSE).await;
             match start(argv).await {
                 Ok((run, running)) => {
                     self.inner.restarts.fetch_add(1, Ordering::Relaxed);
-                    *self.current() = Ok(run);
+                    *self.current() = run;
                     return running;
                 }
                 Err(error) => why = error.to_string(),
@@ -106,7 +114,7 @@ impl Pod {
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Result<Run, String>> {
+    fn current(&self) -> MutexGuard<'_, Run> {
         let current = self.inner.current.lock();
         current.unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +134,7 @@ async fn start(argv: &[String]) -> Result<(Run, Running), CannotStart> {
     let (input, lines) = mpsc::channel(WAITING_INPUT);
     let run = Run {
         hub: Arc::clone(&hub),
-        input,
+        input: Ok(input),
     };
     let running = Running {
         process,

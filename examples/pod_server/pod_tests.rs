@@ -124,6 +124,8 @@ async fn a_process_that_has_died_is_told_and_started_again() {
         }
     });
     let error = error.await;
+    // Its log can still be read.
+    assert_eq!(pod.output().recent(None), b"down\n");
     assert!(
         error.contains("not running") && error.contains("137"),
         "{error}"

@@ -16,6 +16,7 @@ use crate::api::Api;
 use crate::connection::Connections;
 use crate::discovery::Subresource;
 use crate::guard::Guard;
+use crate::logs::Logs;
 use crate::pod::Pod;
 use crate::{attach, exec, forward};
 
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
         .layer(WsStreamLayer::new(portforward::Protocols::default()).idle_timeout(idle_timeout))
         .layer(PortForwardLayer::new())
         .service_fn(forward::run);
-    let api = Api::new(guard, pod, stack, forward);
+    let api = Api::new(guard, pod.clone(), stack, forward, Logs::new(pod));
     let server = ServiceBuilder::new()
         // `BearerSubprotocolLayer` goes here: in front of the guard, with which the API begins.
         .service_fn(move |request: Request<Incoming>| {

@@ -1,0 +1,170 @@
+//! The log of a hub without a process, and of a pod with one.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio_test::{assert_pending, assert_ready, task::spawn};
+use tower::ServiceExt;
+
+use super::*;
+use crate::hub::{BACKLOG, Stream};
+
+fn hub(printed: &[u8]) -> Arc<Hub> {
+    let hub = Arc::<Hub>::default();
+    hub.push(Stream::Stdout, printed);
+    hub
+}
+
+fn log(query: &str, hub: &Arc<Hub>) -> Body {
+    answer(&Asked::from_query(query).unwrap(), hub).into_body()
+}
+
+/// All of a log that ends, and at once.
+fn all(body: Body) -> Bytes {
+    let collected = assert_ready!(spawn(body.collect()).poll());
+    collected.unwrap().to_bytes()
+}
+
+/// The next part of a log, which is there.
+fn part(body: &mut Body) -> Bytes {
+    let frame = assert_ready!(spawn(body.frame()).poll());
+    frame.unwrap().unwrap().into_data().unwrap()
+}
+
+#[test]
+fn the_log_is_what_was_printed() {
+    let hub = hub(b"one\ntwo\nthree\n");
+    for (query, expected) in [
+        ("", "one\ntwo\nthree\n"),
+        ("tailLines=2", "two\nthree\n"),
+        ("tailLines=0", ""),
+        ("limitBytes=5", "one\nt"),
+        ("limitBytes=5&tailLines=1", "three"),
+        ("follow=false&container=main", "one\ntwo\nthree\n"),
+    ] {
+        assert_eq!(all(log(query, &hub)), expected, "{query}");
+    }
+}
+
+#[test]
+fn followed_it_goes_on_until_the_process_ends() {
+    let hub = hub(b"one\ntwo\n");
+    let mut body = log("follow=true&tailLines=1", &hub);
+    assert_eq!(part(&mut body), "two\n");
+    let mut next = spawn(body.frame());
+    assert_pending!(next.poll());
+    hub.push(Stream::Stderr, b"three\n");
+    assert!(next.is_woken());
+    drop(next);
+    assert_eq!(part(&mut body), "three\n");
+    hub.push(Stream::Stdout, b"four\n");
+    hub.end(ExitStatus::default());
+    assert_eq!(all(body), "four\n");
+}
+
+#[test]
+fn a_followed_log_ends_at_its_limit() {
+    let hub = hub(b"one\n");
+    let body = log("follow=true&limitBytes=6", &hub);
+    hub.push(Stream::Stdout, b"two\n");
+    assert_eq!(all(body), "one\ntw");
+}
+
+#[test]
+fn who_leaves_leaves_nothing_behind() {
+    let hub = hub(b"one\n");
+    let mut waiting = log("follow=true&tailLines=0", &hub);
+    let unread = log("follow=true", &hub);
+    assert_pending!(spawn(waiting.frame()).poll());
+    assert_eq!(Arc::strong_count(&hub), 3);
+    drop((waiting, unread));
+    assert_eq!(Arc::strong_count(&hub), 1);
+}
+
+#[test]
+fn a_log_that_lost_its_place_does_not_look_complete() {
+    let hub = hub(b"");
+    let body = log("follow=true", &hub);
+    hub.push(Stream::Stdout, &vec![b'x'; BACKLOG + 1]);
+    hub.end(ExitStatus::default());
+    let error = assert_ready!(spawn(body.collect()).poll()).unwrap_err();
+    assert!(error.to_string().contains("read too slowly"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_input_waits_for_a_log_that_is_being_read() {
+    let hub = hub(b"");
+    let mut body = log("follow=true", &hub);
+    hub.push(Stream::Stdout, &vec![b'x'; BACKLOG / 2]);
+    assert_eq!(part(&mut body).len(), BACKLOG / 2);
+    // Handed out, and not known to have gone anywhere.
+    let mut calm = spawn(hub.calm());
+    assert_pending!(calm.poll());
+    assert_pending!(spawn(body.frame()).poll());
+    assert!(calm.is_woken());
+    assert_ready!(calm.poll());
+}
+
+#[test]
+fn a_query_is_read_as_the_api_server_reads_it() {
+    let read = |query| Asked::from_query(query).map_err(|status| status.code());
+    let lines = |tail_lines| {
+        Ok(Asked {
+            tail_lines,
+            ..Asked::default()
+        })
+    };
+    for query in ["", "container=", "unknown=%zz", "&&", "previous=false"] {
+        assert_eq!(read(query), lines(None), "{query}");
+    }
+    assert_eq!(read("tailLines=3&tailLines=x"), lines(Some(3)));
+    for (query, follow) in [
+        ("follow", true),
+        ("follow=true", true),
+        ("follow=1&follow=0", true),
+        ("follow=0", false),
+        ("follow=False", false),
+    ] {
+        assert_eq!(read(query).unwrap().follow, follow, "{query}");
+    }
+    for wrong in [
+        "tailLines=",
+        "tailLines=x",
+        "tailLines=-1",
+        "tailLines=9223372036854775808",
+        "limitBytes=0",
+        "limitBytes=1k",
+        "container=other",
+        "previous=true",
+    ] {
+        assert_eq!(read(wrong), Err(Some(400)), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn the_service_shows_the_pods_process_and_refuses_the_rest() {
+    let argv = ["/bin/sh", "-c", "echo hello; read go"].map(String::from);
+    let (pod, keeping) = Pod::start(argv.into()).await.unwrap();
+    let _keeping = tokio::spawn(keeping);
+    let ask = |method, uri: &str| {
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        Logs::new(pod.clone()).oneshot(request)
+    };
+    let Ok(response) = ask(Method::GET, "/log?follow=true&limitBytes=6").await;
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/plain");
+    let text = response.into_body().collect();
+    let text = tokio::time::timeout(Duration::from_secs(30), text).await;
+    assert_eq!(text.unwrap().unwrap().to_bytes(), "hello\n");
+
+    let Ok(response) = ask(Method::POST, "/log").await;
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let Ok(response) = ask(Method::GET, "/log?tailLines=x").await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&status["kind"], &status["code"]),
+        (&"Status".into(), &400.into())
+    );
+}
