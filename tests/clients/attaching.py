@@ -25,13 +25,12 @@ LINE = b"%09d " + b"." * 117 + b"\n"
 FLOOD_WITHIN = 60
 
 
-class Attached:
-    """A running `kubectl attach`, listened to as it goes."""
+class Heard:
+    """A running kubectl, listened to as it goes."""
 
-    def __init__(self, session, *flags):
-        session.execs += 1
+    def __init__(self, session, *words):
         self.process = session.begin(
-            session.words("attach", *flags, "demo"), stdin=subprocess.PIPE,
+            session.words(*words), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         self.heard = b""
@@ -54,7 +53,7 @@ class Attached:
             if select.select([self.process.stdout], [], [], rest)[0]:
                 data = os.read(self.process.stdout.fileno(), 65536)
                 if not data:
-                    self.fail(f"attach ended before {what}")
+                    self.fail(f"kubectl ended before {what}")
                 self.heard += data
         return answer
 
@@ -75,6 +74,14 @@ class Attached:
         first = seen[0]
         expect(seen == list(range(first, first + len(seen))), f"ticks out of order: {seen}")
         return seen
+
+
+class Attached(Heard):
+    """A running `kubectl attach`."""
+
+    def __init__(self, session, *flags):
+        session.execs += 1
+        super().__init__(session, "attach", *flags, "demo")
 
     def say(self, line):
         self.process.stdin.write(line)

@@ -102,14 +102,22 @@ def loud(line):
 
 
 class Server:
-    """`pod_server` on a free port, with everything it prints in a file."""
+    """`pod_server` on a free port, with everything it prints in a file.
 
-    def __init__(self, program, name):
+    `arguments` are those of the server beside the address; `access` is what every
+    kubectl that talks to it is told beside the address.
+    """
+
+    def __init__(self, program, name, arguments=(), access=()):
         self.program = Path(program)
+        self.arguments = list(arguments)
+        self.access = list(access)
         WORK.mkdir(parents=True, exist_ok=True)
         self.log_path = WORK / f"{name}.log"
         self.process = None
+        self.scheme = None
         self.address = None
+        self.sockets_at_rest = 0
 
     def __enter__(self):
         if not self.program.exists():
@@ -127,18 +135,19 @@ class Server:
         environment.setdefault("RUST_LOG", "info,pod_server=debug,tower_wsstream=debug")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [str(self.program), "--listen", "127.0.0.1:0"],
+                [str(self.program), "--listen", "127.0.0.1:0", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 preexec_fn=ignore_signals,
             )
-        found = until(15, lambda: re.search(r"listening on http://(\S+)", self.log()))
+        found = until(15, lambda: re.search(r"listening on (https?)://(\S+)", self.log()))
         if not found:
             self.__exit__()
             raise SystemExit(f"the server did not say where it listens:\n{self.log()}")
-        self.address = found.group(1)
+        self.scheme, self.address = found.groups()
+        self.sockets_at_rest = self.sockets()
         return self
 
     def __exit__(self, *_):
@@ -151,7 +160,7 @@ class Server:
 
     @property
     def url(self):
-        return f"http://{self.address}"
+        return f"{self.scheme}://{self.address}"
 
     @property
     def host_port(self):
@@ -164,6 +173,21 @@ class Server:
 
     def log_size(self):
         return self.log_path.stat().st_size
+
+    def sockets(self):
+        """How many the server has open."""
+        folder = f"/proc/{self.process.pid}/fd"
+        count = 0
+        for entry in os.listdir(folder):
+            try:
+                count += os.readlink(f"{folder}/{entry}").startswith("socket:")
+            except OSError:
+                pass  # closed since
+        return count
+
+    def at_rest(self, seconds):
+        """Whether no connection of any client is left within so many seconds."""
+        return until(seconds, lambda: self.sockets() <= self.sockets_at_rest)
 
     def zombies(self):
         """Children that have ended and that the server has not waited for."""

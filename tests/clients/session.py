@@ -31,7 +31,7 @@ class Session:
         """The command line of this kubectl with these words behind the server's address."""
         return [
             str(self.kubectl.path), "--kubeconfig", "/dev/null", "--server", self.server.url,
-            *words,
+            *self.server.access, *words,
         ]
 
     def arguments(self, command, flags=(), verbose=()):
