@@ -282,6 +282,7 @@ pub mod reader;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;
+pub mod tap;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
-use super::ChannelStream;
-use crate::wire::{Chunk, End, Shared, Take};
+use super::{ChannelStream, Records, record::Direction, tapped::Tapped};
+use crate::wire::{CHUNK, Chunk, End, Shared, Take};
 
 /// So few bytes are handed out as a copy: a slice would keep its whole chunk of
 /// 16 KiB alive, and a peer decides how small its messages are.
@@ -55,6 +55,7 @@ pub struct ChannelReader {
     channel: u8,
     chunk: Option<Chunk>,
     at: usize,
+    tap: Option<Box<Tapped>>,
 }
 
 impl ChannelReader {
@@ -64,7 +65,12 @@ impl ChannelReader {
             channel,
             chunk: None,
             at: 0,
+            tap: None,
         }
+    }
+
+    pub(super) fn tap(&mut self, records: &Arc<Records>) {
+        Tapped::add(&mut self.tap, records, self.channel, Direction::Inbound);
     }
 
     /// The number of the channel.
@@ -100,9 +106,25 @@ impl ChannelReader {
                 self.at = 0;
                 Poll::Ready(Ok(true))
             }
-            Take::End(End::Eof) => Poll::Ready(Ok(false)),
-            Take::End(End::Error(cause)) => Poll::Ready(Err(cause.into())),
+            Take::End(end) => {
+                // It stays the end: there is nothing more to record.
+                self.tap = None;
+                Poll::Ready(match end {
+                    End::Eof => Ok(false),
+                    End::Error(cause) => Err(cause.into()),
+                })
+            }
         }
+    }
+
+    /// The same, where bytes may be handed out only if they can be recorded. A
+    /// chunk that has to wait for that stays here.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let readable = ready!(self.poll_chunk(cx))?;
+        if let Some(tap) = &self.tap {
+            ready!(tap.poll_room(cx));
+        }
+        Poll::Ready(Ok(readable))
     }
 
     fn release(&mut self, chunk: Option<Chunk>) {
@@ -111,7 +133,7 @@ impl ChannelReader {
     }
 
     pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        if !ready!(self.poll_chunk(cx))? {
+        if !ready!(self.poll_readable(cx))? {
             return Poll::Ready(Ok(None));
         }
         let at = self.at;
@@ -122,17 +144,25 @@ impl ChannelReader {
         if unread.len() <= SMALL {
             let bytes = Bytes::copy_from_slice(unread);
             self.release(Some(chunk));
+            if let Some(tap) = &self.tap {
+                tap.share(bytes.clone(), bytes.len());
+            }
             return Poll::Ready(Ok(Some(bytes)));
         }
         self.release(None);
-        Poll::Ready(Ok(Some(chunk.into_bytes().slice(at..))))
+        let bytes = chunk.into_bytes().slice(at..);
+        if let Some(tap) = &self.tap {
+            // A record of a few bytes keeps the whole of it, as the reader would.
+            tap.share(bytes.clone(), CHUNK);
+        }
+        Poll::Ready(Ok(Some(bytes)))
     }
 }
 
 impl AsyncBufRead for ChannelReader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        ready!(this.poll_chunk(cx))?;
+        ready!(this.poll_readable(cx))?;
         Poll::Ready(Ok(this.unread()))
     }
 
@@ -140,6 +170,9 @@ impl AsyncBufRead for ChannelReader {
         let this = self.get_mut();
         let unread = this.unread().len();
         assert!(amount <= unread, "consumed more than `fill_buf` gave");
+        if let Some(tap) = &this.tap {
+            tap.copy(&this.unread()[..amount]);
+        }
         this.at += amount;
         if amount == unread
             && let Some(chunk) = this.chunk.take()

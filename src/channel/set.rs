@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::request::Parts;
 
-use super::{Channel, ChannelReader, ChannelWriter};
+use super::{Channel, ChannelReader, ChannelWriter, Records};
 use crate::{protocol::ChannelType, session::Session, wire::Shared};
 
 /// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for
@@ -102,6 +102,19 @@ impl ChannelSet {
     /// Whether the subprotocol has no channel at all.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
+    }
+
+    /// Records what will go through the handles that are still here.
+    pub(crate) fn tap(&mut self, records: &Arc<Records>) {
+        records.attach(&self.session);
+        for (reader, writer) in &mut self.channels {
+            if let Some(reader) = reader {
+                reader.tap(records);
+            }
+            if let Some(writer) = writer {
+                writer.tap(records);
+            }
+        }
     }
 
     /// The inbound side of a channel; `None` if its type has none, or it was taken.

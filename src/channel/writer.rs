@@ -2,13 +2,13 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use super::ChannelSink;
+use super::{ChannelSink, Records, record::Direction, tapped::Tapped};
 use crate::wire::Shared;
 
 /// The outbound side of a channel: what the peer receives on it.
@@ -43,11 +43,20 @@ use crate::wire::Shared;
 pub struct ChannelWriter {
     shared: Arc<Shared>,
     channel: u8,
+    tap: Option<Box<Tapped>>,
 }
 
 impl ChannelWriter {
     pub(crate) fn new(shared: Arc<Shared>, channel: u8) -> Self {
-        Self { shared, channel }
+        Self {
+            shared,
+            channel,
+            tap: None,
+        }
+    }
+
+    pub(super) fn tap(&mut self, records: &Arc<Records>) {
+        Tapped::add(&mut self.tap, records, self.channel, Direction::Outbound);
     }
 
     /// The number of the channel.
@@ -79,11 +88,29 @@ impl ChannelWriter {
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tap) = &self.tap {
+            ready!(self.poll_recordable(tap, cx))?;
+        }
         self.shared.poll_ready(cx, self.channel)
     }
 
     pub(super) fn start_send(&mut self, message: Bytes) -> io::Result<()> {
-        self.shared.send(self.channel, message)
+        let Some(tap) = &self.tap else {
+            return self.shared.send(self.channel, message);
+        };
+        self.shared.send(self.channel, message.clone())?;
+        let held = message.len();
+        tap.share(message, held);
+        Ok(())
+    }
+
+    /// Waits until what is to be written can be recorded; the end of the session
+    /// must still be noticed.
+    fn poll_recordable(&self, tap: &Tapped, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if tap.poll_room(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.shared.poll_refused(cx, self.channel).map(Err)
     }
 }
 
@@ -93,15 +120,23 @@ impl AsyncWrite for ChannelWriter {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.shared.poll_write(cx, self.channel, buf)
+        let Some(tap) = &self.tap else {
+            return self.shared.poll_write(cx, self.channel, buf);
+        };
+        ready!(self.poll_recordable(tap, cx))?;
+        let n = ready!(self.shared.poll_write(cx, self.channel, buf))?;
+        tap.copy(&buf[..n]);
+        Poll::Ready(Ok(n))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.poll_flush(cx, self.channel)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.close_writer(self.channel);
+        // No more is accepted, so there is nothing more to record.
+        self.tap = None;
         self.shared.poll_flush(cx, self.channel)
     }
 }

@@ -13,7 +13,7 @@ mod turn;
 
 pub use self::traffic::Traffic;
 pub(crate) use self::{
-    chunk::Chunk,
+    chunk::{CHUNK, Chunk},
     outbox::Format,
     pipe::{End, Take, fill},
     reserve::{StallReserve, TotalReserve},

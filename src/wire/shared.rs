@@ -131,6 +131,8 @@ enum Wait {
     #[default]
     Room,
     Flush,
+    /// That it is refused; it waits elsewhere for what it wants.
+    Refusal,
 }
 
 impl Shared {
@@ -299,6 +301,17 @@ impl Shared {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
             out.make_room(channel)
+        })
+    }
+
+    /// The error of a write, once there is one: for a writer that waits for
+    /// something else than the wire.
+    pub(crate) fn poll_refused(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Error> {
+        self.attempt(cx, channel, Wait::Refusal, |out| {
+            match out.check_open(channel) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(error),
+            }
         })
     }
 
@@ -808,6 +821,7 @@ impl Out {
                 // Held or not: what is held is taken while there is room for it.
                 Wait::Room => refused || (self.queue.has_room(id) && !self.waits),
                 Wait::Flush => lost || self.is_flushed(id),
+                Wait::Refusal => refused,
             };
             if ready {
                 woken.extend(self.writers[channel].waiting.take());

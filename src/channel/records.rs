@@ -1,0 +1,427 @@
+//! The bounded queue of a tap, from the handles of a session to whoever records.
+//!
+//! It is full once what it holds has reached its capacity, so it passes that by
+//! no more than one payload for each handle that found room at the same time.
+//! Handles look for room before they read or write, and add what came of it
+//! afterwards, with nothing between that could be cancelled: so a record stands for
+//! bytes that were taken or accepted, and for nothing else. Room is not reserved,
+//! because a service that has bytes in its hands may have to write, and so need room
+//! itself, before it is through with them.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::record::{Direction, Lost, Payload};
+use crate::session::Session;
+
+/// What a record counts beside its bytes, which is about what it takes: its entry
+/// in the queue, and the allocation of its bytes. Or a peer that sends single bytes
+/// would make a queue a hundred times as large as it counts.
+pub(super) const RECORD: usize = 128;
+
+/// What becomes of records for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The service's reads and writes wait until there is: nothing is lost, and
+    /// whoever records can stall the session.
+    Backpressure,
+    /// They are lost, and counted: whoever records stalls nobody.
+    Lossy,
+}
+
+/// The queue. See the module.
+pub(crate) struct Records {
+    capacity: usize,
+    overflow: Overflow,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Entry>,
+    /// What the entries hold, in bytes.
+    held: usize,
+    /// Since the last entry.
+    lost: Lost,
+    /// Nobody takes records any more.
+    closed: bool,
+    /// Those who may still add: the tap, until it is attached, then handles.
+    sources: usize,
+    session: Option<Session>,
+    /// Who waits for room, each in the place that it was given.
+    waiting: Vec<Option<Waker>>,
+    reader: Option<Waker>,
+}
+
+struct Entry {
+    payload: Payload,
+    held: usize,
+}
+
+/// What the reader of a tap finds.
+pub(crate) enum Next {
+    Payload(Payload),
+    /// No more will be added. `None` where the tap was never attached.
+    Over(Option<Session>, Lost),
+}
+
+/// Bytes on their way past the taps: copied by the first that takes them.
+pub(super) enum Passing<'a> {
+    Slice(&'a [u8]),
+    Shared {
+        bytes: Bytes,
+        /// How much memory they keep.
+        held: usize,
+    },
+}
+
+impl Passing<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Slice(slice) => slice.len(),
+            Self::Shared { bytes, .. } => bytes.len(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Slice(slice) => slice.len(),
+            Self::Shared { held, .. } => *held,
+        }
+    }
+
+    fn bytes(&mut self) -> Bytes {
+        match self {
+            Self::Slice(slice) => {
+                let bytes = Bytes::copy_from_slice(slice);
+                *self = Self::Shared {
+                    held: bytes.len(),
+                    bytes: bytes.clone(),
+                };
+                bytes
+            }
+            Self::Shared { bytes, .. } => bytes.clone(),
+        }
+    }
+}
+
+impl Records {
+    /// A queue with one source. One that holds nothing would be full for ever.
+    pub(crate) fn new(overflow: Overflow, capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            overflow,
+            state: Mutex::new(State {
+                sources: 1,
+                ..State::default()
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics between two steps of one change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session whose records these are.
+    pub(super) fn attach(&self, session: &Session) {
+        self.lock().session = Some(session.clone());
+    }
+
+    /// One source more, and its place among those who wait.
+    pub(super) fn add_source(&self) -> usize {
+        let mut state = self.lock();
+        state.sources += 1;
+        state.waiting.push(None);
+        state.waiting.len() - 1
+    }
+
+    /// A source is gone; `place` is what [`Records::add_source`] has given it.
+    pub(crate) fn remove_source(&self, place: Option<usize>) {
+        let mut state = self.lock();
+        state.sources -= 1;
+        let waiting = place.and_then(|place| state.waiting[place].take());
+        let reader = match state.sources {
+            0 => state.reader.take(),
+            _ => None,
+        };
+        drop(state);
+        drop(waiting);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Waits until what is to be read or written can be recorded, or need not be.
+    pub(super) fn poll_room(&self, place: usize, cx: &mut Context<'_>) -> Poll<()> {
+        if self.overflow == Overflow::Lossy {
+            return Poll::Ready(());
+        }
+        let state = self.lock();
+        if state.has_room(self.capacity) {
+            return Poll::Ready(());
+        }
+        let waiting = &state.waiting[place];
+        if waiting.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        drop(state);
+        // No foreign waker is cloned or dropped under the lock, so look again.
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        if state.has_room(self.capacity) {
+            drop(state);
+            return Poll::Ready(());
+        }
+        let old = state.waiting[place].replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// Adds what was read or written.
+    pub(super) fn push(&self, channel: u8, direction: Direction, passing: &mut Passing<'_>) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        if self.overflow == Overflow::Lossy && state.held >= self.capacity {
+            state.lost.count(passing.len());
+            return;
+        }
+        let held = passing.held().saturating_add(RECORD);
+        let payload = Payload {
+            channel,
+            direction,
+            // Under the lock, so that times are in the order of the records.
+            time: Instant::now(),
+            bytes: passing.bytes(),
+            lost: std::mem::take(&mut state.lost),
+        };
+        state.held = state.held.saturating_add(held);
+        state.queue.push_back(Entry { payload, held });
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The next payload, or that there will be none.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut state = self.lock();
+        if state.is_ready() {
+            return Poll::Ready(self.next(state));
+        }
+        let reader = &state.reader;
+        if reader.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        drop(state);
+        let waker = cx.waker().clone();
+        state = self.lock();
+        if state.is_ready() {
+            return Poll::Ready(self.next(state));
+        }
+        let old = state.reader.replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    fn next(&self, mut state: MutexGuard<'_, State>) -> Next {
+        let Some(Entry { payload, held }) = state.queue.pop_front() else {
+            return Next::Over(state.session.take(), std::mem::take(&mut state.lost));
+        };
+        state.held -= held;
+        if state.has_room(self.capacity) {
+            wake_all(state);
+        }
+        Next::Payload(payload)
+    }
+
+    /// Nobody takes records any more: whoever waits goes on.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let queue = std::mem::take(&mut state.queue);
+        let reader = state.reader.take();
+        let session = state.session.take();
+        wake_all(state);
+        drop((queue, reader, session));
+    }
+}
+
+/// Wakes those who wait for room, without the lock.
+fn wake_all(mut state: MutexGuard<'_, State>) {
+    let waiting = state.waiting.iter_mut().filter_map(Option::take);
+    let waiting: Vec<_> = waiting.collect();
+    drop(state);
+    for waker in waiting {
+        waker.wake();
+    }
+}
+
+impl State {
+    fn has_room(&self, capacity: usize) -> bool {
+        self.closed || self.held < capacity
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.queue.is_empty() || self.sources == 0
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("capacity", &self.capacity)
+            .field("overflow", &self.overflow)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    /// Whoever wakes it or drops it under the lock waits for ever.
+    struct Curious {
+        records: Arc<Records>,
+        woken: AtomicUsize,
+    }
+
+    impl Wake for Curious {
+        fn wake(self: Arc<Self>) {
+            self.records.lock().held += 0;
+            self.woken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            self.records.lock().held += 0;
+        }
+    }
+
+    fn curious(records: &Arc<Records>) -> (Arc<Curious>, Waker) {
+        let curious = Arc::new(Curious {
+            records: Arc::clone(records),
+            woken: AtomicUsize::new(0),
+        });
+        (Arc::clone(&curious), Waker::from(curious))
+    }
+
+    fn woken(curious: &Curious) -> usize {
+        curious.woken.load(Ordering::Relaxed)
+    }
+
+    /// With the tap attached: one source, and its place.
+    fn full(overflow: Overflow) -> (Arc<Records>, usize) {
+        let records = Arc::new(Records::new(overflow, 1));
+        let place = records.add_source();
+        records.remove_source(None);
+        push(&records);
+        (records, place)
+    }
+
+    fn push(records: &Records) {
+        records.push(1, Direction::Outbound, &mut Passing::Slice(b"x"));
+    }
+
+    fn poll_room(records: &Records, place: usize, waker: &Waker) -> Poll<()> {
+        records.poll_room(place, &mut Context::from_waker(waker))
+    }
+
+    fn poll_next(records: &Records, waker: &Waker) -> Poll<Next> {
+        records.poll_next(&mut Context::from_waker(waker))
+    }
+
+    #[test]
+    fn no_waker_is_woken_or_dropped_under_the_lock() {
+        let (records, place) = full(Overflow::Backpressure);
+        let other = records.add_source();
+        for _ in 0..2 {
+            let (first, waker) = curious(&records);
+            assert!(poll_room(&records, place, &waker).is_pending());
+            drop((first, waker));
+        }
+        let (waits, waker) = curious(&records);
+        assert!(poll_room(&records, place, &waker).is_pending());
+        assert!(poll_room(&records, place, &waker).is_pending());
+        assert!(poll_room(&records, other, &curious(&records).1).is_pending());
+        records.remove_source(Some(other));
+        assert_eq!(woken(&waits), 0);
+        assert!(poll_next(&records, &waker).is_ready());
+        assert_eq!(woken(&waits), 1);
+        assert!(poll_room(&records, place, &waker).is_ready());
+
+        for _ in 0..2 {
+            assert!(poll_next(&records, &curious(&records).1).is_pending());
+        }
+        let (reads, waker) = curious(&records);
+        assert!(poll_next(&records, &waker).is_pending());
+        push(&records);
+        assert_eq!(woken(&reads), 1);
+        assert!(poll_next(&records, &waker).is_ready());
+        assert!(poll_next(&records, &waker).is_pending());
+        records.remove_source(Some(place));
+        assert_eq!(woken(&reads), 2);
+        assert!(matches!(
+            poll_next(&records, &waker),
+            Poll::Ready(Next::Over(None, _))
+        ));
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_when_nobody_records_any_more() {
+        let (records, place) = full(Overflow::Backpressure);
+        let (waits, waker) = curious(&records);
+        assert!(poll_room(&records, place, &waker).is_pending());
+        records.close();
+        assert_eq!(woken(&waits), 1);
+        assert!(poll_room(&records, place, &waker).is_ready());
+        push(&records);
+        assert!(records.lock().queue.is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_where_records_are_lost() {
+        let (records, place) = full(Overflow::Lossy);
+        assert!(poll_room(&records, place, Waker::noop()).is_ready());
+    }
+
+    #[test]
+    fn a_slice_is_copied_once_for_all_taps() {
+        let mut passing = Passing::Slice(b"payload");
+        let (first, second) = (passing.bytes(), passing.bytes());
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_eq!((passing.len(), passing.held()), (7, 7));
+    }
+
+    #[test]
+    fn an_entry_takes_no_more_than_it_counts() {
+        let entry = size_of::<Entry>() + size_of::<Bytes>();
+        assert!(entry <= RECORD, "{entry}");
+    }
+}

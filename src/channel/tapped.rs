@@ -1,0 +1,81 @@
+//! What a handle has of the taps on its session.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::{
+    record::Direction,
+    records::{Passing, Records},
+};
+
+/// One side of one channel, as a tap sees it; and the other taps on it, for there
+/// may be a layer around a layer.
+pub(super) struct Tapped {
+    records: Arc<Records>,
+    place: usize,
+    channel: u8,
+    direction: Direction,
+    next: Option<Box<Tapped>>,
+}
+
+impl Tapped {
+    /// Puts a tap before those that are there.
+    pub(super) fn add(
+        taps: &mut Option<Box<Self>>,
+        records: &Arc<Records>,
+        channel: u8,
+        direction: Direction,
+    ) {
+        let next = taps.take();
+        *taps = Some(Box::new(Self {
+            records: Arc::clone(records),
+            place: records.add_source(),
+            channel,
+            direction,
+            next,
+        }));
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |tap| tap.next.as_deref())
+    }
+
+    /// Waits until every tap has room. Where it waits nothing was taken from any,
+    /// so nothing has to be given back.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut full = false;
+        for tap in self.all() {
+            full |= tap.records.poll_room(tap.place, cx).is_pending();
+        }
+        if full { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Records bytes of which the caller has no more than a slice.
+    pub(super) fn copy(&self, slice: &[u8]) {
+        self.record(Passing::Slice(slice));
+    }
+
+    /// Records bytes that keep so much memory.
+    pub(super) fn share(&self, bytes: Bytes, held: usize) {
+        self.record(Passing::Shared { bytes, held });
+    }
+
+    fn record(&self, mut passing: Passing<'_>) {
+        if passing.is_empty() {
+            return;
+        }
+        for tap in self.all() {
+            tap.records.push(tap.channel, tap.direction, &mut passing);
+        }
+    }
+}
+
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        self.records.remove_source(Some(self.place));
+    }
+}
