@@ -55,6 +55,7 @@ impl Tapped {
     }
 
     /// Records bytes of which the caller has no more than a slice.
+    #[cold]
     pub(super) fn copy(&self, slice: &[u8]) {
         self.record(Passing::Slice(slice));
     }

@@ -17,7 +17,7 @@ pub(crate) use self::{
     outbox::Format,
     pipe::{End, Take, fill},
     reserve::{StallReserve, TotalReserve},
-    shared::{Progress, Shared, WireConfig},
+    shared::{Progress, Shared, WRITE_CUT, WireConfig},
     transport::{ReadHalf, Transport},
     turn::Turn,
 };
