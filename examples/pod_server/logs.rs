@@ -46,13 +46,7 @@ impl<B> Service<Request<B>> for Logs {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // CONNECT is how a WebSocket begins over HTTP/2; without a layer that
-        // makes one of it, hyper sends no body after it.
-        let reads = matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::CONNECT
-        );
-        if !reads {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return ready(Ok(api::wrong_method()));
         }
         let asked = Asked::from_query(request.uri().query().unwrap_or_default());

@@ -9,8 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceBuilder;
 use tower_wsstream::portforward::{self, PortForwardLayer};
+use tower_wsstream::reader::WsReaderLayer;
 use tower_wsstream::remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer};
-use tower_wsstream::{BoxError, WsStreamLayer};
+use tower_wsstream::{BearerSubprotocolLayer, BoxError, Sessions, WsStreamLayer};
 
 use crate::api::Api;
 use crate::connection::Connections;
@@ -30,29 +31,49 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves for ever, over TLS if there is an acceptor for it. A session in which
-/// no data has moved for `idle_timeout` is ended.
+/// no data has moved for `idle_timeout` is ended; all are counted in `sessions`.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     guard: Guard,
     pod: Pod,
     idle_timeout: Option<Duration>,
+    sessions: Sessions,
 ) {
     let service = {
         let pod = pod.clone();
         move |command| session(pod.clone(), command)
     };
     let stack = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()).idle_timeout(idle_timeout))
+        .layer(
+            WsStreamLayer::new(Protocols::default())
+                .idle_timeout(idle_timeout)
+                .sessions(sessions.clone()),
+        )
         .layer(RemoteCommandLayer::new())
         .service_fn(service);
     let forward = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(portforward::Protocols::default()).idle_timeout(idle_timeout))
+        .layer(
+            WsStreamLayer::new(portforward::Protocols::default())
+                .idle_timeout(idle_timeout)
+                .sessions(sessions.clone()),
+        )
         .layer(PortForwardLayer::new())
         .service_fn(forward::run);
-    let api = Api::new(guard, pod.clone(), stack, forward, Logs::new(pod));
+    // Plain requests pass through it.
+    let logs = ServiceBuilder::new()
+        .layer(
+            WsReaderLayer::new()
+                .ping(true)
+                .idle_timeout(idle_timeout)
+                .sessions(sessions),
+        )
+        .service(Logs::new(pod.clone()));
+    let api = Api::new(guard, pod, stack, forward, logs);
     let server = ServiceBuilder::new()
-        // `BearerSubprotocolLayer` goes here: in front of the guard, with which the API begins.
+        // In front of the guard, with which the API begins: a browser's token comes
+        // among its subprotocols.
+        .layer(BearerSubprotocolLayer::new())
         .service_fn(move |request: Request<Incoming>| {
             let api = api.clone();
             async move { Ok::<_, Infallible>(api.answer(request).await) }

@@ -2,11 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tower_wsstream::Sessions;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{self, Args, Asked, TlsFiles};
@@ -17,6 +19,10 @@ use crate::{ending, server, ticker, tls, trampoline};
 /// How long a server that was told to stop waits for the commands that it ends:
 /// longer than the time between their SIGHUP and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long it waits for its sessions: for a client that reads, a moment. Shorter
+/// than the 30 s that a kubelet or an init system waits before it kills.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Exit code of a wrong command line.
 const USAGE_ERROR: u8 = 2;
@@ -82,10 +88,29 @@ fn run(args: Args) -> io::Result<()> {
             args.token.is_some(),
         )?;
         let guard = Guard::new(args.token);
+        let sessions = Sessions::default();
+        let serving = server::serve(
+            listener,
+            acceptor,
+            guard,
+            pod,
+            args.idle_timeout,
+            sessions.clone(),
+        );
+        let mut keeping = pin!(keeping);
         tokio::select! {
-            () = server::serve(listener, acceptor, guard, pod, args.idle_timeout) => {}
+            () = serving => {}
             // On this thread, which has nothing else to do: the sessions, which
             // it must not wait for, are on others.
+            () = &mut keeping => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        // Nothing is accepted any more; who is there learns why it ends. A second
+        // signal does not wait for them.
+        let draining = sessions.drain(DRAIN_TIMEOUT);
+        tokio::select! {
+            drained = draining => tracing::info!(drained.ended, drained.cut, "stopped"),
             () = keeping => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

@@ -6,14 +6,16 @@
 use std::{collections::BTreeSet, fs, future::Ready, marker::PhantomData, path::Path};
 
 use tower_wsstream::{
-    Accept, ByteRate, Channel, ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder,
-    ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelSummary, ChannelType,
-    ChannelWriter, CloseError, ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout,
-    IdleTimeoutLayer, IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody,
-    OriginPolicy, OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer,
-    PolicyService, Rejection, RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo,
-    SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions,
-    Status, TimeLimit, Traffic, UpgradeRequired, ValidUntil, WsStream, WsStreamLayer,
+    Accept, BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, ByteRate, Channel,
+    ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelReader, ChannelSet,
+    ChannelSink, ChannelStream, ChannelSummary, ChannelType, ChannelWriter, CloseError,
+    ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout, IdleTimeoutLayer,
+    IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy,
+    OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection,
+    RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionRateLimit,
+    SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit,
+    Traffic, UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil,
+    WsStream, WsStreamLayer,
     portforward::{
         self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, PortForwardLayer,
         PortForwardService,
@@ -22,6 +24,10 @@ use tower_wsstream::{
     remotecommand::{
         ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandFuture, RemoteCommandLayer,
         RemoteCommandService, TerminalSize, TerminalSizes,
+    },
+    tap::{
+        Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
+        TapService,
     },
     testing::{Client, Connect, Received, Refused, Transcript},
 };
@@ -104,19 +110,24 @@ fn every_public_type_is_what_it_is() {
         HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
             ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
-            WsReader<Good>, WsReaderFuture<Done, NoBody>;
+            WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
+            ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
+            Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ConfigError,
             Connect, EndCause, LastWords, Options, OriginPolicy, OriginPolicyLayer,
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
-            WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>;
+            WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>, End,
+            Payload, Record;
         COPY: Accept, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
             IdleTimeoutLayer, IdleTimeoutService<Good>, IsWebSocketRequest, KeepAlive, Limits,
             NoBody, RejectionKind, RemoteCommandLayer, TerminalSize, UpgradeRequired, ByteRate,
             ChannelSummary, Drained, PolicyLayer<TimeLimit>, PolicyService<Good, TimeLimit>,
-            TimeLimit, Traffic, ValidUntil;
+            TimeLimit, Traffic, ValidUntil, BearerSubprotocol<Good>, BearerSubprotocolLayer,
+            UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService<Good>, PortForwardLayer,
+            Direction, Lost, Overflow, TapLayer<()>, TapService<Good, ()>;
     };
     let others: Vec<_> = table
         .iter()
@@ -146,10 +157,13 @@ fn public_types() -> impl Iterator<Item = String> {
         "portforward/mod.rs",
         "reader/mod.rs",
         "remotecommand/mod.rs",
+        "tap/mod.rs",
     ] {
-        let file = read(name);
-        let begin = file.find("pub use self::{").unwrap();
-        text.push_str(file[begin..].split_once("};").unwrap().0);
+        for used in read(name).split("pub use ").skip(1) {
+            let names = used.split_once('{').unwrap().1;
+            text.push_str(names.split_once("};").unwrap().0);
+            text.push(' ');
+        }
     }
     for line in read("testing.rs").lines() {
         let name = line.strip_prefix("pub struct ");
@@ -171,11 +185,18 @@ fn public_types() -> impl Iterator<Item = String> {
 fn futures_of_the_handles_can_be_spawned() {
     fn spawned<T: Future + Send>(_: T) {}
     fn shared<T: Future + Send + Sync + 'static>(_: T) {}
-    fn of(session: &Session, writer: &mut ChannelWriter, sizes: &mut TerminalSizes) {
+    fn of(
+        session: &Session,
+        writer: &mut ChannelWriter,
+        sizes: &mut TerminalSizes,
+        records: &mut TapReader,
+    ) {
         shared(session.ended());
         spawned(session.accept());
         spawned(writer.send(bytes::Bytes::new()));
         spawned(sizes.next());
+        spawned(session.draining());
+        spawned(records.next());
     }
     let _ = of;
 }
