@@ -89,8 +89,8 @@ impl Limits {
     /// 60 s. While a channel's window is full and more comes for it, the session
     /// takes 32 KiB a second of that into this reserve, for eight minutes with the
     /// default. After that it reads no more, goes on with Pongs, and does not
-    /// end for it. The reserve is also bounded over all sessions of a layer:
-    /// [`WsStreamLayer::stall_reserve_total`](crate::WsStreamLayer::stall_reserve_total).
+    /// end for it. The reserve is also bounded over all sessions of a
+    /// [`Sessions`](crate::Sessions::with_stall_reserve).
     #[must_use]
     pub fn stall_reserve(mut self, bytes: usize) -> Self {
         self.stall_reserve = bytes;

@@ -94,15 +94,24 @@ fn unit(figure: &str) -> &str {
 pub fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "-".into(),
-        size if size >= 10_000.0 => {
-            let thousands = format!("{value:.0}");
-            let (head, tail) = thousands.split_at(thousands.len() - 3);
-            format!("{head},{tail}")
-        }
+        size if size >= 10_000.0 => grouped(value),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// A whole number, its thousands apart.
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut out = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 const PANEL: (f64, f64) = (320.0, 22.0);
@@ -201,4 +210,23 @@ pub fn svg(rows: &[Row], peers: &[String]) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_short_or_grouped() {
+        for (value, text) in [
+            (0.456, "0.46"),
+            (12.34, "12.3"),
+            (1710.4, "1710"),
+            (27_289.0, "27,289"),
+            (2_349_912.0, "2,349,912"),
+            (f64::NAN, "-"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
 }

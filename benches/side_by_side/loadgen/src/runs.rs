@@ -416,14 +416,18 @@ async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
     LocalSet::new()
         .run_until(async {
-            let mut tasks = vec![];
+            // All of them before any of them: those that run leave no time to connect.
+            let mut opened = vec![];
             for n in 0..conns {
                 let target = match n % 3 {
                     0 => "/echo".to_owned(),
                     1 => format!("/source?bytes={}&chunk={SIZE}", 1u64 << 42),
                     _ => "/sink".to_owned(),
                 };
-                let mut c = open(s.address(), &target, "v5.channel.k8s.io").await?;
+                opened.push(open(s.address(), &target, "v5.channel.k8s.io").await?);
+            }
+            let mut tasks = vec![];
+            for (n, mut c) in opened.into_iter().enumerate() {
                 let (total, broken) = (total.clone(), broken.clone());
                 tasks.push(tokio::task::spawn_local(async move {
                     let mut one = Vec::new();
