@@ -274,6 +274,10 @@
 //! instructions: `benches/instructions/run`. Readers that use `fill_buf` or
 //! [`into_stream`](ChannelReader::into_stream) copy nothing more.
 //!
+//! Beside what else one could take, in one run of `benches/side_by_side/run`; medians:
+//!
+#![doc = include_str!("../benches/plot.svg")]
+//!
 //! # Serving
 //!
 //! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does).
