@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
 };
+use tower::ServiceExt;
 use tower_wsstream::{BoxError, ChannelSet, EndCause, subprotocols};
 
 #[path = "support/http2.rs"]
@@ -211,6 +212,25 @@ async fn refusals_are_answers_that_http2_can_carry() {
     for refused in [plain, refused] {
         for name in ["connection", "upgrade"] {
             assert!(!refused.headers.contains_key(name), "{name}");
+        }
+    }
+}
+
+/// hyper takes them out and warns; not every server does.
+#[tokio::test]
+async fn refusals_have_no_connection_headers_to_be_taken_out() {
+    let mut plain = http::Request::new(());
+    *plain.version_mut() = http::Version::HTTP_2;
+    let mut bad = request("/", subprotocols::V5).map(|_| ());
+    *bad.version_mut() = http::Version::HTTP_2;
+    bad.headers_mut()
+        .insert("sec-websocket-version", "8".parse().unwrap());
+    for request in [plain, bad] {
+        let refused = session(echo).oneshot(request).await.unwrap();
+        assert_eq!(refused.status(), 400);
+        assert_eq!(refused.headers()["sec-websocket-version"], "13");
+        for name in ["connection", "upgrade"] {
+            assert!(!refused.headers().contains_key(name), "{name}");
         }
     }
 }

@@ -150,6 +150,59 @@ async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
     assert!((3.8..4.2).contains(&secs), "{secs}");
 }
 
+/// What it sends leaves in its own poll until the rate is used up. Only the session's
+/// task has a timer, and nothing else wakes that.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
+    let rate = ByteRate::default().outbound(10_000);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut input = set.take_reader(0).ok_or("no channel 0")?;
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            input.fill_buf().await?;
+            let writing = tokio::spawn(async move {
+                output.send(vec![7; 200_000]).await?;
+                output.flush().await
+            });
+            writing.await??;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V4, 1 << 20).await;
+    client.send(0, b"go").await.unwrap();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(
+        (told.channel(1).len(), told.close),
+        (200_000, Some(Some(1000)))
+    );
+}
+
+/// The queue was empty when the rate was used up, so that nobody waited for it yet.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
+    let rate = ByteRate::default().outbound(1000);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            output.write_all(&[7; 10_000]).await?;
+            output.flush().await?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            output.write_all(b"more").await?;
+            output.flush().await?;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V5, 1 << 20).await;
+    let start = Instant::now();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.close, Some(Some(1000)));
+    assert_eq!(told.channel(1).len(), 10_004);
+    let secs = start.elapsed().as_secs_f64();
+    assert!((9.5..10.5).contains(&secs), "{secs}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
     let rate = ByteRate::default().outbound(1000);
@@ -171,6 +224,28 @@ async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
     // The last piece leaves whole, and is not waited for.
     let secs = start.elapsed().as_secs();
     assert!((130..=200).contains(&secs), "{secs} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
+    let rate = ByteRate::default().outbound(1000);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            output.send(vec![7; 200_000]).await?;
+            output.flush().await?;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V4, 1 << 20).await;
+    let first = within(SOON, client.next()).await.unwrap();
+    assert!(!first.fin, "a fragment, which half a minute pays for");
+    for _ in 0..3 {
+        client.bytes(&frame(true, PING, b"?")).await.unwrap();
+        let answer = within(Duration::from_millis(10), client.next()).await;
+        assert_eq!(answer.unwrap().opcode, PONG);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -403,6 +403,35 @@ fn what_the_queue_holds_is_bounded_by_what_it_counts() {
 }
 
 #[test]
+fn an_out_buffer_makes_room_of_what_has_left() {
+    // A peer that reads, and never lets the buffer run empty.
+    let mut outbox = Outbox::new(Format::Binary, 1, BUDGET, BUDGET);
+    outbox.push(0, &[7; 30_000]);
+    for _ in 0..100 {
+        outbox.push(0, &[7; 30_000]);
+        assert_eq!(outbox.buf.capacity(), stock::OUT_BUFFER);
+        assert!(outbox.backlog.is_empty());
+        assert!(outbox.next(false).is_some());
+        outbox.sent(30_000);
+    }
+}
+
+#[test]
+fn an_out_buffer_that_is_full_does_not_grow() {
+    let mut outbox = Outbox::new(Format::Binary, 1, BUDGET, BUDGET);
+    for _ in 0..100 {
+        outbox.push(0, &[7; 30_000]);
+    }
+    assert_eq!(outbox.buf.capacity(), stock::OUT_BUFFER);
+    for piece in &outbox.backlog {
+        let Backlog::Frames(frames) = piece else {
+            panic!("only small messages were queued");
+        };
+        assert_eq!(frames.capacity(), stock::OUT_BUFFER);
+    }
+}
+
+#[test]
 fn sends_below_the_flush_size_leave_together() {
     let mut test = Test::new(Format::Binary);
     for _ in 0..11 {
