@@ -1,0 +1,125 @@
+//! Tokens that are good once, and for a minute.
+
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Who was given a token uses it at once; as in Kubernetes' own streaming server.
+pub(crate) const VALID: Duration = Duration::from_secs(60);
+
+/// How many may wait to be used: what bounds the memory. Also as there.
+pub(crate) const AT_ONCE: usize = 1000;
+
+/// More than can be tried.
+const BYTES: usize = 16;
+
+/// What was asked for and is not fetched yet. Clones are one store.
+pub(crate) struct Tokens<T> {
+    waiting: Arc<Mutex<HashMap<String, Waiting<T>>>>,
+}
+
+struct Waiting<T> {
+    what: T,
+    until: Instant,
+}
+
+impl<T> Tokens<T> {
+    /// Gives a token for something; `None` when too many wait already.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub(crate) fn issue(&self, what: T) -> io::Result<Option<String>> {
+        let mut random = [0; BYTES];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let token = random.iter().fold(String::new(), |mut token, byte| {
+            let _ = write!(token, "{byte:02x}");
+            token
+        });
+
+        let now = Instant::now();
+        let mut waiting = self.lock();
+        if waiting.len() >= AT_ONCE {
+            waiting.retain(|_, waiting| now < waiting.until);
+        }
+        if waiting.len() >= AT_ONCE {
+            return Ok(None);
+        }
+        let until = now + VALID;
+        waiting.insert(token.clone(), Waiting { what, until });
+        Ok(Some(token))
+    }
+
+    /// What the token was given for: the first time, and in time.
+    pub(crate) fn redeem(&self, token: &str) -> Option<T> {
+        let waiting = self.lock().remove(token)?;
+        (Instant::now() < waiting.until).then_some(waiting.what)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting<T>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Clone for Tokens<T> {
+    fn clone(&self) -> Self {
+        Self {
+            waiting: Arc::clone(&self.waiting),
+        }
+    }
+}
+
+impl<T> Default for Tokens<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_good_once() -> io::Result<()> {
+        let tokens = Tokens::default();
+        let [one, two] = [tokens.issue(1)?.unwrap(), tokens.issue(2)?.unwrap()];
+        assert_eq!(one.len(), 2 * BYTES);
+        assert_eq!(tokens.redeem(&two), Some(2));
+        assert_eq!(tokens.redeem(&two), None);
+        assert_eq!(tokens.redeem(&one), Some(1));
+        assert_eq!(tokens.redeem(""), None);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_good_for_its_time() -> io::Result<()> {
+        let tokens = Tokens::default();
+        let [early, late] = [tokens.issue(1)?.unwrap(), tokens.issue(2)?.unwrap()];
+        tokio::time::advance(VALID - Duration::from_millis(1)).await;
+        assert_eq!(tokens.redeem(&early), Some(1));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(tokens.redeem(&late), None);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_tokens_wait_than_there_is_room_for() -> io::Result<()> {
+        let tokens = Tokens::default();
+        for n in 0..AT_ONCE {
+            assert!(tokens.issue(n)?.is_some(), "{n}");
+        }
+        assert_eq!(tokens.issue(0)?, None);
+        // Nobody has fetched them, and nobody can any more.
+        tokio::time::advance(VALID).await;
+        assert!(tokens.issue(0)?.is_some());
+        assert_eq!(tokens.lock().len(), 1);
+        Ok(())
+    }
+}
