@@ -2,16 +2,16 @@
 //!
 //!     cargo run --manifest-path examples/tonic/Cargo.toml
 //!
-//! Then, in another terminal, in this folder; the first prints a URL that is good once
-//! and for a minute:
+//! Then, in another terminal, in `examples/tonic`; the first prints a URL that is good
+//! once and for a minute, the second wants the end of it:
 //!
 //!     grpcurl -plaintext -import-path src/generated -proto runtime.proto \
 //!         -d '{"container_id": "demo", "cmd": ["sh", "-c", "echo hello; exit 3"], "stdout": true}' \
-//!         127.0.0.1:8005 runtime.v1.RuntimeService/Exec
-//!     npx wscat -s v4.base64.channel.k8s.io -c ws://127.0.0.1:8005/exec/TOKEN
+//!         127.0.0.1:8006 runtime.v1.RuntimeService/Exec
+//!     npx wscat -s v4.base64.channel.k8s.io -c ws://127.0.0.1:8006/exec/TOKEN
 //!
-//! `1aGVsbG8K` comes, which is "hello" on channel 1, then on channel 3 a Status with
-//! the exit code, and close code 1000. The same URL once more is 404.
+//! `1` comes, which says that the session is ready, `1aGVsbG8K`, "hello" on channel 1,
+//! and on channel 3 a Status with the exit code. The same URL once more is 404.
 //!
 //! This is the streaming of the Container Runtime Interface: `Exec` answers with a URL,
 //! and the API server, or whoever has that URL, opens a WebSocket there. **What it runs,
@@ -53,7 +53,7 @@ use crate::{
     generated::runtime_service_server::RuntimeServiceServer, runtime::Runtime, tokens::Tokens,
 };
 
-/// Both services. `base` is what clients reach them by, such as `http://127.0.0.1:8005`.
+/// Both services. `base` is what clients reach them by, such as `http://127.0.0.1:8006`.
 fn app(base: String) -> Router {
     let commands = Tokens::default();
     let runtime = RuntimeServiceServer::new(Runtime::new(base, commands.clone()));
@@ -78,7 +78,7 @@ async fn http_2_only(request: Request, next: Next) -> Response {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let listener = TcpListener::bind("127.0.0.1:8005").await?;
+    let listener = TcpListener::bind("127.0.0.1:8006").await?;
     let base = format!("http://{}", listener.local_addr()?);
     println!("gRPC and exec at {base}");
     serve::serve(listener, app(base)).await;

@@ -19,7 +19,7 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     /// `base` is what clients reach the streaming server by, such as
-    /// `http://127.0.0.1:8005`.
+    /// `http://127.0.0.1:8006`.
     pub(crate) fn new(base: String, commands: Tokens<PathAndQuery>) -> Self {
         Self { base, commands }
     }

@@ -7,8 +7,8 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::{body::Incoming, client::conn::http2::SendRequest, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::{TcpStream, unix::pipe},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -215,6 +215,44 @@ async fn nothing_in_the_url_changes_the_command() -> Result<(), BoxError> {
         let url = http.exec(address, script()).await?;
         play_over_http_2(&http, &format!("{url}{query}")).await?;
     }
+    Ok(())
+}
+
+/// A command that notes the end of its input, when that comes: what it had noted when
+/// it was gone.
+async fn noted(name: &str, input_ends: bool) -> Result<String, BoxError> {
+    let notes = std::env::temp_dir().join(format!("wsstream-tonic-{}-{name}", std::process::id()));
+    let made = std::process::Command::new("mkfifo").arg(&notes).status()?;
+    assert!(made.success(), "{made}");
+    let mut reading = pipe::OpenOptions::new().open_receiver(&notes)?;
+
+    let address = start().await?;
+    let http = Http2::connect(address).await?;
+    let mut request = script();
+    request.cmd[2] = "exec 3>\"$0\"; echo ready; cat >/dev/null 3>&-; echo complete >&3".into();
+    request
+        .cmd
+        .push(notes.to_str().ok_or("not UTF-8")?.to_owned());
+    let url = http.exec(address, request).await?;
+    let (mut client, _) = tokio_tungstenite::connect_async(http_1_handshake(&url)?).await?;
+    while client.next().await.ok_or("no output came")?? != Message::binary(&b"\x01ready\n"[..]) {}
+    client.send(Message::binary(&b"\x00half"[..])).await?;
+    if input_ends {
+        client.send(Message::binary(&b"\xff\x00"[..])).await?;
+    } else {
+        drop(client);
+    }
+    // To its end: when the last process that could write to it is gone.
+    let mut noted = String::new();
+    reading.read_to_string(&mut noted).await?;
+    std::fs::remove_file(notes)?;
+    Ok(noted)
+}
+
+#[tokio::test]
+async fn input_that_was_cut_off_is_not_complete() -> Result<(), BoxError> {
+    assert_eq!(noted("ended", true).await?, "complete\n");
+    assert_eq!(noted("cut", false).await?, "");
     Ok(())
 }
 
