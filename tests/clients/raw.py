@@ -5,7 +5,7 @@
     tests/clients/raw.py subprotocols [--server PATH]
     tests/clients/raw.py last-byte [--server PATH] [--sessions 500] [--parallel 25]
 
-Without a name both run. A line a check; ends with `raw: P passed, F failed`.
+Without a name all run. A line a check; ends with `raw: P passed, F failed`.
 """
 
 import argparse
@@ -17,11 +17,11 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlencode
 
 sys.dont_write_bytecode = True
+from exchange import refused, run, target, told, upgraded  # noqa: E402
 from harness import (  # noqa: E402
-    DEFAULT_SERVER, EXEC_PATH, Failure, Report, Server, equal, expect, main_guard, short,
+    DEFAULT_SERVER, Failure, Report, Server, equal, expect, main_guard, short,
 )
 from wsclient import (  # noqa: E402
     BINARY, BY_NAME, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PATIENCE, PING, READ_SIZE, STDERR, STDIN,
@@ -29,56 +29,7 @@ from wsclient import (  # noqa: E402
 )
 
 MIB = 1 << 20
-SUCCESS = b'{"metadata":{},"status":"Success"}'
-EXIT_TEXT = "command terminated with non-zero exit code: exit status {}"
-EXIT_STATUS = (
-    '{{"metadata":{{}},"status":"Failure",'
-    '"message":"command terminated with non-zero exit code: exit status {0}",'
-    '"reason":"NonZeroExitCode",'
-    '"details":{{"causes":[{{"reason":"ExitCode","message":"{0}"}}]}},"code":500}}'
-)
 CANNOT_START = "Internal error occurred: error executing command in container: "
-
-
-def target(command, **streams):
-    query = [("container", "main")] + [("command", word) for word in command]
-    query += [(name, "true" if on else "false") for name, on in streams.items()]
-    return f"{EXEC_PATH}?{urlencode(query)}"
-
-
-def run(server, subprotocol, command, talk=None, **streams):
-    """One session from the upgrade to the FIN."""
-    with Client(server, subprotocol, target(command, **streams)) as client:
-        upgraded(client)
-        if talk:
-            talk(client)
-        return Outcome(subprotocol, *client.until_close())
-
-
-def upgraded(client):
-    """The 101, header by header."""
-    answer, name = client.answer, client.subprotocol.name
-    equal(answer.line, "HTTP/1.1 101 Switching Protocols", "status line")
-    equal(answer.all("connection"), ["Upgrade"], "Connection")
-    equal(answer.all("upgrade"), ["websocket"], "Upgrade")
-    equal(answer.all("sec-websocket-accept"), [client.accept], "Sec-WebSocket-Accept")
-    equal(answer.all("sec-websocket-protocol"), [name] if name else [], "Sec-WebSocket-Protocol")
-    allowed = {
-        "connection", "upgrade", "sec-websocket-accept", "sec-websocket-protocol", "date",
-    }
-    others = [name for name, _ in answer.headers if name not in allowed]
-    expect(not others, f"other headers in the 101: {others}")
-
-
-def told(subprotocol, outcome, code):
-    """The exit code as this subprotocol says it, and a Close 1000 without a reason."""
-    if subprotocol.status:
-        wanted = EXIT_STATUS.format(code).encode() if code else SUCCESS
-    else:
-        wanted = EXIT_TEXT.format(code).encode() if code else None
-    equal(outcome.last_words(), wanted, "the error channel")
-    equal(outcome.close, NORMAL, "payload of the Close")
-
 
 # The scenarios, each run over every subprotocol.
 
@@ -217,19 +168,6 @@ SCENARIOS = [
 ]
 
 
-def refused(server, offered):
-    """Nothing in common: an answer that a person can read, and no upgrade."""
-    path = target(["true"], stdout=True)
-    with Client(server, BY_NAME[""], path, offered=offered) as client:
-        equal(client.answer.status, 403, "status")
-        length = client.answer.all("content-length")
-        expect(len(length) == 1, f"Content-Length: {length}")
-        equal(client.answer.all("content-type"), ["application/json"], "Content-Type")
-        status = json.loads(client._take(int(length[0])))
-        seen = (status["kind"], status["apiVersion"], status["status"], status["code"])
-        equal(seen, ("Status", "v1", "Failure", 403), "Status")
-
-
 def selected(server, offered, wanted):
     path = target(["true"], stdout=True)
     with Client(server, BY_NAME[wanted], path, offered=offered) as client:
@@ -242,8 +180,8 @@ def subprotocols(report, server):
         for scenario in SCENARIOS:
             name = f"{subprotocol.label}: {scenario.__name__.replace('_', ' ')}"
             report.check(name, lambda: scenario(server, subprotocol))
-    unknown = ["SPDY/3.1+portforward.k8s.io"]
-    report.check("nothing in common is a 403", lambda: refused(server, unknown))
+    path, unknown = target(["true"], stdout=True), ["SPDY/3.1+portforward.k8s.io"]
+    report.check("nothing in common is a 403", lambda: refused(server, path, unknown, 403))
     names = ["x.k8s.io, v4.channel.k8s.io", "v5.channel.k8s.io"]
     report.check(
         "the client's order, over two lines", lambda: selected(server, names, names[0][10:])
@@ -333,23 +271,39 @@ def last_bytes(server, sessions, parallel):
     return f"{sessions} sessions, {parallel} at a time, {seconds:.0f} s, {broken} broke while writing"
 
 
+def on_a_server(name, checks):
+    """Those that need no more than one, as it is by default."""
+    def run_them(report, options):
+        with Server(options.server, f"raw-{name}") as server:
+            checks(report, server, options)
+
+    return name, run_them
+
+
+def the_last_byte(report, server, options):
+    report.check(
+        "the last byte arrives", lambda: last_bytes(server, options.sessions, options.parallel)
+    )
+
+
+WHAT = dict([
+    on_a_server("subprotocols", lambda report, server, _: subprotocols(report, server)),
+    on_a_server("last-byte", the_last_byte),
+])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["all", "subprotocols", "last-byte"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", *WHAT], default="all")
     parser.add_argument("--server", default=DEFAULT_SERVER, help="the pod_server to start")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--parallel", type=int, default=25)
     parser.add_argument("--only", help="only checks whose name matches this")
     options = parser.parse_args()
     report = Report("raw", options.only)
-    with Server(options.server, "raw") as server:
-        if options.what in ("all", "subprotocols"):
-            subprotocols(report, server)
-        if options.what in ("all", "last-byte"):
-            report.check(
-                "the last byte arrives",
-                lambda: last_bytes(server, options.sessions, options.parallel),
-            )
+    for name, checks in WHAT.items():
+        if options.what in ("all", name):
+            checks(report, options)
     return report.finish()
 
 
