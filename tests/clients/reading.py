@@ -1,0 +1,163 @@
+"""The pod's log as the messages of a WebSocket and as curl gets it: what plain HTTP gives."""
+
+import base64
+import http.client
+import os
+import re
+import subprocess
+import time
+
+import kubectls
+from exchange import refused, upgraded
+from harness import EXEC_PATH, Failure, equal, expect, short, until
+from wsclient import (
+    BY_NAME, CLOSE, NORMAL, PATIENCE, STDIN, Client, Subprotocol, frame,
+)
+
+POD_PATH = EXEC_PATH.rpartition("/")[0]
+LOG_PATH = f"{POD_PATH}/log"
+READERS = [
+    Subprotocol(""),
+    Subprotocol("binary.k8s.io"),
+    Subprotocol("base64.binary.k8s.io", base64=True),
+]
+# Several messages' worth of every value of a byte, and less than the server keeps.
+SAID = 100 << 10
+LIMIT = 70001
+LARGEST_MESSAGE = 32 << 10
+# Two ticks, in any case.
+MORE = 20
+# Less than from one tick to the next, with which something might go out that
+# would take an answer with it.
+AT_ONCE = 0.5
+
+
+def checks(report, server):
+    report.check("log: the pod's process says what it is told", lambda: fill(server))
+    for subprotocol in READERS:
+        def check(name, function, subprotocol=subprotocol):
+            report.check(f"log, {subprotocol.label}: {name}", lambda: function(server, subprotocol))
+
+        check("byte for byte what plain HTTP gives", same)
+        check("followed, a prefix of what plain HTTP gives", followed)
+        check("a Close is answered at once", left)
+    for name in ("channel.k8s.io", "v5.channel.k8s.io"):
+        report.check(f"log, {name}: a 403", lambda: refused(server, LOG_PATH, [name], 403))
+    for flags in ([], ["--http2-prior-knowledge"]):
+        name = " ".join(["log, curl", *flags])
+        report.check(name, lambda: curl(server, flags))
+
+
+def fill(server):
+    """So that the log is more than ticks: attached, what is sent comes back as output."""
+    data = os.urandom(SAID - 1) + b"\n"
+    path = f"{POD_PATH}/attach?container=main&stdin=true&stdout=false&stderr=true"
+    with Client(server, BY_NAME["v5.channel.k8s.io"], path) as client:
+        upgraded(client)
+        client.send(STDIN, data)
+        seen = until(PATIENCE, lambda: len(plain(server, "")) >= SAID)
+        expect(seen, f"{len(plain(server, ''))} bytes in the log, of {SAID}")
+
+
+def plain(server, query):
+    connection = http.client.HTTPConnection(*server.host_port, timeout=PATIENCE)
+    try:
+        connection.request("GET", f"{LOG_PATH}?{query}")
+        answer = connection.getresponse()
+        equal(answer.status, 200, "status")
+        return answer.read()
+    finally:
+        connection.close()
+
+
+def streamed(server, subprotocol, query):
+    """All of a log that ends by itself."""
+    with Client(server, subprotocol, f"{LOG_PATH}?{query}") as client:
+        upgraded(client)
+        messages, close = client.until_close()
+    equal(close, NORMAL, "payload of the Close")
+    return whole(subprotocol, messages)
+
+
+def whole(subprotocol, messages):
+    """What the messages hold: the first is empty, and no other."""
+    expect(messages, "no message at all")
+    equal(messages[0], (subprotocol.opcode(), b""), "the first message")
+    pieces = []
+    for opcode, message in messages[1:]:
+        equal(opcode, subprotocol.opcode(), "opcode of a message")
+        piece = message
+        if subprotocol.base64:
+            piece = base64.b64decode(message, validate=True)
+            equal(base64.b64encode(piece), message, "base64 in canonical form")
+        expect(0 < len(piece) <= LARGEST_MESSAGE, f"{len(piece)} bytes in a message")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def same(server, subprotocol):
+    sizes = []
+    for query in ("", "container=main&tailLines=2", f"limitBytes={LIMIT}"):
+        for _ in range(10):
+            before = plain(server, query)
+            seen = streamed(server, subprotocol, query)
+            # No tick has fallen between the three.
+            if plain(server, query) == before:
+                break
+        else:
+            raise Failure("the log never stood still")
+        alike(seen, before)
+        sizes.append(len(seen))
+    expect(sizes[0] >= SAID and sizes[2] == LIMIT and sizes[1], f"{sizes} bytes")
+    return f"{sizes} bytes"
+
+
+def followed(server, subprotocol):
+    """What is printed now is sent now; at its limit it ends as one that has said all."""
+    limit = len(plain(server, "")) + MORE
+    seen = streamed(server, subprotocol, f"follow=true&limitBytes={limit}")
+    equal(len(seen), limit, "bytes")
+    alike(seen, plain(server, f"limitBytes={limit}"))
+
+
+def alike(seen, wanted):
+    equal(len(seen), len(wanted), "bytes")
+    expect(seen == wanted, "the bytes differ")
+
+
+def left(server, subprotocol):
+    """What a client says is nothing to a log; that it leaves is, also between two ticks."""
+    log_start = server.log_size()
+    with Client(server, subprotocol, f"{LOG_PATH}?follow=true&tailLines=0") as client:
+        upgraded(client)
+        client.send_raw(frame(subprotocol.opcode(), b"%% no base64 either %%"))
+        messages = [client.frame()[1:] for _ in range(2)]
+        client.closing = True
+        client.send_raw(frame(CLOSE, NORMAL))
+        started = time.monotonic()
+        more, close = client.until_close()
+        seconds = time.monotonic() - started
+    equal(close, NORMAL, "payload of the Close")
+    expect(seconds < AT_ONCE, f"answered after {seconds:.2f} s")
+    seen = whole(subprotocol, messages + more)
+    expect(re.fullmatch(rb"(tick \d+\n)+", seen), f"not only ticks: {short(seen)}")
+    expect(seen in plain(server, ""), f"never printed: {short(seen)}")
+    gone = until(2, lambda: "log no longer followed" in server.log(log_start))
+    expect(gone, "the log is still followed")
+    return f"after {1000 * seconds:.0f} ms"
+
+
+def curl(server, flags):
+    expect(kubectls.need("curl", "curl"), "no curl here")
+    limit = len(plain(server, "")) + MORE
+    version = "2" if flags else "1.1"
+    for query in (f"limitBytes={LIMIT}", f"follow=true&limitBytes={limit}"):
+        done = subprocess.run(
+            ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", str(PATIENCE)]
+            + ["--write-out", "%{stderr}%{http_version} %{response_code}", *flags]
+            + [f"{server.url}{LOG_PATH}?{query}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        seen = (done.returncode, done.stderr.decode())
+        equal(seen, (0, f"{version} 200"), f"exit code, version and status of {query}")
+        alike(done.stdout, plain(server, query.replace("follow=true&", "")))
