@@ -41,12 +41,16 @@ class Identity:
             check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
 
+    @property
+    def arguments(self):
+        """What makes a server speak TLS."""
+        return ["--tls-cert", self.cert, "--tls-key", self.key]
+
 
 def server(program, identity):
     return Server(
         program, "kubectl-tls",
-        ["--tls-cert", identity.cert, "--tls-key", identity.key,
-         "--token-file", identity.token_file],
+        [*identity.arguments, "--token-file", identity.token_file],
         ["--certificate-authority", str(identity.cert), "--token", TOKEN],
     )
 
