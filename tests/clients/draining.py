@@ -1,0 +1,202 @@
+"""SIGTERM to a server with sessions: all are told, and it goes as soon as they have heard."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import http2
+import secure
+from exchange import target, upgraded
+from execs import Execs, sweep
+from harness import (
+    MARK, Failure, Server, describe, equal, expect, marked, new_mark, short, until,
+)
+from session import PATIENCE, Sink, Watchdog
+from wsclient import BY_NAME, CLOSE, ERROR, NORMAL, STDOUT, Client, Outcome, frame
+
+LIVING = [
+    "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io",
+    "base64.channel.k8s.io",
+]
+TOLD = "the server is shutting down: connect again to continue elsewhere"
+# The server's own deadline is 10 s; with clients that listen it needs the grace of
+# a second for commands that do not end by themselves.
+WELL_BEFORE = 5
+
+
+def sleeping(mark):
+    return ["env", f"{MARK}={mark}", "sleep", "1000"]
+
+
+def checks(report, program):
+    report.together([
+        ("drain: all are told, and the server stops", lambda: stopped(program)),
+        ("drain: the same, over HTTP/2 and TLS", lambda: stopped_http2(program)),
+        ("drain: who does not listen is cut at the deadline", lambda: deaf(program)),
+    ])
+
+
+def stopped(program):
+    mark = new_mark()
+    with Server(program, "raw-drain") as server:
+        clients = [
+            Client(server, BY_NAME[name], target(sleeping(mark), stdout=True, stderr=True))
+            for name in LIVING
+        ]
+        # Open before, so that the server can be asked once it listens no more.
+        kept = http.client.HTTPConnection(*server.host_port, timeout=PATIENCE)
+        try:
+            for client in clients:
+                upgraded(client)
+            kept.request("GET", "/version")
+            kept.getresponse().read()
+            started_all = until(5, lambda: len(marked(mark)) == len(clients))
+            expect(started_all, f"only {len(marked(mark))} commands run")
+            server.process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            for client in clients:
+                ended(client.subprotocol, Outcome(client.subprotocol, *client.until_close()))
+            heard = time.monotonic() - started
+            expect(until(2, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
+            # No client has answered its Close: the server still waits for them.
+            expect(server.process.poll() is None, "the server did not wait for its clients")
+            nobody_enters(server, kept)
+            for client in clients:
+                client.send_raw(frame(CLOSE, NORMAL))
+                client.socket.close()
+            status = server.process.wait(PATIENCE)
+            seconds = time.monotonic() - started
+        finally:
+            for client in clients:
+                client.socket.close()
+            kept.close()
+            sweep(mark)
+        equal(status, 0, "exit status of the server")
+        expect(seconds < WELL_BEFORE, f"the server stopped after {seconds:.1f} s")
+        count = f"drained.ended={len(clients)} drained.cut=0"
+        expect(count in server.log(), f"no {count} in {server.log_path}")
+    return f"told after {heard:.1f} s, stopped after {seconds:.1f} s"
+
+
+def ended(subprotocol, outcome):
+    """Why it ended, and a Close 1000, because all has been told."""
+    outcome.ready(STDOUT)
+    outcome.only(STDOUT, ERROR)
+    words = (outcome.last_words() or b"").decode()
+    if subprotocol.status:
+        status = json.loads(words)
+        seen = (status["status"], status["reason"], status["code"])
+        equal(seen, ("Failure", "ServiceUnavailable", 503), f"Status on {subprotocol.name}")
+        words = status["message"]
+    equal(words, TOLD, f"told on {subprotocol.name}")
+    equal(outcome.close, NORMAL, f"payload of the Close on {subprotocol.name}")
+
+
+def nobody_enters(server, kept):
+    """A connection from before gets an answer, and there are no new ones."""
+    kept.request("GET", target(["true"], stdout=True), headers={
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
+    })
+    answer = kept.getresponse()
+    status = json.loads(answer.read())
+    equal((answer.status, status["reason"]), (503, "ServiceUnavailable"), "a handshake")
+    expect(answer.getheader("Retry-After"), "a 503 without Retry-After")
+    try:
+        socket.create_connection(server.host_port, PATIENCE).close()
+    except ConnectionRefusedError:
+        return
+    raise Failure("the server takes connections")
+
+
+def stopped_http2(program):
+    """All on one connection, which outlives the last words of each."""
+    mark = new_mark()
+    path = target(sleeping(mark), stdout=True, stderr=True)
+    with tempfile.TemporaryDirectory() as folder:
+        identity = secure.Identity(folder)
+        with Server(program, "raw-drain-http2", identity.arguments) as server:
+            with http2.Connection(server, identity) as connection:
+                streams = [http2.Stream(connection, BY_NAME[name], path) for name in LIVING]
+                for stream in streams:
+                    http2.upgraded(stream)
+                started_all = until(5, lambda: len(marked(mark)) == len(streams))
+                expect(started_all, f"only {len(marked(mark))} commands run")
+                server.process.send_signal(signal.SIGTERM)
+                started = time.monotonic()
+                for stream in streams:
+                    ended(stream.subprotocol, Outcome(stream.subprotocol, *stream.until_close()))
+                late = http2.Stream(connection, BY_NAME[LIVING[0]], path)
+                equal(late.answer.status, 503, "status of a handshake")
+                expect(late.answer.all("retry-after"), "a 503 without Retry-After")
+                for stream in streams:
+                    stream.finish()
+                status = server.process.wait(PATIENCE)
+                seconds = time.monotonic() - started
+            equal(status, 0, "exit status of the server")
+            expect(seconds < WELL_BEFORE, f"the server stopped after {seconds:.1f} s")
+            expect(not marked(mark), f"left: {describe(marked(mark))}")
+            count = f"drained.ended={len(streams)} drained.cut=0"
+            expect(count in server.log(), f"no {count} in {server.log_path}")
+    return f"stopped after {seconds:.1f} s"
+
+
+def deaf(program):
+    """One that holds its socket open for ever costs the deadline, and no more."""
+    mark = new_mark()
+    with Server(program, "raw-drain-deaf") as server:
+        path = target(sleeping(mark), stdout=True)
+        with Client(server, BY_NAME["v5.channel.k8s.io"], path) as client:
+            upgraded(client)
+            expect(until(5, lambda: marked(mark)), "the command does not run")
+            server.process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            status = server.process.wait(PATIENCE)
+            seconds = time.monotonic() - started
+        equal(status, 0, "exit status of the server")
+        expect(9 < seconds < 10 + WELL_BEFORE, f"the server stopped after {seconds:.1f} s")
+        expect(not marked(mark), f"left: {describe(marked(mark))}")
+        expect("drained.cut=1" in server.log(), f"no drained.cut=1 in {server.log_path}")
+    return f"stopped after {seconds:.1f} s"
+
+
+def kubectls_are_told(report, found, options):
+    """Each with a server of its own, which it outlives; all at the same time."""
+    report.together([
+        (
+            f"{kubectl.name} says why, when the server stops",
+            lambda kubectl=kubectl: kubectl_is_told(kubectl, options.server),
+        )
+        for kubectl in found
+    ])
+
+
+def kubectl_is_told(kubectl, program):
+    mark = new_mark()
+    name = f"kubectl-drain-{kubectl.name}"
+    with Server(program, name) as server, tempfile.TemporaryDirectory() as home:
+        process = Execs(kubectl, server, home).start(
+            sleeping(mark), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        out, err = Sink(process.stdout), Sink(process.stderr)
+        with Watchdog(process, PATIENCE):
+            expect(until(PATIENCE / 2, lambda: marked(mark)), "the command does not run")
+            server.process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            status = process.wait()
+            told = time.monotonic() - started
+            stopped = server.process.wait(PATIENCE)
+            seconds = time.monotonic() - started
+            words = err.all().decode("utf-8", "replace").strip()
+        equal((status, out.all()), (1, b""), f"exit code and stdout (stderr {short(words)})")
+        expect(TOLD in words, f"not told on stderr: {short(words)}")
+        equal(stopped, 0, "exit status of the server")
+        expect(seconds < WELL_BEFORE, f"the server stopped after {seconds:.1f} s")
+        expect(until(2, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
+    return f"after {told:.1f} s: {words.splitlines()[-1]}"
