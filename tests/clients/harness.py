@@ -105,13 +105,14 @@ class Server:
     """`pod_server` on a free port, with everything it prints in a file.
 
     `arguments` are those of the server beside the address; `access` is what every
-    kubectl that talks to it is told beside the address.
+    kubectl that talks to it is told beside the address. `log` filters its log.
     """
 
-    def __init__(self, program, name, arguments=(), access=()):
+    def __init__(self, program, name, arguments=(), access=(), log=None):
         self.program = Path(program)
         self.arguments = list(arguments)
         self.access = list(access)
+        self.log_filter = log
         WORK.mkdir(parents=True, exist_ok=True)
         self.log_path = WORK / f"{name}.log"
         self.process = None
@@ -133,6 +134,8 @@ class Server:
 
         environment = dict(os.environ, NO_COLOR="1")
         environment.setdefault("RUST_LOG", "info,pod_server=debug,tower_wsstream=debug")
+        if self.log_filter:
+            environment["RUST_LOG"] = self.log_filter
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [str(self.program), "--listen", "127.0.0.1:0", *self.arguments],

@@ -2,7 +2,7 @@
 """A raw WebSocket client against `pod_server`: every byte as the protocol says.
 
     cargo build --example pod_server --all-features
-    tests/clients/raw.py subprotocols|logs|drain|http2 [--server PATH]
+    tests/clients/raw.py subprotocols|logs|drain|http2|bearer [--server PATH]
     tests/clients/raw.py last-byte [--server PATH] [--sessions 500] [--parallel 25]
 
 Without a name all run. A line a check; ends with `raw: P passed, F failed`.
@@ -19,6 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 sys.dont_write_bytecode = True
+import bearer  # noqa: E402
 import draining  # noqa: E402
 import http2  # noqa: E402
 import reading  # noqa: E402
@@ -295,6 +296,7 @@ WHAT = dict([
     # With servers of their own: they are stopped, speak TLS, or want a token.
     ("drain", lambda report, options: draining.checks(report, options.server)),
     ("http2", lambda report, options: http2.checks(report, options.server)),
+    ("bearer", lambda report, options: bearer.checks(report, options.server)),
     on_a_server("last-byte", the_last_byte),
 ])
 
