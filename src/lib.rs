@@ -295,7 +295,8 @@
 //!
 //! Over HTTP/2 the server must allow extended CONNECT (hyper:
 //! `http2().enable_connect_protocol()`; axum's `serve` has no knob for it), and routes must
-//! accept the method: axum's `any`, not `get`. One session that nobody reads leaves those
+//! accept the method: axum's `any`, not `get`. tonic's own server serves no upgrades: serve
+//! its routes as an axum router by hyper-util's auto server, as `examples/tonic` does. One session that nobody reads leaves those
 //! beside it alone only where the connection's window holds what all its streams may send:
 //! set hyper's `initial_connection_window_size` to at least the stream window times the
 //! streams allowed. hyper shows a stream that was cancelled as one that ended; here both
