@@ -10,7 +10,10 @@ use std::{
 
 use http::{Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    task::{Unconstrained, unconstrained},
+    time::{Instant, Sleep, sleep},
+};
 use tower_service::Service;
 
 use crate::{
@@ -28,7 +31,8 @@ pub(crate) struct Accepting<S> {
     stage: Stage<S>,
     handshake: Handshake,
     on: Option<OnUpgrade>,
-    timeout: Option<Pin<Box<Sleep>>>,
+    /// Whatever the service has used up of tokio's budget, its time runs out.
+    timeout: Option<Pin<Box<Unconstrained<Sleep>>>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a future in a box holds the one")]
@@ -91,7 +95,9 @@ where
     /// no timer.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let after = self.handshake.config.accept_timeout;
-        let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep(after)));
+        let timeout = self
+            .timeout
+            .get_or_insert_with(|| Box::pin(unconstrained(sleep(after))));
         timeout.as_mut().poll(cx)
     }
 

@@ -96,6 +96,69 @@ async fn a_burst_at_the_right_time_does_not_end_the_keep_alive() {
     assert!(ended.await.is_ok(), "a mute peer is held for ever");
 }
 
+/// Works as the rest of tokio does, in pieces, and never waits for anything else.
+async fn work_for_ever() -> ! {
+    loop {
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Whatever the service does with tokio's budget, its session's own work has a part.
+#[tokio::test(start_paused = true)]
+async fn output_of_a_service_that_uses_up_every_budget_leaves() {
+    let _watchdog = Watchdog::bites_after(secs(10));
+    // Paused time stands still while there is work.
+    let layer = layer().grace(Duration::ZERO);
+    let service = once_in(layer, async |mut set: ChannelSet| {
+        let mut output = set.take_writer(1).unwrap();
+        output.write_all(b"x").await?;
+        work_for_ever().await
+    });
+    let mut client = open_with(service, subprotocols::V5, 1 << 16).await;
+    let said = client.next().await.unwrap();
+    assert_eq!((said.opcode, &said.payload[..]), (BINARY, &on(1, b"x")[..]));
+    // And it is still heard, answered and ended.
+    client.bytes(&frame(true, PING, b"there?")).await.unwrap();
+    assert_eq!(client.next().await.unwrap().opcode, PONG);
+    client.close(Some(1000)).await.unwrap();
+    assert_eq!(client.next().await.unwrap().opcode, CLOSE);
+}
+
+/// The same where it flushes, which is not done before the bytes have left.
+#[tokio::test(start_paused = true)]
+async fn output_leaves_beside_a_branch_that_uses_up_every_budget() {
+    let _watchdog = Watchdog::bites_after(secs(10));
+    let service = once_in(layer(), async |mut set: ChannelSet| {
+        let mut output = set.take_writer(1).unwrap();
+        let say = async {
+            output.write_all(&[7; 300_000]).await?;
+            output.flush().await
+        };
+        tokio::select! {
+            biased;
+            _ = work_for_ever() => unreachable!(),
+            said = say => said?,
+        }
+        Ok(())
+    });
+    let mut client = open_with(service, subprotocols::V5, 1 << 12).await;
+    assert_eq!(client.read_to_end().await.channel(1).len(), 300_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_uses_up_every_budget_is_refused_when_its_time_to_accept_is_over() {
+    let _watchdog = Watchdog::bites_after(secs(10));
+    let layer = layer()
+        .accept(Accept::Explicit)
+        .accept_timeout(Duration::ZERO);
+    let service = once_in(layer, async |_: ChannelSet| work_for_ever().await);
+    let (near, far) = tokio::io::duplex(1 << 16);
+    raw::serve(far, service);
+    let refused = raw::Raw::handshake(near, subprotocols::V5).await;
+    let answer = refused.unwrap_err();
+    assert!(answer.contains("504"), "{answer}");
+}
+
 /// A service that yields while it looks something up.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {

@@ -159,6 +159,9 @@ pub(crate) struct Task {
     waker: Waker,
     turn: Arc<Turn>,
     span: Span,
+    /// Tokio's budget for the last poll was used up, and nothing that was written
+    /// could leave: it goes before the service is polled again.
+    output_first: bool,
     /// Last: the session counts until all the rest is gone.
     registered: Option<Registered>,
 }
@@ -172,6 +175,7 @@ impl Task {
             waker: turn.service_waker(),
             turn,
             span,
+            output_first: false,
             registered: None,
         }
     }
@@ -250,13 +254,14 @@ impl Future for Task {
         let this = self.get_mut();
         let _entered = this.span.enter();
         this.turn.register(cx.waker());
+        let mut output_first = this.output_first;
         for _ in 0..ROUNDS {
             let driver_due = this.turn.begin();
             this.driver.shared().begin_turn(driver_due);
             if driver_due {
                 this.driver.run();
             }
-            if this.turn.take_service() && !this.service.is_done() {
+            if !output_first && this.turn.take_service() && !this.service.is_done() {
                 this.service.poll(&mut Context::from_waker(&this.waker));
                 if let ServiceState::Failed(error) = &this.service {
                     log_failure(&**error);
@@ -266,14 +271,18 @@ impl Future for Task {
             if this.driver.settle(&progress, &mut this.service) {
                 return Poll::Ready(());
             }
+            // Without budget every poll of the socket is pending, and wakes us:
+            // going round again would spin.
+            let spent = !tokio::task::coop::has_budget_remaining();
+            // Only every other time: output may use all of it up as well.
+            this.output_first = spent && !output_first;
             if this.turn.end() {
                 return Poll::Pending;
             }
-            // Without budget every poll of the socket is pending, and wakes us:
-            // going round again would spin.
-            if !tokio::task::coop::has_budget_remaining() {
+            if spent {
                 break;
             }
+            output_first = false;
         }
         this.turn.pass();
         cx.waker().wake_by_ref();

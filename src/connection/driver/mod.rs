@@ -9,7 +9,8 @@
 //! 4. [`Driver::settle`]: the phases, their deadlines, and the one timer.
 //!
 //! Writes come after the service so that what it has written leaves in the same
-//! round. Rules live elsewhere: in `ends`, `policy`, `mux` and `frame`.
+//! round. Behind a poll of the task that has used up tokio's budget, in which nothing
+//! could leave, one round goes without the service. Rules live elsewhere: in `ends`, `policy`, `mux` and `frame`.
 
 mod end;
 mod read;
