@@ -361,8 +361,9 @@ pub mod testing;
 pub use self::{
     access::{
         BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
-        OriginPolicyService, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
-        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
+        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionRateLimit,
+        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
+        UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},

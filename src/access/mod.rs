@@ -5,16 +5,19 @@
 //! | `bearer` | outside of `WsStreamLayer`, outermost | where a browser's token goes |
 //! | `intent` | outside, before authorisation | what kind of upgrade a request asks for |
 //! | `origin` | outside | whose pages may connect, for a route |
+//! | `limit` | inside | how many sessions of one user there may be |
 //! | `rate` | inside | how many sessions may begin in a time |
 
 mod bearer;
 mod intent;
+mod limit;
 mod origin;
 mod rate;
 
 pub use self::{
     bearer::{BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer},
     intent::{UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService},
+    limit::{SessionLimit, SessionLimitFuture, SessionLimitLayer},
     origin::{OriginPolicyLayer, OriginPolicyService},
     rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
 };

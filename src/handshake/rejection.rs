@@ -78,6 +78,10 @@ pub enum RejectionKind {
     Overloaded,
     /// Sessions begin faster than the rate allows (429).
     RateLimited,
+    /// As many sessions are open as one user, or whoever is counted, may have (429).
+    ///
+    /// Not [`RateLimited`](Self::RateLimited): a wait of known length does not help.
+    SessionLimit,
     /// The server shuts down, and takes no new sessions (503).
     Draining,
     /// The service failed before the session began (500).
@@ -232,6 +236,16 @@ impl Rejection {
             format!("too many sessions were begun in a short time: try again in {seconds} s"),
         )
         .with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Who is counted is not said: it need not be a user.
+    pub(crate) fn session_limit() -> Self {
+        Self::of(
+            RejectionKind::SessionLimit,
+            StatusCode::TOO_MANY_REQUESTS,
+            "you have as many sessions open as you may have: end one of them, then try again",
+        )
+        .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
     }
 
     /// The text is fixed: an error of the service may hold what the client
@@ -488,7 +502,7 @@ mod tests {
             Option<&'a str>,
             &'a [(&'a str, &'a str)],
         );
-        let cases: [Case<'_>; 13] = [
+        let cases: [Case<'_>; 14] = [
             (
                 Rejection::not_an_upgrade(),
                 RejectionKind::NotAnUpgrade,
@@ -558,6 +572,13 @@ mod tests {
                 429,
                 Some("TooManyRequests"),
                 &[("retry-after", "2")],
+            ),
+            (
+                Rejection::session_limit(),
+                RejectionKind::SessionLimit,
+                429,
+                Some("TooManyRequests"),
+                &[("retry-after", "1")],
             ),
             (
                 Rejection::internal(),

@@ -21,6 +21,7 @@ mod buffer;
 #[path = "../support/handshake.rs"]
 mod handshake;
 mod inside;
+mod limit;
 mod outside;
 mod rate;
 mod types;

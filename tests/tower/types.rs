@@ -12,10 +12,10 @@ use tower_wsstream::{
     ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout, IdleTimeoutLayer,
     IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy,
     OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection,
-    RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionRateLimit,
-    SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit,
-    Traffic, UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil,
-    WsStream, WsStreamLayer,
+    RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionLimit,
+    SessionLimitFuture, SessionLimitLayer, SessionRateLimit, SessionRateLimitFuture,
+    SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit, Traffic, UpgradeIntent,
+    UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil, WsStream, WsStreamLayer,
     portforward::{
         self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, PortForwardLayer,
         PortForwardService,
@@ -110,7 +110,7 @@ fn every_public_type_is_what_it_is() {
         HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
             ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
-            WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
+            SessionLimitFuture<Done>, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ConfigError,
@@ -118,6 +118,7 @@ fn every_public_type_is_what_it_is() {
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
+            SessionLimit<Good, Client>, SessionLimitLayer<Client>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
             WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>, End,
             Payload, Record;
@@ -213,6 +214,7 @@ fn a_layer_is_as_good_as_what_it_is_given() {
     assert_eq!(traits!(RemoteCommandService<NotClone>), HANDLE);
     assert_eq!(traits!(PortForwardService<NotClone>), HANDLE);
     assert_eq!(traits!(PortForwardFuture<Good, NotUnpin>), HANDLE);
+    assert_eq!(traits!(SessionLimit<NotSync, NotSync>), "Send Clone Unpin");
     // The answer boxes what waits for the inner service.
     assert_eq!(traits!(ResponseFuture<Done, NotUnpin>), HANDLE);
     assert_eq!(traits!(ResponseFuture<NotUnpin, Good>), "Send Sync");
