@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -12,8 +13,10 @@ use pin_project_lite::pin_project;
 
 use super::messages::Messages;
 use crate::{
-    BoxError, Rejection, ResponseBody, accepting::Accepting, handshake::detect::Upgrade,
-    opening::Handshake,
+    BoxError, Rejection, ResponseBody,
+    accepting::Accepting,
+    handshake::detect::Upgrade,
+    opening::{Handshake, panicked},
 };
 
 /// A valid handshake that waits for the service's answer.
@@ -88,6 +91,13 @@ impl Upgrading {
     }
 }
 
+/// Whatever the drop of the service's future does, the answer is decided without it.
+fn drop_quietly(drop: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(drop)).is_err() {
+        tracing::error!("the inner service panicked while it was dropped");
+    }
+}
+
 impl<F, B, E> Future for WsReaderFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
@@ -101,11 +111,22 @@ where
         let answer = loop {
             match this.kind.as_mut().project() {
                 KindProj::Calling { future, upgrading } => {
-                    let response = ready!(future.poll(cx))?;
+                    let polled = match upgrading {
+                        None => future.poll(cx),
+                        Some(_) => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                            Ok(polled) => polled,
+                            Err(_) => {
+                                let done = Kind::Refused { rejection: None };
+                                drop_quietly(|| this.kind.set(done));
+                                break Err(panicked("before it had answered"));
+                            }
+                        },
+                    };
+                    let response = ready!(polled)?;
                     match upgrading.take() {
                         Some(upgrading) if response.status().is_success() => {
                             let accepting = Box::new(upgrading.accept(response.into_body()));
-                            this.kind.set(Kind::Accepting { accepting });
+                            drop_quietly(|| this.kind.set(Kind::Accepting { accepting }));
                         }
                         _ => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
                     }

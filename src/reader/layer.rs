@@ -25,7 +25,8 @@ const MESSAGE: usize = 32 * 1024;
 /// A body that waits, as that of a followed log, is dropped as soon as the session ends:
 /// the client is gone, and nobody has to find out by writing.
 ///
-/// Readiness and errors are the service's. Policies come from here, and from request
+/// Readiness and errors are the service's, and so is the time that it takes to answer. A
+/// panic before it has answered an upgrade is answered with 500. Policies come from here, and from request
 /// extensions as for [`WsStreamLayer`](crate::WsStreamLayer).
 #[derive(Clone, Debug)]
 pub struct WsReaderLayer {

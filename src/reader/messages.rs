@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, ChannelSet, ChannelWriter};
+use crate::{BoxError, ChannelSet, ChannelWriter, Session};
 
 /// The one channel of a reader's table.
 const OUTPUT: u8 = 0;
@@ -65,28 +66,54 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut ended = pin!(channels.session().ended());
+    let session = channels.session().clone();
     let mut output = channels.take_writer(OUTPUT).ok_or("no channel to write")?;
     drop(channels);
     if ping {
         output.send(Bytes::new()).await?;
     }
-    let mut body = pin!(body);
+    let mut body = pin!(Some(body));
+    let sent = match body.as_mut().as_pin_mut() {
+        Some(body) => send_all(&session, &mut output, body, message).await,
+        None => Ok(()),
+    };
+    // It is over: a panic in that changes nothing.
+    if catch_unwind(AssertUnwindSafe(|| body.set(None))).is_err() {
+        tracing::error!("a body panicked while it was dropped");
+    }
+    sent
+}
+
+async fn send_all<B>(
+    session: &Session,
+    output: &mut ChannelWriter,
+    mut body: Pin<&mut B>,
+    message: usize,
+) -> Result<(), BoxError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut ended = pin!(session.ended());
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(cause) = ended.as_mut().poll(cx) {
                 // Not `Ok`: what is left of the body was not told.
                 return Poll::Ready(Some(Err(BoxError::from(cause))));
             }
-            let frame = body.as_mut().poll_frame(cx);
-            frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            // A panic that went on would drop the body as it unwinds, and a second
+            // one in that drop would abort the process.
+            match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll_frame(cx))) {
+                Ok(frame) => frame.map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+                Err(_) => Poll::Ready(Some(Err("the body panicked".into()))),
+            }
         });
         match next.await {
             None => return Ok(()),
             // Trailers are for HTTP.
             Some(frame) => {
                 if let Ok(data) = frame?.into_data() {
-                    send_data(&mut output, data, message).await?;
+                    send_data(output, data, message).await?;
                 }
             }
         }

@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{
@@ -12,7 +15,7 @@ use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
 use crate::{
     BoxError, ResponseBody,
     handshake::detect::{self, Upgrade},
-    opening::Handshake,
+    opening::{Handshake, panicked},
 };
 
 /// The service that [`WsReaderLayer`] makes.
@@ -64,8 +67,11 @@ where
             ping: *ping,
             message: *message,
         };
-        let future = self.inner.call(Request::from_parts(head, body));
-        WsReaderFuture::upgrading(upgrade, future, upgrading)
+        let request = Request::from_parts(head, body);
+        match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+            Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
+            Err(_) => WsReaderFuture::refused(upgrade, panicked("when it was called")),
+        }
     }
 }
 

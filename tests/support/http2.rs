@@ -111,18 +111,26 @@ impl Connection {
         &mut self,
         request: Request<Empty<Bytes>>,
     ) -> Result<Response<Incoming>, Refused> {
-        self.send.ready().await.expect("a connection");
-        let answer = self.send.send_request(request).await.expect("an answer");
+        self.try_ask(request).await.expect("an answer")
+    }
+
+    /// The same where the stream may be reset instead.
+    pub(crate) async fn try_ask(
+        &mut self,
+        request: Request<Empty<Bytes>>,
+    ) -> hyper::Result<Result<Response<Incoming>, Refused>> {
+        self.send.ready().await?;
+        let answer = self.send.send_request(request).await?;
         if answer.status() == StatusCode::OK {
-            return Ok(answer);
+            return Ok(Ok(answer));
         }
         let (head, body) = answer.into_parts();
-        let body = body.collect().await.expect("a body").to_bytes();
-        Err(Refused {
+        let body = body.collect().await?.to_bytes();
+        Ok(Err(Refused {
             status: head.status,
             headers: head.headers,
             body: String::from_utf8_lossy(&body).into_owned(),
-        })
+        }))
     }
 }
 
