@@ -56,7 +56,7 @@
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
 //! | an axum handler that accepts the upgrade itself | `axum`, with the feature `axum08` |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
-//! | limits on how many sessions begin | [`SessionRateLimitLayer`] |
+//! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`] |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | what became of each | [`WsStreamLayer::on_end`] |
@@ -69,6 +69,7 @@
 //! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout. Inside of `PortForwardLayer` it counts ports |
 //! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no place for |
 //! | [`SessionRateLimitLayer`] | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
+//! | [`SessionLimitLayer`] | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the place is free when the service is done. Its readiness is the inner service's, because the key is not known before the call |
 //! | tower's `rate_limit` | counts requests | is no `Clone`: needs a `buffer` in front of it |
 //! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`Accept::Explicit`] |
 //! | [`BearerSubprotocolLayer`] | outermost, before trace and auth: what is further out sees the token | there is no HTTP any more |
@@ -81,8 +82,8 @@
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
 //! else, so that a request that is no upgrade never holds a session's permit.
 //!
-//! The order inside: `load_shed` first, so that what it sheds counts for no rate,
-//! then rates, then `concurrency_limit`. A stack of both sides on axum, whose
+//! The order inside: `load_shed` first, then [`SessionLimitLayer`], so that what either
+//! refuses counts for no rate, then rates, then `concurrency_limit`. A stack of both sides on axum, whose
 //! `route_service` wants `Sync`: where the stack or the inner service is boxed, the
 //! box has to be tower's `BoxCloneSyncService`.
 //!
