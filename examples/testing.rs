@@ -1,0 +1,184 @@
+//! How a service is tested: an upload over `exec` that stores all of a file or nothing,
+//! and the tests that say so.
+//!
+//!     cargo test --all-features --example testing
+//!
+//! `6 passed`, at once: the minute of the idle timeout is paused time. What the service
+//! does is one function; half of this file is its tests. By hand:
+//!
+//!     cargo run --example testing
+//!     npx wscat -s v4.base64.channel.k8s.io \
+//!         -c 'ws://127.0.0.1:8005/upload?command=notes.txt&stdin=true'
+//!
+//! `0aGVsbG8=` is "hello" on channel 0; when wscat ends, the upload has come to its end.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{Router, serve::ListenerExt};
+use tokio::{io::AsyncReadExt, net::TcpListener};
+use tower::ServiceBuilder;
+use tower_wsstream::{
+    BoxError, Status, WsStreamLayer,
+    remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+};
+
+/// An upload in which nothing comes for so long is given up.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The largest file, in bytes.
+const LARGEST: usize = 1024 * 1024;
+
+/// The files by their names.
+type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// Stores its input under the name that the command is.
+async fn upload(mut command: RemoteCommand, files: Files) -> Result<ExitStatus, BoxError> {
+    let name = command.options.command.join(" ");
+    let Some(stdin) = command.stdin.take() else {
+        return Err(Status::failure("BadRequest", "an upload needs stdin=true", 400).into());
+    };
+    let mut file = Vec::new();
+    // An error is not the end: who has lost its client must not store what it got.
+    stdin
+        .take(LARGEST as u64 + 1)
+        .read_to_end(&mut file)
+        .await?;
+    if file.len() > LARGEST {
+        return Ok(ExitStatus::code(27)); // EFBIG
+    }
+    let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+    files.insert(name, file);
+    Ok(ExitStatus::success())
+}
+
+fn app(files: Files) -> Router {
+    let uploads = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(Protocols::default()).idle_timeout(IDLE))
+        .layer(RemoteCommandLayer::new())
+        .service_fn(move |command| upload(command, Arc::clone(&files)));
+    Router::new().route_service("/upload", uploads)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:8005").await?;
+    println!("listening on ws://{}", listener.local_addr()?);
+    let listener = listener.tap_io(|tcp| {
+        let _ = tcp.set_nodelay(true);
+    });
+    axum::serve(listener, app(Files::default())).await?;
+    Ok(())
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use tower_wsstream::{
+        subprotocols::{V4, V5},
+        testing::{Client, Connect, Refused},
+    };
+
+    use super::*;
+
+    const UPLOAD: &str = "/upload?command=notes.txt&stdin=true";
+
+    /// A client on its way, and what is stored.
+    async fn uploading(connect: Connect) -> Result<(Client, Files), BoxError> {
+        let files = Files::default();
+        let client = connect.connect(app(Arc::clone(&files))).await?;
+        Ok((client, files))
+    }
+
+    fn stored(files: &Files) -> Vec<(String, Vec<u8>)> {
+        files.lock().unwrap().clone().into_iter().collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_to_its_end_is_stored() -> Result<(), BoxError> {
+        for offer in [V5, V4] {
+            let (mut client, files) = uploading(Connect::to(UPLOAD).offer(offer)).await?;
+            client.send(0, b"to ").await?;
+            client.send(0, b"be done").await?;
+            assert_eq!(stored(&files), []);
+            match offer {
+                V5 => client.close_channel(0).await?,
+                _ => client.close(Some(1000)).await?,
+            }
+            let transcript = client.read_to_end().await;
+            assert_eq!(transcript.exit_code(), Some(0), "{offer}");
+            let file = ("notes.txt".to_owned(), b"to be done".to_vec());
+            assert_eq!(stored(&files), [file]);
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_cut_off_is_not() -> Result<(), BoxError> {
+        let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
+        client.send(0, b"to be ").await?;
+        client.lose();
+        let (client, others) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
+        client.cut_off(0, b"to be d").await?;
+        // Longer than the grace of a service that has lost its client.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(stored(&files), []);
+        assert_eq!(stored(&others), []);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_falls_silent_is_told_so() -> Result<(), BoxError> {
+        let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
+        client.send(0, b"to be ").await?;
+        client.stall(IDLE / 2).await;
+        client.send(0, b"continued").await?;
+        let start = tokio::time::Instant::now();
+        let transcript = client.read_to_end().await;
+        assert_eq!(start.elapsed().as_secs(), IDLE.as_secs());
+        let status = transcript.status().ok_or("no Status")?;
+        assert_eq!(status.reason(), Some("Timeout"));
+        assert_eq!(stored(&files), []);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_has_a_largest_size() -> Result<(), BoxError> {
+        for (extra, exit_code) in [(0, 0), (1, 27)] {
+            let (mut client, _files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
+            client.send(0, &vec![7; LARGEST + extra]).await?;
+            client.close_channel(0).await?;
+            let transcript = client.read_to_end().await;
+            assert_eq!(transcript.exit_code(), Some(exit_code));
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_without_input_is_a_mistake() -> Result<(), BoxError> {
+        let connect = Connect::to("/upload?command=notes.txt&stdout=true").offer(V5);
+        let (client, _files) = uploading(connect).await?;
+        let status = client.read_to_end().await.status().ok_or("no Status")?;
+        assert_eq!(status.message(), Some("an upload needs stdin=true"));
+
+        // Not even that: the protocol's own rule, before the upgrade.
+        let error = uploading(Connect::to("/upload?command=notes.txt").offer(V5)).await;
+        let error = error.unwrap_err();
+        let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
+        assert_eq!(refused.status(), 400);
+        Ok(())
+    }
+
+    #[cfg(feature = "http2")]
+    #[tokio::test(start_paused = true)]
+    async fn http2_makes_no_difference() -> Result<(), BoxError> {
+        let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5).http2()).await?;
+        client.send(0, b"to be done").await?;
+        client.close_channel(0).await?;
+        assert_eq!(client.read_to_end().await.exit_code(), Some(0));
+        assert_eq!(stored(&files).len(), 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+use std::{future::poll_fn, pin::Pin, task::ready, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_core::Stream as _;
+use futures_sink::Sink;
+use http::header::{self, HeaderMap};
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{
+            CloseFrame,
+            frame::{
+                Frame,
+                coding::{CloseCode, Data, OpCode},
+            },
+        },
+    },
+};
+
+use super::{Received, Transcript, server::Server, stream::Stream};
+use crate::{BoxError, subprotocols};
+
+/// Of the one frame that tungstenite does not mask: any will do.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// The client end of a session. Dropping it [loses](Self::lose) the connection.
+///
+/// It answers Pings while it [receives](Self::receive), and does nothing by itself:
+/// between two calls it is a client that stalls.
+#[derive(Debug)]
+pub struct Client {
+    socket: WebSocketStream<Stream>,
+    subprotocol: String,
+    _server: Server,
+}
+
+impl Client {
+    pub(super) fn new(
+        socket: WebSocketStream<Stream>,
+        headers: &HeaderMap,
+        server: Server,
+    ) -> Self {
+        let subprotocol = headers
+            .get(header::SEC_WEBSOCKET_PROTOCOL)
+            .and_then(|name| name.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        Self {
+            socket,
+            subprotocol,
+            _server: server,
+        }
+    }
+
+    /// The subprotocol that the server selected; "" for none.
+    pub fn subprotocol(&self) -> &str {
+        &self.subprotocol
+    }
+
+    fn is_base64(&self) -> bool {
+        matches!(
+            self.subprotocol.as_str(),
+            subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64
+        )
+    }
+
+    /// Sends one message on a channel.
+    ///
+    /// # Errors
+    /// The connection is lost or closed.
+    pub async fn send(&mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
+        let message = self.encode(channel, payload);
+        self.send_message(message).await
+    }
+
+    fn encode(&self, channel: u8, payload: &[u8]) -> Message {
+        if self.is_base64() {
+            let prefix = char::from(channel.wrapping_add(b'0'));
+            return Message::text(format!("{prefix}{}", STANDARD.encode(payload)));
+        }
+        let mut message = BytesMut::with_capacity(1 + payload.len());
+        message.put_u8(channel);
+        message.put_slice(payload);
+        Message::binary(message.freeze())
+    }
+
+    /// Sends the CLOSE of a channel (`v5.channel.k8s.io`): its reader comes to EOF, and
+    /// the session goes on.
+    ///
+    /// # Errors
+    /// The connection is lost or closed.
+    pub async fn close_channel(&mut self, channel: u8) -> Result<(), BoxError> {
+        self.send_message(Message::binary(vec![255, channel])).await
+    }
+
+    /// Sends a Close frame, with a code or without, and goes on. Without half-close, 1000
+    /// or no code is the end of all input.
+    ///
+    /// # Errors
+    /// The connection is lost or closed.
+    pub async fn close(&mut self, code: Option<u16>) -> Result<(), BoxError> {
+        let frame = code.map(|code| CloseFrame {
+            code: CloseCode::from(code),
+            reason: "".into(),
+        });
+        self.send_message(Message::Close(frame)).await
+    }
+
+    /// Sends any message, for what the subprotocols do not know.
+    ///
+    /// # Errors
+    /// The connection is lost or closed.
+    pub async fn send_message(&mut self, message: Message) -> Result<(), BoxError> {
+        let mut message = Some(message);
+        poll_fn(|cx| {
+            let mut socket = Pin::new(&mut self.socket);
+            if message.is_some() {
+                ready!(socket.as_mut().poll_ready(cx))?;
+            }
+            if let Some(message) = message.take() {
+                socket.as_mut().start_send(message)?;
+            }
+            socket.as_mut().poll_flush(cx)
+        })
+        .await
+        .map_err(Into::into)
+    }
+
+    /// Receives what comes next; answers Pings meanwhile.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was not returned is returned by the next call.
+    pub async fn receive(&mut self) -> Received {
+        loop {
+            let next = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx));
+            let message = match next.await {
+                Some(Ok(message)) => message,
+                Some(Err(_)) | None => return Received::Lost,
+            };
+            let payload = match message {
+                Message::Binary(payload) => payload,
+                Message::Text(text) => Bytes::from(text),
+                Message::Close(frame) => {
+                    return Received::Closed(frame.map(|frame| frame.code.into()));
+                }
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
+            if let Some(message) = self.decode(payload) {
+                return message;
+            }
+        }
+    }
+
+    fn decode(&self, mut payload: Bytes) -> Option<Received> {
+        if payload.is_empty() {
+            return None;
+        }
+        let first = payload.split_to(1)[0];
+        if !self.is_base64() {
+            return Some(Received::Message(first, payload));
+        }
+        Some(match STANDARD.decode(payload) {
+            Ok(decoded) => Received::Message(first.wrapping_sub(b'0'), decoded.into()),
+            Err(_) => Received::Invalid,
+        })
+    }
+
+    /// Receives until the connection is over.
+    ///
+    /// Sends nothing: a service that waits for the end of its input needs a
+    /// [`close_channel`](Self::close_channel) or [`close`](Self::close) first.
+    pub async fn read_to_end(mut self) -> Transcript {
+        let mut transcript = Transcript::default();
+        loop {
+            match self.receive().await {
+                Received::Message(channel, payload) => {
+                    transcript.messages.push((channel, payload));
+                }
+                Received::Closed(code) => {
+                    transcript.closed = true;
+                    transcript.close_code = code;
+                }
+                Received::Invalid => transcript.invalid += 1,
+                Received::Lost => return transcript,
+            }
+        }
+    }
+
+    /// Waits, with the connection left alone: neither read nor written. What is sent to
+    /// it meanwhile fills the [buffer](super::Connect::buffer), then makes the service wait.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is lost.
+    pub async fn stall(&mut self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Loses the connection: it ends without a Close frame, as that of a client that
+    /// crashed. What was sent arrives first.
+    ///
+    /// The service has to see an error on what it reads, `ConnectionReset`, and no EOF.
+    pub fn lose(self) {}
+
+    /// Loses the connection in the middle of a message: the service gets the payload,
+    /// whose message was to be longer, and then the error of a [lost](Self::lose)
+    /// connection.
+    ///
+    /// # Errors
+    /// The connection is lost or closed already.
+    pub async fn cut_off(mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
+        let (data, mut message) = match self.encode(channel, payload) {
+            Message::Text(text) => (Data::Text, Bytes::from(text).to_vec()),
+            message => (Data::Binary, message.into_data().to_vec()),
+        };
+        // What was to come.
+        message.push(b'A');
+        let mut frame = Frame::message(message, OpCode::Data(data), true);
+        frame.header_mut().mask = Some(MASK);
+        let mut bytes = Vec::new();
+        frame.format(&mut bytes)?;
+        bytes.pop();
+        // Pongs that are still to go out end where a frame ends.
+        poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await?;
+        let stream = self.socket.get_mut();
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! The same handshake over HTTP/2: a connection of its own, and on it one stream, by
+//! extended CONNECT (RFC 8441).
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::Body;
+use hyper::{body::Incoming, client::conn::http2 as client, ext::Protocol};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tower_service::Service;
+
+use super::{Refused, server::Server, stream::Stream};
+use crate::{BoxError, NoBody, ResponseBody};
+
+/// For what was sent before the client was lost. A stream that can end does so, and
+/// waits for nothing; one whose service does not read is cut.
+const LAST: Duration = Duration::from_millis(100);
+
+/// What a connection's window is at least (RFC 9113, 6.9.2).
+const LEAST_WINDOW: u32 = 65_535;
+
+/// The upgraded stream. Never locked: the mutex makes what is `Send` alone `Sync` as well.
+#[derive(Debug)]
+pub(super) struct Upgraded(Mutex<TokioIo<hyper::upgrade::Upgraded>>);
+
+impl Upgraded {
+    pub(super) fn pin(&mut self) -> Pin<&mut TokioIo<hyper::upgrade::Upgraded>> {
+        Pin::new(self.0.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a client is made of.
+type Connected = (WebSocketStream<Stream>, Response<()>, Server);
+
+/// Asks for a WebSocket by extended CONNECT. The request says where, and has the headers
+/// that are the caller's.
+pub(super) async fn connect<S, B>(
+    service: S,
+    request: Request<()>,
+    buffer: usize,
+) -> Result<Connected, BoxError>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let window = u32::try_from(buffer).unwrap_or(u32::MAX >> 1).max(1);
+    let (near, far) = tokio::io::duplex(buffer);
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window.max(LEAST_WINDOW))
+        .serve_connection(TokioIo::new(far), TowerToHyperService::new(service));
+    let server = Server::run(connection, LAST);
+
+    let (mut send, connection) = client::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window.max(LEAST_WINDOW))
+        .handshake::<_, ResponseBody<NoBody>>(TokioIo::new(near))
+        .await?;
+    // Extended CONNECT may be used only once the server's settings have come (RFC 8441,
+    // 3). hyper tells nobody when; all that it waits for is in memory.
+    while !connection.is_extended_connect_protocol_enabled() {
+        if server.is_gone() {
+            return Err("the server has gone before its settings came".into());
+        }
+        tokio::task::yield_now().await;
+    }
+    // Ends when `send` is dropped, the connection itself when its stream ends.
+    tokio::spawn(connection);
+
+    let mut answer = send.send_request(extended_connect(request)?).await?;
+    if answer.status() != StatusCode::OK {
+        let (head, body) = answer.into_parts();
+        let body = read(body).await?;
+        return Err(Refused::new(Response::from_parts(head, Some(body))).into());
+    }
+    let upgraded = hyper::upgrade::on(&mut answer).await?;
+    let stream = Stream::Http2(Upgraded(Mutex::new(TokioIo::new(upgraded))));
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    Ok((socket, answer.map(drop), server))
+}
+
+/// A handshake of HTTP/1.1 as one of HTTP/2 (RFC 8441, 5): there is no key to prove
+/// anything by, and `Connection` and `Upgrade` must not be there (RFC 9113, 8.2.2).
+fn extended_connect(request: Request<()>) -> Result<Request<ResponseBody<NoBody>>, BoxError> {
+    let (mut head, ()) = request.into_parts();
+    head.method = Method::CONNECT;
+    head.version = Version::HTTP_2;
+    let mut uri = head.uri.into_parts();
+    uri.scheme = Some(http::uri::Scheme::HTTP);
+    head.uri = uri.try_into()?;
+    head.extensions.insert(Protocol::from_static("websocket"));
+    for name in [
+        header::CONNECTION,
+        header::HOST,
+        header::SEC_WEBSOCKET_KEY,
+        header::UPGRADE,
+    ] {
+        head.headers.remove(name);
+    }
+    Ok(Request::from_parts(head, ResponseBody::default()))
+}
+
+async fn read(mut body: Incoming) -> Result<Vec<u8>, BoxError> {
+    let mut all = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if let Ok(data) = frame?.into_data() {
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,318 @@
+//! A client end of the channels, for the tests of a service.
+//!
+//! The whole stack runs as in production, HTTP server and handshake included,
+//! over an in-memory stream: so a test needs no port, and paused time works.
+//! The client is built on tungstenite's, so that one mistake cannot hide on both
+//! sides.
+//!
+//! In `Cargo.toml`: this crate with the feature `testing` in the dev-dependencies, and
+//! for paused time tokio with `macros` and `test-util`. A whole file of tests is
+//! `examples/testing.rs`.
+//!
+//! | to see what the service does when ... | |
+//! |---|---|
+//! | its input comes, and ends | [`Client::send`], [`Client::close_channel`] (v5), [`Client::close`] |
+//! | its client is gone, between two messages or in one | [`Client::lose`], [`Client::cut_off`] |
+//! | its client reads late | [`Connect::buffer`], [`Client::stall`], then [`Client::read_to_end`] |
+//! | nothing happens for hours | `#[tokio::test(start_paused = true)]` |
+//! | its client speaks HTTP/2 | `Connect::http2`, with the feature `http2` |
+//! | a client breaks the rules | [`Client::send_message`] |
+//!
+//! # Output, and the exit status
+//!
+//! [`Client::read_to_end`] gives all that the client was told: the bytes of each
+//! channel, the Status, the close code.
+//!
+//! ```
+//! use tokio::io::AsyncWriteExt;
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, WsStreamLayer, remotecommand::*, subprotocols,
+//!     testing::Connect,
+//! };
+//!
+//! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     let mut stdout = command.stdout.take().ok_or("no stdout")?;
+//!     stdout.write_all(b"hello").await?;
+//!     Ok(ExitStatus::code(3))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(run);
+//!
+//! let client = Connect::to("/exec?command=false&stdout=true")
+//!     .offer(subprotocols::V5)
+//!     .connect(service)
+//!     .await?;
+//! let transcript = client.read_to_end().await;
+//! assert_eq!(transcript.channel(1), b"hello");
+//! assert_eq!(transcript.exit_code(), Some(3));
+//! // The outcome was told in full.
+//! assert_eq!(transcript.close_code, Some(1000));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Input, and its end
+//!
+//! On `v5.channel.k8s.io` one channel ends alone; on the others the Close of the
+//! session is the end of its input.
+//!
+//! ```
+//! use tokio::io::AsyncReadExt;
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, WsStreamLayer, remotecommand::*, subprotocols,
+//!     testing::Connect,
+//! };
+//!
+//! /// How many bytes its input has.
+//! async fn count(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     let mut all = Vec::new();
+//!     let mut stdin = command.stdin.take().ok_or("no stdin")?;
+//!     stdin.read_to_end(&mut all).await?;
+//!     Ok(ExitStatus::code(all.len().try_into()?))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(count);
+//!
+//! for offer in [subprotocols::V5, subprotocols::V4] {
+//!     let mut client = Connect::to("/exec?command=wc&stdin=true&stdout=true")
+//!         .offer(offer)
+//!         .connect(service.clone())
+//!         .await?;
+//!     client.send(0, b"four").await?;
+//!     match client.subprotocol() {
+//!         subprotocols::V5 => client.close_channel(0).await?,
+//!         _ => client.close(Some(1000)).await?,
+//!     }
+//!     assert_eq!(client.read_to_end().await.exit_code(), Some(4));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A connection that is lost
+//!
+//! Nobody hears the service any more, and it must know that its input is not whole: a
+//! read is the error `ConnectionReset`, never EOF. It has the
+//! [grace](crate::WsStreamLayer::grace) to clean up, then it is dropped. What it does
+//! with what it got is seen where it does it:
+//!
+//! ```
+//! use std::io;
+//!
+//! use tokio::{io::AsyncReadExt, sync::mpsc};
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, testing::Connect,
+//! };
+//!
+//! type Stored = mpsc::UnboundedSender<io::Result<Vec<u8>>>;
+//!
+//! /// Stores what was uploaded, if it came to its end.
+//! async fn upload(mut channels: ChannelSet, store: Stored) -> Result<(), BoxError> {
+//!     let mut input = channels.take_reader(0).ok_or("no channel 0")?;
+//!     let mut file = Vec::new();
+//!     let read = input.read_to_end(&mut file).await;
+//!     store.send(read.map(|_| file))?;
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let (store, mut stored) = mpsc::unbounded_channel();
+//! let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(protocols))
+//!     .service_fn(move |channels| upload(channels, store.clone()));
+//!
+//! let mut client = Connect::to("/upload").connect(service.clone()).await?;
+//! client.send(0, b"the first message, ").await?;
+//! client.cut_off(0, b"and half of the sec").await?;
+//! let error = stored.recv().await.ok_or("no end")?.unwrap_err();
+//! assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+//!
+//! let mut client = Connect::to("/upload").connect(service).await?;
+//! client.send(0, b"all of it").await?;
+//! client.close(Some(1000)).await?;
+//! assert_eq!(stored.recv().await.ok_or("no end")??, b"all of it");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Paused time, and a client that stalls
+//!
+//! With paused time a timeout of hours is over at once, and exactly: tokio's clock goes
+//! on when nothing else can. A client that does not read makes the service wait when
+//! the buffer is full; when it reads, nothing is missing.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tokio::{io::AsyncWriteExt, time::Instant};
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+//!     testing::{Connect, Received},
+//! };
+//!
+//! const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
+//!
+//! /// Says a lot, and then waits for its end.
+//! async fn talk(mut channels: ChannelSet) -> Result<(), BoxError> {
+//!     let mut out = channels.take_writer(0).ok_or("no channel 0")?;
+//!     out.write_all(&[7; 1024 * 1024]).await?;
+//!     channels.session().ended().await;
+//!     Ok(())
+//! }
+//!
+//! // As #[tokio::test(start_paused = true)] does.
+//! #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! async fn main() -> Result<(), BoxError> {
+//!     let protocols = ChannelProtocols::standard([ChannelType::Write])?;
+//!     let service = ServiceBuilder::new()
+//!         .layer(WsStreamLayer::new(protocols).idle_timeout(IDLE))
+//!         .service_fn(talk);
+//!
+//!     let mut client = Connect::to("/").buffer(1024).connect(service).await?;
+//!     client.stall(Duration::from_secs(60)).await;
+//!     let mut told = 0;
+//!     while told < 1024 * 1024 {
+//!         let Received::Message(0, payload) = client.receive().await else {
+//!             return Err("the end came too early".into());
+//!         };
+//!         told += payload.len();
+//!     }
+//!
+//!     let start = Instant::now();
+//!     assert_eq!(client.receive().await, Received::Closed(Some(1000)));
+//!     assert_eq!(start.elapsed().as_secs(), IDLE.as_secs());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # A refusal
+//!
+//! What is refused before the upgrade is an error of [`Connect::connect`] that holds the
+//! answer.
+//!
+//! ```
+//! # use tower::ServiceBuilder;
+//! # use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*, subprotocols};
+//! use tower_wsstream::testing::{Connect, Refused};
+//!
+//! # async fn run(_: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//! #     Ok(ExitStatus::success())
+//! # }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let service = ServiceBuilder::new()
+//! #     .layer(WsStreamLayer::new(Protocols::default()))
+//! #     .layer(RemoteCommandLayer::new())
+//! #     .service_fn(run);
+//! // A command of which nothing is wanted, neither input nor output.
+//! let connect = Connect::to("/exec?command=false").offer(subprotocols::V5);
+//! let error = connect.connect(service).await.unwrap_err();
+//! let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
+//! assert_eq!(refused.status(), 400);
+//! assert_eq!(refused.refusal().ok_or("no Status")?.reason(), Some("BadRequest"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A whole application
+//!
+//! Anything that serves HTTP requests can be connected to, an axum `Router` as it is:
+//! with what is around the service, such as authentication.
+//!
+//! ```
+//! use axum::{Router, http::{StatusCode, header}};
+//! # use tower::ServiceBuilder;
+//! # use tower_http::validate_request::ValidateRequestHeaderLayer;
+//! # use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*, subprotocols};
+//! use tower_wsstream::testing::{Connect, Refused};
+//!
+//! # async fn run(_: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//! #     Ok(ExitStatus::success())
+//! # }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let service = ServiceBuilder::new()
+//! #     .layer(WsStreamLayer::new(Protocols::default()))
+//! #     .layer(RemoteCommandLayer::new())
+//! #     .service_fn(run);
+//! let app: Router = Router::new()
+//!     .route_service("/exec", service)
+//!     .layer(ValidateRequestHeaderLayer::accept("application/x-exec"));
+//!
+//! let exec = Connect::to("/exec?command=true&stdout=true").offer(subprotocols::V5);
+//! let client = exec
+//!     .clone()
+//!     .header(header::ACCEPT, "application/x-exec")
+//!     .connect(app.clone())
+//!     .await?;
+//! assert_eq!(client.read_to_end().await.exit_code(), Some(0));
+//!
+//! let error = exec.header(header::ACCEPT, "text/html").connect(app).await.unwrap_err();
+//! let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
+//! assert_eq!(refused.status(), StatusCode::NOT_ACCEPTABLE);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # HTTP/2
+//!
+//! With the feature `http2` the same client asks by extended CONNECT (RFC 8441): the
+//! session is the same, its request is not. It is a `CONNECT`, a route for `GET` alone
+//! does not see it, and what is no upgrade is 400, not 426.
+//!
+//! ```
+//! # #[cfg(feature = "http2")]
+//! # mod over {
+//! # use tower::ServiceBuilder;
+//! # use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*, subprotocols};
+//! # use tower_wsstream::testing::Connect;
+//! # async fn run(_: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//! #     Ok(ExitStatus::success())
+//! # }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # pub async fn http2() -> Result<(), BoxError> {
+//! # let service = ServiceBuilder::new()
+//! #     .layer(WsStreamLayer::new(Protocols::default()))
+//! #     .layer(RemoteCommandLayer::new())
+//! #     .service_fn(run);
+//! let exec = Connect::to("/exec?command=true&stdout=true").offer(subprotocols::V5);
+//! for connect in [exec.clone(), exec.http2()] {
+//!     let client = connect.connect(service.clone()).await?;
+//!     assert_eq!(client.read_to_end().await.exit_code(), Some(0));
+//! }
+//! # Ok(())
+//! # }
+//! # }
+//! # #[cfg(feature = "http2")]
+//! # over::http2().unwrap();
+//! ```
+
+mod client;
+mod connect;
+#[cfg(feature = "http2")]
+mod http2;
+mod received;
+mod refused;
+mod server;
+mod stream;
+mod transcript;
+
+pub use self::{
+    client::Client, connect::Connect, received::Received, refused::Refused, transcript::Transcript,
+};

@@ -1,0 +1,15 @@
+use bytes::Bytes;
+
+/// What the client received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Received {
+    /// A message of a channel, decoded.
+    Message(u8, Bytes),
+    /// A message of a base64 subprotocol that is not base64.
+    Invalid,
+    /// A Close frame, with its code if it had one.
+    Closed(Option<u16>),
+    /// The connection ended without a Close frame, or after it.
+    Lost,
+}

@@ -1,0 +1,47 @@
+use std::fmt;
+
+use http::{Response, StatusCode, header};
+
+use crate::Status;
+
+/// The handshake was refused.
+#[derive(Debug)]
+pub struct Refused(Response<Option<Vec<u8>>>);
+
+impl Refused {
+    pub(super) fn new(answer: Response<Option<Vec<u8>>>) -> Self {
+        Self(answer)
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    /// The headers of the answer.
+    pub fn headers(&self) -> &header::HeaderMap {
+        self.0.headers()
+    }
+
+    /// The body of the answer; over HTTP/1.1 as far as it came with its head.
+    pub fn body(&self) -> &[u8] {
+        self.0.body().as_deref().unwrap_or_default()
+    }
+
+    /// The Status in that body, which every refusal of this crate has.
+    pub fn refusal(&self) -> Option<Status> {
+        Status::from_json(self.body()).ok()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the handshake was refused with {}", self.0.status())?;
+        match self.refusal().as_ref().and_then(Status::message) {
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}

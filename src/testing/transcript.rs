@@ -1,0 +1,36 @@
+use bytes::Bytes;
+
+use crate::Status;
+
+/// All that a client received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transcript {
+    /// Messages in order, decoded; empty ones too, such as the ready message of
+    /// exec and attach.
+    pub messages: Vec<(u8, Bytes)>,
+    /// How many messages could not be decoded.
+    pub invalid: usize,
+    /// Whether a Close frame came.
+    pub closed: bool,
+    /// Its code, if it had one.
+    pub close_code: Option<u16>,
+}
+
+impl Transcript {
+    /// All bytes of one channel.
+    pub fn channel(&self, channel: u8) -> Vec<u8> {
+        let messages = self.messages.iter().filter(|(id, _)| *id == channel);
+        messages.flat_map(|(_, payload)| payload).copied().collect()
+    }
+
+    /// The Status on the error channel of v4 and v5.
+    pub fn status(&self) -> Option<Status> {
+        Status::from_json(&self.channel(3)).ok()
+    }
+
+    /// The exit code that the Status tells.
+    pub fn exit_code(&self) -> Option<u8> {
+        self.status()?.exit_code_value()
+    }
+}
