@@ -37,7 +37,7 @@ use tower_wsstream::{
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// Longer than the grace of a service and the cut of a stream that cannot end.
-const AFTERWARDS: Duration = Duration::from_secs(3);
+const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// Both transports, as each test is run over.
 fn transports(path: &str) -> [Connect; 2] {
@@ -266,6 +266,15 @@ async fn a_lost_client_is_an_error_behind_all_that_it_has_sent() {
         };
         let (bytes, end) = read_of(connect.clone(), lost).await;
         assert_eq!(bytes.len(), 100_004, "{offer}");
+        assert_lost(end);
+
+        // With one message, which has no other to push it.
+        let lost = async |mut client: Client| {
+            client.send(0, b"all").await.unwrap();
+            drop(client);
+        };
+        let (bytes, end) = read_of(connect.clone(), lost).await;
+        assert_eq!(bytes, b"all", "{offer}");
         assert_lost(end);
 
         let (bytes, end) = read_of(connect, async |client| drop(client)).await;

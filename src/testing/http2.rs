@@ -2,7 +2,7 @@
 //! extended CONNECT (RFC 8441).
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::Pin,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -15,27 +15,64 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use tokio::{io::AsyncWriteExt, sync::mpsc, time::timeout};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tower_service::Service;
 
 use super::{Refused, server::Server, stream::Stream};
 use crate::{BoxError, NoBody, ResponseBody};
 
-/// For what was sent before the client was lost. A stream that can end does so, and
-/// waits for nothing; one whose service does not read is cut.
-const LAST: Duration = Duration::from_millis(100);
-
 /// What a connection's window is at least (RFC 9113, 6.9.2).
 const LEAST_WINDOW: u32 = 65_535;
 
+/// How long what was sent before the client was lost may take to arrive. Nobody waits for
+/// it: what arrives ends the session, and what a service does not read is cut.
+const LAST: Duration = Duration::from_secs(1);
+
+type Io = TokioIo<hyper::upgrade::Upgraded>;
+
 /// The upgraded stream. Never locked: the mutex makes what is `Send` alone `Sync` as well.
 #[derive(Debug)]
-pub(super) struct Upgraded(Mutex<TokioIo<hyper::upgrade::Upgraded>>);
+pub(super) struct Upgraded {
+    io: Mutex<Option<Io>>,
+    dropped: mpsc::UnboundedSender<Io>,
+}
 
 impl Upgraded {
-    pub(super) fn pin(&mut self) -> Pin<&mut TokioIo<hyper::upgrade::Upgraded>> {
-        Pin::new(self.0.get_mut().unwrap_or_else(PoisonError::into_inner))
+    fn new(io: Io) -> Self {
+        let (dropped, mut last) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            if let Some(io) = last.recv().await {
+                let _ = timeout(LAST, end(io)).await;
+            }
+        });
+        Self {
+            io: Mutex::new(Some(io)),
+            dropped,
+        }
     }
+
+    pub(super) fn pin(&mut self) -> Pin<&mut Io> {
+        let io = self.io.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(io.as_mut().expect("taken by drop alone"))
+    }
+}
+
+/// A stream that is just dropped is reset, and h2 then forgets what it has not sent: a
+/// connection that is lost would lose more than one of HTTP/1.1.
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        let io = self.io.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(io) = io.take() {
+            let _ = self.dropped.send(io);
+        }
+    }
+}
+
+/// Ends the stream behind what was sent, and keeps it until that can have arrived.
+async fn end(mut io: Io) {
+    let _ = io.shutdown().await;
+    pending().await
 }
 
 /// What a client is made of.
@@ -89,7 +126,7 @@ where
         return Err(Refused::new(Response::from_parts(head, Some(body))).into());
     }
     let upgraded = hyper::upgrade::on(&mut answer).await?;
-    let stream = Stream::Http2(Upgraded(Mutex::new(TokioIo::new(upgraded))));
+    let stream = Stream::Http2(Upgraded::new(TokioIo::new(upgraded)));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
     Ok((socket, answer.map(drop), server))
 }

@@ -11,8 +11,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Runs until the connection is done, or for so long after its client was dropped:
-    /// for what is on its way where it can be under way.
+    /// Runs until the connection is done, at the longest for so long after its client is
+    /// gone. Over HTTP/1.1 it is done with the upgrade, and what comes later is in the
+    /// stream between the two.
     pub(super) fn run<F>(connection: F, after: Duration) -> Self
     where
         F: Future + Send + 'static,
@@ -35,7 +36,7 @@ impl Server {
             })
             .await;
         });
-        Self { client: client }
+        Self { client }
     }
 
     /// Whether there is nobody to answer any more.
