@@ -51,7 +51,7 @@ impl Client {
         Self {
             socket,
             subprotocol,
-            _server: server,
+            _server: server.connected(),
         }
     }
 

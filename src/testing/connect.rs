@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -136,7 +134,7 @@ where
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(far), TowerToHyperService::new(service))
         .with_upgrades();
-    let server = Server::run(connection, Duration::ZERO);
+    let server = Server::run(connection);
     match tokio_tungstenite::client_async(request, Stream::Http1(near)).await {
         Ok((socket, answer)) => Ok(Client::new(socket, answer.headers(), server)),
         Err(tungstenite::Error::Http(answer)) => Err(Refused::new(*answer).into()),

@@ -5,7 +5,6 @@ use std::{
     future::{pending, poll_fn},
     pin::Pin,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -19,15 +18,15 @@ use tokio::{io::AsyncWriteExt, sync::mpsc, time::timeout};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tower_service::Service;
 
-use super::{Refused, server::Server, stream::Stream};
+use super::{
+    Refused,
+    server::{LAST, Server},
+    stream::Stream,
+};
 use crate::{BoxError, NoBody, ResponseBody};
 
 /// What a connection's window is at least (RFC 9113, 6.9.2).
 const LEAST_WINDOW: u32 = 65_535;
-
-/// How long what was sent before the client was lost may take to arrive. Nobody waits for
-/// it: what arrives ends the session, and what a service does not read is cut.
-const LAST: Duration = Duration::from_secs(1);
 
 type Io = TokioIo<hyper::upgrade::Upgraded>;
 
@@ -101,7 +100,7 @@ where
         .initial_stream_window_size(window)
         .initial_connection_window_size(window.max(LEAST_WINDOW))
         .serve_connection(TokioIo::new(far), TowerToHyperService::new(service));
-    let server = Server::run(connection, LAST);
+    let server = Server::run(connection);
 
     let (mut send, connection) = client::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)

@@ -4,17 +4,21 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 
-/// Lets the server go when it is dropped.
+/// How long what was sent before the client was lost may take to arrive. Nobody waits for
+/// it: what arrives ends the session, and what a service does not read is cut.
+pub(super) const LAST: Duration = Duration::from_secs(1);
+
+/// Lets the server go when it is dropped: at once, or with a client that was connected
+/// after [`LAST`].
 #[derive(Debug)]
 pub(super) struct Server {
-    client: oneshot::Sender<()>,
+    client: Option<oneshot::Sender<Duration>>,
+    last: Duration,
 }
 
 impl Server {
-    /// Runs until the connection is done, at the longest for so long after its client is
-    /// gone. Over HTTP/1.1 it is done with the upgrade, and what comes later is in the
-    /// stream between the two.
-    pub(super) fn run<F>(connection: F, after: Duration) -> Self
+    /// Runs until the connection is done, or the client is gone.
+    pub(super) fn run<F>(connection: F) -> Self
     where
         F: Future + Send + 'static,
     {
@@ -22,9 +26,9 @@ impl Server {
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             let mut cut = pin!(async {
-                let _: Result<(), _> = gone.await;
-                if !after.is_zero() {
-                    sleep(after).await;
+                let last: Duration = gone.await.unwrap_or_default();
+                if !last.is_zero() {
+                    sleep(last).await;
                 }
             });
             poll_fn(|cx| {
@@ -36,12 +40,29 @@ impl Server {
             })
             .await;
         });
-        Self { client }
+        Self {
+            client: Some(client),
+            last: Duration::ZERO,
+        }
+    }
+
+    /// From here on what the client sends is somebody's.
+    pub(super) fn connected(mut self) -> Self {
+        self.last = LAST;
+        self
     }
 
     /// Whether there is nobody to answer any more.
     #[cfg(feature = "http2")]
     pub(super) fn is_gone(&self) -> bool {
-        self.client.is_closed()
+        self.client.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            let _ = client.send(self.last);
+        }
     }
 }
