@@ -283,6 +283,20 @@ async fn a_lost_client_is_an_error_behind_all_that_it_has_sent() {
     }
 }
 
+/// Where the server may be anywhere when its client goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_lost_while_others_run_has_said_all() {
+    for connect in transports("/") {
+        for _ in 0..50 {
+            let connect = connect.clone().offer(subprotocols::V5);
+            let cut = async |client: Client| client.cut_off(0, b"half").await.unwrap();
+            let (bytes, end) = read_of(connect, cut).await;
+            assert_eq!(bytes, b"half");
+            assert_lost(end);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_can_be_lost_inside_of_a_message() {
     // Of each length that base64 treats in its own way, and of each of a frame's.
