@@ -316,7 +316,7 @@
 //! | `http2` | sessions over HTTP/2 | h2 |
 //! | `axum08` | an extractor for axum's handlers | axum-core, and `auto-server` |
 //! | `simd` | base64 three to four times as fast | base64-simd |
-//! | `testing` | a client end in memory, for tests of a service | hyper's server |
+//! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | hyper's server, and the common part of its client |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

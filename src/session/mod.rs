@@ -130,7 +130,7 @@ impl Session {
     ///
     /// # Cancel safety
     /// Cancel safe, and any number of callers may wait.
-    pub fn ended(&self) -> impl Future<Output = EndCause> + Send + Sync + 'static {
+    pub fn ended(&self) -> impl Future<Output = EndCause> + Send + Sync + use<> {
         let inner = Arc::clone(&self.inner);
         async move { inner.change(|inner| inner.cause.get().cloned()).await }
     }
@@ -266,7 +266,7 @@ impl Session {
     ///
     /// # Cancel safety
     /// Cancel safe, and any number of callers may wait.
-    pub fn draining(&self) -> impl Future<Output = ()> + Send + Sync + 'static {
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
         let inner = Arc::clone(&self.inner);
         async move {
             // Relaxed: it tells nothing about other memory.

@@ -186,10 +186,10 @@ fn futures_of_the_handles_can_be_spawned() {
         records: &mut TapReader,
     ) {
         shared(session.ended());
+        shared(session.draining());
         spawned(session.accept());
         spawned(writer.send(bytes::Bytes::new()));
         spawned(sizes.next());
-        spawned(session.draining());
         spawned(records.next());
     }
     let _ = of;
