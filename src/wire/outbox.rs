@@ -279,6 +279,17 @@ impl Outbox {
     }
 
     /// Where the next frame, of so many bytes, is to be encoded.
+    #[inline]
+    fn place(&mut self, len: usize) -> &mut Vec<u8> {
+        let fits = len <= self.buf.capacity() - self.buf.len();
+        if fits && self.slice.is_empty() && self.backlog.is_empty() {
+            return &mut self.buf;
+        }
+        self.tail(len)
+    }
+
+    /// The same where a look at the buffer is not enough.
+    #[inline(never)]
     fn tail(&mut self, len: usize) -> &mut Vec<u8> {
         if self.slice.is_empty() && self.backlog.is_empty() {
             // A peer that reads a little at a time never lets the buffer run empty:
@@ -314,7 +325,7 @@ impl Outbox {
         }
         let format = self.format;
         let len = format.prefix_len() + format.encoded_len(payload.len());
-        let tail = self.tail(head_len(len as u64) + len);
+        let tail = self.place(head_len(len as u64) + len);
         let before = tail.len();
         frame_head(tail, true, format.opcode(), len as u64);
         format.push_prefix(channel, tail);

@@ -605,6 +605,7 @@ impl Out {
         self.blocked || self.transport.is_none() || self.broken.is_some()
     }
 
+    #[inline]
     fn check_open(&self, channel: u8) -> io::Result<()> {
         if let Some(cause) = &self.refused {
             return Err(cause.write_error());
