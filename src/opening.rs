@@ -9,6 +9,7 @@ use std::{
 
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 
 use crate::{
     channel::ChannelSet,
@@ -68,7 +69,9 @@ impl Handshake {
         if config.sessions.is_closed() {
             return Err(Rejection::draining());
         }
-        let policy = config.policy.overridden_by(&head.extensions);
+        let policy = config
+            .policy
+            .overridden_by(&head.extensions, Instant::now());
         policy.check().map_err(|error| Rejection::config(&error))?;
         // A closure of the user's, like the service's code later.
         let protocols =

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    BoxError, ByteRate, ChannelSet, EndCause, KeepAlive, Limits, PolicyLayer, TimeLimit,
+    Accept, BoxError, ByteRate, ChannelSet, EndCause, KeepAlive, Limits, PolicyLayer, TimeLimit,
     ValidUntil, subprotocols,
 };
 
@@ -364,6 +364,28 @@ async fn a_session_ends_at_its_time_limit_whatever_moves() {
             "{ended:?}, {expected:?}"
         );
     }
+}
+
+/// A credential does not last longer because its service takes long to accept.
+#[tokio::test(start_paused = true)]
+async fn what_expires_does_so_while_the_service_gets_ready() {
+    let secs = Duration::from_secs;
+    let start = Instant::now();
+    let service = ServiceBuilder::new()
+        .layer(PolicyLayer::of(ValidUntil(SystemTime::now() + secs(50))))
+        .layer(raw::layer().accept(Accept::Explicit).accept_timeout(LONG))
+        .service(service_fn(move |set: ChannelSet| async move {
+            tokio::time::sleep(secs(40)).await;
+            set.session().accept().await;
+            assert_eq!(set.session().ended().await, EndCause::TimeLimit);
+            Ok::<_, BoxError>(())
+        }));
+    let client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    let (mut reader, _writer) = client.into_halves();
+    within(LONG, reader.read_to_end()).await;
+    let ended = start.elapsed().as_secs();
+    // The system's clock is not paused.
+    assert!((48..=50).contains(&ended), "{ended}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::Extensions;
+use tokio::time::Instant;
 
 use super::{
     byte_rate::ByteRate,
@@ -8,6 +9,7 @@ use super::{
     keep_alive::KeepAlive,
     limits::Limits,
     time_limit::{TimeLimit, ValidUntil},
+    timers::after,
 };
 use crate::protocol::ConfigError;
 
@@ -19,6 +21,8 @@ pub(crate) struct SessionPolicy {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) keep_alive: Option<KeepAlive>,
     pub(crate) time_limit: Option<Duration>,
+    /// What let the request in is valid until then.
+    pub(crate) valid_until: Option<Instant>,
     pub(crate) byte_rate: ByteRate,
 }
 
@@ -30,14 +34,16 @@ impl Default for SessionPolicy {
             idle_timeout: None,
             keep_alive: Some(KeepAlive::default()),
             time_limit: None,
+            valid_until: None,
             byte_rate: ByteRate::default(),
         }
     }
 }
 
 impl SessionPolicy {
-    /// What holds for this request. An extension goes before the layer's own value.
-    pub(crate) fn overridden_by(mut self, extensions: &Extensions) -> Self {
+    /// What holds for this request, which came now. An extension goes before the
+    /// layer's own value.
+    pub(crate) fn overridden_by(mut self, extensions: &Extensions, now: Instant) -> Self {
         if let Some(limits) = extensions.get() {
             self.limits = *limits;
         }
@@ -53,14 +59,19 @@ impl SessionPolicy {
         if let Some(rate) = extensions.get() {
             self.byte_rate = *rate;
         }
-        // Beside a limit, not in its place: credentials that expire do so whatever
-        // the route allows.
+        // An instant, not a limit: credentials expire also while the service gets ready.
         if let Some(ValidUntil(until)) = extensions.get() {
             let left = until.duration_since(SystemTime::now());
-            let left = left.unwrap_or(Duration::ZERO);
-            self.time_limit = Some(self.time_limit.map_or(left, |limit| limit.min(left)));
+            self.valid_until = Some(after(now, left.unwrap_or(Duration::ZERO)));
         }
         self
+    }
+
+    /// Until when a session that begins now may last. What expires does so whatever the
+    /// route allows.
+    pub(crate) fn ends_at(&self, now: Instant) -> Option<Instant> {
+        let limit = self.time_limit.map(|limit| after(now, limit));
+        limit.into_iter().chain(self.valid_until).min()
     }
 
     /// The one step in which nonsense is found.
@@ -83,7 +94,8 @@ mod tests {
             ..SessionPolicy::default()
         };
         let mut extensions = Extensions::new();
-        let same = layer.overridden_by(&extensions);
+        let now = Instant::now();
+        let same = layer.overridden_by(&extensions, now);
         assert_eq!(same.idle_timeout, layer.idle_timeout);
         assert_eq!(same.time_limit, layer.time_limit);
 
@@ -92,7 +104,7 @@ mod tests {
         extensions.insert(KeepAlive::never());
         extensions.insert(ByteRate::default().inbound(7));
         extensions.insert(Limits::default().receive_window(1));
-        let other = layer.overridden_by(&extensions);
+        let other = layer.overridden_by(&extensions, now);
         assert_eq!(other.idle_timeout, None);
         assert_eq!(other.time_limit, Some(Duration::from_secs(9)));
         assert_eq!(other.keep_alive, Some(KeepAlive::never()));
@@ -102,6 +114,7 @@ mod tests {
 
     #[test]
     fn validity_only_shortens() {
+        let begin = Instant::now();
         let limited = |limit, until| {
             let mut extensions = Extensions::new();
             extensions.insert(ValidUntil(until));
@@ -109,7 +122,8 @@ mod tests {
                 time_limit: limit,
                 ..SessionPolicy::default()
             };
-            layer.overridden_by(&extensions).time_limit.unwrap()
+            let policy = layer.overridden_by(&extensions, begin);
+            policy.ends_at(begin).unwrap() - begin
         };
         let hour = Duration::from_secs(60 * 60);
         let now = SystemTime::now();

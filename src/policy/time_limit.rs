@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 /// How long the session that a request asks for may last, data or not; `None` for
-/// any time.
+/// any time, and zero ends it as soon as it begins.
 ///
 /// A request extension: it goes before
 /// [`WsStreamLayer::time_limit`](crate::WsStreamLayer::time_limit), and any layer, auth
@@ -26,7 +26,8 @@ pub struct TimeLimit(pub Option<Duration>);
 /// A request extension for an auth layer to insert. The session ends then with
 /// [`EndCause::TimeLimit`](crate::EndCause::TimeLimit), or earlier where a time limit
 /// says so; one that is over already ends the session as soon as it begins. Read
-/// against the system's clock once, when the session begins.
+/// against the system's clock once, when the request comes: the time in which the
+/// service gets ready and accepts counts.
 ///
 /// # Examples
 ///

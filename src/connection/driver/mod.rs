@@ -258,7 +258,7 @@ impl Driver {
                 let policy = &self.policy;
                 self.idle = policy.idle_timeout.map(|timeout| Idle::new(timeout, now));
                 self.beats = policy.keep_alive.map(|policy| Beats::new(policy, now));
-                self.limit = policy.time_limit.map(|limit| after(now, limit));
+                self.limit = policy.ends_at(now);
                 self.inbound = policy.byte_rate.inbound_bucket(now);
                 self.shared
                     .limit_rate(policy.byte_rate.outbound_bucket(now));
