@@ -63,7 +63,9 @@ use crate::{
 /// [`layer`](Self::layer), and accept by [`on_upgrade`](Self::on_upgrade). Dropped, the
 /// upgrade is not made, and the handler's answer is the client's.
 ///
-/// An extractor that consumes extensions: at most one handler can have the upgrade.
+/// An extractor that consumes extensions: at most one handler can have the upgrade. What
+/// it refuses keeps them, so that a handler which takes a `Result` of it can serve another
+/// kind of upgrade itself.
 #[must_use = "an upgrade is made by `on_upgrade`"]
 pub struct WsStreamUpgrade {
     upgrade: Upgrade,
@@ -76,13 +78,13 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        // hyper's `OnUpgrade` is one however often it is cloned: nobody else may take it.
-        let head = parts.clone();
-        parts.extensions.remove::<OnUpgrade>();
-        let request = Request::from_parts(head, ());
+        let request = Request::from_parts(parts.clone(), ());
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
         };
+        // hyper's `OnUpgrade` is one however often it is cloned: nobody else may take it.
+        // What is refused above may be an upgrade of another kind, and the handler's.
+        parts.extensions.remove::<OnUpgrade>();
         Ok(Self {
             upgrade,
             head: Box::new(request.into_parts().0),
