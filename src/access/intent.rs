@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use http::{
-    Request,
+    Method, Request,
     header::{CONNECTION, UPGRADE},
 };
 use tower_layer::Layer;
@@ -62,7 +62,8 @@ impl UpgradeIntent {
         }
     }
 
-    /// Whether the request asks for another protocol than HTTP, a WebSocket or not.
+    /// Whether the request asks for another protocol than HTTP, a WebSocket or not: by
+    /// `Upgrade`, or as a CONNECT of any kind.
     ///
     /// This is the one to authorise by where a [fallback](crate::WsStreamLayer::fallback)
     /// may serve SPDY: that can begin as a GET too.
@@ -92,12 +93,13 @@ impl UpgradeIntent {
     }
 }
 
-/// Of any version of HTTP, where the two headers have a meaning or not: who
-/// authorises had better see one upgrade too many.
+/// Of any version of HTTP, where the two headers have a meaning or not, and with any
+/// `:protocol` of a CONNECT, none too: who authorises had better see one upgrade too many.
 fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    members(headers, &UPGRADE).next().is_some()
-        && members(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+    let names = members(headers, &UPGRADE).next().is_some()
+        && members(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    names || request.method() == Method::CONNECT
 }
 
 /// Puts an [`UpgradeIntent`] into the extensions of every request.
@@ -268,6 +270,9 @@ mod tests {
         }
         let both = request("websocket", &format!("{tunnel}, {v5}"));
         assert_eq!(told(&both), [true; 4]);
+        // Over HTTP/2 another protocol is asked for by a CONNECT.
+        let connect = Request::connect("pod:80").body(()).unwrap();
+        assert_eq!(told(&connect), [true, false, false, false]);
         // Without the option of `Connection` there is no upgrade to be made.
         let mut no_option = request("SPDY/3.1", v5);
         no_option.headers_mut().remove(CONNECTION);
