@@ -9,7 +9,8 @@ use crate::protocol::ConfigError;
 ///
 /// What kube-apiserver has as `--max-connection-bytes-per-sec`. For
 /// [`WsStreamLayer::byte_rate`](crate::WsStreamLayer::byte_rate), and as a request
-/// extension that goes before it. Bytes on the wire count, heads included. Default: no
+/// extension that goes before it, as a whole: a direction that it does not name has no
+/// limit, whatever the layer says. Bytes on the wire count, heads included. Default: no
 /// limit.
 ///
 /// Outbound, data waits in the session's queue, and so in the end the service's writes

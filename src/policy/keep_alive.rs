@@ -72,7 +72,7 @@ impl KeepAlive {
         let Self { interval, timeout } = *self;
         if interval.is_zero() || timeout == Some(Duration::ZERO) {
             return Err(ConfigError::new(
-                "the interval and the timeout of KeepAlive must be above 0; keep_alive(None) is for no Pings",
+                "the interval and the timeout of KeepAlive must be above 0; KeepAlive::never() is for no Pings",
             ));
         }
         Ok(())

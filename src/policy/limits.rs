@@ -20,6 +20,10 @@ const DEFAULT_MAX_FRAME: u64 = 4 << 30;
 
 /// Bounds on what a peer can make a session hold.
 ///
+/// For [`WsStreamLayer::limits`](crate::WsStreamLayer::limits); as an extension of a
+/// request they go before that, as a whole: what they do not set is the default, whatever
+/// the layer says.
+///
 /// # Examples
 ///
 /// ```

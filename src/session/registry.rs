@@ -164,7 +164,7 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Sets what the stalled channels of all these sessions may take beyond their
+    /// Sessions whose stalled channels may take so many bytes together beyond their
     /// windows, first come, first served; default 256 MiB. See
     /// [`Limits::stall_reserve`](crate::Limits::stall_reserve).
     pub fn with_stall_reserve(bytes: usize) -> Self {
