@@ -2,16 +2,9 @@
 
 use std::convert::Infallible;
 
-use ::axum::{
-    Router,
-    body::Body,
-    extract::{FromRequestParts, Request},
-    response::Response,
-    routing::get,
-};
-use hyper::upgrade::OnUpgrade;
+use ::axum::{Router, body::Body, extract::Request, response::Response, routing::get};
 use tower::util::{BoxCloneService, BoxCloneSyncService};
-use tower_wsstream::{SessionRateLimitLayer, WsStream, axum::WsStreamUpgrade};
+use tower_wsstream::{SessionRateLimitLayer, WsStream};
 
 use super::*;
 
@@ -70,22 +63,6 @@ async fn a_buffered_stack_is_a_route() {
     let mut client = soon(Connect::to("/echo").connect(app)).await.unwrap();
     hears_its_echo(&mut client).await;
     finish(client).await;
-}
-
-/// A handler that takes a `Result` of the extractor may serve SPDY itself.
-#[tokio::test(start_paused = true)]
-async fn an_upgrade_of_another_kind_stays_for_the_handler() {
-    for (upgrade, refused) in [("SPDY/3.1", true), ("websocket", false)] {
-        let head = handshake::Head::plain("/")
-            .with("Connection", "Upgrade")
-            .with("Upgrade", upgrade);
-        let (request, _wire) = handshake::hold(&head).await;
-        let (mut parts, _body) = request.into_parts();
-        let extracted = WsStreamUpgrade::from_request_parts(&mut parts, &()).await;
-        assert_eq!(extracted.is_err(), refused, "{upgrade}");
-        let left = parts.extensions.get::<OnUpgrade>();
-        assert_eq!(left.is_some(), refused, "{upgrade}");
-    }
 }
 
 /// Why the box must be that one.

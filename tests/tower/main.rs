@@ -18,6 +18,8 @@
 
 mod axum;
 mod buffer;
+#[cfg(feature = "axum08")]
+mod extractor;
 #[path = "../support/handshake.rs"]
 mod handshake;
 mod inside;
