@@ -62,6 +62,7 @@ impl<F> WsStreamLayer<F> {
     ///
     /// Its error becomes the layer's, and its readiness the layer's too: while it
     /// is busy, upgrades wait as well.
+    #[must_use]
     pub fn fallback<G>(self, fallback: G) -> WsStreamLayer<G> {
         WsStreamLayer {
             protocols: self.protocols,
@@ -72,6 +73,7 @@ impl<F> WsStreamLayer<F> {
 
     /// Bounds on what a peer can make a session hold. [`Limits`] in the request's
     /// extensions go before these.
+    #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         self.set(|config| config.policy.limits = limits)
     }
@@ -79,12 +81,14 @@ impl<F> WsStreamLayer<F> {
     /// Which origins of a browser are let in; default: the same as the host. An
     /// [`OriginPolicy`] in the request's extensions goes before this: see
     /// [`OriginPolicyLayer`](crate::OriginPolicyLayer).
+    #[must_use]
     pub fn origin(self, policy: OriginPolicy) -> Self {
         self.set(|config| config.origin = policy)
     }
 
     /// Where this layer's sessions are counted, and drained from. Default: in a
     /// [`Sessions`] that only the clones of the layer share.
+    #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
         self.set(|config| config.sessions = sessions)
     }
@@ -105,6 +109,7 @@ impl<F> WsStreamLayer<F> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn on_end(self, tell: impl Fn(&SessionSummary) + Send + Sync + 'static) -> Self {
         self.set(|config| config.on_end = OnEnd::new(tell))
     }
@@ -118,6 +123,7 @@ impl<F> WsStreamLayer<F> {
     /// idle. The service learns the cause, and what it still says within the grace is sent.
     /// An [`IdleTimeout`](crate::IdleTimeout) in the request's extensions goes
     /// before this: see [`IdleTimeoutLayer`](crate::IdleTimeoutLayer).
+    #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = timeout.into();
         self.set(|config| config.policy.idle_timeout = timeout)
@@ -128,6 +134,7 @@ impl<F> WsStreamLayer<F> {
     ///
     /// A [`TimeLimit`](crate::TimeLimit) in the request's extensions goes before this, a
     /// [`ValidUntil`](crate::ValidUntil) beside it.
+    #[must_use]
     pub fn time_limit(self, limit: impl Into<Option<Duration>>) -> Self {
         let limit = limit.into();
         self.set(|config| config.policy.time_limit = limit)
@@ -135,6 +142,7 @@ impl<F> WsStreamLayer<F> {
 
     /// How many bytes a second a session may move in each direction. Default: as many as
     /// there are. A [`ByteRate`] in the request's extensions goes before this.
+    #[must_use]
     pub fn byte_rate(self, rate: ByteRate) -> Self {
         self.set(|config| config.policy.byte_rate = rate)
     }
@@ -142,12 +150,14 @@ impl<F> WsStreamLayer<F> {
     /// Pings that keep connections alive. Default one every 30 s, and no end where
     /// no answer comes; `None` for no Pings. A [`KeepAlive`] in the request's extensions
     /// goes before this.
+    #[must_use]
     pub fn keep_alive(self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
         let keep_alive = keep_alive.into();
         self.set(|config| config.policy.keep_alive = keep_alive)
     }
 
     /// When an upgrade is accepted. Default [`Accept::Immediate`].
+    #[must_use]
     pub fn accept(self, accept: Accept) -> Self {
         self.set(|config| config.accept = accept)
     }
@@ -176,6 +186,7 @@ impl<F> WsStreamLayer<F> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn map_rejection<M>(self, map: M) -> Self
     where
         M: Fn(&BoxError) -> Rejection + Send + Sync + 'static,
@@ -187,18 +198,21 @@ impl<F> WsStreamLayer<F> {
     /// [`Accept::Explicit`] to accept, both together, before it is answered with 504.
     /// With [`Accept::Immediate`] a first poll that is pending accepts. Default 10 s:
     /// clients give up between 30 and 45 s.
+    #[must_use]
     pub fn accept_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.accept_timeout = timeout)
     }
 
     /// How long the server may take to hand the connection over after the 101.
     /// Default 10 s; after it the session is lost.
+    #[must_use]
     pub fn upgrade_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.upgrade_timeout = timeout)
     }
 
     /// How long the service may go on after the end of its session. Default 1 s;
     /// after it the service's future is dropped.
+    #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         self.set(|config| config.grace = grace)
     }
@@ -206,12 +220,14 @@ impl<F> WsStreamLayer<F> {
     /// The same after a clean Close of the peer on a subprotocol without
     /// half-close, where that is how a client says that its input is finished.
     /// Default 30 s, counted from that Close.
+    #[must_use]
     pub fn closed_grace(self, grace: Duration) -> Self {
         self.set(|config| config.closed_grace = grace)
     }
 
     /// How long a peer may be silent after our Close before the socket is let
     /// go. Default 30 s; a longer one holds sockets of dead clients longer.
+    #[must_use]
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.close_timeout = timeout)
     }
