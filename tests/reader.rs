@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    BoxError, Encoding, PolicyLayer, Sessions, TimeLimit,
+    BoxError, ByteRate, Encoding, Limits, PolicyLayer, Sessions, TimeLimit,
     reader::{ReaderProtocols, WsReader, WsReaderLayer},
 };
 
@@ -368,6 +368,27 @@ async fn the_service_gets_an_ordinary_get_and_its_failures_pass_unchanged() {
     );
     let names: Vec<_> = head.headers.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["host"], "nothing of the handshake");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policies_of_the_layer_hold() {
+    let endless = || StreamBody::new(futures_util::stream::pending::<io::Result<Frame<Bytes>>>());
+    let layer = WsReaderLayer::new().time_limit(SOON / 2);
+    assert!(layer.check().is_ok());
+    let mut client = open(layer, "binary.k8s.io", endless).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert_eq!(read_out(&mut client).await.1, Some(Some(1001)));
+    assert_eq!(start.elapsed().as_secs(), (SOON / 2).as_secs());
+
+    let layer = WsReaderLayer::new().limits(Limits::default().max_message(2));
+    let mut client = open(layer, "binary.k8s.io", endless).await.unwrap();
+    client.send(0, b"long").await.unwrap();
+    assert_eq!(read_out(&mut client).await.1, Some(Some(1009)));
+
+    let layer = WsReaderLayer::new().byte_rate(ByteRate::default().outbound(0));
+    assert!(layer.check().unwrap_err().to_string().contains("ByteRate"));
+    let refused = open(layer, "binary.k8s.io", endless).await.err().unwrap();
+    assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,10 @@ use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{ReaderProtocols, WsReaderService};
-use crate::{KeepAlive, OriginPolicy, SessionSummary, Sessions, config::Config, session::OnEnd};
+use crate::{
+    ByteRate, ConfigError, KeepAlive, Limits, OriginPolicy, SessionSummary, Sessions,
+    config::Config, session::OnEnd,
+};
 
 /// Payload of a message, at most: what kubectl's own buffers are.
 const MESSAGE: usize = 32 * 1024;
@@ -17,6 +20,7 @@ const MESSAGE: usize = 32 * 1024;
 ///   an ordinary GET, without the headers of the handshake. An answer that is no success
 ///   goes to the client unchanged. A success becomes a session: the body's bytes leave in
 ///   order, a frame of the body as one message or several, then the Close frame with 1000.
+///   The answer's headers and trailers are not sent: a message has no place for them.
 /// * What the client sends is ignored. Its Close ends the session at once.
 /// * An error of the body ends the session with close code 1011, after what came before it;
 ///   an idle timeout, a time limit or a drain with 1001: a body that was cut off never looks
@@ -84,6 +88,26 @@ impl WsReaderLayer {
         self.set(|config| config.policy.idle_timeout = timeout)
     }
 
+    /// Ends sessions after so long, with close code 1001. Default none: see
+    /// [`WsStreamLayer::time_limit`](crate::WsStreamLayer::time_limit).
+    #[must_use]
+    pub fn time_limit(self, limit: impl Into<Option<Duration>>) -> Self {
+        let limit = limit.into();
+        self.set(|config| config.policy.time_limit = limit)
+    }
+
+    /// How many bytes a second a session may move. Default: as many as there are.
+    #[must_use]
+    pub fn byte_rate(self, rate: ByteRate) -> Self {
+        self.set(|config| config.policy.byte_rate = rate)
+    }
+
+    /// Bounds on what a session may have queued, and on what a peer may send.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        self.set(|config| config.policy.limits = limits)
+    }
+
     /// Pings that keep connections alive. Default one every 30 s; `None` for none.
     #[must_use]
     pub fn keep_alive(self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
@@ -108,6 +132,35 @@ impl WsReaderLayer {
     #[must_use]
     pub fn on_end(self, tell: impl Fn(&SessionSummary) + Send + Sync + 'static) -> Self {
         self.set(|config| config.on_end = OnEnd::new(tell))
+    }
+
+    /// How long the server may take to hand the connection over. Default 10 s.
+    #[must_use]
+    pub fn upgrade_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.upgrade_timeout = timeout)
+    }
+
+    /// How long a piece of the body that does not leave is waited for after the end of
+    /// its session. Default 1 s; after it the body is dropped.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        self.set(|config| config.grace = grace)
+    }
+
+    /// How long a peer may be silent after our Close before the socket is let go.
+    /// Default 30 s.
+    #[must_use]
+    pub fn close_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.close_timeout = timeout)
+    }
+
+    /// Whether the configuration makes sense. A layer whose does not answers every
+    /// upgrade with a 500 that says so.
+    ///
+    /// # Errors
+    /// The knob, and what it should be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.config.check()
     }
 
     fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
