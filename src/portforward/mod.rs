@@ -6,8 +6,9 @@
 //!      your Service<ForwardedPort>            once per port, all at the same time
 //! ```
 //!
-//! Built on the public interface of this crate and nothing else, so that a
-//! layer of your own can do the same.
+//! Built on the public interface of this crate, but for helpers that read a query,
+//! look for the cause of an error and word a refusal: a layer of your own can do the
+//! same.
 //!
 //! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for
 //! what went wrong. The first message on either is the number of the port, as two

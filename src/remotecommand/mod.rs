@@ -6,8 +6,9 @@
 //!      your Service<RemoteCommand>            -> Result<ExitStatus, BoxError>
 //! ```
 //!
-//! Built on the public interface of this crate and nothing else, so that a
-//! layer of your own can do the same.
+//! Built on the public interface of this crate, but for helpers that read a query,
+//! look for the cause of an error and word a refusal: a layer of your own can do the
+//! same.
 //!
 //! # What the client is told
 //!
