@@ -202,6 +202,23 @@ pub struct UpgradeIntentService<S> {
     inner: S,
 }
 
+impl<S> UpgradeIntentService<S> {
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed for the requests to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service again.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, B> Service<Request<B>> for UpgradeIntentService<S>
 where
     S: Service<Request<B>>,

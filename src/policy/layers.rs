@@ -122,6 +122,23 @@ pub struct PolicyService<S, P> {
     policy: P,
 }
 
+impl<S, P> PolicyService<S, P> {
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed for the requests to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service again.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, P, B> Service<Request<B>> for PolicyService<S, P>
 where
     S: Service<Request<B>>,

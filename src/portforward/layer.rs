@@ -61,6 +61,23 @@ pub struct PortForwardService<S> {
     inner: S,
 }
 
+impl<S> PortForwardService<S> {
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed for the ports to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service again.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S> Service<ChannelSet> for PortForwardService<S>
 where
     S: Service<ForwardedPort, Response = ()> + Clone,

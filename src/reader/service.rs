@@ -29,6 +29,21 @@ impl<S> WsReaderService<S> {
     pub(super) fn new(inner: S, layer: WsReaderLayer) -> Self {
         Self { inner, layer }
     }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed for the requests to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service again.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S, B, RB> Service<Request<B>> for WsReaderService<S>

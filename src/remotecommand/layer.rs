@@ -95,6 +95,23 @@ pub struct RemoteCommandService<S> {
     inner: S,
 }
 
+impl<S> RemoteCommandService<S> {
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to be changed for the sessions to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service again.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S> Service<ChannelSet> for RemoteCommandService<S>
 where
     S: Service<RemoteCommand, Response = ExitStatus>,

@@ -195,6 +195,34 @@ fn futures_of_the_handles_can_be_spawned() {
     let _ = of;
 }
 
+/// As tower's own do.
+#[test]
+fn every_service_shows_the_inner_one_and_gives_it_back() {
+    fn given<T>(layer: impl tower::Layer<u8, Service = T>, shown: fn(&mut T) -> u8) {
+        assert_eq!(shown(&mut layer.layer(6)), 7);
+    }
+    macro_rules! through {
+        ($($layer:expr),* $(,)?) => {$(
+            given($layer, |service| {
+                *service.get_mut() += 1;
+                assert_eq!(*service.get_ref(), 7);
+                service.clone().into_inner()
+            });
+        )*};
+    }
+    through!(
+        crate::layer(),
+        SessionRateLimitLayer::new(1, crate::secs(1)),
+        BearerSubprotocolLayer::new(),
+        UpgradeIntentLayer::new(),
+        IdleTimeoutLayer::new(None),
+        WsReaderLayer::new(),
+        TapLayer::new(|_: &ChannelSet| None),
+        PortForwardLayer::new(),
+        RemoteCommandLayer::new(),
+    );
+}
+
 #[test]
 fn a_layer_is_as_good_as_what_it_is_given() {
     type NotSync = std::cell::Cell<()>;
