@@ -355,6 +355,9 @@ impl Rejection {
 
     /// Turns the refusal into its answer, a [`Status`] as JSON, with the
     /// refusal itself in the extensions.
+    ///
+    /// A handler of axum's, with the feature `axum08`, returns the refusal itself: it is
+    /// an `IntoResponse`, whose method this one hides.
     #[must_use]
     pub fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let status = self.status();
