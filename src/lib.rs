@@ -292,7 +292,7 @@
 //!
 //! A session is a task of tokio's, which no server's graceful shutdown waits for;
 //! when the runtime goes, it is aborted. To end sessions with words, [drain](Sessions)
-//! them.
+//! them: beside the server's shutdown, and not behind it.
 //!
 //! Over HTTP/2 the server must allow extended CONNECT (hyper:
 //! `http2().enable_connect_protocol()`; axum's `serve` has no knob for it), and routes must

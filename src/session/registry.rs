@@ -68,10 +68,13 @@ impl fmt::Display for Peer {
 /// # Shutting down
 ///
 /// No server's graceful shutdown waits for connections that it has handed over, so
-/// drain beside it: stop accepting connections, and [`drain`](Self::drain).
+/// drain beside it: stop accepting connections, and [`drain`](Self::drain) at once. It
+/// does wait for every request that has not been answered in full, such as a followed
+/// log, and over HTTP/2 for sessions too: a drain that comes behind it may never come.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::{future::IntoFuture, time::Duration};
+/// use tokio::{sync::oneshot, time::timeout};
 /// use tower_wsstream::{Sessions, WsStreamLayer};
 /// # use axum::Router;
 /// # use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType};
@@ -85,11 +88,17 @@ impl fmt::Display for Peer {
 ///     .service_fn(session);
 /// let app = Router::new().route_service("/exec", exec);
 ///
-/// axum::serve(listener, app)
-///     .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-///     .await?;
+/// let (stop, stopped) = oneshot::channel::<()>();
+/// let server = axum::serve(listener, app)
+///     .with_graceful_shutdown(async { drop(stopped.await) });
+/// let server = tokio::spawn(server.into_future());
+///
+/// tokio::signal::ctrl_c().await?;
+/// drop(stop);
 /// let drained = sessions.drain(Duration::from_secs(30)).await;
 /// println!("{} sessions had to be cut", drained.cut);
+/// // Requests that are no sessions have no deadline of their own.
+/// drop(timeout(Duration::from_secs(5), server).await);
 /// # Ok(())
 /// # }
 /// # let _ = serve;
