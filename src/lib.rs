@@ -301,7 +301,41 @@
 //! beside it alone only where the connection's window holds what all its streams may send:
 //! set hyper's `initial_connection_window_size` to at least the stream window times the
 //! streams allowed. hyper shows a stream that was cancelled as one that ended; here both
-//! are a lost connection.
+//! are a lost connection. An axum `Router` over both versions of HTTP, with the fast path
+//! by the feature `auto-server`:
+//!
+//! ```
+//! use axum::Router;
+//! use hyper_util::{
+//!     rt::{TokioExecutor, TokioIo},
+//!     server::conn::auto,
+//!     service::TowerToHyperService,
+//! };
+//! use tokio::net::TcpListener;
+//!
+//! const STREAMS: u32 = 100;
+//! const STREAM_WINDOW: u32 = 256 * 1024;
+//!
+//! async fn serve(listener: TcpListener, app: Router) -> std::io::Result<()> {
+//!     let mut server = auto::Builder::new(TokioExecutor::new());
+//!     server
+//!         .http2()
+//!         .enable_connect_protocol()
+//!         .max_concurrent_streams(STREAMS)
+//!         .initial_stream_window_size(STREAM_WINDOW)
+//!         .initial_connection_window_size(STREAMS * STREAM_WINDOW);
+//!     loop {
+//!         let (tcp, _) = listener.accept().await?;
+//!         tcp.set_nodelay(true)?;
+//!         let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
+//!         tokio::spawn(async move {
+//!             // An error here is the end of one connection.
+//!             let _ = server.serve_connection_with_upgrades(TokioIo::new(tcp), service).await;
+//!         });
+//!     }
+//! }
+//! # let _ = serve;
+//! ```
 //!
 //! A session's events are in the span `session`, inside the request's span. The
 //! default span of tower-http's `TraceLayer` shows the query, and so the command
