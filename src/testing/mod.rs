@@ -302,6 +302,45 @@
 //! # #[cfg(feature = "http2")]
 //! # over::http2().unwrap();
 //! ```
+//!
+//! The client knows channels and no other messages: where there are none, as behind
+//! [`WsReaderLayer`](crate::reader::WsReaderLayer), it takes the first byte of each for a
+//! channel, and does not decode `base64.binary.k8s.io`.
+//!
+//! # What comes behind the end
+//!
+//! A session ends a moment after its client has received all of it, or was dropped: so
+//! [`on_end`](crate::WsStreamLayer::on_end) and taps tell what they have to say later. In
+//! paused time a `sleep` waits for that: the clock moves on only when everybody else has
+//! nothing to do. It has to be longer than the [grace](crate::WsStreamLayer::grace) where the
+//! service ignores the end.
+//!
+//! ```
+//! # use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+//! # use tower_wsstream::testing::Connect;
+//! use std::{sync::mpsc, time::Duration};
+//! use tower_wsstream::EndCause;
+//!
+//! async fn ignores_its_end(channels: ChannelSet) -> Result<(), BoxError> {
+//!     std::future::pending().await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+//! let (ends, ended) = mpsc::channel();
+//! let service = tower::ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(protocols).on_end(move |end| drop(ends.send(end.cause.clone()))))
+//!     .service_fn(ignores_its_end);
+//!
+//! drop(Connect::to("/").connect(service).await?);
+//! tokio::time::sleep(Duration::from_secs(2)).await;
+//! assert!(matches!(ended.try_recv()?, EndCause::ConnectionLost { .. }));
+//! # Ok(())
+//! # }
+//! ```
+//!
+
 
 mod client;
 mod connect;
