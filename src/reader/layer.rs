@@ -29,8 +29,13 @@ const MESSAGE: usize = 32 * 1024;
 /// A body that waits, as that of a followed log, is dropped as soon as the session ends:
 /// the client is gone, and nobody has to find out by writing.
 ///
+/// Limits inside are those of an HTTP service: a `concurrency_limit` there, as outside,
+/// counts requests until their answer, and no sessions. A permit that is to last as long
+/// as the session belongs into the body.
+///
 /// Readiness and errors are the service's, and so is the time that it takes to answer. A
-/// panic before it has answered an upgrade is answered with 500. Policies come from here, and from request
+/// panic before it has answered an upgrade is answered with 500. Policies come from here,
+/// and from request
 /// extensions as for [`WsStreamLayer`](crate::WsStreamLayer).
 #[derive(Clone, Debug)]
 pub struct WsReaderLayer {

@@ -30,7 +30,24 @@
 //! # let _ = service;
 //! ```
 //!
-//! A file, or anything else that is an `AsyncRead`, becomes a body by [`WsReader`].
+//! A file, or anything else that is an `AsyncRead`, becomes a body by [`WsReader`]. Around
+//! a handler of axum, for one route; `any`, not `get`, because over HTTP/2 the handshake is a
+//! CONNECT, which the handler gets as a GET:
+//!
+//! ```
+//! use std::io::Cursor;
+//!
+//! use axum::{Router, body::Body, extract::Path, response::Response, routing::any};
+//! use tower_wsstream::reader::{WsReader, WsReaderLayer};
+//!
+//! async fn log(Path(pod): Path<String>) -> Response {
+//!     let log = Cursor::new(format!("what {pod} has said\n"));
+//!     Response::new(Body::new(WsReader::new(log)))
+//! }
+//!
+//! let app: Router = Router::new().route("/logs/{pod}", any(log).layer(WsReaderLayer::new()));
+//! # let _ = app;
+//! ```
 
 mod future;
 mod layer;
