@@ -17,9 +17,11 @@
 //! | returns exit code 0 | Status `Success` | nothing |
 //! | returns another code | Status `NonZeroExitCode` | the text of it |
 //! | fails with a [`Status`](crate::Status) in its error | that Status | its text |
+//! | fails with tower's `Overloaded` or `Elapsed` in it | Status `ServiceUnavailable`, `Timeout` | that text |
 //! | fails otherwise | Status `InternalError`: `Internal error occurred: {error}` | that text |
 //! | panics | Status `InternalError` with a fixed text | that text |
 //! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
+//! | fails with one later | the Status of it | its text |
 //! | is cut off: by a layer, or after the end of the session | Status that says so | its text |
 //!
 //! So the `Display` of an error is shown to the client. It is always the last
