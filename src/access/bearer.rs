@@ -95,9 +95,13 @@ const TOO_MANY_HEADERS: &str = "the request has too many headers: send fewer";
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///
+/// // The path alone: the query of an exec holds its command.
+/// let trace = TraceLayer::new_for_http().make_span_with(|request: &http::Request<_>| {
+///     tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+/// });
 /// let exec = ServiceBuilder::new()
 ///     .layer(BearerSubprotocolLayer::new())
-///     .layer(TraceLayer::new_for_http())
+///     .layer(trace)
 ///     // Here authentication, by the Authorization header alone.
 ///     .layer(WsStreamLayer::new(Protocols::default()))
 ///     .layer(RemoteCommandLayer::new())
