@@ -94,7 +94,12 @@ impl<F> WsStreamLayer<F> {
     }
 
     /// Who is told what became of each session, when all of it is over: for metrics and
-    /// audits. It is called in the session's task, and should be quick.
+    /// audits. It is called in the session's task, and should be quick; until it has
+    /// returned the session counts in [`Sessions`]. What is refused is no session: it is an
+    /// answer, with the [`Rejection`] in its extensions, for a layer outside to count.
+    ///
+    /// The text of a cause may hold a code that the peer has chosen: match on the
+    /// [`EndCause`](crate::EndCause) for the label of a metric.
     ///
     /// ```
     /// use tower_wsstream::WsStreamLayer;
