@@ -356,8 +356,32 @@ impl Rejection {
     /// Turns the refusal into its answer, a [`Status`] as JSON, with the
     /// refusal itself in the extensions.
     ///
+    /// `B` is the body of the answers beside it, and [`NoBody`](crate::NoBody) where there
+    /// are none: so in a middleware of axum, which makes an answer of it.
+    ///
     /// A handler of axum's, with the feature `axum08`, returns the refusal itself: it is
     /// an `IntoResponse`, whose method this one hides.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response};
+    /// use http::{StatusCode, header};
+    /// use tower_wsstream::{NoBody, Rejection, ResponseBody};
+    ///
+    /// type Refusal = Response<ResponseBody<NoBody>>;
+    ///
+    /// async fn authenticate(request: Request, next: Next) -> Result<Response, Refusal> {
+    ///     if request.headers().contains_key(header::AUTHORIZATION) {
+    ///         return Ok(next.run(request).await);
+    ///     }
+    ///     let text = "no bearer token: log in, and come with one";
+    ///     Err(Rejection::new(StatusCode::UNAUTHORIZED, text).into_response())
+    /// }
+    ///
+    /// let app: Router = Router::new().layer(from_fn(authenticate));
+    /// # let _ = app;
+    /// ```
     #[must_use]
     pub fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let status = self.status();
