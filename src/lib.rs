@@ -76,7 +76,7 @@
 //! | [`UpgradeIntentLayer`] | before authorisation | there is no HTTP any more |
 //! | [`PolicyLayer`], [`IdleTimeoutLayer`], [`OriginPolicyLayer`] | go before what the layer says; the innermost counts | there is no HTTP any more |
 //! | [`TapLayer`](tap::TapLayer) | there are no channels yet | records the session; outside of `RemoteCommandLayer` |
-//! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
+//! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers, while tower's own fails, which `route_service` does not take | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
 //!
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
