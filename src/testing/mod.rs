@@ -339,8 +339,6 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
-
 
 mod client;
 mod connect;
