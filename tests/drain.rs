@@ -161,6 +161,24 @@ async fn a_service_that_ignores_the_drain_is_dropped_after_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_without_a_connection_is_cut_at_the_deadline_whatever_its_grace() {
+    // Where it waits for the grace in circles, the clock stands still.
+    let _watchdog = raw::Watchdog::bites_after(Duration::from_secs(20));
+    let sessions = Sessions::default();
+    let layer = layer(&sessions).grace(DEADLINE * 10);
+    let service = once_in(layer, |channels: ChannelSet| async move {
+        let _channels = channels;
+        std::future::pending().await
+    });
+    let client = open(service, subprotocols::V5).await;
+    let start = Instant::now();
+    drop(client);
+    let drained = within(DEADLINE * 2, sessions.drain(DEADLINE)).await;
+    assert_eq!((drained.ended, drained.cut), (0, 1));
+    assert!(start.elapsed() < DEADLINE + SOON, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn new_sessions_are_refused_with_503_once_it_is_closed() {
     let sessions = Sessions::default();
     let service = layer(&sessions).layer(service_fn(read));

@@ -98,9 +98,12 @@ impl Driver {
         if self.ending.is_none() {
             self.end(EndCause::Drained);
         }
-        if cut_at > now || matches!(self.phase, Phase::Closed) {
+        let gone = matches!(self.phase, Phase::Closed) && service.is_done();
+        if cut_at > now || gone {
             return;
         }
+        // Also where only the service is left, in its grace: the deadline stays the
+        // next one until all is gone.
         self.session.set_cut();
         self.end(EndCause::Aborted);
         service.drop_future();
