@@ -39,7 +39,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
 };
 
@@ -55,6 +55,10 @@ use crate::{
     handshake::detect::{self, Upgrade},
     opening::Handshake,
 };
+
+/// What holds where the handler names no layer. One for all, because the bound on what
+/// all sessions together may hold is part of it.
+static DEFAULT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
 ///
@@ -89,7 +93,7 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
             upgrade,
             head: Box::new(request.into_parts().0),
             protocols: None,
-            config: Arc::default(),
+            config: Arc::clone(&DEFAULT),
         })
     }
 }
@@ -200,5 +204,25 @@ impl fmt::Debug for WsStreamUpgrade {
         f.debug_struct("WsStreamUpgrade")
             .field("upgrade", &self.upgrade)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sessions_without_a_layer_share_one_stall_reserve() {
+        let extract = async || {
+            let request = Request::get("/")
+                .header("connection", "Upgrade")
+                .header("upgrade", "websocket");
+            let mut head = request.body(()).unwrap().into_parts().0;
+            let upgrade = WsStreamUpgrade::from_request_parts(&mut head, &()).await;
+            upgrade.unwrap().config
+        };
+        let (first, second) = (extract().await, extract().await);
+        let reserves = (first.sessions.reserve(), second.sessions.reserve());
+        assert!(Arc::ptr_eq(reserves.0, reserves.1));
     }
 }
