@@ -10,12 +10,13 @@ use crate::protocol::ConfigError;
 /// What kube-apiserver has as `--max-connection-bytes-per-sec`. For
 /// [`WsStreamLayer::byte_rate`](crate::WsStreamLayer::byte_rate), and as a request
 /// extension that goes before it, as a whole: a direction that it does not name has no
-/// limit, whatever the layer says. Bytes on the wire count, heads included. Default: no
-/// limit.
+/// limit, whatever the layer says. Bytes on the wire count, heads included; outbound
+/// those of Pings and Pongs do not. Default: no limit.
 ///
 /// Outbound, data waits in the session's queue, and so in the end the service's writes
 /// do; control frames of ours go ahead of it between two frames, so that Pings are
-/// answered at once. Inbound, the socket is read no faster: what the peer sends waits
+/// answered at once, and cost it nothing, so that a flood of Pings holds no data up.
+/// Inbound, the socket is read no faster: what the peer sends waits
 /// in its own kernel in the order in which it was sent, its control frames too.
 ///
 /// # Examples

@@ -240,6 +240,11 @@ impl Outbox {
         (self.accepted - self.left) as usize
     }
 
+    /// Bytes of data that have ever left; control frames are none.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Whether a write of this channel is accepted now, whatever its size.
     pub(crate) fn has_room(&self, channel: u8) -> bool {
         self.shares[usize::from(channel)].queued < self.budget && self.queued() < self.high_water

@@ -768,9 +768,12 @@ impl Out {
                 transport.poll_write(cx, next.first())
             };
             let Some(n) = self.took(result) else { break };
+            let left = self.queue.left();
             self.queue.sent(n);
+            // Data only: with as many Pongs as a peer can ask for, it would put off
+            // the end of its session as long as it likes.
             if let Some(rate) = &mut self.rate {
-                rate.take(n);
+                rate.take((self.queue.left() - left) as usize);
             }
             progress.wrote = true;
         }
