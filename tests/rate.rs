@@ -3,13 +3,22 @@
 #[path = "support/raw.rs"]
 mod raw;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
 
 use http::{Extensions, Request};
 use hyper::body::Incoming;
 use raw::{BINARY, End, PING, PONG, frame, on, once, once_in, open_with, read_out, within};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::oneshot,
     time::Instant,
 };
@@ -246,6 +255,63 @@ async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
         let answer = within(Duration::from_millis(10), client.next()).await;
         assert_eq!(answer.unwrap().opcode, PONG);
     }
+}
+
+/// Counts the reads of the server's end.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// In real time: while time stands still, nothing is earned between two reads.
+#[tokio::test]
+async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
+    const LEN: u64 = 3 * MIB;
+    let service = once_in(
+        raw::layer().byte_rate(ByteRate::default().inbound(16 * MIB)),
+        |mut set: ChannelSet| async move {
+            let mut input = set.take_reader(0).ok_or("no channel 0")?;
+            tokio::io::copy_buf(&mut input, &mut tokio::io::sink()).await?;
+            Ok(())
+        },
+    );
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let reads = Arc::<AtomicUsize>::default();
+    raw::serve(Counted(far, Arc::clone(&reads)), service);
+    let mut client = raw::Raw::handshake(near, subprotocols::V5).await.unwrap();
+    let message = frame(true, BINARY, &on(0, &[7; 32 * 1024]));
+    for _ in 0..LEN / (32 * 1024) {
+        client.bytes(&message).await.unwrap();
+    }
+    client.close_channel(0).await.unwrap();
+    let told = within(SOON, client.read_to_end()).await;
+    assert_eq!(told.close, Some(Some(1000)));
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads < 1000, "{reads} reads of 3 MiB");
 }
 
 #[tokio::test(start_paused = true)]

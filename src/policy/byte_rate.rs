@@ -100,12 +100,30 @@ impl Bucket {
         }
     }
 
+    /// What so much time is worth.
+    fn bytes_in(&self, time: Duration) -> usize {
+        let bytes = time.as_nanos() * u128::from(self.rate) / 1_000_000_000;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// Bytes that may move now.
     pub(crate) fn available(&mut self, now: Instant) -> usize {
         self.fill(now);
-        let saved = now.saturating_duration_since(self.empty);
-        let bytes = saved.as_nanos() * u128::from(self.rate) / 1_000_000_000;
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        self.bytes_in(now.saturating_duration_since(self.empty))
+    }
+
+    /// The same, and 0 where that is less than `enough` and than what there is at
+    /// [`Bucket::ready_at`]: what has been saved up while the last bytes moved is not
+    /// worth a system call of its own.
+    pub(crate) fn worthwhile(&mut self, now: Instant, enough: usize) -> usize {
+        let available = self.available(now);
+        let least = self.bytes_in(self.pause()).min(enough);
+        if available < least { 0 } else { available }
+    }
+
+    /// Half a burst, or one byte where that is longer.
+    fn pause(&self) -> Duration {
+        self.byte().max(BURST / 2)
     }
 
     /// So many have moved.
@@ -116,10 +134,9 @@ impl Bucket {
         self.empty = after(self.empty, time);
     }
 
-    /// When it will be worth while to move on: half a burst, or one byte where that is
-    /// longer.
+    /// When it will be worth while to move on.
     pub(crate) fn ready_at(&self) -> Instant {
-        after(self.empty, self.byte().max(BURST / 2))
+        after(self.empty, self.pause())
     }
 }
 
@@ -155,6 +172,23 @@ mod tests {
         bucket.take(1000);
         assert_eq!(bucket.available(start + Duration::from_millis(900)), 0);
         assert!(bucket.available(start + Duration::from_millis(1010)) > 0);
+    }
+
+    #[test]
+    fn what_is_not_worth_while_is_so_when_it_says() {
+        for rate in [1, 39, 100, 1000, MIB, 1 << 40, u64::MAX] {
+            let mut bucket = Bucket::new(rate, Instant::now());
+            let now = bucket.empty;
+            assert_eq!(bucket.worthwhile(now, usize::MAX), 0, "{rate}");
+            let early = bucket.ready_at() - Duration::from_millis(1);
+            assert_eq!(bucket.worthwhile(early, usize::MAX), 0, "{rate}");
+            let ready = bucket.ready_at();
+            assert!(bucket.worthwhile(ready, usize::MAX) > 0, "{rate}");
+        }
+        let mut bucket = Bucket::new(MIB, Instant::now());
+        let soon = bucket.empty + Duration::from_millis(2);
+        assert_eq!(bucket.worthwhile(soon, 16 * 1024), 0);
+        assert!(bucket.worthwhile(soon, 2000) >= 2000);
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Driver {
         let Some(rate) = self.inbound.as_mut().filter(|_| open) else {
             return Some(usize::MAX);
         };
-        let allowed = rate.available(Instant::now());
+        let allowed = rate.worthwhile(Instant::now(), READ);
         if allowed > 0 {
             return Some(allowed);
         }
