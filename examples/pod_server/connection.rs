@@ -28,6 +28,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// from one request to the next.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// For the answer to a Ping, over HTTP/2. A connection that is told to go does so
+/// only once its client has acknowledged that, which one that has vanished never
+/// does; so it is asked every [`REQUEST_TIMEOUT`] whether it is there.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What one stream of HTTP/2 may send before somebody reads it: as much as the
 /// receive window of a channel, which is what reads it.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -58,6 +63,8 @@ impl<S> Connections<S> {
             .header_read_timeout(REQUEST_TIMEOUT);
         http.http2()
             .timer(TokioTimer::new())
+            .keep_alive_interval(REQUEST_TIMEOUT)
+            .keep_alive_timeout(PING_TIMEOUT)
             .enable_connect_protocol()
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)

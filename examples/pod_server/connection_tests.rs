@@ -145,6 +145,25 @@ async fn extended_connect_is_offered_over_http_2() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
+/// It has asked and got its answer, and acknowledges nothing: not that it shall go, either.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_fallen_silent_is_not_waited_for() {
+    // GET / of the host "a", on stream 1, with nothing behind its headers.
+    const REQUEST: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    let http_2 = [PREFACE, EMPTY_SETTINGS, REQUEST].concat();
+    let http_1 = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
+    for said in [http_1, http_2] {
+        let (mut client, serving) = connect(None);
+        let start = Instant::now();
+        client.write_all(&said).await.unwrap();
+        within(serving).await.unwrap();
+        let waited = start.elapsed();
+        assert!(waited <= REQUEST_TIMEOUT * 3, "{waited:?}");
+        // It was a request, which has an answer.
+        assert!(waited >= REQUEST_TIMEOUT, "{waited:?}");
+    }
+}
+
 /// A session that lasts for hours is one long answer.
 #[tokio::test(start_paused = true)]
 async fn an_answer_takes_as_long_as_it_takes_and_nothing_new_begins() {
