@@ -257,6 +257,60 @@ async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
+    let layer = raw::layer().byte_rate(ByteRate::default().outbound(1000));
+    let service = once_in(layer, |mut set: ChannelSet| async move {
+        let mut output = set.take_writer(1).ok_or("no channel 1")?;
+        loop {
+            output.write_all(&[7; 32 * 1024]).await?;
+        }
+    });
+    let mut client = open_with(service, subprotocols::V5, 1 << 20).await;
+    let first = within(SOON, client.next()).await.unwrap();
+    assert_eq!(first.opcode, BINARY);
+    let start = Instant::now();
+    // Reserved bits are nobody's.
+    client.bytes(&[0xff, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.close, Some(Some(1002)));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_slow_by_the_rate_is_not_idle() {
+    let layer = raw::layer()
+        .byte_rate(ByteRate::default().inbound(100))
+        .idle_timeout(SOON);
+    let service = once_in(layer, |mut set: ChannelSet| async move {
+        let mut input = set.take_reader(0).ok_or("no channel 0")?;
+        assert_eq!(read_out(&mut input).await, (vec![7; 10_000], End::Eof));
+        Ok(())
+    });
+    let mut client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    client.send(0, &[7; 10_000]).await.unwrap();
+    client.close_channel(0).await.unwrap();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.close, Some(Some(1000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_loss_is_read_at_its_rate_and_then_the_loss() {
+    let (tell, told) = oneshot::channel();
+    let layer = raw::layer().byte_rate(ByteRate::default().inbound(1000));
+    let service = once_in(layer, |mut set: ChannelSet| async move {
+        let mut input = set.take_reader(0).ok_or("no channel 0")?;
+        let _ = tell.send(read_out(&mut input).await);
+        Ok(())
+    });
+    let mut client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    client.send(0, &[7; 20_000]).await.unwrap();
+    drop(client);
+    let (all, end) = within(LONG, told).await.unwrap();
+    assert_eq!(all.len(), 20_000);
+    assert!(matches!(end, End::Error(..)), "{end:?}");
+}
+
 /// Counts the reads of the server's end.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
 

@@ -753,7 +753,8 @@ impl Out {
         let mut late = false;
         loop {
             // A frame that is half out is finished, and paid for afterwards.
-            late = late || (self.queue.queued() > 0 && !self.may_leave());
+            // A Close in place of all that waited has nothing to wait for.
+            late = late || (self.queue.queued() > 0 && !self.discarded && !self.may_leave());
             let held = self.held || late;
             let Some(transport) = &mut self.transport else {
                 break;
