@@ -526,3 +526,28 @@ async fn pings_can_be_switched_off_for_a_request() {
     let ping = within(SOON + SOON, client.next()).await.unwrap();
     assert_eq!(ping.opcode, PING);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
+    let rate = ByteRate::default().outbound(1000);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            let mut input = set.take_reader(0).ok_or("no channel 0")?;
+            let mut output = set.take_writer(1).ok_or("no channel 1")?;
+            input.fill_buf().await?;
+            output.write_all(b"done").await?;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    let start = Instant::now();
+    for _ in 0..1000 {
+        client.bytes(&frame(true, PING, &[7; 125])).await.unwrap();
+        assert_eq!(within(SOON, client.next()).await.unwrap().opcode, PONG);
+    }
+    client.send(0, b"x").await.unwrap();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!((&*told.text(1), told.close), ("done", Some(Some(1000))));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
