@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::protocol::ConfigError;
 
 /// Receive window of a channel: eight messages of kubectl. Less would stop the
@@ -18,7 +20,11 @@ const DEFAULT_STALL_RESERVE: usize = 16 * 1024 * 1024;
 /// header and nothing else.
 const DEFAULT_MAX_FRAME: u64 = 4 << 30;
 
-/// Bounds on what a peer can make a session hold.
+/// Bytes a second that the slowest line carries over which a terminal is of any use: a
+/// telephone with GPRS at the edge of its cell.
+const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
+
+/// Bounds on what a peer can make a session hold, and for how long.
 ///
 /// For [`WsStreamLayer::limits`](crate::WsStreamLayer::limits); as an extension of a
 /// request they go before that, as a whole: what they do not set is the default, whatever
@@ -43,6 +49,7 @@ pub struct Limits {
     pub(crate) stall_reserve: usize,
     pub(crate) max_frame: u64,
     pub(crate) max_message: Option<u64>,
+    pub(crate) min_read_rate: u64,
 }
 
 impl Default for Limits {
@@ -54,6 +61,7 @@ impl Default for Limits {
             stall_reserve: DEFAULT_STALL_RESERVE,
             max_frame: DEFAULT_MAX_FRAME,
             max_message: None,
+            min_read_rate: DEFAULT_MIN_READ_RATE,
         }
     }
 }
@@ -117,6 +125,27 @@ impl Limits {
         self
     }
 
+    /// Sets the rate, in bytes a second, at which a peer has to read at least where the
+    /// session waits for it. Default 2 KiB/s. With a lower one the session keeps the output
+    /// of a peer that hardly reads for longer.
+    ///
+    /// * While the session closes, what is queued has five minutes to leave, and in addition
+    ///   the time that it takes at this rate. After that the session ends as
+    ///   [`Stalled`](crate::EndCause::Stalled), as it does where not one byte leaves
+    ///   for 90 s.
+    /// * A [keep-alive timeout](crate::KeepAlive::timeout) is extended by the time that the
+    ///   output in front of the Ping takes at this rate.
+    #[must_use]
+    pub fn min_read_rate(mut self, bytes_per_second: u64) -> Self {
+        self.min_read_rate = bytes_per_second;
+        self
+    }
+
+    /// How long a peer may take to read so many bytes.
+    pub(crate) fn time_to_read(&self, bytes: u64) -> Duration {
+        Duration::from_millis(bytes.saturating_mul(1000) / self.min_read_rate.max(1))
+    }
+
     /// The one step in which nonsense is found.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Limits {
@@ -126,6 +155,7 @@ impl Limits {
             stall_reserve: _,
             max_frame,
             max_message,
+            min_read_rate,
         } = *self;
         if receive_window == 0 {
             return Err(ConfigError::new("Limits::receive_window must be above 0"));
@@ -139,6 +169,9 @@ impl Limits {
             return Err(ConfigError::new(
                 "Limits::max_frame and Limits::max_message must be above 0",
             ));
+        }
+        if min_read_rate == 0 {
+            return Err(ConfigError::new("Limits::min_read_rate must be above 0"));
         }
         Ok(())
     }

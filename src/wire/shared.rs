@@ -539,6 +539,11 @@ impl Shared {
         self.lock().queue.ping();
     }
 
+    /// Bytes of data that were accepted and have not left.
+    pub(crate) fn queued(&self) -> u64 {
+        self.lock().queue.queued() as u64
+    }
+
     /// Whether anything was queued since the last drain.
     pub(crate) fn has_output(&self) -> bool {
         !self.lock().queue.is_empty()

@@ -7,14 +7,110 @@ async fn goodbye(mut set: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Whether the server has shut its side down.
+async fn has_shut_down(client: &mut Raw<DuplexStream>) -> bool {
+    let fin = tokio::time::timeout(millis(1), client.next()).await;
+    if let Ok(Some(frame)) = &fin {
+        panic!("behind the Close: {frame:?}");
+    }
+    fin.is_ok()
+}
+
+/// A proxy that copies bytes closes both of its connections at the first end of file.
+/// A FIN behind our Close would take from the client whatever it has not read yet.
+#[tokio::test(start_paused = true)]
+async fn fin_waits_for_the_peers_close() {
+    for answer in [Some(1000), Some(4001), None] {
+        let (mut client, mut dropped) =
+            open_watched(session(goodbye), subprotocols::V5, 4096).await;
+        let told = within(LONG, client.read_to_close()).await;
+        assert_eq!(
+            (told.text(1).as_str(), told.close),
+            ("bye", Some(Some(1000)))
+        );
+        // It may be late, as that of a slow reader is: anything it sends says that it lives.
+        for _ in 0..5 {
+            sleep(secs(29)).await;
+            assert!(!has_shut_down(&mut client).await);
+            client.bytes(&frame(true, PING, b"")).await.unwrap();
+        }
+        client.close(answer).await.unwrap();
+        assert!(has_shut_down(&mut client).await);
+        assert!(dropped.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fin_of_the_peer_is_an_answer_to_the_close() {
+    let (mut client, dropped) = open_watched(session(goodbye), subprotocols::V5, 4096).await;
+    within(LONG, client.read_to_close()).await;
+    let start = Instant::now();
+    client.io.shutdown().await.unwrap();
+    assert_eq!(within(LONG, client.next()).await, None);
+    let _ = within(LONG, dropped).await;
+    assert_after(start, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fin_comes_after_thirty_seconds_without_a_byte() {
+    let service = session(goodbye);
+    let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
+    within(LONG, client.read_to_close()).await;
+    sleep(secs(20)).await;
+    client.send(0, b"late").await.unwrap();
+    let start = Instant::now();
+    assert_eq!(within(LONG, client.next()).await, None);
+    assert_after(start, secs(30));
+    // It may answer the FIN yet.
+    let _ = within(LONG, dropped).await;
+    assert_after(start, secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fin_goes_at_once_behind_the_answer_to_a_close() {
+    let (mut client, _dropped) = open_watched(once(until_ended), subprotocols::V5, 4096).await;
+    client.close(Some(4001)).await.unwrap();
+    let told = within(LONG, client.read_to_close()).await;
+    assert_eq!(told.close, Some(Some(4001)));
+    assert!(has_shut_down(&mut client).await);
+}
+
+/// Nothing is decoded any more: there is no Close to wait for.
+#[tokio::test(start_paused = true)]
+async fn fin_goes_at_once_behind_the_close_for_a_fault() {
+    for (fault, code) in [
+        (Act::ReservedBit, 1002),
+        (Act::NotUtf8, 1007),
+        (Act::TooLarge, 1009),
+    ] {
+        let limits = Limits::default().max_frame(LARGEST);
+        let service = once_in(layer().limits(limits), until_ended);
+        let client = open(service, subprotocols::V5).await;
+        let mut client = act(fault, client).await.unwrap();
+        let told = within(LONG, client.read_to_close()).await;
+        assert_eq!(told.close, Some(Some(code)), "{fault:?}");
+        assert!(has_shut_down(&mut client).await, "{fault:?}");
+    }
+}
+
+/// Also one behind our own Close: it is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_fault_ends_the_wait_for_the_peers_close() {
+    let client = open(session(goodbye), subprotocols::V5).await;
+    let mut client = act(Act::Unmasked, client).await.unwrap();
+    within(LONG, client.read_to_close()).await;
+    assert!(has_shut_down(&mut client).await);
+}
+
+async fn until_ended(set: ChannelSet) -> Result<(), BoxError> {
+    set.session().ended().await;
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_its_close_the_server_reads_on_until_the_fin() {
     let (mut client, mut dropped) = open_watched(session(goodbye), subprotocols::V5, 4096).await;
-    let told = within(LONG, client.read_to_end()).await;
-    assert_eq!(
-        (told.text(1).as_str(), told.close),
-        ("bye", Some(Some(1000)))
-    );
+    within(LONG, client.read_to_end()).await;
     // Our side is shut down; what the client still says is read.
     for _ in 0..100 {
         client.send(0, &[7; 2000]).await.unwrap();
@@ -41,19 +137,78 @@ async fn after_thirty_seconds_of_silence_the_socket_is_let_go() {
     assert_after(start, secs(30));
 }
 
+/// Whether it answers our Close or not.
 #[tokio::test(start_paused = true)]
 async fn lingering_ends_after_five_minutes_whatever_comes() {
-    let (mut client, dropped) = open_watched(session(goodbye), subprotocols::V5, 4096).await;
-    within(LONG, client.read_to_end()).await;
-    let start = Instant::now();
-    let talk = async {
-        while client.send(0, b"still here").await.is_ok() {
-            sleep(secs(10)).await;
+    for answers in [true, false] {
+        let (mut client, dropped) = open_watched(session(goodbye), subprotocols::V5, 4096).await;
+        match answers {
+            true => within(LONG, client.read_to_end()).await,
+            false => within(LONG, client.read_to_close()).await,
+        };
+        let start = Instant::now();
+        let talk = async {
+            while client.send(0, b"still here").await.is_ok() {
+                sleep(secs(10)).await;
+            }
+        };
+        let _ = within(LONG, async { tokio::join!(talk, dropped) }).await;
+        let elapsed = start.elapsed();
+        assert!(elapsed >= secs(300) && elapsed <= secs(311), "{elapsed:?}");
+    }
+}
+
+/// What a peer takes byte by byte cannot be kept for ever, and slow readers are no
+/// enemies: five minutes, and what is queued at 2 KiB a second.
+#[tokio::test(start_paused = true)]
+async fn closing_is_bounded_however_little_leaves_at_a_time() {
+    for (rate, allowed) in [(2048, 300 + 29), (1024, 300 + 58), (60_000, 300 + 1)] {
+        let limits = match rate {
+            2048 => Limits::default(),
+            rate => Limits::default().min_read_rate(rate),
+        };
+        let service = once_in(layer().limits(limits), |mut set: ChannelSet| async move {
+            set.take_writer(1).unwrap().write_all(&[7; 30_000]).await?;
+            set.take_writer(2).unwrap().write_all(&[7; 30_000]).await?;
+            Ok(())
+        });
+        let (mut client, dropped) = open_watched(service, subprotocols::V5, 64).await;
+        let start = Instant::now();
+        let trickle = async {
+            while client.io.read_exact(&mut [0; 1]).await.is_ok() {
+                sleep(secs(80)).await;
+            }
+        };
+        tokio::select! {
+            () = trickle => {}
+            _ = dropped => {}
+        }
+        let elapsed = start.elapsed();
+        let allowed = secs(allowed);
+        assert!(elapsed >= allowed && elapsed <= allowed + secs(1), "{rate}: {elapsed:?}");
+    }
+}
+
+/// A reader of 4 KiB a second gets all of it.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_all_of_a_long_end() {
+    const ALL: usize = 1 << 20;
+    let service = once(|mut set: ChannelSet| async move {
+        set.take_writer(1).unwrap().send(vec![7; ALL]).await?;
+        Ok(())
+    });
+    let mut client = open_with(service, subprotocols::V5, 4096).await;
+    let mut bytes = 0;
+    let close = loop {
+        // Of 32 KiB at most.
+        let frame = within(LONG, client.next()).await.expect("not cut off");
+        sleep(secs(8)).await;
+        match frame.opcode {
+            CLOSE => break frame.close_code(),
+            _ => bytes += frame.payload.len(),
         }
     };
-    let _ = within(LONG, async { tokio::join!(talk, dropped) }).await;
-    let elapsed = start.elapsed();
-    assert!(elapsed >= secs(300) && elapsed <= secs(311), "{elapsed:?}");
+    assert_eq!((bytes - 1, close), (ALL, Some(1000)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -441,12 +441,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         })
     }
 
-    /// Everything up to the end of the connection.
+    /// Everything up to the end of the connection. A Close is answered, as clients do.
     pub(crate) async fn read_to_end(&mut self) -> Told {
+        let told = self.read_to_close().await;
+        if let Some(code) = told.close {
+            // A client that has said its own is not heard any more.
+            let _ = self.close(code).await;
+            let behind = self.next().await;
+            assert_eq!(behind, None, "behind the Close");
+        }
+        told
+    }
+
+    /// Everything up to the Close, which is not answered, or to the end without one.
+    pub(crate) async fn read_to_close(&mut self) -> Told {
         let mut told = Told::default();
         let mut message = None;
-        while let Some(frame) = self.next().await {
-            assert!(told.close.is_none(), "behind the Close: {frame:?}");
+        while told.close.is_none() {
+            let Some(frame) = self.next().await else {
+                break;
+            };
             match frame.opcode {
                 CLOSE => {
                     told.close = Some(frame.close_code());

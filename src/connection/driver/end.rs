@@ -82,9 +82,7 @@ impl Driver {
         }
         self.shared.close(frame, discard);
         self.story.said = frame.code();
-        self.phase = Phase::Closing {
-            progress: Instant::now(),
-        };
+        self.phase = self.closing(Instant::now());
         self.shared.turn().wake_driver();
     }
 

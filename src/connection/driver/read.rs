@@ -163,17 +163,23 @@ impl Driver {
             }
             // It may have shut down its sending side only: what is left to
             // write finds out.
-            Phase::Closing { .. } | Phase::Lingering { .. } if eof => {}
-            Phase::Open | Phase::Closing { .. } | Phase::Lingering { .. } => {
-                self.end(EndCause::ConnectionLost { kind });
-            }
+            Phase::Closing { .. }
+            | Phase::Awaiting { .. }
+            | Phase::ShuttingDown { .. }
+            | Phase::Lingering { .. }
+                if eof => {}
+            Phase::Open
+            | Phase::Closing { .. }
+            | Phase::Awaiting { .. }
+            | Phase::ShuttingDown { .. }
+            | Phase::Lingering { .. } => self.end(EndCause::ConnectionLost { kind }),
             Phase::Closed => {}
         }
     }
 
     /// Decodes as much as there is room for.
     fn feed(&mut self, bytes: &[u8]) -> usize {
-        if let Phase::Lingering { heard, .. } = &mut self.phase {
+        if let Phase::Awaiting { heard, .. } | Phase::Lingering { heard, .. } = &mut self.phase {
             *heard = Instant::now();
         }
         if self.raw {

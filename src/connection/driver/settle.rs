@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Driver, Holding};
 use crate::{
     connection::{
-        closing::{LINGER_AT_MOST, Phase, STALL},
+        closing::{AT_MOST, Phase, STALL},
         ends::{self, Urgency},
         task::ServiceState,
     },
@@ -195,40 +195,59 @@ impl Driver {
         }
     }
 
+    /// A phase that follows at once is settled in the same round.
     fn settle_phase(&mut self, now: Instant, drained: &Progress) {
-        match &mut self.phase {
-            Phase::Closing { progress } => {
-                // What we hold ourselves is not the peer's fault.
-                if drained.wrote || drained.throttled.is_some() || self.holding.is_some() {
-                    *progress = now;
-                }
-                let stalled = *progress + STALL <= now;
-                let cx = &mut Context::from_waker(&self.waker);
-                if drained.idle && !self.shared.has_output() {
-                    match self.shared.poll_shutdown(cx) {
-                        Poll::Ready(Ok(())) => {
-                            self.raw = true;
-                            self.phase = Phase::Lingering {
-                                since: now,
-                                heard: now,
-                            };
-                            self.shared.turn().wake_driver();
-                        }
-                        Poll::Ready(Err(_)) => self.close_transport(),
-                        Poll::Pending => {}
-                    }
-                }
-                if stalled && matches!(self.phase, Phase::Closing { .. }) {
-                    self.end(EndCause::Stalled);
-                }
+        if let Phase::Closing { progress, until } = self.phase {
+            // Output that we hold back ourselves is not the peer's fault.
+            let ours = drained.throttled.is_some() || self.holding.is_some();
+            if drained.idle && !self.shared.has_output() {
+                self.phase = Phase::Awaiting {
+                    since: now,
+                    heard: now,
+                };
+            } else if ours {
+                self.phase = self.closing(now);
+            } else if drained.wrote && until > now {
+                let progress = now;
+                self.phase = Phase::Closing { progress, until };
+            } else if progress + STALL <= now || until <= now {
+                self.end(EndCause::Stalled);
             }
-            Phase::Lingering { since, heard } => {
-                let silent = after(*heard, self.config.close_timeout) <= now;
-                if self.eof || silent || *since + LINGER_AT_MOST <= now {
-                    self.close_transport();
-                }
+        }
+        if let Phase::Awaiting { since, heard } = self.phase {
+            let silent = after(heard, self.config.close_timeout) <= now;
+            let answered = self.peer_closed || self.eof || self.raw;
+            if answered || silent || since + AT_MOST <= now {
+                self.raw = true;
+                self.phase = Phase::ShuttingDown { since, asked: now };
             }
-            Phase::Open | Phase::Closed => {}
+        }
+        if let Phase::ShuttingDown { since, asked } = self.phase {
+            let cx = &mut Context::from_waker(&self.waker);
+            match self.shared.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.phase = Phase::Lingering { since, heard: now };
+                    self.shared.turn().wake_driver();
+                }
+                Poll::Ready(Err(_)) => self.close_transport(),
+                Poll::Pending if asked + STALL <= now => self.end(EndCause::Stalled),
+                Poll::Pending => {}
+            }
+        }
+        if let Phase::Lingering { since, heard } = self.phase {
+            let silent = after(heard, self.config.close_timeout) <= now;
+            if self.eof || silent || since + AT_MOST <= now {
+                self.close_transport();
+            }
+        }
+    }
+
+    /// The queue begins to leave now, or could not have left before.
+    pub(super) fn closing(&self, now: Instant) -> Phase {
+        let granted = self.policy.limits.time_to_read(self.shared.queued());
+        Phase::Closing {
+            progress: now,
+            until: after(now, AT_MOST.saturating_add(granted)),
         }
     }
 
@@ -236,9 +255,10 @@ impl Driver {
     fn deadline(&self, service: &ServiceState) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Open | Phase::Closed => None,
-            Phase::Closing { progress } => Some(progress + STALL),
-            Phase::Lingering { since, heard } => {
-                Some(after(heard, self.config.close_timeout).min(since + LINGER_AT_MOST))
+            Phase::Closing { progress, until } => Some(until.min(progress + STALL)),
+            Phase::ShuttingDown { asked, .. } => Some(asked + STALL),
+            Phase::Awaiting { since, heard } | Phase::Lingering { since, heard } => {
+                Some(after(heard, self.config.close_timeout).min(since + AT_MOST))
             }
         };
         let active = self.ending.is_none();
