@@ -125,7 +125,14 @@ mod tests {
             assert_eq!(echo, Received::Message(1, "hello".into()));
             let start = Instant::now();
             let end = timeout(2 * CONSOLE_IDLE, client.receive()).await?;
-            assert_eq!(end, Received::Closed(Some(1001)), "{path}");
+            assert_eq!(
+                end,
+                Received::Closed {
+                    code: Some(1001),
+                    reason: "".into()
+                },
+                "{path}"
+            );
             assert_eq!(start.elapsed().as_secs(), idle.as_secs(), "{path}");
         }
         Ok(())

@@ -1,8 +1,11 @@
 //! Why a session ended, and what a handle says about it.
 //!
-//! Knows no other module: everything else may name an [`EndCause`].
+//! Knows of other modules only the text that a peer gives: everything else may name an
+//! [`EndCause`].
 
 use std::{error::Error as StdError, fmt, io};
+
+use crate::close_reason::CloseReason;
 
 /// A boxed error, as tower's middleware uses it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -77,6 +80,8 @@ pub enum EndCause {
     PeerClosed {
         /// Its status code; `None` where the frame had none (1005).
         code: Option<u16>,
+        /// Its reason, in the peer's words.
+        reason: CloseReason,
     },
     /// [`Session::close`](crate::Session::close) was called.
     #[non_exhaustive]
@@ -222,8 +227,18 @@ impl fmt::Display for EndCause {
             Self::Completed => f.write_str("the service has finished"),
             Self::ServiceFailed => f.write_str("the service failed"),
             Self::ServicePanicked => f.write_str("the service panicked"),
-            Self::PeerClosed { code: Some(code) } => write!(f, "the peer closed with code {code}"),
-            Self::PeerClosed { code: None } => f.write_str("the peer closed without a code"),
+            Self::PeerClosed { code: None, .. } => f.write_str("the peer closed without a code"),
+            Self::PeerClosed {
+                code: Some(code),
+                reason,
+            } => {
+                write!(f, "the peer closed with code {code}")?;
+                // Escaped, because it goes to logs.
+                match reason.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ": {reason:?}"),
+                }
+            }
             Self::Closed { code } => write!(f, "closed here with code {code}"),
             Self::IdleTimeout => f.write_str("no data for the idle timeout"),
             Self::TimeLimit => f.write_str("the time limit of the session is over"),

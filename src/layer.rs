@@ -222,9 +222,11 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.grace = grace)
     }
 
-    /// The same after a clean Close of the peer on a subprotocol without
-    /// half-close, where that is how a client says that its input is finished.
-    /// Default 30 s, counted from that Close.
+    /// How long the service may go on after a clean Close of the peer on a subprotocol
+    /// without half-close, in a session that has input: that is how a client says that its
+    /// input has ended. Default 30 s, counted from that Close; where a Close cannot mean that
+    /// ([`ChannelProtocolConfig::close_ends_input`](crate::ChannelProtocolConfig::close_ends_input)),
+    /// the ordinary grace applies.
     #[must_use]
     pub fn closed_grace(self, grace: Duration) -> Self {
         self.set(|config| config.closed_grace = grace)

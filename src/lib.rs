@@ -358,6 +358,7 @@ mod accepting;
 mod access;
 mod body;
 mod channel;
+mod close_reason;
 mod config;
 mod connection;
 mod error;
@@ -402,6 +403,7 @@ pub use self::{
     },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
+    close_reason::CloseReason,
     config::Accept,
     error::{BoxError, EndCause},
     future::ResponseFuture,

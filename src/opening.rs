@@ -154,6 +154,7 @@ impl Handshake {
             format,
             // Without input a Close does not say that the input is finished.
             half_close: self.bare || self.channels.supports_half_close(),
+            close_ends_input: !self.bare && self.channels.may_close_end_input(),
             policy: self.policy,
             subprotocol: self.subprotocol.clone(),
             peer: self.peer.clone(),

@@ -731,7 +731,10 @@ async fn durations_without_end_do_not_panic() -> Result<(), BoxError> {
     client.close(None).await?;
     assert_eq!(
         timeout(FOREVER, client.receive()).await?,
-        Received::Closed(None)
+        Received::Closed {
+            code: None,
+            reason: "".into()
+        }
     );
     Ok(())
 }

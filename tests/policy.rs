@@ -17,7 +17,7 @@ use tokio::{
 use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{
     Accept, BoxError, ChannelSet, ChannelWriter, EndCause, IdleTimeout, IdleTimeoutLayer,
-    KeepAlive, WsStreamLayer, subprotocols,
+    KeepAlive, Limits, WsStreamLayer, subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -543,7 +543,7 @@ async fn pings(client: &mut Raw<DuplexStream>, time: Duration) -> Vec<Duration> 
     let mut seen = Vec::new();
     while let Ok(next) = timeout(time.saturating_sub(start.elapsed()), client.next()).await {
         let frame: Frame = next.expect("the session goes on");
-        assert_eq!((frame.opcode, frame.payload.len()), (PING, 0));
+        assert_eq!((frame.opcode, frame.payload.len()), (PING, 8));
         seen.push(start.elapsed());
     }
     seen
@@ -714,6 +714,12 @@ async fn time_in_which_nothing_is_read_does_not_count() {
     }
 }
 
+/// Peers that read in no time: output that has left is as good as read.
+fn prompt() -> WsStreamLayer {
+    let limits = Limits::default().min_read_rate(u64::MAX);
+    beating(30, 10).limits(limits)
+}
+
 #[tokio::test(start_paused = true)]
 async fn time_in_which_output_waits_does_not_count() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -721,8 +727,7 @@ async fn time_in_which_output_waits_does_not_count() {
     // The peer reads again between two Pings, right after one, or right
     // before its answer is due.
     for reads_at in [600_000, 601_000, 609_900, 615_000] {
-        let (mut client, mut output, ended) =
-            waiting(beating(30, 10), subprotocols::V5, 1000).await;
+        let (mut client, mut output, ended) = waiting(prompt(), subprotocols::V5, 1000).await;
         let start = Instant::now();
         output.send(vec![7; size]).await.unwrap();
         sleep(Duration::from_millis(reads_at)).await;
@@ -743,12 +748,52 @@ async fn time_in_which_output_waits_does_not_count() {
     }
 }
 
+/// The kernel takes 4 MiB, and a Ping lies behind all of it: a slow reader answers when it
+/// gets there.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_has_time_for_the_output_in_front_of_the_ping() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    const RATE: usize = 300_000;
+    let size = 3 << 20;
+    // The second goes on typing meanwhile: what it sends says nothing of what it has read.
+    for types in [false, true] {
+        let (mut client, mut output, mut ended) =
+            waiting(beating(1, 2), subprotocols::V5, 4 << 20).await;
+        output.send(vec![7; size]).await.unwrap();
+        let (mut read, mut answered) = (0, 0);
+        while answered < 20 {
+            let frame = within(LONG, client.next())
+                .await
+                .expect("the session goes on");
+            if frame.opcode == PING {
+                let pong = raw::frame(true, PONG, &frame.payload);
+                client.bytes(&pong).await.unwrap();
+                answered += 1;
+                continue;
+            }
+            let late = frame.payload.len() as u64 * 1_000_000 / RATE as u64;
+            sleep(Duration::from_micros(late)).await;
+            read += frame.payload.len();
+            if types && read < size / 2 {
+                client.send(0, b"x").await.unwrap();
+            }
+        }
+        assert_eq!(read, size + 1);
+        assert!(ended.try_recv().is_err());
+        // From now on nothing is in front of a Ping.
+        let start = Instant::now();
+        let (cause, at) = within(LONG, ended).await.unwrap();
+        assert_eq!(cause, EndCause::PeerUnresponsive);
+        assert_at("the end", at - start, secs(3));
+    }
+}
+
 /// The write that makes it wait, and all that is left of it then, are no turns
 /// in which the session would look.
 #[tokio::test(start_paused = true)]
 async fn time_in_which_a_little_output_waits_does_not_count() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let (mut client, mut output, ended) = waiting(beating(30, 10), subprotocols::V5, 55_000).await;
+    let (mut client, mut output, ended) = waiting(prompt(), subprotocols::V5, 55_000).await;
     let start = Instant::now();
     sleep(secs(31)).await;
     // More than what is left to the session's own turn, so it leaves at once.

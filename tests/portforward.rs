@@ -571,7 +571,13 @@ async fn the_session_ends_with_its_last_port() {
         assert_eq!(start.elapsed().as_secs(), at);
     }
     // All is told.
-    assert_eq!(client.receive().await, Received::Closed(Some(1000)));
+    assert_eq!(
+        client.receive().await,
+        Received::Closed {
+            code: Some(1000),
+            reason: "".into()
+        }
+    );
     assert_eq!(start.elapsed().as_secs(), 30);
 }
 

@@ -12,13 +12,15 @@ use crate::{
 };
 
 /// How long the service may go on after a cause.
-pub(super) fn grace(cause: &EndCause, half_close: bool, config: &Config) -> Duration {
+pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &Config) -> Duration {
     match cause {
         // Without half-close that is how a client says that its input is
-        // finished: kube-rs does so on v4, and reads on.
+        // finished: kube-rs does so on v4, and reads on. Without input it can only
+        // mean that the client is leaving.
         EndCause::PeerClosed {
             code: None | Some(1000),
-        } if !half_close => config.closed_grace,
+            ..
+        } if close_ends_input => config.closed_grace,
         EndCause::PeerClosed { .. }
         | EndCause::Completed
         | EndCause::ServiceFailed
@@ -78,7 +80,7 @@ pub(super) fn urgency(cause: &EndCause) -> Urgency {
 pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
     let (code, reason) = match cause {
         // A peer's Close is answered with its own code (RFC 6455, 5.5.1).
-        EndCause::PeerClosed { code } => (*code, ""),
+        EndCause::PeerClosed { code, .. } => (*code, ""),
         EndCause::ProtocolError { rule } => (Some(1002), *rule),
         EndCause::TooLarge => (Some(1009), "message too large"),
         EndCause::InvalidText { rule } => (Some(1007), *rule),

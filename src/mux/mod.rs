@@ -42,10 +42,11 @@ enum Target {
 /// What the peer said beside data, for the driver to act on.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
-    /// A Close frame, with its code if it had one.
-    pub(crate) close: Option<Option<u16>>,
-    /// A Pong.
-    pub(crate) pong: bool,
+    /// A Close frame: the [`EndCause::PeerClosed`] that it is.
+    pub(crate) close: Option<EndCause>,
+    /// A Pong, and how much data was in front of the Ping that it answers; 0 where it
+    /// answers none of ours.
+    pub(crate) pong: Option<u64>,
     /// A message, or a piece of one; an empty one and a CLOSE count.
     pub(crate) data: bool,
 }
@@ -140,17 +141,21 @@ impl Mux {
 
     /// The peer sent a Close frame: what that says about each channel that it
     /// has not ended depends on whether it had another way to say so.
-    pub(crate) fn end_by_close(&mut self, code: Option<u16>) {
+    pub(crate) fn end_by_close(&mut self, cause: &EndCause) {
         self.settle();
+        let error = End::Error(cause.clone());
         if let Target::Channel(channel) = self.target
             && let Some(pipe) = self.shared.pipe(channel)
         {
             // Inside a message: what is missing of it was never sent.
-            pipe.end(End::Error(EndCause::PeerClosed { code }));
+            pipe.end(error.clone());
         }
-        let end = match code {
-            None | Some(1000) if !self.half_close => End::Eof,
-            _ => End::Error(EndCause::PeerClosed { code }),
+        let end = match cause {
+            EndCause::PeerClosed {
+                code: None | Some(1000),
+                ..
+            } if !self.half_close => End::Eof,
+            _ => error,
         };
         self.end_all(&end);
     }
@@ -377,8 +382,17 @@ impl Sink for Mux {
     fn control(&mut self, control: Control<'_>) -> Result<(), EndCause> {
         match control {
             Control::Ping(payload) => self.shared.pong(payload),
-            Control::Pong(_) => self.heard.pong = true,
-            Control::Close(close) => self.heard.close = Some(close.map(|(code, _)| code)),
+            Control::Pong(mark) => {
+                let mark = mark.try_into().map_or(0, u64::from_be_bytes);
+                self.heard.pong = self.heard.pong.max(Some(mark));
+            }
+            Control::Close(close) => {
+                let (code, reason) = close.unzip();
+                self.heard.close = Some(EndCause::PeerClosed {
+                    code,
+                    reason: reason.unwrap_or_default().into(),
+                });
+            }
         }
         Ok(())
     }

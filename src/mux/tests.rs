@@ -490,7 +490,11 @@ fn play(wire: Wire, format: Format, half_close: bool, acts: &[Act], all: bool, c
         }
     }
     // What a Close of the WebSocket makes of the rest.
-    play.mux.end_by_close(code);
+    let cause = EndCause::PeerClosed {
+        code,
+        reason: "bye".into(),
+    };
+    play.mux.end_by_close(&cause);
     let inside = play.wire.inside(play.fed);
     for (at, channel) in READABLE.into_iter().enumerate() {
         play.take(at);
@@ -503,7 +507,7 @@ fn play(wire: Wire, format: Format, half_close: bool, acts: &[Act], all: bool, c
         let end = if closed || well {
             End::Eof
         } else {
-            End::Error(EndCause::PeerClosed { code })
+            End::Error(cause.clone())
         };
         assert_eq!(reader.end, Some(end), "channel {channel}");
     }

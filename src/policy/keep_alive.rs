@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::timers::after;
+use super::{limits::Limits, timers::after};
 use crate::protocol::ConfigError;
 
 /// Pings that keep a connection alive, and what no answer to them means.
@@ -59,7 +59,11 @@ impl KeepAlive {
     /// Any byte is a sign of life. Time in which the session does not read does
     /// not count, and neither does time in which output waits for the peer: a
     /// slow reader answers late, and TCP itself gives up on one that has
-    /// vanished. Some clients answer only while their user reads.
+    /// vanished. Output that the kernel has taken, 4 MiB and more, lies in front of the Ping:
+    /// the timeout is longer by the time that a peer needs for it which reads as slowly as
+    /// [`Limits::min_read_rate`](crate::Limits::min_read_rate) allows, by 15 minutes at most. How
+    /// much of it the peer has read is known from the Pings that it has answered. Some
+    /// clients answer only while their user reads.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -88,6 +92,10 @@ pub(crate) enum Beat {
     Dead,
 }
 
+/// The time in which TCP itself gives up on a host that has vanished with data on the way
+/// to it: Linux retransmits for 924 s at least (`tcp_retries2`).
+const TCP_GIVES_UP: Duration = Duration::from_secs(15 * 60);
+
 /// A session's Pings, and the wait for a sign of life.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beats {
@@ -95,6 +103,11 @@ pub(crate) struct Beats {
     next_ping: Instant,
     /// The first Ping since the last sign of life: the later ones ask the same.
     unanswered: Option<Instant>,
+    /// Bytes of data that the peer has read for certain: those in front of a Ping that it
+    /// has answered.
+    read: u64,
+    /// What the peer may need for the data in front of the Pings.
+    to_read: Duration,
 }
 
 impl Beats {
@@ -103,7 +116,14 @@ impl Beats {
             policy,
             next_ping: after(now, policy.interval),
             unanswered: None,
+            read: 0,
+            to_read: Duration::ZERO,
         }
+    }
+
+    /// The peer has answered the Ping behind so many bytes of data.
+    pub(crate) fn answered(&mut self, read: u64) {
+        self.read = self.read.max(read);
     }
 
     /// A byte came; or the peer could not be heard, or could not answer.
@@ -112,11 +132,13 @@ impl Beats {
     }
 
     /// What is to be done now; `excused` where the peer cannot be heard, or cannot
-    /// answer, at this moment.
-    pub(crate) fn beat(&mut self, now: Instant, excused: bool) -> Beat {
+    /// answer, at this moment. `sent` bytes of data have left so far.
+    pub(crate) fn beat(&mut self, now: Instant, excused: bool, sent: u64, limits: &Limits) -> Beat {
         if excused {
             self.excuse();
         }
+        let unread = sent.saturating_sub(self.read);
+        self.to_read = limits.time_to_read(unread).min(TCP_GIVES_UP);
         if self.dead_at().is_some_and(|at| at <= now) {
             return Beat::Dead;
         }
@@ -133,7 +155,8 @@ impl Beats {
 
     /// Until when something has to come.
     fn dead_at(&self) -> Option<Instant> {
-        Some(after(self.unanswered?, self.policy.timeout?))
+        let timeout = self.policy.timeout?.saturating_add(self.to_read);
+        Some(after(self.unanswered?, timeout))
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -164,7 +187,7 @@ mod tests {
             if at > start + secs(until) {
                 return seen;
             }
-            let beat = beats.beat(at, false);
+            let beat = beats.beat(at, false, 0, &Limits::default());
             if beat != Beat::Nothing {
                 seen.push(((at - start).as_secs(), beat));
             }
@@ -202,5 +225,30 @@ mod tests {
         let seen = run(policy, 1000, &[15]);
         // From the first Ping behind it: the Ping at 20 s.
         assert_eq!(*seen.last().unwrap(), (45, Dead), "{seen:?}");
+    }
+
+    #[test]
+    fn a_peer_has_time_for_the_output_in_front_of_the_ping() {
+        let policy = KeepAlive::every(secs(30)).timeout(secs(10));
+        let limits = Limits::default().min_read_rate(1000);
+        for (sent, answered, extra) in [
+            (0, 0, 0),
+            (60_000, 0, 60),
+            (60_000, 40_000, 20),
+            (60_000, 60_000, 0),
+            // What was never sent cannot have been read; whoever says so waits for less.
+            (60_000, u64::MAX, 0),
+            (u64::MAX, 0, 15 * 60),
+        ] {
+            let start = Instant::now();
+            let mut beats = Beats::new(policy, start);
+            beats.answered(answered);
+            let mut now = start + secs(30);
+            assert_eq!(beats.beat(now, false, sent, &limits), Beat::Ping);
+            while beats.beat(now, false, sent, &limits) != Beat::Dead {
+                now = beats.deadline();
+            }
+            assert_eq!(now, start + secs(30 + 10 + extra), "{sent} {answered}");
+        }
     }
 }

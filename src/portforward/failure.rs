@@ -97,7 +97,10 @@ mod tests {
 
     #[test]
     fn a_client_is_not_told_what_it_has_done_itself() {
-        let closed = EndCause::PeerClosed { code: Some(1001) };
+        let closed = EndCause::PeerClosed {
+            code: Some(1001),
+            reason: "".into(),
+        };
         assert_eq!(text(io::Error::from(closed)), None);
     }
 }

@@ -124,6 +124,7 @@ pub struct ChannelProtocolConfig {
     encoding: Encoding,
     channels: Arc<[ChannelType]>,
     half_close: bool,
+    close_ends_input: bool,
 }
 
 impl ChannelProtocolConfig {
@@ -136,6 +137,7 @@ impl ChannelProtocolConfig {
             encoding,
             channels: channels.into(),
             half_close: false,
+            close_ends_input: true,
         }
     }
 
@@ -147,6 +149,26 @@ impl ChannelProtocolConfig {
     pub fn half_close(mut self, supported: bool) -> Self {
         self.half_close = supported;
         self
+    }
+
+    /// Sets whether a clean Close frame may mean that the client's input has ended while
+    /// it still waits for output.
+    ///
+    /// On by default. Without half-close, clients such as kube-rs have no other way to say so:
+    /// the service then has the [longer grace](crate::WsStreamLayer::closed_grace) to
+    /// report what is left. Turn it off where a Close can only mean that the client is
+    /// leaving, as it does for a terminal: the ordinary [grace](crate::WsStreamLayer::grace)
+    /// applies. With half-close, or without a readable channel, it always does.
+    #[must_use]
+    pub fn close_ends_input(mut self, may: bool) -> Self {
+        self.close_ends_input = may;
+        self
+    }
+
+    /// Whether a clean Close may be the end of the input alone.
+    pub(crate) fn may_close_end_input(&self) -> bool {
+        let has_input = self.channels.iter().any(|channel| channel.is_readable());
+        self.close_ends_input && !self.half_close && has_input
     }
 
     /// Returns how messages are encoded.

@@ -30,6 +30,11 @@ pub(crate) const RESIZE: u8 = 4;
 /// | `v3.channel.k8s.io`, `v2.channel.k8s.io`, `channel.k8s.io`, none | binary | a failure's text | no |
 /// | `base64.channel.k8s.io` | text | a failure's text | no |
 ///
+/// Where the client cannot end stdin alone, a clean Close of a command with stdin and
+/// without a terminal is that end, and the command has the
+/// [longer grace](crate::WsStreamLayer::closed_grace). Without stdin it is a goodbye, and with a
+/// terminal it is the terminal's hang-up: the ordinary grace applies.
+///
 /// On all of them channel 0 is stdin, 1 stdout, 2 stderr, 3 the outcome and 4
 /// the size of the terminal; what the client did not ask for is
 /// [`Ignore`](ChannelType::Ignore).
@@ -79,8 +84,13 @@ impl Protocols {
         channels[usize::from(RESIZE)] = read(options.tty);
 
         let channels: Arc<[ChannelType]> = Arc::new(channels);
-        let raw = ChannelProtocolConfig::new(Encoding::Binary, channels.clone());
-        let base64 = ChannelProtocolConfig::new(Encoding::Base64, channels);
+        // Sizes are no input, and the Close of a terminal is its hang-up.
+        let config = |encoding| {
+            ChannelProtocolConfig::new(encoding, Arc::clone(&channels))
+                .close_ends_input(options.stdin && !options.tty)
+        };
+        let raw = config(Encoding::Binary);
+        let base64 = config(Encoding::Base64);
         ChannelProtocols::builder()
             .protocol(V5, raw.clone().half_close(true))
             .protocol(V4, raw.clone())

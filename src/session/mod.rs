@@ -250,11 +250,12 @@ impl Session {
     /// Discards from now on whatever the peer sends on any channel, as Go's
     /// `IgnoreReceives` does; its Close is still seen.
     ///
-    /// For a session that only writes. Readers that are still held get nothing more,
-    /// until the session's end ends them.
+    /// For a session that only writes. Readers that are still held, a pending read
+    /// included, get nothing more until the end of the session, which ends them as it ends
+    /// any other.
     pub fn ignore_receives(&self) {
         for id in 0..=u8::MAX {
-            self.inner.shared.discard(id);
+            self.inner.shared.ignore(id);
         }
     }
 

@@ -144,7 +144,12 @@ impl Client {
                 Message::Binary(payload) => payload,
                 Message::Text(text) => Bytes::from(text),
                 Message::Close(frame) => {
-                    return Received::Closed(frame.map(|frame| frame.code.into()));
+                    let (code, reason) =
+                        frame.map(|frame| (frame.code.into(), frame.reason)).unzip();
+                    return Received::Closed {
+                        code,
+                        reason: reason.as_deref().unwrap_or_default().into(),
+                    };
                 }
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
@@ -179,9 +184,10 @@ impl Client {
                 Received::Message(channel, payload) => {
                     transcript.messages.push((channel, payload));
                 }
-                Received::Closed(code) => {
+                Received::Closed { code, reason } => {
                     transcript.closed = true;
                     transcript.close_code = code;
+                    transcript.close_reason = reason;
                 }
                 Received::Invalid => transcript.invalid += 1,
                 Received::Lost => return transcript,

@@ -195,7 +195,7 @@
 //!     }
 //!
 //!     let start = Instant::now();
-//!     assert_eq!(client.receive().await, Received::Closed(Some(1000)));
+//!     assert_eq!(client.receive().await, Received::Closed { code: Some(1000), reason: "".into() });
 //!     assert_eq!(start.elapsed().as_secs(), IDLE.as_secs());
 //!     Ok(())
 //! }

@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use crate::CloseReason;
+
 /// What the client received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -8,8 +10,13 @@ pub enum Received {
     Message(u8, Bytes),
     /// A message of a base64 subprotocol that is not base64.
     Invalid,
-    /// A Close frame, with its code if it had one.
-    Closed(Option<u16>),
+    /// A Close frame.
+    Closed {
+        /// Its code, if it had one.
+        code: Option<u16>,
+        /// Its reason; empty where it had none.
+        reason: CloseReason,
+    },
     /// The connection ended without a Close frame, or after it.
     Lost,
 }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::Status;
+use crate::{CloseReason, Status};
 
 /// All that a client received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Transcript {
     pub closed: bool,
     /// Its code, if it had one.
     pub close_code: Option<u16>,
+    /// Its reason; empty where it had none.
+    pub close_reason: CloseReason,
 }
 
 impl Transcript {

@@ -17,7 +17,8 @@ pub(super) struct ControlLane {
     /// Encoded Pongs, oldest first.
     pongs: Vec<u8>,
     count: usize,
-    ping: bool,
+    /// What the Ping says.
+    ping: Option<u64>,
     /// Encoded, in the hands of the transport up to `sent`. What lies here is
     /// finished before anything else is written.
     leaving: Vec<u8>,
@@ -37,14 +38,14 @@ impl ControlLane {
         self.count += 1;
     }
 
-    /// A Ping; one that waits is enough.
-    pub(super) fn ping(&mut self) {
-        self.ping = true;
+    /// A Ping that says `mark`, and whose Pong will say it again. One that waits is enough.
+    pub(super) fn ping(&mut self, mark: u64) {
+        self.ping = Some(mark);
     }
 
     /// Whether something waits for a frame boundary.
     pub(super) fn is_waiting(&self) -> bool {
-        self.ping || self.count > 0
+        self.ping.is_some() || self.count > 0
     }
 
     /// Whether a batch is half out: it must be finished first.
@@ -61,8 +62,10 @@ impl ControlLane {
         debug_assert!(!self.is_leaving());
         self.leaving.clear();
         self.sent = 0;
-        if std::mem::take(&mut self.ping) {
-            frame_head(&mut self.leaving, true, OpCode::Ping, 0);
+        if let Some(mark) = self.ping.take() {
+            let mark = mark.to_be_bytes();
+            frame_head(&mut self.leaving, true, OpCode::Ping, mark.len() as u64);
+            self.leaving.extend_from_slice(&mark);
         }
         self.leaving.append(&mut self.pongs);
         self.count = 0;
@@ -88,7 +91,7 @@ impl ControlLane {
 
     /// Forgets what has not begun to leave.
     pub(super) fn discard_waiting(&mut self) {
-        self.ping = false;
+        self.ping = None;
         self.pongs.clear();
         self.count = 0;
     }
@@ -118,7 +121,7 @@ mod tests {
         lane.load();
         lane.advance(1);
         lane.pong(b"new");
-        lane.ping();
+        lane.ping(7);
         assert_eq!(lane.front(), [3, b'o', b'l', b'd']);
         lane.discard_waiting();
         assert!(lane.is_leaving() && !lane.is_waiting());

@@ -441,9 +441,11 @@ impl Outbox {
         }
     }
 
+    /// A Ping that says how much data has left in front of it: so a Pong says how much of
+    /// it the peer has read.
     pub(crate) fn ping(&mut self) {
         if !self.closing {
-            self.control.ping();
+            self.control.ping(self.left);
         }
     }
 

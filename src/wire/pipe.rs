@@ -258,19 +258,26 @@ impl Pipe {
         state.free(self.chunks)
     }
 
-    /// The reader is gone, and has released what it held.
-    pub(crate) fn discard(&self) -> Freed {
+    /// Discards what has come and what will. A reader that waits goes on waiting: for the
+    /// end of the channel.
+    pub(crate) fn ignore(&self) -> Freed {
         let mut state = self.lock();
         state.discard = true;
         let queue = std::mem::take(&mut state.queue);
-        let reader = state.reader.take();
         let freed = state.free(self.chunks);
         drop(state);
-        drop(reader);
         for chunk in queue {
             stock::give_chunk(chunk);
         }
         freed
+    }
+
+    /// The reader is gone, and has released what it held. Its waker may be all that keeps
+    /// its task.
+    pub(crate) fn discard(&self) -> Freed {
+        let reader = self.lock().reader.take();
+        drop(reader);
+        self.ignore()
     }
 }
 

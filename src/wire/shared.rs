@@ -211,6 +211,13 @@ impl Shared {
         }
     }
 
+    /// What comes for a channel is not wanted any more.
+    pub(crate) fn ignore(&self, channel: u8) {
+        if let Some(pipe) = self.pipe(channel) {
+            self.freed(pipe.ignore());
+        }
+    }
+
     /// A reader is gone.
     pub(crate) fn discard(&self, channel: u8) {
         if let Some(pipe) = self.pipe(channel) {
@@ -542,6 +549,11 @@ impl Shared {
     /// Bytes of data that were accepted and have not left.
     pub(crate) fn queued(&self) -> u64 {
         self.lock().queue.queued() as u64
+    }
+
+    /// Bytes of data that have ever left.
+    pub(crate) fn sent(&self) -> u64 {
+        self.lock().queue.left()
     }
 
     /// Whether anything was queued since the last drain.

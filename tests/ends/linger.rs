@@ -185,7 +185,10 @@ async fn closing_is_bounded_however_little_leaves_at_a_time() {
         }
         let elapsed = start.elapsed();
         let allowed = secs(allowed);
-        assert!(elapsed >= allowed && elapsed <= allowed + secs(1), "{rate}: {elapsed:?}");
+        assert!(
+            elapsed >= allowed && elapsed <= allowed + secs(1),
+            "{rate}: {elapsed:?}"
+        );
     }
 }
 

@@ -334,3 +334,69 @@ async fn base64_carries_the_ends_of_its_messages() {
         "{end:?}"
     );
 }
+
+/// In the words of the peer, and shown to no log as they are.
+#[tokio::test(start_paused = true)]
+async fn the_reason_of_a_close_is_told() {
+    let longest = "r".repeat(123);
+    for (code, reason, text) in [
+        (
+            4001_u16,
+            "going\nhome",
+            r#"the peer closed with code 4001: "going\nhome""#,
+        ),
+        (1000, "", "the peer closed with code 1000"),
+        (
+            1001,
+            &longest,
+            &format!("the peer closed with code 1001: {longest:?}"),
+        ),
+    ] {
+        let (tell, saw) = oneshot::channel();
+        let service = once(|set: ChannelSet| look(set, tell));
+        let mut client = open(service, subprotocols::V4).await;
+        let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+        let close = frame(true, CLOSE, &payload);
+        client.bytes(&close).await.unwrap();
+        let told = within(LONG, client.read_to_end()).await;
+        // Its code is our answer, its reason is not.
+        assert_eq!((told.close, told.reason.as_str()), (Some(Some(code)), ""));
+        let cause = saw.await.unwrap().cause;
+        assert_eq!(cause.to_string(), text);
+        match cause {
+            EndCause::PeerClosed {
+                code: c, reason: r, ..
+            } => {
+                assert_eq!((c, &*r), (Some(code), reason));
+            }
+            cause => panic!("{cause:?}"),
+        }
+    }
+}
+
+/// The read is another task's, and has begun.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_pending_when_receives_are_ignored_ends_with_the_session() {
+    let _watchdog = Watchdog::bites_after(secs(50));
+    for lost in [false, true] {
+        let (tell, read) = oneshot::channel();
+        let service = once(|mut set: ChannelSet| async move {
+            let mut stdin = set.take_reader(0).unwrap();
+            tokio::spawn(async move { tell.send(read_out(&mut stdin).await) });
+            sleep(secs(1)).await;
+            set.session().ignore_receives();
+            set.session().ended().await;
+            Ok(())
+        });
+        let mut client = open(service, subprotocols::V5).await;
+        sleep(secs(2)).await;
+        client.send(0, &[7; 1000]).await.unwrap();
+        match lost {
+            true => drop(client),
+            false => client.close(Some(1000)).await.unwrap(),
+        }
+        let (bytes, end) = within(LONG, read).await.unwrap();
+        assert_eq!(bytes, b"");
+        assert!(matches!(end, End::Error(..)), "{end:?}");
+    }
+}

@@ -11,14 +11,22 @@ where
     F: Fn(RemoteCommand) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<ExitStatus, BoxError>> + Send + 'static,
 {
+    exec_with("stdin=true&stdout=true&stderr=true", subprotocol, run).await
+}
+
+async fn exec_with<F, Fut>(options: &str, subprotocol: &str, run: F) -> Raw<DuplexStream>
+where
+    F: Fn(RemoteCommand) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<ExitStatus, BoxError>> + Send + 'static,
+{
     let inner = ServiceBuilder::new()
         .layer(RemoteCommandLayer::new())
         .service_fn(run);
     let service = WsStreamLayer::new(Protocols::default()).layer(inner);
     let (near, far) = tokio::io::duplex(256 * 1024);
     raw::serve(far, service);
-    let path = "/exec?command=x&stdin=true&stdout=true&stderr=true";
-    Raw::handshake_at(near, path, subprotocol).await.unwrap()
+    let path = format!("/exec?command=x&{options}");
+    Raw::handshake_at(near, &path, subprotocol).await.unwrap()
 }
 
 fn is_json(subprotocol: &str) -> bool {
@@ -113,6 +121,33 @@ async fn a_command_that_outlives_its_session_is_told_of() {
         let status = Status::from_json(told_status(&told).unwrap()).unwrap();
         assert!(!status.is_success() && status.exit_code_value().is_none());
         assert_eq!(told.close, Some(Some(1000)));
+    }
+}
+
+/// Without input a Close cannot be its end, and that of a terminal is its hang-up: the
+/// client is leaving, and waits for our answer before it goes.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_cannot_end_the_input_is_a_goodbye() {
+    for subprotocol in ALL {
+        if subprotocol == subprotocols::V5 {
+            continue;
+        }
+        for (options, grace) in [
+            ("stdin=true&stdout=true&stderr=true", secs(30)),
+            ("stdin=false&stdout=true&stderr=true", secs(1)),
+            ("stdin=false&stdout=true&tty=true", secs(1)),
+            ("stdin=true&stdout=true&tty=true", secs(1)),
+        ] {
+            for code in [Some(1000), None] {
+                let run = |_command| std::future::pending();
+                let mut client = exec_with(options, subprotocol, run).await;
+                let start = Instant::now();
+                client.close(code).await.unwrap();
+                let told = within(LONG, client.read_to_end()).await;
+                assert_after(start, grace);
+                assert_eq!(told.close, Some(code), "{subprotocol} {options}");
+            }
+        }
     }
 }
 

@@ -177,7 +177,13 @@ async fn timeout_outside_bounds_the_handshake_alone() {
     assert!(waits.is_err(), "{waits:?}");
     drop(set);
     end.send_response(());
-    assert_eq!(soon(client.receive()).await, Received::Closed(Some(1000)));
+    assert_eq!(
+        soon(client.receive()).await,
+        Received::Closed {
+            code: Some(1000),
+            reason: "".into()
+        }
+    );
 
     // tower's is an error of the service, for which hyper has no answer.
     handle.allow(0);

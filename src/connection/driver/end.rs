@@ -34,7 +34,10 @@ impl Driver {
             return;
         }
         let now = Instant::now();
-        let deadline = after(now, ends::grace(&cause, self.half_close, &self.config));
+        let deadline = after(
+            now,
+            ends::grace(&cause, self.close_ends_input, &self.config),
+        );
         match &mut self.ending {
             Some(ending) if urgency == Urgency::WaitForService => {
                 // A service that failed waits for its writers only; a Close

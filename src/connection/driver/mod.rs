@@ -61,6 +61,8 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<Config>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
+    /// A clean Close of the peer may be the end of its input alone.
+    pub(crate) close_ends_input: bool,
     pub(crate) policy: SessionPolicy,
     /// For the summary.
     pub(crate) subprotocol: Cow<'static, str>,
@@ -84,7 +86,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     session: Session,
     config: Arc<Config>,
-    half_close: bool,
+    close_ends_input: bool,
     waker: Waker,
     upgrading: Option<Upgrading>,
     reading: Reading,
@@ -136,6 +138,7 @@ impl Driver {
             config,
             format,
             half_close,
+            close_ends_input,
             policy,
             subprotocol,
             peer,
@@ -179,7 +182,7 @@ impl Driver {
             shared,
             session,
             config,
-            half_close,
+            close_ends_input,
         }
     }
 

@@ -221,18 +221,21 @@ impl Driver {
         {
             idle.active(Instant::now());
         }
+        if let (Some(read), Some(beats)) = (heard.pong, &mut self.beats) {
+            beats.answered(read);
+        }
         if let Some(Holding { hold, until }) = &mut self.holding {
             if heard.data {
                 *until = Some(Instant::now());
-            } else if heard.pong {
+            } else if heard.pong.is_some() {
                 let settled = after(Instant::now(), hold.settle);
                 *until = Some(until.map_or(settled, |until| until.min(settled)));
             }
         }
-        if let Some(code) = heard.close {
+        if let Some(cause) = heard.close {
             self.peer_closed = true;
-            self.mux.end_by_close(code);
-            self.end(EndCause::PeerClosed { code });
+            self.mux.end_by_close(&cause);
+            self.end(cause);
         }
     }
 }

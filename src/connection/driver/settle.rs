@@ -172,7 +172,7 @@ impl Driver {
             return;
         }
         let excused = !self.rest.is_empty() || !progress.idle;
-        match beats.beat(now, excused) {
+        match beats.beat(now, excused, self.shared.sent(), &self.policy.limits) {
             Beat::Nothing => {}
             Beat::Ping => {
                 self.shared.ping();

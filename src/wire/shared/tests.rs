@@ -232,6 +232,7 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
         config: Arc::new(Config::default()),
         format: Format::Binary,
         half_close: true,
+        close_ends_input: false,
         policy: SessionPolicy::default(),
         subprotocol: "".into(),
         peer: None,
