@@ -25,7 +25,7 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 /// is finished: there may be work left whose result is still to be told.
 pub(crate) const DEFAULT_CLOSED_GRACE: Duration = Duration::from_secs(30);
 
-/// Silence while lingering after which the socket is let go: a slow reader
+/// Silence after our Close, and while lingering, that is waited for: a slow reader
 /// that says nothing still gets what the kernel holds.
 pub(crate) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 

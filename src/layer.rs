@@ -232,8 +232,14 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.closed_grace = grace)
     }
 
-    /// How long a peer may be silent after our Close before the socket is let
-    /// go. Default 30 s; a longer one holds sockets of dead clients longer.
+    /// How long a peer may be silent after our Close.
+    ///
+    /// Its own Close is awaited for so long before our side is shut down, because proxies
+    /// that copy bytes close both of their connections at the first end of file, and take
+    /// from their client what it has not read yet. The socket is let go when it has then been
+    /// silent for so long once more. Default 30 s; a longer one holds sockets of dead
+    /// clients longer. Five minutes after our Close all of that is over, whatever the peer
+    /// sends.
     #[must_use]
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.close_timeout = timeout)

@@ -210,7 +210,9 @@
 //! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](KeepAlive::timeout): [`EndCause::PeerUnresponsive`] |
 //! | [the service after the end](WsStreamLayer::grace) | 1 s; [30 s](WsStreamLayer::closed_grace) where a Close means the end of input | its future is dropped |
 //! | nothing leaves while closing | 90 s | [`EndCause::Stalled`] |
-//! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s, 5 min in all | the socket is let go |
+//! | closing as a whole | 5 min, and what is queued at [2 KiB/s](Limits::min_read_rate) | [`EndCause::Stalled`] |
+//! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s | our side is shut down |
+//! | [it is silent after that too](WsStreamLayer::close_timeout) | 30 s; from our Close on 5 min in all | the socket is let go |
 //!
 //! # Policies for a route, and for a request
 //!
@@ -231,7 +233,8 @@
 //!
 //! * **The end never lies.** What a writer accepted goes out in order, before
 //!   the last words and the Close frame. Close code 1000 means that the outcome
-//!   was told in full.
+//!   was told in full. The connection's own end waits for the peer's Close, so that no
+//!   proxy in between cuts off what the peer has not read yet.
 //! * **EOF is never a guess.** A read is at its end only when the peer ended the
 //!   channel; a connection that was lost is an error.
 //! * **Memory is bounded by configuration**, never by the peer, for any size of

@@ -80,6 +80,20 @@ async fn a_hundred_commands_get_a_failure_status_and_a_clean_close() {
     }
 }
 
+/// A client that never answers our Close is waited for until the deadline, and no longer.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_bounds_the_wait_for_a_close() {
+    let sessions = Sessions::default();
+    let mut client = open(once_in(layer(&sessions), read), subprotocols::V5).await;
+    let start = Instant::now();
+    let drain = sessions.drain(SOON);
+    let told: Told = within(SOON, client.read_to_close()).await;
+    assert_eq!(told.close, Some(Some(1001)));
+    let drained = within(DEADLINE, drain).await;
+    assert_eq!((drained.ended, drained.cut), (0, 1));
+    assert_eq!(start.elapsed().as_secs(), SOON.as_secs());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_plain_service_is_told_and_its_client_gets_1001_or_its_own_end() {
     for offer in ALL {

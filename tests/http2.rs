@@ -79,10 +79,24 @@ async fn a_mebibyte_goes_both_ways_through_windows_of_64_kibibytes() {
         writer.write_all(&frame(true, BINARY, &[255, 0])).await?;
         Ok::<_, io::Error>(writer)
     });
-    let told = within(SOON, reader.read_to_end()).await;
+    let told = within(SOON, reader.read_to_close()).await;
     assert_eq!(told.close, Some(Some(1000)));
     assert!(told.channel(1) == payload, "byte for byte");
     sending.await.unwrap().unwrap();
+}
+
+/// As over TCP: an opaque proxy may stand behind the one that speaks HTTP/2.
+#[tokio::test(start_paused = true)]
+async fn the_stream_ends_only_behind_the_peers_close() {
+    let (mut connection, _wire) = connect(session(echo)).await;
+    let mut client = connection.open(subprotocols::V5).await;
+    client.close_channel(0).await.unwrap();
+    let told = within(SOON, client.read_to_close()).await;
+    assert_eq!(told.close, Some(Some(1000)));
+    let early = tokio::time::timeout(Duration::from_secs(20), client.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    client.close(Some(1000)).await.unwrap();
+    assert_eq!(within(SOON, client.next()).await, None);
 }
 
 #[tokio::test(start_paused = true)]
