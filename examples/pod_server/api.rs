@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt};
 use tower_wsstream::remotecommand::Options;
 use tower_wsstream::{BoxError, Status};
 
-use crate::discovery::{self, CONTAINER, Route, Subresource};
+use crate::discovery::{self, CONTAINER, Route, Subresource, Target};
 use crate::forward;
 use crate::guard::Guard;
 use crate::pod::Pod;
@@ -59,32 +59,22 @@ impl<S, F, L> Api<S, F, L> {
             tracing::info!(method = %head.method, path = head.uri.path(), "refused: {status}");
             return refusal(&status);
         }
-        if let Some((namespace, pod)) = forward::target(head.uri.path()) {
-            let checked = match discovery::check_pod(namespace, pod) {
-                Ok(()) if wants_spdy(&head) => Err(forward::no_spdy()),
-                checked => checked,
-            };
-            return match checked {
-                Ok(()) => self.forward(Request::from_parts(head, body)).await,
-                Err(status) => {
-                    tracing::info!(method = %head.method, pod, "portforward refused: {status}");
-                    refusal(&status)
-                }
-            };
-        }
         match discovery::route(head.uri.path(), self.pod.restarts()) {
             Ok(Route::Document(document)) => {
                 read_only(&head.method, || document.to_string().into())
             }
             Ok(Route::Session {
                 subresource,
-                namespace,
-                pod,
+                target,
             }) => {
-                let options = match check_session(subresource, namespace, pod, head.uri.query()) {
+                let options = match check_session(subresource, target, head.uri.query()) {
                     Ok(options) => options,
                     Err(status) => {
-                        tracing::info!(method = %head.method, pod, "{subresource} refused: {status}");
+                        tracing::info!(
+                            method = %head.method,
+                            pod = target.pod,
+                            "{subresource} refused: {status}"
+                        );
                         return refusal(&status);
                     }
                 };
@@ -95,12 +85,29 @@ impl<S, F, L> Api<S, F, L> {
                 request.extensions_mut().insert(subresource);
                 self.upgrade(request, subresource, &options).await
             }
-            Ok(Route::Log { namespace, pod }) => {
-                if let Err(status) = discovery::check_pod(namespace, pod) {
+            Ok(Route::Log { target }) => {
+                if let Err(status) = target.check() {
                     return refusal(&status);
                 }
                 let Ok(response) = self.logs.oneshot(Request::from_parts(head, body)).await;
                 response.map(boxed)
+            }
+            Ok(Route::Forward { target }) => {
+                let checked = match target.check() {
+                    Ok(()) if wants_spdy(&head) => Err(forward::no_spdy()),
+                    checked => checked,
+                };
+                match checked {
+                    Ok(()) => self.forward(Request::from_parts(head, body)).await,
+                    Err(status) => {
+                        tracing::info!(
+                            method = %head.method,
+                            pod = target.pod,
+                            "portforward refused: {status}"
+                        );
+                        refusal(&status)
+                    }
+                }
             }
             Err(status) => {
                 tracing::debug!(method = %head.method, path = head.uri.path(), "{status}");
@@ -174,11 +181,10 @@ where
 /// What a real server checks before it asks a container for anything.
 fn check_session(
     subresource: Subresource,
-    namespace: &str,
-    pod: &str,
+    target: Target<'_>,
     query: Option<&str>,
 ) -> Result<Options, Status> {
-    discovery::check_pod(namespace, pod)?;
+    target.check()?;
     let options = Options::from_query(query.unwrap_or_default())
         .map_err(|rejection| bad_request(rejection.to_string()))?;
     if let Some(container) = options
@@ -187,7 +193,8 @@ fn check_session(
         .filter(|&name| !name.is_empty() && name != CONTAINER)
     {
         return Err(bad_request(format!(
-            "container {container} is not valid for pod {pod}"
+            "container {container} is not valid for pod {}",
+            target.pod
         )));
     }
     if subresource == Subresource::Exec && options.command.is_empty() {

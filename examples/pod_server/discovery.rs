@@ -27,11 +27,20 @@ pub(crate) enum Route<'a> {
     /// `.../pods/{name}/exec` or `attach`.
     Session {
         subresource: Subresource,
-        namespace: &'a str,
-        pod: &'a str,
+        target: Target<'a>,
     },
     /// `.../pods/{name}/log`.
-    Log { namespace: &'a str, pod: &'a str },
+    Log { target: Target<'a> },
+    /// `.../pods/{name}/portforward`.
+    Forward { target: Target<'a> },
+}
+
+/// The pod that a path names, and its container if a kubelet's path does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) pod: &'a str,
+    pub(crate) container: Option<&'a str>,
 }
 
 /// What a session is for; goes with the request, in its extensions.
@@ -41,6 +50,15 @@ pub(crate) enum Subresource {
     Exec,
     /// The process of the pod.
     Attach,
+}
+
+impl Subresource {
+    fn of(self, target: Target<'_>) -> Route<'_> {
+        Route::Session {
+            subresource: self,
+            target,
+        }
+    }
 }
 
 impl fmt::Display for Subresource {
@@ -54,18 +72,17 @@ impl fmt::Display for Subresource {
 
 /// Finds what `path` names; `Err` is the 404. `restarts` are those of the pod's
 /// process.
+///
+/// The paths of a kubelet are served beside those of an API server, so that a real
+/// API server can stand in front.
 pub(crate) fn route(path: &str, restarts: u32) -> Result<Route<'_>, Status> {
-    let session = |subresource, namespace, pod| {
-        Ok(Route::Session {
-            subresource,
-            namespace,
-            pod,
-        })
-    };
     let segments: Vec<&str> = path
         .split('/')
         .filter(|segment| !segment.is_empty())
         .collect();
+    if let Some(route) = kubelet(&segments) {
+        return Ok(route);
+    }
     Ok(Route::Document(match segments[..] {
         ["version"] => version(),
         ["api"] => {
@@ -78,33 +95,83 @@ pub(crate) fn route(path: &str, restarts: u32) -> Result<Route<'_>, Status> {
             pod_list(namespace == NAMESPACE, restarts)
         }
         ["api", "v1", "namespaces", namespace, "pods", pod] => {
-            check_pod(namespace, pod)?;
+            Target::new(namespace, pod, None).check()?;
             demo(restarts)
         }
-        ["api", "v1", "namespaces", namespace, "pods", pod, "exec"] => {
-            return session(Subresource::Exec, namespace, pod);
+        [
+            "api",
+            "v1",
+            "namespaces",
+            namespace,
+            "pods",
+            pod,
+            subresource,
+        ] => {
+            let target = Target::new(namespace, pod, None);
+            return match subresource {
+                "exec" => Ok(Subresource::Exec.of(target)),
+                "attach" => Ok(Subresource::Attach.of(target)),
+                "log" => Ok(Route::Log { target }),
+                "portforward" => Ok(Route::Forward { target }),
+                _ => Err(no_such_path()),
+            };
         }
-        ["api", "v1", "namespaces", namespace, "pods", pod, "attach"] => {
-            return session(Subresource::Attach, namespace, pod);
-        }
-        ["api", "v1", "namespaces", namespace, "pods", pod, "log"] => {
-            return Ok(Route::Log { namespace, pod });
-        }
-        _ => {
-            return Err(not_found(
-                "the server could not find the requested resource",
-            ));
-        }
+        _ => return Err(no_such_path()),
     }))
 }
 
-/// There is one pod; every other name is answered as a real server would.
-pub(crate) fn check_pod(namespace: &str, pod: &str) -> Result<(), Status> {
-    if namespace == NAMESPACE && pod == POD {
-        Ok(())
-    } else {
-        Err(not_found(&format!("pods \"{pod}\" not found")))
+/// The path of a kubelet: the container is part of it, and the UID of the pod may
+/// stand before that. Any UID will do, as the API server in front gives it.
+fn kubelet<'a>(segments: &[&'a str]) -> Option<Route<'a>> {
+    let (&verb, rest) = segments.split_first()?;
+    let (namespace, pod, container) = match (verb, rest) {
+        ("portForward", &[namespace, pod] | &[namespace, pod, _]) => (namespace, pod, None),
+        (
+            "exec" | "attach" | "containerLogs",
+            &[namespace, pod, container] | &[namespace, pod, _, container],
+        ) => (namespace, pod, Some(container)),
+        _ => return None,
+    };
+    let target = Target::new(namespace, pod, container);
+    Some(match verb {
+        "exec" => Subresource::Exec.of(target),
+        "attach" => Subresource::Attach.of(target),
+        "containerLogs" => Route::Log { target },
+        _ => Route::Forward { target },
+    })
+}
+
+impl<'a> Target<'a> {
+    fn new(namespace: &'a str, pod: &'a str, container: Option<&'a str>) -> Self {
+        Self {
+            namespace,
+            pod,
+            container,
+        }
     }
+
+    /// There is one pod with one container; every other name is answered as a real
+    /// server would.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        let Self {
+            namespace,
+            pod,
+            container,
+        } = *self;
+        if namespace != NAMESPACE || pod != POD {
+            return Err(not_found(&format!("pods \"{pod}\" not found")));
+        }
+        match container {
+            Some(container) if container != CONTAINER => Err(not_found(&format!(
+                "container \"{container}\" not found in pod \"{pod}\""
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn no_such_path() -> Status {
+    not_found("the server could not find the requested resource")
 }
 
 fn not_found(message: &str) -> Status {
@@ -222,23 +289,34 @@ mod tests {
         ] {
             assert!(matches!(route(path, 0), Ok(Route::Document(_))), "{path}");
         }
-        for subresource in [Subresource::Exec, Subresource::Attach] {
-            let path = format!("/api/v1/namespaces/default/pods/demo/{subresource}");
-            let session = Route::Session {
-                subresource,
-                namespace: "default",
-                pod: "demo",
-            };
-            assert_eq!(route(&path, 0), Ok(session));
+        let target = Target::new("default", "demo", None);
+        for (name, door) in [
+            ("exec", Subresource::Exec.of(target)),
+            ("attach", Subresource::Attach.of(target)),
+            ("log", Route::Log { target }),
+            ("portforward", Route::Forward { target }),
+        ] {
+            let path = format!("/api/v1/namespaces/default/pods/demo/{name}");
+            assert_eq!(route(&path, 0).as_ref(), Ok(&door), "{path}");
+            assert_eq!(route(&format!("{path}/"), 0), Ok(door), "{path}/");
         }
-        let log = Route::Log {
-            namespace: "default",
-            pod: "demo",
-        };
-        assert_eq!(
-            route("/api/v1/namespaces/default/pods/demo/log", 0),
-            Ok(log)
-        );
+    }
+
+    #[test]
+    fn what_an_api_server_asks_a_kubelet_for_is_there() {
+        let main = Target::new("default", "demo", Some("main"));
+        let pod = Target::new("default", "demo", None);
+        for uid in ["", "/00000000-0000-4000-8000-000000000001"] {
+            let path = |verb, end| format!("/{verb}/default/demo{uid}{end}");
+            for (path, door) in [
+                (path("exec", "/main"), Subresource::Exec.of(main)),
+                (path("attach", "/main"), Subresource::Attach.of(main)),
+                (path("containerLogs", "/main"), Route::Log { target: main }),
+                (path("portForward", ""), Route::Forward { target: pod }),
+            ] {
+                assert_eq!(route(&path, 0), Ok(door), "{path}");
+            }
+        }
     }
 
     #[test]
@@ -284,11 +362,26 @@ mod tests {
             "/apis/apps/v1",
             "/api/v1/nodes",
             "/api/v1/namespaces/default/pods/demo/logs",
+            "/api/v1/namespaces/default/pods/demo/portforward/x",
+            "/api/v1/nodes/default/pods/demo/portforward",
+            "/exec",
+            "/exec/default/demo",
+            "/exec/default/demo/uid/main/more",
+            "/portforward/default/demo",
+            "/containerlogs/default/demo/main",
         ] {
             assert_eq!(route(path, 0).unwrap_err().code(), Some(404), "{path}");
         }
         let status = route("/api/v1/namespaces/default/pods/nope", 0).unwrap_err();
         assert_eq!(status.message(), Some("pods \"nope\" not found"));
-        assert!(check_pod("other", "demo").is_err());
+        for target in [
+            Target::new("other", "demo", None),
+            Target::new("default", "nope", Some("main")),
+            Target::new("default", "demo", Some("nope")),
+        ] {
+            let status = target.check().unwrap_err();
+            assert_eq!(status.code(), Some(404), "{target:?}");
+        }
+        assert!(Target::new("default", "demo", Some("main")).check().is_ok());
     }
 }

@@ -21,21 +21,6 @@ const PIECE: usize = 32 * 1024;
 /// it has been silent for this long.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The namespace and the pod of `.../pods/{name}/portforward`.
-pub(crate) fn target(path: &str) -> Option<(&str, &str)> {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    for expected in ["api", "v1", "namespaces"] {
-        segments.next().filter(|&segment| segment == expected)?;
-    }
-    let namespace = segments.next()?;
-    segments.next().filter(|&segment| segment == "pods")?;
-    let pod = segments.next()?;
-    segments
-        .next()
-        .filter(|&segment| segment == "portforward")?;
-    segments.next().is_none().then_some((namespace, pod))
-}
-
 /// For `kubectl port-forward`, which prints the answer to its POST.
 pub(crate) fn no_spdy() -> Status {
     Status::failure(
@@ -110,24 +95,4 @@ async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()>
     };
     down.await?;
     sent
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_path_of_a_port_forward_is_one() {
-        let path = "/api/v1/namespaces/default/pods/demo/portforward";
-        assert_eq!(target(path), Some(("default", "demo")));
-        assert_eq!(target(&format!("{path}/")), Some(("default", "demo")));
-        for other in [
-            "/api/v1/namespaces/default/pods/demo",
-            "/api/v1/namespaces/default/pods/demo/exec",
-            "/api/v1/namespaces/default/pods/demo/portforward/x",
-            "/api/v1/nodes/default/pods/demo/portforward",
-        ] {
-            assert_eq!(target(other), None, "{other}");
-        }
-    }
 }

@@ -28,7 +28,7 @@
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
 //! | `ending.rs` | how it ends when its session does |
 //! | `guard.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
-//! | `api.rs`, `discovery.rs` | the rest of an API server |
+//! | `api.rs`, `discovery.rs` | the rest of an API server, and the paths of a kubelet, which a real API server may use |
 
 #[cfg(target_os = "linux")]
 mod api;
