@@ -16,7 +16,7 @@ from harness import (
     MARK, Failure, Server, describe, equal, expect, marked, new_mark, short, until,
 )
 from session import PATIENCE, Sink, Watchdog
-from wsclient import BY_NAME, CLOSE, ERROR, NORMAL, STDOUT, Client, Outcome, frame
+from wsclient import BY_NAME, ERROR, NORMAL, STDOUT, Client, Outcome
 
 LIVING = [
     "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io",
@@ -59,14 +59,14 @@ def stopped(program):
             server.process.send_signal(signal.SIGTERM)
             started = time.monotonic()
             for client in clients:
-                ended(client.subprotocol, Outcome(client.subprotocol, *client.until_close()))
+                ended(client.subprotocol, Outcome(client.subprotocol, *client.to_close()))
             heard = time.monotonic() - started
             expect(until(2, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
             # No client has answered its Close: the server still waits for them.
             expect(server.process.poll() is None, "the server did not wait for its clients")
             nobody_enters(server, kept)
             for client in clients:
-                client.send_raw(frame(CLOSE, NORMAL))
+                client.end()
                 client.socket.close()
             status = server.process.wait(PATIENCE)
             seconds = time.monotonic() - started
@@ -130,11 +130,12 @@ def stopped_http2(program):
                 server.process.send_signal(signal.SIGTERM)
                 started = time.monotonic()
                 for stream in streams:
-                    ended(stream.subprotocol, Outcome(stream.subprotocol, *stream.until_close()))
+                    ended(stream.subprotocol, Outcome(stream.subprotocol, *stream.to_close()))
                 late = http2.Stream(connection, BY_NAME[LIVING[0]], path)
                 equal(late.answer.status, 503, "status of a handshake")
                 expect(late.answer.all("retry-after"), "a 503 without Retry-After")
                 for stream in streams:
+                    stream.end()
                     stream.finish()
                 status = server.process.wait(PATIENCE)
                 seconds = time.monotonic() - started

@@ -152,7 +152,10 @@ class Client:
             finally:
                 self.fed_beside = False
                 if self.pongs:
-                    self.send_raw(b"")
+                    try:
+                        self.send_raw(b"")
+                    except OSError:
+                        pass  # the reader sees it too, and tells
 
         self.fed_beside = True
         thread = threading.Thread(target=run, daemon=True)
@@ -205,13 +208,19 @@ class Client:
         return bool(first & 0x80), first & 0x0F, self._take(length)
 
     def until_close(self):
-        """Reads to the Close and the FIN: ([(opcode, message)], payload of the Close)."""
+        """The whole end, as a client that keeps to the RFC has it; see `to_close`."""
+        messages, close = self.to_close()
+        self.end()
+        return messages, close
+
+    def to_close(self):
+        """Reads to the Close: ([(opcode, message)], payload of the Close)."""
         messages, kind, parts = [], None, []
         while True:
             fin, opcode, payload = self.frame()
             if opcode == CLOSE:
                 expect(kind is None, "a Close inside a message")
-                break
+                return messages, payload
             if opcode == PING:
                 if self.fed_beside:
                     self.pongs.append(payload)
@@ -229,23 +238,27 @@ class Client:
             if opcode in (TEXT, BINARY, CONTINUATION) and fin:
                 messages.append((kind, b"".join(parts)))
                 kind = None
-        close = payload
+
+    def end(self):
+        """Answers the Close, if ours has not gone before, and reads to the FIN."""
+        if not self.closing:
+            self.closing = True
+            self.send_raw(frame(CLOSE, NORMAL))
         try:
-            rest = bytes(self.buffer)
             while self._receive():
-                rest = bytes(self.buffer)
-            expect(not rest, f"bytes after the Close: {short(rest)}")
+                pass
+            expect(not self.buffer, f"bytes after the Close: {short(bytes(self.buffer))}")
         except ConnectionResetError:
             raise Failure("a reset instead of the FIN after the Close") from None
         except socket.timeout:
             raise Failure(f"no FIN within {PATIENCE} s of the Close") from None
-        return messages, close
 
 
 class Outcome:
     """What a session brought, channel by channel, in order."""
 
     def __init__(self, subprotocol, messages, close):
+        self.subprotocol = subprotocol
         self.close = close
         self.records = []
         for opcode, message in messages:
