@@ -158,11 +158,11 @@ class Execs(Session):
         equal(digest.hexdigest(), hash_of(path), "hash")
         return f"{size // MIB} MiB"
 
-    def endless_stdin(self):
-        """The command's own exit code, though its stdin never ends and is never read."""
+    def endless_stdin(self, script="sleep 2; exit 7"):
+        """The command's own exit code, though its stdin never ends and is never read to an end."""
         with open("/dev/zero", "rb") as zero:
             process = self.start(
-                ["sh", "-c", "sleep 2; exit 7"], ["-i"],
+                ["sh", "-c", script], ["-i"],
                 stdin=zero, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )
             try:

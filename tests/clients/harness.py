@@ -101,7 +101,20 @@ def loud(line):
     say(f"{bar}\n!! {line}\n{bar}")
 
 
-class Server:
+class Reachable:
+    """Something with a scheme and an address."""
+
+    @property
+    def url(self):
+        return f"{self.scheme}://{self.address}"
+
+    @property
+    def host_port(self):
+        host, _, port = self.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Server(Reachable):
     """`pod_server` on a free port, with everything it prints in a file.
 
     `arguments` are those of the server beside the address; `access` is what every
@@ -161,15 +174,6 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    @property
-    def url(self):
-        return f"{self.scheme}://{self.address}"
-
-    @property
-    def host_port(self):
-        host, _, port = self.address.rpartition(":")
-        return host.strip("[]"), int(port)
-
     def log(self, start=0):
         data = self.log_path.read_bytes()[start:]
         return re.sub(r"\x1b\[[0-9;]*m", "", data.decode("utf-8", "replace"))
@@ -199,6 +203,16 @@ class Server:
             for pid, fields in stats()
             if int(fields[1]) == self.process.pid and fields[0] == "Z"
         ]
+
+
+class Front(Reachable):
+    """A server as clients reach it by another address; all else is that server's own."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def __getattr__(self, name):
+        return getattr(self.server, name)
 
 
 def until(seconds, function, step=0.02):

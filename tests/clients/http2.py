@@ -3,22 +3,18 @@
 With `h2`, the HTTP/2 of many Python clients and servers; kept under target/.
 """
 
-import importlib.util
 import os
-import shutil
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import time
 
-import kubectls
+import pypi
 import secure
 from exchange import target, told
 from execs import sweep
 from harness import (
-    MARK, WORK, Failure, Server, describe, equal, expect, marked, new_mark, say, short, until,
+    MARK, Failure, Server, describe, equal, expect, marked, new_mark, short, until,
 )
 from wsclient import (
     BINARY, BY_NAME, ERROR, PATIENCE, READ_SIZE, STDERR, STDIN, STDOUT, Answer, Client, Outcome,
@@ -59,21 +55,7 @@ def checks(report, program):
 
 def library():
     """The package, installed where it is not there yet."""
-    folder = WORK / LIBRARY.replace("==", "-")
-    done = folder / ".done"
-    if not done.exists():
-        say(f"installing {LIBRARY}")
-        shutil.rmtree(folder, ignore_errors=True)
-        if not importlib.util.find_spec("pip"):
-            kubectls.need("pip3", "python3-pip")
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            + ["--target", str(folder), LIBRARY],
-            check=True, stdin=subprocess.DEVNULL, env=dict(os.environ, PIP_ROOT_USER_ACTION="ignore"),
-        )
-        done.touch()
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    pypi.need(LIBRARY)
     import h2.config
     import h2.connection
     import h2.events

@@ -6,10 +6,10 @@ import re
 import shutil
 import subprocess
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
+import golang
 from harness import WORK, expect, loud, say
 
 # The first that can speak WebSocket at all (by KUBECTL_REMOTE_COMMAND_WEBSOCKETS),
@@ -151,34 +151,15 @@ def from_go(minor, build):
     found = binary.exists() and probe(binary)
     if found or not build:
         return found
-    if not shutil.which("go"):
+    if not golang.here():
         say(f"no Go here to build kubectl {release} with")
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "main.go").write_text(GO_MAIN)
-    (folder / "go.mod").write_text(
-        "module kubectl\n\ngo 1.26.0\n\nrequire (\n"
-        f"\tk8s.io/component-base {release}\n\tk8s.io/kubectl {release}\n)\n"
-    )
-    # The version that it will tell is the one given to the linker.
     version = f"v1.{release[3:]}"
-    started = time.monotonic()
-    built = subprocess.run(
-        ["go", "build", "-trimpath", "-o", "kubectl", "-ldflags"]
-        + [f"-s -w -X k8s.io/component-base/version.gitVersion={version}", "."],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=dict(os.environ, GOFLAGS="-mod=mod", GOWORK="off", CGO_ENABLED="0"),
-    )
-    found = built.returncode == 0 and probe(binary)
-    if not found:
-        say(f"kubectl {release} could not be built:")
-        say(built.stdout.decode("utf-8", "replace")[-2000:])
+    requirements = [f"k8s.io/component-base {release}", f"k8s.io/kubectl {release}"]
+    # The version that it will tell is the one given to the linker.
+    if not golang.build(binary, GO_MAIN, requirements, version=version):
         return None
-    say(f"built kubectl {found.name} in {time.monotonic() - started:.0f} s")
-    return found
+    return probe(binary)
 
 
 class Found:

@@ -11,12 +11,8 @@ Without a name all run. A line a check; ends with `raw: P passed, F failed`.
 import argparse
 import json
 import os
-import socket
 import sys
 import tempfile
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 sys.dont_write_bytecode = True
 import bearer  # noqa: E402
@@ -24,12 +20,13 @@ import draining  # noqa: E402
 import http2  # noqa: E402
 import reading  # noqa: E402
 from exchange import refused, run, target, told, upgraded  # noqa: E402
+from flooding import all_of, flooded, in_turn, slowly  # noqa: E402
 from harness import (  # noqa: E402
-    DEFAULT_SERVER, Failure, Report, Server, equal, expect, main_guard, short,
+    DEFAULT_SERVER, Report, Server, equal, expect, main_guard, short,
 )
 from wsclient import (  # noqa: E402
-    BINARY, BY_NAME, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PATIENCE, PING, READ_SIZE, STDERR, STDIN,
-    STDOUT, SUBPROTOCOLS, TEXT, Client, Outcome, frame,
+    BINARY, BY_NAME, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PING, STDERR, STDIN, STDOUT,
+    SUBPROTOCOLS, TEXT, Client, Outcome, frame,
 )
 
 MIB = 1 << 20
@@ -197,82 +194,28 @@ def subprotocols(report, server):
 RECEIVE_BUFFER = 64 << 10
 # Of a client that reads slowly, a second.
 READ_RATE = MIB
-FLOOD = 16 << 10
-
-
-def last_byte(server, subprotocol, path, wanted):
-    """The command has ended long before the client has read, and stdin still flows.
-
-    Whether the flooding side saw the connection break is returned, not judged:
-    what counts is that every byte, the Status, the Close and the FIN came.
-    """
-    url = target(["cat", path], stdin=True, stdout=True, stderr=True)
-    with Client(server, subprotocol, url, receive_buffer=RECEIVE_BUFFER) as client:
-        upgraded(client)
-        message = frame(subprotocol.opcode(), subprotocol.message(STDIN, bytes(FLOOD)))
-        done = threading.Event()
-        broken = []
-
-        def flood():
-            try:
-                while not done.is_set():
-                    client.send_raw(message)
-            except OSError as error:
-                client.pongs.clear()
-                if not done.is_set():
-                    broken.append(error)
-
-        due = 0.0
-
-        def pace():
-            # A read takes 16 KiB at most; time not used is not made up for.
-            nonlocal due
-            now = time.monotonic()
-            if now < due:
-                time.sleep(due - now)
-            due = max(now, due) + READ_SIZE / READ_RATE
-
-        client.pace = pace
-        flooder = client.feed(flood)
-        try:
-            outcome = Outcome(subprotocol, *client.until_close())
-        finally:
-            done.set()
-            try:
-                client.socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            flooder.join(PATIENCE)
-        outcome.ready(STDOUT)
-        outcome.only(STDOUT, ERROR)
-        back = outcome.bytes(STDOUT)
-        equal(len(back), len(wanted), "bytes")
-        expect(back == wanted, "the bytes differ")
-        told(subprotocol, outcome, 0)
-        return bool(broken)
 
 
 def last_bytes(server, sessions, parallel):
+    """The command has ended long before the client has read, and stdin still flows.
+
+    Whether the flooding side saw the connection break is told, not judged: what
+    counts is that every byte, the Status, the Close and the FIN came.
+    """
     data = os.urandom(MIB)
-    halves = [BY_NAME["v4.channel.k8s.io"], BY_NAME["v5.channel.k8s.io"]]
     with tempfile.NamedTemporaryFile() as output:
         output.write(data)
         output.flush()
 
-        def once(number):
-            try:
-                return last_byte(server, halves[number % 2], output.name, data)
-            except (Failure, OSError) as error:
-                return f"session {number} ({halves[number % 2].name}): {error}"
+        def last_byte(subprotocol):
+            outcome, broken = flooded(
+                server, subprotocol, ["cat", output.name], slowly(READ_RATE), RECEIVE_BUFFER
+            )
+            all_of(outcome, data, 0)
+            return broken
 
-        started = time.monotonic()
-        with ThreadPoolExecutor(parallel) as pool:
-            seen = list(pool.map(once, range(sessions)))
-        seconds = time.monotonic() - started
-    bad = [one for one in seen if isinstance(one, str)]
-    expect(not bad, f"{len(bad)} of {sessions} failed: {'; '.join(bad[:3])}")
-    broken = sum(seen)
-    return f"{sessions} sessions, {parallel} at a time, {seconds:.0f} s, {broken} broke while writing"
+        seen, note = in_turn(last_byte, sessions, parallel)
+    return f"{note}, {sum(seen)} broke while writing"
 
 
 def on_a_server(name, checks):

@@ -1,0 +1,47 @@
+"""Builds a program from published Go modules; kept under target/."""
+
+import os
+import shutil
+import subprocess
+import time
+
+from harness import say
+
+ENVIRONMENT = dict(os.environ, GOFLAGS="-mod=mod", GOWORK="off", CGO_ENABLED="0")
+
+
+def here():
+    return shutil.which("go") is not None
+
+
+def build(binary, main, requirements, replacements=(), version=None):
+    """Builds `main` at `binary`, in the folder of that file; whether it could be built.
+
+    `requirements` and `replacements` are lines of a go.mod; `version` is what a
+    program of Kubernetes says of itself.
+    """
+    folder = binary.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "main.go").write_text(main)
+    lines = [f"module {binary.name}", "go 1.26.0"]
+    lines += [f"require {line}" for line in requirements]
+    lines += [f"replace {line}" for line in replacements]
+    (folder / "go.mod").write_text("\n".join(lines) + "\n")
+    flags = "-s -w"
+    if version:
+        flags += f" -X k8s.io/component-base/version.gitVersion={version}"
+    started = time.monotonic()
+    built = subprocess.run(
+        ["go", "build", "-trimpath", "-o", binary.name, "-ldflags", flags, "."],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=ENVIRONMENT,
+    )
+    if built.returncode:
+        say(f"{folder.name} could not be built:")
+        say(built.stdout.decode("utf-8", "replace")[-2000:])
+        return False
+    say(f"built {folder.name} in {time.monotonic() - started:.0f} s")
+    return True
