@@ -166,21 +166,10 @@ def deaf(program):
     return f"stopped after {seconds:.1f} s"
 
 
-def kubectls_are_told(report, found, options):
-    """Each with a server of its own, which it outlives; all at the same time."""
-    report.together([
-        (
-            f"{kubectl.name} says why, when the server stops",
-            lambda kubectl=kubectl: kubectl_is_told(kubectl, options.server),
-        )
-        for kubectl in found
-    ])
-
-
-def kubectl_is_told(kubectl, program):
+def kubectl_is_told(kubectl, serve):
+    """With a server of its own, which it outlives."""
     mark = new_mark()
-    name = f"kubectl-drain-{kubectl.name}"
-    with Server(program, name) as server, tempfile.TemporaryDirectory() as home:
+    with serve(f"drain-{kubectl.name}") as server, tempfile.TemporaryDirectory() as home:
         process = Execs(kubectl, server, home).start(
             sleeping(mark), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

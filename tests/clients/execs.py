@@ -1,7 +1,6 @@
 """The checks of `kubectl exec`: what a command gives back, stdin, the end, a terminal."""
 
 import hashlib
-import http.client
 import os
 import re
 import signal
@@ -176,8 +175,8 @@ class Execs(Session):
     # The end of a kubectl.
 
     def killed(self, script, processes, stdin_mib=0):
-        """Nothing that carries the mark is left 2 s after a SIGKILL."""
-        mark = new_mark()
+        """Nothing that carries the mark is left soon after a SIGKILL."""
+        mark, within = new_mark(), self.server.gone_within
         command = ["env", f"{MARK}={mark}", "sh", "-c", script]
         with tempfile.TemporaryFile() as stdin:
             stdin.truncate(stdin_mib * MIB)
@@ -198,9 +197,9 @@ class Execs(Session):
                 process.kill()
                 killed = time.monotonic()
                 process.wait()
-                gone = until(2, lambda: not marked(mark))
+                gone = until(within, lambda: not marked(mark))
                 seconds = time.monotonic() - killed
-                expect(gone, f"left after 2 s: {describe(marked(mark))}")
+                expect(gone, f"left after {within} s: {describe(marked(mark))}")
             finally:
                 process.kill()
                 process.wait()
@@ -209,7 +208,7 @@ class Execs(Session):
 
     def killed_terminal(self):
         """Job control gives each job a process group of its own: all must go."""
-        mark = new_mark()
+        mark, within = new_mark(), self.server.gone_within
         with self.on_a_terminal(["env", f"{MARK}={mark}", "sh", "-i"]) as terminal:
             try:
                 terminal.say('trap "" HUP; sleep 1001 & sleep 1002 & echo j""obs')
@@ -217,9 +216,9 @@ class Execs(Session):
                 expect(until(5, lambda: len(marked(mark)) >= 3), "the jobs did not start")
                 os.kill(terminal.pid, signal.SIGKILL)
                 killed = time.monotonic()
-                gone = until(2, lambda: not marked(mark))
+                gone = until(within, lambda: not marked(mark))
                 seconds = time.monotonic() - killed
-                expect(gone, f"left after 2 s: {describe(marked(mark))}")
+                expect(gone, f"left after {within} s: {describe(marked(mark))}")
             finally:
                 sweep(mark)
         return f"gone after {seconds:.2f} s"
@@ -285,13 +284,9 @@ class Execs(Session):
         expect(not re.search(r"\bPOST\b|SPDY", text), f"a SPDY POST came: {self.server.log_path}")
         # That the log would have told: one POST of our own.
         before = self.server.log_size()
-        connection = http.client.HTTPConnection(*self.server.host_port, timeout=10)
         headers = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
-        connection.request("POST", f"{EXEC_PATH}?command=true&stdout=true", headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-        connection.close()
-        expect(answer.status >= 400, f"the server took a SPDY POST: {answer.status}")
+        path = f"{EXEC_PATH}?command=true&stdout=true"
+        expect(self.server.refuses("POST", path, headers), "the server took a SPDY POST")
         told = until(2, lambda: re.search(r"\bPOST\b|SPDY", self.server.log(before)))
         expect(told, "the log does not tell a POST, so that none in it means nothing")
         return f"v5 on {count} lines, {self.execs} execs"

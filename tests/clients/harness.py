@@ -3,9 +3,12 @@
 Python's standard library only, so that a fresh machine needs no package.
 """
 
+import functools
+import http.client
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -113,6 +116,10 @@ class Reachable:
         host, _, port = self.address.rpartition(":")
         return host.strip("[]"), int(port)
 
+    def at_rest(self, seconds):
+        """Whether no connection of any client is left within so many seconds."""
+        return until(seconds, lambda: self.sockets() <= self.sockets_at_rest)
+
 
 class Server(Reachable):
     """`pod_server` on a free port, with everything it prints in a file.
@@ -120,6 +127,9 @@ class Server(Reachable):
     `arguments` are those of the server beside the address; `access` is what every
     kubectl that talks to it is told beside the address. `log` filters its log.
     """
+
+    # Seconds after which nothing is left of a session whose client was killed.
+    gone_within = 2
 
     def __init__(self, program, name, arguments=(), access=(), log=None):
         self.program = Path(program)
@@ -192,9 +202,21 @@ class Server(Reachable):
                 pass  # closed since
         return count
 
-    def at_rest(self, seconds):
-        """Whether no connection of any client is left within so many seconds."""
-        return until(seconds, lambda: self.sockets() <= self.sockets_at_rest)
+    def refuses(self, method, path, headers):
+        """Whether this server itself, without anything in front, answers with an error."""
+        connect = http.client.HTTPConnection
+        if self.scheme == "https":
+            # Who it is counts for nothing here.
+            unchecked = ssl._create_unverified_context()
+            connect = functools.partial(http.client.HTTPSConnection, context=unchecked)
+        connection = connect(*self.host_port, timeout=10)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+        finally:
+            connection.close()
+        return answer.status >= 400
 
     def zombies(self):
         """Children that have ended and that the server has not waited for."""
