@@ -61,13 +61,20 @@ tools() {
     cargo fetch --locked --quiet
 }
 
-# Status 77 of the script: it could not run here, which is told and is no failure.
-autobahn() {
-    local status=0
-    tests/autobahn/run || status=$?
+# or_left_out TEXT COMMAND...: status 77 of a script says that it could not run here,
+# which is told and is no failure.
+or_left_out() {
+    local text=$1 status=0
+    shift
+    "$@" || status=$?
     case $status in
         0) ;;
-        77) notice 'AUTOBAHN LEFT OUT: no Python 2.7 found; the framing was not held against it' ;;
+        77) notice "$text" ;;
         *) return "$status" ;;
     esac
+}
+
+autobahn() {
+    or_left_out 'AUTOBAHN LEFT OUT: no Python 2.7 found; the framing was not held against it' \
+        tests/autobahn/run
 }

@@ -3,6 +3,7 @@
 import time
 
 import pypi
+import secure
 from harness import expect
 
 LIBRARY = "kubernetes==37.0.2"
@@ -14,15 +15,24 @@ def load():
     import kubernetes.stream  # noqa: F401
 
 
-def begin(server, command, stdin=False):
-    """A session, open."""
-    from kubernetes import client, stream
+def pods(server):
+    """A client of its own: what opens a session changes it for a moment."""
+    from kubernetes import client
 
     configuration = client.Configuration(host=server.url)
     configuration.proxy = None
-    pods = client.CoreV1Api(client.ApiClient(configuration))
+    if server.scheme == "https":
+        configuration.ssl_ca_cert = str(server.identity.cert)
+        configuration.api_key["authorization"] = f"Bearer {secure.TOKEN}"
+    return client.CoreV1Api(client.ApiClient(configuration))
+
+
+def begin(server, command, stdin=False):
+    """A session, open."""
+    from kubernetes import stream
+
     return stream.stream(
-        pods.connect_get_namespaced_pod_exec, "demo", "default", container="main",
+        pods(server).connect_get_namespaced_pod_exec, "demo", "default", container="main",
         command=command, stdin=stdin, stdout=True, stderr=True, tty=False,
         binary=True, _preload_content=False,
     )
@@ -52,3 +62,15 @@ def write_always(session, piece, patience):
         session.write_stdin(piece)
         session.update(timeout=0)
     return session.returncode
+
+
+def forwarded(server, port):
+    """A socket whose other end is that port of the pod; keep both."""
+    from kubernetes import stream
+
+    forward = stream.portforward(
+        pods(server).connect_get_namespaced_pod_portforward, "demo", "default", ports=str(port)
+    )
+    stream_of_port = forward.socket(port)
+    stream_of_port.setblocking(True)
+    return forward, stream_of_port
