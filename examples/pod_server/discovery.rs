@@ -120,8 +120,9 @@ pub(crate) fn route(path: &str, restarts: u32) -> Result<Route<'_>, Status> {
     }))
 }
 
-/// The path of a kubelet: the container is part of it, and the UID of the pod may
-/// stand before that. Any UID will do, as the API server in front gives it.
+/// Finds what a kubelet's path names: the container is part of it, and the UID of
+/// the pod may stand before that. Any UID is accepted, because only the API server
+/// knows the one that it has given to the pod.
 fn kubelet<'a>(segments: &[&'a str]) -> Option<Route<'a>> {
     let (&verb, rest) = segments.split_first()?;
     let (namespace, pod, container) = match (verb, rest) {

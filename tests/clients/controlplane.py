@@ -72,7 +72,10 @@ def etcd():
 
 
 def api_server():
-    """The path of a kube-apiserver, kept likewise: nine minutes of a processor, 170 MB."""
+    """The path of a kube-apiserver, kept under target/ too; None where it cannot be built.
+
+    The first build takes nine minutes of a processor; the program has 170 MB.
+    """
     binary = WORK / f"go-apiserver-{KUBERNETES}" / "kube-apiserver"
     if binary.exists():
         return binary

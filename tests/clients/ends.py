@@ -1,6 +1,6 @@
-"""Ends that an opaque proxy cuts off: of clients that read slowly or late, of commands that exit.
+"""Sessions whose end an opaque proxy can cut off: slow and late readers, stdin that still flows.
 
-Every byte, the Status and the Close must come through, whatever stands between.
+Every byte, the Status and the Close must arrive, whatever stands between.
 """
 
 import time

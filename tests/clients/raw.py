@@ -176,12 +176,28 @@ def selected(server, offered, wanted):
         told(BY_NAME[wanted], Outcome(BY_NAME[wanted], *client.until_close()), 0)
 
 
+def kubelet(server, uid):
+    """By the path and the query that an API server uses for its kubelet."""
+    subprotocol = BY_NAME["v5.channel.k8s.io"]
+    query = "command=sh&command=-c&command=cat%3B+exit+3&input=1&output=1&error=1"
+    with Client(server, subprotocol, f"/exec/default/demo{uid}/main?{query}") as client:
+        upgraded(client)
+        client.send(STDIN, b"hello\n")
+        client.end_stdin()
+        outcome = Outcome(subprotocol, *client.until_close())
+    equal(outcome.bytes(STDOUT), b"hello\n", "stdout")
+    told(subprotocol, outcome, 3)
+    refused(server, f"/exec/default/demo{uid}/other?{query}", [subprotocol.name], 404)
+
+
 def subprotocols(report, server):
     for subprotocol in SUBPROTOCOLS:
         for scenario in SCENARIOS:
             name = f"{subprotocol.label}: {scenario.__name__.replace('_', ' ')}"
             report.check(name, lambda: scenario(server, subprotocol))
     path, unknown = target(["true"], stdout=True), ["SPDY/3.1+portforward.k8s.io"]
+    for label, uid in (("", ""), (" with a UID", "/00000000-0000-4000-8000-000000000001")):
+        report.check(f"the kubelet's path{label}", lambda: kubelet(server, uid))
     report.check("nothing in common is a 403", lambda: refused(server, path, unknown, 403))
     names = ["x.k8s.io, v4.channel.k8s.io", "v5.channel.k8s.io"]
     report.check(
