@@ -74,6 +74,14 @@ fn session(server: &Server, total: u64, fragments: u64) {
     assert_eq!(answer, expected);
 }
 
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_message_of_a_gibibyte_costs_nothing() {
     let Some(server) = start("message::a_message_of_a_gibibyte_costs_nothing") else {
@@ -92,9 +100,10 @@ fn a_message_of_a_gibibyte_costs_nothing() {
                 thread::sleep(Duration::from_millis(100));
             }
         });
+        // A scope waits for its threads where it panics, too.
+        let _done = SetOnDrop(&done);
         session(&server, GIB, 1);
         session(&server, GIB, FRAGMENTS);
-        done.store(true, Ordering::Relaxed);
     });
     let rise = highest.into_inner().saturating_sub(warm);
     println!("resident memory: {warm} bytes warm, at most {rise} more");
