@@ -129,7 +129,7 @@ mod tests {
                 end,
                 Received::Closed {
                     code: Some(1001),
-                    reason: "".into()
+                    reason: "idle timeout".into()
                 },
                 "{path}"
             );

@@ -128,7 +128,7 @@ async fn input_comes_at_its_rate_and_output_is_not_held_up() {
         let late = start.elapsed().as_secs_f64() - f64::from(mib);
         assert!(late.abs() < 1.5, "MiB {mib} is {late} s late");
     }
-    let told = within(SOON, reader.read_to_end()).await;
+    let told = within(SOON, reader.read_to_close()).await;
     assert_eq!(told.channel(1), (30 * MIB as usize).to_le_bytes());
     assert_thirty_seconds(start.elapsed());
     sending.await.unwrap();
@@ -444,7 +444,7 @@ async fn limited(insert: impl Fn(&mut Extensions) + Clone + Send + 'static) -> D
             }
         }
     });
-    let seen = within(LONG, reader.read_to_end()).await;
+    let seen = within(LONG, reader.read_to_close()).await;
     assert_eq!(seen.close, Some(Some(1001)));
     let End::Error(kind, cause) = told.await.unwrap() else {
         panic!("a time limit is no end of input");
@@ -502,7 +502,7 @@ async fn what_expires_does_so_while_the_service_gets_ready() {
         }));
     let client = open_with(service, subprotocols::V5, 64 * 1024).await;
     let (mut reader, _writer) = client.into_halves();
-    within(LONG, reader.read_to_end()).await;
+    within(LONG, reader.read_to_close()).await;
     let ended = start.elapsed().as_secs();
     // The system's clock is not paused.
     assert!((48..=50).contains(&ended), "{ended}");

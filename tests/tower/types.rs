@@ -9,7 +9,7 @@ use tower_wsstream::{
     Accept, BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, ByteRate, Channel,
     ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelReader, ChannelSet,
     ChannelSink, ChannelStream, ChannelSummary, ChannelType, ChannelWriter, CloseError,
-    ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout, IdleTimeoutLayer,
+    CloseReason, ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout, IdleTimeoutLayer,
     IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy,
     OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection,
     RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionLimit,
@@ -113,7 +113,7 @@ fn every_public_type_is_what_it_is() {
             SessionLimitFuture<Done>, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
-        CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ConfigError,
+        CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
             Connect, EndCause, LastWords, Options, OriginPolicy, OriginPolicyLayer,
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
