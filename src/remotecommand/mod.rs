@@ -39,7 +39,7 @@
 //!
 //! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 //!     if let Some(stdout) = &mut command.stdout {
-//!         stdout.write_all(command.options.command.join(" ").as_bytes()).await?;
+//!         stdout.write_all(command.options.command_str()?.join(" ").as_bytes()).await?;
 //!     }
 //!     Ok(ExitStatus::code(3))
 //! }
