@@ -59,6 +59,7 @@ mod outcome;
 mod protocols;
 mod resize;
 mod sizes;
+mod user_agent;
 
 pub use self::{
     exit::ExitStatus,
@@ -68,4 +69,5 @@ pub use self::{
     protocols::Protocols,
     resize::TerminalSize,
     sizes::TerminalSizes,
+    user_agent::hold_by_user_agent,
 };
