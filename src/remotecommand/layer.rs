@@ -213,7 +213,9 @@ where
         }
         // The Status goes past the writer.
         drop(error);
-        let (resizes, resize) = resizes(channels.take_reader(RESIZE));
+        // Of the error channel, on v3 alone.
+        let sizes = [RESIZE, ERROR].map(|channel| channels.take_reader(channel));
+        let (resizes, resize) = resizes(sizes);
         let command = RemoteCommand {
             options,
             stdin,
