@@ -41,6 +41,8 @@ use tower_wsstream::{
 /// Channels of exec and attach.
 const STDIN: u8 = 0;
 const RESIZE: u8 = 4;
+/// Where `v3.channel.k8s.io` may have them as well; inbound there is nothing else.
+const RESIZE_V3: u8 = 3;
 
 const CTRL_D: u8 = 4;
 
@@ -188,7 +190,7 @@ impl Cast {
                 let text = self.input.push(bytes);
                 self.event("i", &text, lines);
             }
-            (Direction::Inbound, RESIZE) => {
+            (Direction::Inbound, RESIZE | RESIZE_V3) => {
                 for (width, height) in self.sizes.push(bytes) {
                     if self.begun {
                         self.event("r", &format!("{width}x{height}"), lines);

@@ -10,8 +10,9 @@
 //! | `/source?bytes=N&chunk=C` | writes N bytes to channel 1, C at a time; `&tasks=2`: from two tasks, to channels 1 and 2 |
 //! | `/sink` | reads channel 0 to its end, then says how much it was: 8 bytes, little-endian |
 //! | `/idle` | waits for the end of the session |
+//! | `/exec?command=true&stdout=true` | runs the command behind `RemoteCommandLayer`, as a kubelet would |
 
-use std::{convert::Infallible, env, io, net::SocketAddr};
+use std::{convert::Infallible, env, io, net::SocketAddr, process::Stdio};
 
 use http::{Request, request::Parts};
 use hyper::body::Incoming;
@@ -20,13 +21,16 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt},
     net::TcpListener,
+    process::Command,
 };
 use tower::{Service, ServiceBuilder};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter,
-    ConfigError, Encoding, WsStreamLayer, subprotocols,
+    ConfigError, Encoding, ProtocolSource, WsStreamLayer,
+    remotecommand::{self, ExitStatus, RemoteCommand, RemoteCommandLayer},
+    subprotocols,
 };
 
 /// What the service needs of the request, so that its head need not live on.
@@ -76,7 +80,41 @@ async fn write(mut output: ChannelWriter, mut bytes: u64, chunk: usize) -> io::R
     Ok(())
 }
 
+/// Where commands are run, whose channels are those that the query asks for.
+const EXEC: &str = "/exec";
+
+async fn pump(from: Option<impl AsyncRead + Unpin>, to: Option<ChannelWriter>) -> io::Result<()> {
+    if let (Some(mut from), Some(mut to)) = (from, to) {
+        tokio::io::copy(&mut from, &mut to).await?;
+    }
+    Ok(())
+}
+
+async fn exec(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+    let (program, arguments) = command.options.command.split_first().ok_or("no command")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let out = pump(child.stdout.take(), command.stdout);
+    let err = pump(child.stderr.take(), command.stderr);
+    let ((), (), status) = tokio::try_join!(out, err, child.wait())?;
+    Ok(status.into())
+}
+
 async fn run(mut channels: ChannelSet) -> Result<(), BoxError> {
+    if channels
+        .request()
+        .is_some_and(|head| head.uri.path() == EXEC)
+    {
+        let mut commands = ServiceBuilder::new()
+            .layer(RemoteCommandLayer::new())
+            .service_fn(exec);
+        return commands.call(channels).await;
+    }
     let work = Work::of(channels.request())?;
     let session = channels.session().clone();
     let mut input = channels.take_reader(0).ok_or("channel 0 is for reading")?;
@@ -184,8 +222,13 @@ fn main() -> Result<(), BoxError> {
     runtime.enable_all().build()?.block_on(async {
         let listener = TcpListener::bind(listen).await?;
         println!("listening on http://{}", listener.local_addr()?);
+        let table = protocols()?;
+        let source = move |head: &Parts| match head.uri.path() {
+            EXEC => remotecommand::Protocols::default().protocols(head),
+            _ => Ok(table.clone()),
+        };
         let service = ServiceBuilder::new()
-            .layer(WsStreamLayer::new(protocols()?))
+            .layer(WsStreamLayer::new(source))
             .service_fn(run);
         // On a worker, so that an accepted connection starts where it was accepted.
         tokio::spawn(serve(listener, service)).await?.map(drop)

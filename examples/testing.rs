@@ -37,7 +37,7 @@ type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
 /// Stores its input under the name that the command is.
 async fn upload(mut command: RemoteCommand, files: Files) -> Result<ExitStatus, BoxError> {
-    let name = command.options.command.join(" ");
+    let name = command.options.command_str()?.join(" ");
     let Some(stdin) = command.stdin.take() else {
         return Err(Status::failure("BadRequest", "an upload needs stdin=true", 400).into());
     };

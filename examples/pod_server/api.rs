@@ -1,6 +1,7 @@
 //! From a request to its answer: the guard, the documents, and the doors to the
 //! log and to the stack of exec and attach.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -152,11 +153,7 @@ impl<S, F, L> Api<S, F, L> {
                 subprotocol = subprotocol
                     .and_then(|name| name.to_str().ok())
                     .unwrap_or_default(),
-                program = options
-                    .command
-                    .first()
-                    .map(String::as_str)
-                    .unwrap_or_default(),
+                program = &*program(options),
                 tty = options.tty,
                 "{subresource}"
             );
@@ -217,17 +214,20 @@ fn wants_spdy(head: &Parts) -> bool {
 }
 
 fn refuse_spdy(options: &Options) -> Response<Body> {
-    let program = options
-        .command
-        .first()
-        .map(String::as_str)
-        .unwrap_or_default();
-    tracing::info!(program, "SPDY POST refused");
+    tracing::info!(program = &*program(options), "SPDY POST refused");
     refusal(&bad_request(
         "this server speaks WebSocket only: use kubectl 1.31 or later, or 1.29 or later with \
          KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"
             .into(),
     ))
+}
+
+/// For the log.
+fn program(options: &Options) -> Cow<'_, str> {
+    let program = options.command.first();
+    program
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default()
 }
 
 pub(crate) fn bad_request(message: String) -> Status {

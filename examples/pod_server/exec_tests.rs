@@ -1,7 +1,9 @@
 //! Real commands, driven over in-memory streams: no connection, no server.
 
+use std::ffi::{OsStr, OsString};
 use std::future::pending;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -34,7 +36,7 @@ struct Client {
 }
 
 impl Client {
-    fn start(argv: &[&str], tty: bool) -> Self {
+    fn start<A: AsRef<OsStr>>(argv: &[A], tty: bool) -> Self {
         Self::with_size(argv, tty, None)
     }
 
@@ -42,8 +44,8 @@ impl Client {
         Self::start(&["sh", "-c", script], false)
     }
 
-    fn with_size(argv: &[&str], tty: bool, size: Option<(u16, u16)>) -> Self {
-        let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
+    fn with_size<A: AsRef<OsStr>>(argv: &[A], tty: bool, size: Option<(u16, u16)>) -> Self {
+        let argv: Vec<OsString> = argv.iter().map(|arg| arg.as_ref().into()).collect();
         let (stdin, their_stdin) = duplex(SMALL);
         let (stdout, their_stdout) = duplex(SMALL);
         let (stderr, their_stderr) = duplex(SMALL);
@@ -217,6 +219,29 @@ async fn a_command_that_closes_its_stdin_runs_on() {
 }
 
 #[tokio::test]
+async fn an_argument_that_is_not_utf_8_reaches_the_command() {
+    let script = r#"printf %s "$1" | od -An -tx1"#;
+    let argv = [
+        b"sh".as_slice(),
+        b"-c",
+        script.as_bytes(),
+        b"sh",
+        b"a\xff\xc3",
+    ];
+    let (out, _, status) = Client::start(&argv.map(OsStr::from_bytes), false)
+        .finish()
+        .await;
+    assert_eq!(out, " 61 ff c3\n");
+    assert!(status.success());
+    let unknown = Client::start(&[OsStr::from_bytes(b"no\xff")], false);
+    let message = unknown.failure().await;
+    assert!(
+        message.contains(r#"exec: "no\xFF": executable"#),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_start_is_named() {
     let start = |name| Client::start(&[name], false).failure();
     let prefix = "Internal error occurred: error executing command in container: unable to start process: exec: ";
@@ -354,7 +379,7 @@ async fn a_cut_upload_does_not_look_complete() {
             "trap '' HUP; cat >/dev/null; echo complete >{}",
             note.display()
         );
-        let argv = ["sh".to_owned(), "-c".to_owned(), script];
+        let argv = ["sh".into(), "-c".into(), script.into()];
         let spec = Spec {
             argv: &argv,
             tty: false,

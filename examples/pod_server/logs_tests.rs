@@ -1,5 +1,6 @@
 //! The log of a hub without a process, and of a pod with one.
 
+use std::ffi::OsString;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -144,7 +145,7 @@ fn a_query_is_read_as_the_api_server_reads_it() {
 
 #[tokio::test]
 async fn the_service_shows_the_pods_process_and_refuses_the_rest() {
-    let argv = ["/bin/sh", "-c", "echo hello; read go"].map(String::from);
+    let argv = ["/bin/sh", "-c", "echo hello; read go"].map(OsString::from);
     let (pod, keeping) = Pod::start(argv.into()).await.unwrap();
     let _keeping = tokio::spawn(keeping);
     let ask = |method, uri: &str| {

@@ -1,6 +1,7 @@
 //! The pod's one long-running process: started with the server, started again
 //! when it has died, ended with the server.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -54,7 +55,7 @@ impl Pod {
     /// Starts the process, and returns what keeps it running for as long as it
     /// is polled. Dropping that ends the process.
     pub(crate) async fn start(
-        argv: Vec<String>,
+        argv: Vec<OsString>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), CannotStart> {
         let (run, running) = start(&argv).await?;
         let pod = Self {
@@ -90,7 +91,7 @@ impl Pod {
         self.inner.restarts.load(Ordering::Relaxed)
     }
 
-    async fn keep_running(self, argv: Vec<String>, mut running: Running) {
+    async fn keep_running(self, argv: Vec<OsString>, mut running: Running) {
         loop {
             let status = Code::from(running.finish().await);
             let why = format!("it ended with exit code {}", status.exit_code());
@@ -98,7 +99,7 @@ impl Pod {
         }
     }
 
-    async fn restart(&self, argv: &[String], mut why: String) -> Running {
+    async fn restart(&self, argv: &[OsString], mut why: String) -> Running {
         loop {
             tracing::warn!(%why, "the pod's process is not running");
             self.current().input = Err(why);
@@ -120,7 +121,7 @@ impl Pod {
     }
 }
 
-async fn start(argv: &[String]) -> Result<(Run, Running), CannotStart> {
+async fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
     let process = Process::start(Spec {
         argv,
         tty: false,

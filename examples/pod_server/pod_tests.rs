@@ -1,5 +1,6 @@
 //! Real processes at a hub.
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -11,13 +12,13 @@ use crate::ticker;
 /// Long enough for any machine: what hangs shall fail.
 const LIMIT: Duration = Duration::from_secs(30);
 
-async fn pod(argv: Vec<String>) -> (Pod, JoinHandle<()>) {
+async fn pod(argv: Vec<OsString>) -> (Pod, JoinHandle<()>) {
     let (pod, keeping) = Pod::start(argv).await.unwrap();
     (pod, tokio::spawn(keeping))
 }
 
-fn sh(script: &str) -> Vec<String> {
-    ["/bin/sh", "-c", script].map(String::from).to_vec()
+fn sh(script: &str) -> Vec<OsString> {
+    ["/bin/sh", "-c", script].map(OsString::from).to_vec()
 }
 
 /// Output up to and with `expected`.

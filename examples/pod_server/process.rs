@@ -1,10 +1,12 @@
 //! A command that runs: its pipes or its terminal, and the promise that it does
 //! not outlive its session.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use crate::trampoline::{self, Report};
 /// What to run, and what of it is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec<'a> {
-    pub(crate) argv: &'a [String],
+    pub(crate) argv: &'a [OsString],
     pub(crate) tty: bool,
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
@@ -305,7 +307,7 @@ impl Exit {
 /// because that is what people look for.
 #[derive(Debug)]
 pub(crate) struct CannotStart {
-    program: String,
+    program: OsString,
     report: Report,
 }
 
@@ -315,7 +317,8 @@ impl fmt::Display for CannotStart {
         f.write_str("unable to start process: ")?;
         match report {
             Report::Exec(error)
-                if error.kind() == io::ErrorKind::NotFound && !program.contains('/') =>
+                if error.kind() == io::ErrorKind::NotFound
+                    && !program.as_bytes().contains(&b'/') =>
             {
                 write!(f, "exec: {program:?}: executable file not found in $PATH")
             }

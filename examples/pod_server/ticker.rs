@@ -4,6 +4,7 @@
 //! is written with the standard library alone, like any program that knows
 //! nothing of pods.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
 use std::process::exit;
 use std::thread;
@@ -19,13 +20,13 @@ const EVERY: Duration = Duration::from_secs(1);
 const LINE: u64 = 8 * 1024;
 
 /// What to start: this very program, whatever has become of its file.
-pub(crate) fn argv() -> Vec<String> {
+pub(crate) fn argv() -> Vec<OsString> {
     let mut argv = vec!["/proc/self/exe"];
     // In a unit test "this program" is the test binary: see `tests::entry`.
     #[cfg(test)]
     argv.extend(["--exact", "--test-threads=1", "ticker::tests::entry"]);
     argv.push(MARK);
-    argv.into_iter().map(String::from).collect()
+    argv.into_iter().map(OsString::from).collect()
 }
 
 /// The whole life of the process. A failed write ends it: nobody listens.

@@ -25,7 +25,7 @@
 //! process that the server starts at that moment, and an end of a pipe in a
 //! stranger's hands keeps the pipe from ever reaching its end.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -74,7 +74,7 @@ pub(crate) enum Report {
 /// write, the arguments, is returned, because they may not.
 pub(crate) fn order(
     socket: &UnixStream,
-    argv: &[String],
+    argv: &[OsString],
     tty: bool,
     stdio: &[OwnedFd; 3],
 ) -> io::Result<Vec<u8>> {
@@ -92,7 +92,7 @@ pub(crate) fn order(
 
     let mut arguments = Vec::new();
     for argument in argv {
-        if argument.contains('\0') {
+        if argument.as_bytes().contains(&0) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "an argument holds a NUL byte",

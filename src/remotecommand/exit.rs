@@ -24,6 +24,22 @@ const UNKNOWN_CODE: u8 = 255;
 /// assert_eq!(ExitStatus::code(3).to_status().exit_code_value(), Some(3));
 /// assert_eq!(ExitStatus::signal(9).to_string(), "exit status 137");
 /// ```
+///
+/// The status of a process becomes one of these, a signal included:
+///
+/// ```
+/// use tokio::process::Command;
+/// use tower_wsstream::{
+///     BoxError,
+///     remotecommand::{ExitStatus, RemoteCommand},
+/// };
+///
+/// async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+///     let (program, arguments) = command.options.command.split_first().ok_or("no command")?;
+///     let status = Command::new(program).args(arguments).status().await?;
+///     Ok(status.into())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExitStatus {
     code: u8,

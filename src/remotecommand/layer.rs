@@ -3,7 +3,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,15 +15,9 @@ use super::{
     ExitStatus, Options, RemoteCommandFuture, TerminalSizes, outcome,
     protocols::{ERROR, RESIZE, STDERR, STDIN, STDOUT},
     sizes::resizes,
+    user_agent::hold_by_user_agent,
 };
 use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status};
-
-/// How long kubectl may need from its first Pong to its streams.
-const SETTLE: Duration = Duration::from_millis(20);
-
-/// How long output is held at most: a client that answers no Ping loses a
-/// quarter of a second once.
-const HOLD_AT_MOST: Duration = Duration::from_millis(250);
 
 /// What the service said, for the last words.
 pub(super) type Decided = Arc<Mutex<Option<Status>>>;
@@ -61,23 +54,88 @@ pub struct RemoteCommand {
 /// Belongs directly or further inside of a
 /// [`WsStreamLayer`](crate::WsStreamLayer) with
 /// [`Protocols`](super::Protocols). First it sends the ready message, an empty one
-/// on the lowest channel that the client reads, as Kubernetes' servers do. Output
-/// is held until the client is seen to read, because kubectl up to 1.33 loses what comes sooner; that costs one
-/// round trip, behind which starting a process hides, and 250 ms at most.
+/// on the lowest channel that the client reads, as Kubernetes' servers do. For clients that
+/// may lose output which comes early, as kubectl up to 1.33 does, all of it is held until
+/// the client is seen to read; see [`hold`](Self::hold).
 ///
 /// kubectl prints only what comes in a Status, and tries SPDY where an upgrade is
 /// refused: so an error or a panic of the service is a Status, whenever it comes. A
 /// [`Rejection`](crate::Rejection) before the upgrade is accepted is the HTTP
 /// answer; with [`Accept::Explicit`](crate::Accept) the service has until
 /// `session.accept()` to find out that it has to refuse.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct RemoteCommandLayer {}
+#[derive(Clone, Debug, Default)]
+pub struct RemoteCommandLayer {
+    hold: ChooseHold,
+}
 
 impl RemoteCommandLayer {
-    /// The layer; it has no knobs.
+    /// Returns a layer that holds output for the clients which need it.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets how output is held back for each session; default:
+    /// [`hold_by_user_agent`](super::hold_by_user_agent).
+    ///
+    /// A [`Hold`] costs a session one round trip and 20 ms by default, and 250 ms at most.
+    /// Without one a client that is not ready loses the first output, and an exit code that
+    /// comes as early. The function is called once a session, before the service, and
+    /// should be quick; if it panics, output is held.
+    ///
+    /// # Examples
+    ///
+    /// No client needs it, because none of them is built on client-go:
+    ///
+    /// ```
+    /// use tower_wsstream::remotecommand::RemoteCommandLayer;
+    ///
+    /// let layer = RemoteCommandLayer::new().hold(|_| None);
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// Every client may need it, and has a long way to this server:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_wsstream::{Hold, remotecommand::RemoteCommandLayer};
+    ///
+    /// let hold = Hold::until_peer_reads(Duration::from_millis(20), Duration::from_secs(1));
+    /// let layer = RemoteCommandLayer::new().hold(move |_| Some(hold));
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn hold<F>(mut self, choose: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<Hold> + Send + Sync + 'static,
+    {
+        self.hold = ChooseHold(Arc::new(choose));
+        self
+    }
+}
+
+/// A function of the user's.
+#[derive(Clone)]
+struct ChooseHold(Arc<dyn Fn(&Parts) -> Option<Hold> + Send + Sync>);
+
+impl ChooseHold {
+    fn ask(&self, head: &Parts) -> Option<Hold> {
+        catch_unwind(AssertUnwindSafe(|| (self.0)(head))).unwrap_or_else(|_| {
+            tracing::error!("the function of RemoteCommandLayer::hold panicked: output is held");
+            Some(Hold::default())
+        })
+    }
+}
+
+impl Default for ChooseHold {
+    fn default() -> Self {
+        Self(Arc::new(hold_by_user_agent))
+    }
+}
+
+impl fmt::Debug for ChooseHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
     }
 }
 
@@ -85,7 +143,10 @@ impl<S> Layer<S> for RemoteCommandLayer {
     type Service = RemoteCommandService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RemoteCommandService { inner }
+        RemoteCommandService {
+            inner,
+            hold: self.hold.clone(),
+        }
     }
 }
 
@@ -93,6 +154,7 @@ impl<S> Layer<S> for RemoteCommandLayer {
 #[derive(Clone)]
 pub struct RemoteCommandService<S> {
     inner: S,
+    hold: ChooseHold,
 }
 
 impl<S> RemoteCommandService<S> {
@@ -133,7 +195,9 @@ where
             Err(rejection) => return RemoteCommandFuture::refused(rejection),
         };
         let session = channels.session().clone();
-        session.hold_output(Hold::until_peer_reads(SETTLE, HOLD_AT_MOST));
+        if let Some(hold) = request.as_ref().and_then(|head| self.hold.ask(head)) {
+            session.hold_output(hold);
+        }
         let decided = Decided::default();
         register_last_words(&session, channels.subprotocol().to_owned(), &decided);
 
@@ -149,7 +213,9 @@ where
         }
         // The Status goes past the writer.
         drop(error);
-        let (resizes, resize) = resizes(channels.take_reader(RESIZE));
+        // Of the error channel, on v3 alone.
+        let sizes = [RESIZE, ERROR].map(|channel| channels.take_reader(channel));
+        let (resizes, resize) = resizes(sizes);
         let command = RemoteCommand {
             options,
             stdin,

@@ -27,6 +27,28 @@
 //! So the `Display` of an error is shown to the client. It is always the last
 //! message, behind all output, and the Close code is 1000.
 //!
+//! # Output that comes early
+//!
+//! kubectl up to 1.33 drops what arrives before it has made its streams: the output of a
+//! short command, or its exit code. For clients that may do so, output is held until they
+//! are seen to read, which costs a round trip and 20 ms; for all others it leaves at once.
+//! [`hold_by_user_agent`] tells them apart, and [`RemoteCommandLayer::hold`] takes another
+//! choice.
+//!
+//! # Running a process
+//!
+//! `examples/exec.rs` does it, in the form to copy. What it takes care of:
+//!
+//! * The session ends with the command and its output. Waiting for the end of stdin as well
+//!   would wait for ever for a client that keeps it open.
+//! * A command may close its stdin, or never read it. The broken pipe is no failure of the
+//!   session; dropping the reader discards the rest.
+//! * An error of stdin is not its end: the command has to be killed before its pipe is
+//!   closed, or an upload that was cut off looks complete.
+//! * When the client is gone the service's future is dropped. `kill_on_drop` kills the
+//!   command alone, and leaves what it has started: give it a process group.
+//! * A [`std::process::ExitStatus`] becomes an [`ExitStatus`] by `into()`.
+//!
 //! # Examples
 //!
 //! ```
@@ -39,7 +61,7 @@
 //!
 //! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 //!     if let Some(stdout) = &mut command.stdout {
-//!         stdout.write_all(command.options.command.join(" ").as_bytes()).await?;
+//!         stdout.write_all(command.options.command_str()?.join(" ").as_bytes()).await?;
 //!     }
 //!     Ok(ExitStatus::code(3))
 //! }
@@ -59,6 +81,7 @@ mod outcome;
 mod protocols;
 mod resize;
 mod sizes;
+mod user_agent;
 
 pub use self::{
     exit::ExitStatus,
@@ -68,4 +91,5 @@ pub use self::{
     protocols::Protocols,
     resize::TerminalSize,
     sizes::TerminalSizes,
+    user_agent::hold_by_user_agent,
 };

@@ -1,16 +1,25 @@
 //! What the client of exec and attach asks for, in the query of its URL.
 
-use std::fmt;
+use std::{borrow::Cow, ffi::OsString, fmt};
 
-use crate::{handshake::Rejection, query::unescape};
+use crate::{
+    handshake::Rejection,
+    query::{unescape, unescape_bytes},
+};
 
 /// What a client of exec or attach asked for.
 ///
-/// Both dialects are read: the API server's `stdin`, `stdout`, `stderr`, `tty`,
-/// and the `input`, `output`, `error`, `tty` of kubelets and container
-/// runtimes; `command` (repeated) and `container` are the same in both. A flag
-/// is set by `true`, in any case, or `1`; any other value leaves it off. The
-/// first of several wins. Unknown parameters are ignored.
+/// Kubernetes has two dialects, each with a rule of its own for flags:
+///
+/// | dialect | input, output, error output | a flag is set |
+/// |---|---|---|
+/// | API server | `stdin`, `stdout`, `stderr` | unless it is absent, `false` in any case, or `0`: `?stdout` and `stdout=` set it |
+/// | kubelet, container runtime | `input`, `output`, `error` | if it is `1` |
+///
+/// A query speaks the API server's dialect, unless it names only streams of the kubelet's.
+/// `tty`, `command` (repeated) and `container` are spelled the same in both, and `tty`
+/// follows the rule of the dialect. The first of several values wins, and unknown
+/// parameters are ignored.
 ///
 /// Its `Debug` shows the program but not its arguments, which may hold
 /// passwords.
@@ -30,7 +39,11 @@ use crate::{handshake::Rejection, query::unescape};
 #[non_exhaustive]
 pub struct Options {
     /// The program and its arguments; empty on attach.
-    pub command: Vec<String>,
+    ///
+    /// An argument may be any bytes, as a file name may, and goes into
+    /// [`std::process::Command`] as it is. Where arguments have to be text, as in a request
+    /// to a container runtime, [`command_str`](Self::command_str) gives them as such.
+    pub command: Vec<OsString>,
     /// The container of the pod; `None` leaves the choice to the server.
     pub container: Option<String>,
     /// Whether the client sends input.
@@ -52,66 +65,163 @@ impl Options {
     /// # Errors
     ///
     /// A [`Rejection`] with 400: none of stdin, stdout and stderr is asked for
-    /// (`tty` with `stderr` alone leaves none), or a parameter that we need has
-    /// an escape that is malformed or not UTF-8.
+    /// (`tty` with `stderr` alone leaves none), a parameter that is needed has a malformed
+    /// escape, or `container` is not UTF-8. So is an argument of the command on systems
+    /// other than Unix, whose arguments are text.
     pub fn from_query(query: &str) -> Result<Self, Rejection> {
-        let mut command = Vec::new();
-        let mut container = None;
-        let (mut stdin, mut stdout, mut stderr, mut tty) = (None, None, None, None);
-
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            // A name that cannot be decoded is none of ours, and a value is
-            // looked at only if its name is: what a proxy added for its own
-            // use is not ours to judge.
-            let Some(name) = unescape(name) else { continue };
-            let value = || unescape(value).ok_or_else(|| bad_escape(&name));
-            let flag = match &*name {
-                "command" => {
-                    command.push(value()?.into_owned());
-                    continue;
-                }
-                "container" => {
-                    container.get_or_insert(value()?.into_owned());
-                    continue;
-                }
-                "stdin" | "input" => &mut stdin,
-                "stdout" | "output" => &mut stdout,
-                "stderr" | "error" => &mut stderr,
-                "tty" => &mut tty,
-                _ => continue,
-            };
-            flag.get_or_insert(is_set(&value()?));
-        }
-
-        let tty = tty.unwrap_or(false);
-        let options = Self {
-            command,
-            container: container.filter(|name| !name.is_empty()),
-            stdin: stdin.unwrap_or(false),
-            stdout: stdout.unwrap_or(false),
-            stderr: stderr.unwrap_or(false) && !tty,
-            tty,
+        let parameters = parameters(query)?;
+        let first = |name: &str| {
+            let mut values = parameters.iter().filter(|(known, _)| *known == name);
+            values.next().map(|(_, value)| &**value)
         };
-        if !(options.stdin || options.stdout || options.stderr) {
+        let dialect = Dialect::of(|name| first(name).is_some());
+        let flag = |name| first(name).is_some_and(|value| dialect.is_set(value));
+
+        let [stdin, stdout, stderr] = dialect.streams().map(flag);
+        let tty = flag("tty");
+        let stderr = stderr && !tty;
+        if !(stdin || stdout || stderr) {
             return Err(Rejection::bad_request(
                 "ask for at least one of stdin, stdout and stderr, for example with stdout=true (stderr is off with tty)",
             ));
         }
-        Ok(options)
+        let container = match first("container").map(str::from_utf8) {
+            Some(Ok(name)) => Some(name.to_owned()).filter(|name| !name.is_empty()),
+            Some(Err(_)) => return Err(not_text("container")),
+            None => None,
+        };
+        let command = parameters
+            .into_iter()
+            .filter(|(name, _)| *name == "command")
+            .map(|(name, value)| argument(value.into_owned()).ok_or_else(|| not_text(name)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            command,
+            container,
+            stdin,
+            stdout,
+            stderr,
+            tty,
+        })
+    }
+
+    /// Returns the program and its arguments as text.
+    ///
+    /// For servers that pass a command on as strings, which the container runtime
+    /// interface and most configuration formats have. A service that returns the error
+    /// refuses the command with it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] with 400 that tells which argument is not UTF-8; the program is
+    /// number 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_wsstream::remotecommand::Options;
+    ///
+    /// let options = Options::from_query("command=ls&command=%ff&stdout=true")?;
+    /// let refused = options.command_str().unwrap_err();
+    /// assert_eq!(refused.status(), 400);
+    /// # Ok::<(), tower_wsstream::Rejection>(())
+    /// ```
+    pub fn command_str(&self) -> Result<Vec<&str>, Rejection> {
+        let text = |(number, argument)| {
+            OsString::as_os_str(argument).to_str().ok_or_else(|| {
+                Rejection::bad_request(format!(
+                    "argument {number} of the command is not UTF-8, which this server needs"
+                ))
+            })
+        };
+        self.command.iter().enumerate().map(text).collect()
     }
 }
 
-/// Any case, because some languages print their booleans as `True`.
-fn is_set(value: &str) -> bool {
-    value == "1" || value.eq_ignore_ascii_case("true")
+/// The ways in which Kubernetes' servers ask for streams.
+#[derive(Clone, Copy)]
+enum Dialect {
+    /// Generated conversions of apimachinery: `Convert_Slice_string_To_bool`.
+    ApiServer,
+    /// `NewOptions` of the streaming server that kubelets and runtimes share.
+    Kubelet,
 }
 
+impl Dialect {
+    fn of(names: impl Fn(&str) -> bool) -> Self {
+        let speaks = |dialect: Self| dialect.streams().into_iter().any(&names);
+        if speaks(Self::Kubelet) && !speaks(Self::ApiServer) {
+            Self::Kubelet
+        } else {
+            Self::ApiServer
+        }
+    }
+
+    /// The names of input, output and error output.
+    fn streams(self) -> [&'static str; 3] {
+        match self {
+            Self::ApiServer => ["stdin", "stdout", "stderr"],
+            Self::Kubelet => ["input", "output", "error"],
+        }
+    }
+
+    fn is_set(self, value: &[u8]) -> bool {
+        match self {
+            Self::ApiServer => value != b"0" && !value.eq_ignore_ascii_case(b"false"),
+            Self::Kubelet => value == b"1",
+        }
+    }
+}
+
+/// The parameters that count, in their order.
+fn parameters(query: &str) -> Result<Vec<(&'static str, Cow<'_, [u8]>)>, Rejection> {
+    const KNOWN: [&str; 9] = [
+        "command",
+        "container",
+        "tty",
+        "stdin",
+        "stdout",
+        "stderr",
+        "input",
+        "output",
+        "error",
+    ];
+    let mut parameters = Vec::new();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        // A name that cannot be decoded is none of ours, and a value is looked at only if
+        // its name is: what a proxy added for its own use is not ours to judge.
+        let Some(name) = unescape(name) else { continue };
+        if let Some(name) = KNOWN.into_iter().find(|known| *known == name) {
+            let value = unescape_bytes(value).ok_or_else(|| bad_escape(name))?;
+            parameters.push((name, value));
+        }
+    }
+    Ok(parameters)
+}
+
+/// An argument of the command, which on Unix is any bytes; that trait is a matter of std
+/// and adds no dependency.
+#[cfg(unix)]
+fn argument(bytes: Vec<u8>) -> Option<OsString> {
+    Some(std::os::unix::ffi::OsStringExt::from_vec(bytes))
+}
+
+#[cfg(not(unix))]
+fn argument(bytes: Vec<u8>) -> Option<OsString> {
+    String::from_utf8(bytes).ok().map(OsString::from)
+}
+
+// The names are constants of ours; the values are not repeated.
+
 fn bad_escape(name: &str) -> Rejection {
-    // The name is one of the constants above; the value is not repeated.
     Rejection::bad_request(format!(
-        "the query parameter {name:?} has a malformed escape: send UTF-8, each byte as % and two hex digits"
+        "the query parameter {name:?} has a malformed escape: send each byte as % and two hex digits"
     ))
+}
+
+fn not_text(name: &str) -> Rejection {
+    Rejection::bad_request(format!("the query parameter {name:?} is not UTF-8"))
 }
 
 impl fmt::Debug for Options {
@@ -182,16 +292,88 @@ mod tests {
     }
 
     #[test]
-    fn other_values_leave_a_flag_off_and_the_first_one_counts() {
-        assert_eq!(
-            streams("stdout=1&stdin=&stderr=yes&tty=0"),
-            (false, true, false, false)
-        );
+    fn the_first_of_several_values_counts() {
         assert_eq!(
             streams("stdout=1&stdin=0&stdin=1"),
             (false, true, false, false)
         );
-        assert_eq!(streams("stdout=1&stdin"), (false, true, false, false));
+        assert_eq!(
+            streams("output=1&input=0&input=1&error&error=1"),
+            (false, true, false, false)
+        );
+    }
+
+    #[test]
+    fn the_api_servers_flags_are_off_only_when_absent_false_or_0() {
+        for stdout in [
+            "stdout",
+            "stdout=",
+            "stdout=yes",
+            "stdout=true",
+            "stdout=%ff",
+        ] {
+            assert_eq!(streams(stdout), (false, true, false, false), "{stdout}");
+        }
+        for off in ["false", "False", "FALSE", "0"] {
+            let query = format!("stdin=1&stdout={off}&tty={off}");
+            assert_eq!(streams(&query), (true, false, false, false), "{off}");
+        }
+        assert_eq!(streams("stdout=&tty"), (false, true, false, true));
+    }
+
+    #[test]
+    fn the_kubelets_flags_are_on_only_when_1() {
+        for off in ["", "=", "=0", "=true", "=yes", "=01", "=1+"] {
+            let query = format!("output=1&input{off}&error{off}&tty{off}");
+            assert_eq!(streams(&query), (false, true, false, false), "{off}");
+        }
+    }
+
+    #[test]
+    fn a_query_speaks_one_dialect() {
+        assert_eq!(
+            streams("stdout=1&input=1&output=1&error=1"),
+            (false, true, false, false)
+        );
+        assert_eq!(
+            streams("output=1&stdin=0&stdout=true"),
+            (false, true, false, false)
+        );
+        assert_eq!(streams("output=1&tty=true"), (false, true, false, false));
+        assert_eq!(
+            streams("stdout=1&output=1&tty=true"),
+            (false, true, false, true)
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_argument_may_be_any_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let query = "stdout=1&command=%ff&command=a%c3+%00&command=caf%c3%a9";
+        let options = Options::from_query(query).unwrap();
+        let bytes: Vec<_> = options.command.iter().map(|a| a.as_bytes()).collect();
+        assert_eq!(bytes, [&b"\xff"[..], b"a\xc3 \0", "caf\u{e9}".as_bytes()]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_is_text_or_says_where_it_is_not() {
+        let read = |query: &str| Options::from_query(query).unwrap();
+        let text = read("stdout=1&command=caf%c3%a9&command=");
+        assert_eq!(text.command_str().unwrap(), ["caf\u{e9}", ""]);
+        assert!(read("stdout=1").command_str().unwrap().is_empty());
+        for (query, number) in [("command=%ff", 0), ("command=a&command=%c3&command=%ff", 1)] {
+            let options = read(&format!("stdout=1&{query}"));
+            let refused = options.command_str().unwrap_err();
+            assert_eq!(refused.status(), 400);
+            let message = refused.message();
+            assert!(
+                message.contains(&format!("argument {number} ")),
+                "{message}"
+            );
+        }
     }
 
     #[test]
@@ -245,12 +427,20 @@ mod tests {
 
     #[test]
     fn malformed_escapes_are_refused_where_they_matter() {
-        for value in ["%", "%4", "%zz", "%+1", "%ff", "a%c3"] {
-            assert!(refusal(&format!("stdout=1&command={value}")).contains("\"command\""));
-            assert!(refusal(&format!("stdout={value}")).contains("\"stdout\""));
+        for value in ["%", "%4", "%zz", "%+1"] {
+            for name in ["command", "container", "stdout", "tty"] {
+                let query = format!("stdout=1&{name}={value}");
+                assert!(refusal(&query).contains(&format!("{name:?}")), "{query}");
+            }
             assert!(Options::from_query(&format!("stdout=1&other={value}")).is_ok());
             assert!(Options::from_query(&format!("stdout=1&{value}=1")).is_ok());
         }
+    }
+
+    #[test]
+    fn a_container_is_text() {
+        assert!(refusal("stdout=1&container=%ff").contains("\"container\""));
+        assert!(Options::from_query("stdout=1&container=a&container=%ff").is_ok());
     }
 
     #[test]
@@ -273,7 +463,7 @@ mod tests {
         fn any_argument_survives_its_escaping(argument in ".{0,32}") {
             let escaped: String = argument.bytes().map(|b| format!("%{b:02x}")).collect();
             let options = Options::from_query(&format!("stdout=1&command={escaped}")).unwrap();
-            prop_assert_eq!(&options.command, &[argument]);
+            prop_assert_eq!(options.command_str().unwrap(), [argument]);
         }
     }
 }

@@ -37,7 +37,8 @@ pub(crate) const RESIZE: u8 = 4;
 ///
 /// On all of them channel 0 is stdin, 1 stdout, 2 stderr, 3 the outcome and 4
 /// the size of the terminal; what the client did not ask for is
-/// [`Ignore`](ChannelType::Ignore).
+/// [`Ignore`](ChannelType::Ignore). On `v3.channel.k8s.io` the size may come on channel 3 as
+/// well, because that is where the documentation of Go's package has it.
 ///
 /// # Examples
 ///
@@ -83,19 +84,27 @@ impl Protocols {
         channels[usize::from(ERROR)] = ChannelType::Write;
         channels[usize::from(RESIZE)] = read(options.tty);
 
-        let channels: Arc<[ChannelType]> = Arc::new(channels);
+        // The published documentation of v3 has sizes on channel 3, where everything that
+        // speaks it has them on 4. A client has nothing else to say there.
+        let mut v3 = channels;
+        if options.tty {
+            v3[usize::from(ERROR)] = ChannelType::ReadWrite;
+        }
+
         // Sizes are no input, and the Close of a terminal is its hang-up.
-        let config = |encoding| {
-            ChannelProtocolConfig::new(encoding, Arc::clone(&channels))
+        let config = |encoding, channels: Arc<[ChannelType]>| {
+            ChannelProtocolConfig::new(encoding, channels)
                 .close_ends_input(options.stdin && !options.tty)
         };
-        let raw = config(Encoding::Binary);
-        let base64 = config(Encoding::Base64);
+        let channels: Arc<[ChannelType]> = Arc::new(channels);
+        let raw = config(Encoding::Binary, channels.clone());
+        let base64 = config(Encoding::Base64, channels);
+        let v3 = config(Encoding::Binary, Arc::new(v3));
         ChannelProtocols::builder()
             .protocol(V5, raw.clone().half_close(true))
             .protocol(V4, raw.clone())
             .protocol(V4_BASE64, base64.clone())
-            .protocol(V3, raw.clone())
+            .protocol(V3, v3)
             .protocol(V2, raw.clone())
             .protocol(CHANNEL, raw.clone())
             .protocol(BASE64_CHANNEL, base64)
@@ -146,7 +155,7 @@ mod tests {
 
     #[test]
     fn channels_follow_every_combination_of_options() {
-        use ChannelType::{Ignore, Read, Write};
+        use ChannelType::{Ignore, Read, ReadWrite, Write};
         for bits in 0..16_u8 {
             let [stdin, stdout, stderr, tty] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
             let query = format!("stdin={stdin}&stdout={stdout}&stderr={stderr}&tty={tty}");
@@ -154,11 +163,12 @@ mod tests {
                 continue;
             };
             for (name, config) in Protocols::default().for_options(&options).iter() {
+                let error = if tty && name == V3 { ReadWrite } else { Write };
                 let expected = [
                     if stdin { Read } else { Ignore },
                     if stdout { Write } else { Ignore },
                     if stderr && !tty { Write } else { Ignore },
-                    Write,
+                    error,
                     if tty { Read } else { Ignore },
                 ];
                 assert_eq!(config.channels(), expected, "{name} {query}");

@@ -1,8 +1,8 @@
-//! The resize channel, read or not.
+//! The channels that carry sizes, read or not.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{io::AsyncBufRead, sync::watch};
@@ -34,41 +34,71 @@ impl TerminalSizes {
     }
 }
 
-/// Drains the resize channel all the time: sizes that nobody takes must not
+/// Drains the channels that carry sizes all the time: sizes that nobody takes must not
 /// pause the session.
 #[derive(Debug)]
 pub(super) struct Resizes {
-    /// Both are gone once there is nothing more to come, bad JSON included.
-    source: Option<(ChannelReader, watch::Sender<Option<TerminalSize>>)>,
+    /// A source is gone once it has nothing more to say, bad JSON included.
+    sources: [Option<Source>; 2],
+    /// Gone with the last source.
+    sender: Option<watch::Sender<Option<TerminalSize>>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    reader: ChannelReader,
     decoder: ResizeDecoder,
 }
 
-pub(super) fn resizes(reader: Option<ChannelReader>) -> (Resizes, Option<TerminalSizes>) {
-    let (source, sizes) = match reader {
-        None => (None, None),
-        Some(reader) => {
-            let (sender, latest) = watch::channel(None);
-            (Some((reader, sender)), Some(TerminalSizes { latest }))
-        }
+/// Makes one stream of sizes of the channels that carry them; of none, no stream.
+pub(super) fn resizes(readers: [Option<ChannelReader>; 2]) -> (Resizes, Option<TerminalSizes>) {
+    let sources = readers.map(|reader| {
+        reader.map(|reader| Source {
+            reader,
+            decoder: ResizeDecoder::default(),
+        })
+    });
+    let (sender, sizes) = if sources.iter().any(Option::is_some) {
+        let (sender, latest) = watch::channel(None);
+        (Some(sender), Some(TerminalSizes { latest }))
+    } else {
+        (None, None)
     };
-    let resizes = Resizes {
-        source,
-        decoder: ResizeDecoder::default(),
-    };
-    (resizes, sizes)
+    (Resizes { sources, sender }, sizes)
 }
 
 impl Resizes {
     /// Takes what has come; leaves the waker for more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
-        while let Some((reader, sender)) = &mut self.source {
-            let more = match Pin::new(&mut *reader).poll_fill_buf(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Err(_)) | Poll::Ready(Ok([])) => false,
-                Poll::Ready(Ok(bytes)) => {
+        let Some(sender) = &self.sender else { return };
+        for place in &mut self.sources {
+            if let Some(source) = place
+                && source.poll(sender, cx).is_ready()
+            {
+                // A dropped reader discards what else may come.
+                *place = None;
+            }
+        }
+        if self.sources.iter().all(Option::is_none) {
+            self.sender = None;
+        }
+    }
+}
+
+impl Source {
+    /// Ready when it has nothing more to say.
+    fn poll(
+        &mut self,
+        sender: &watch::Sender<Option<TerminalSize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            let more = match ready!(Pin::new(&mut self.reader).poll_fill_buf(cx)) {
+                Err(_) | Ok([]) => false,
+                Ok(bytes) => {
                     let n = bytes.len();
                     let good = self.decoder.push(bytes).is_ok();
-                    Pin::new(&mut *reader).consume(n);
+                    Pin::new(&mut self.reader).consume(n);
                     good
                 }
             };
@@ -76,8 +106,7 @@ impl Resizes {
                 sender.send_replace(Some(size));
             }
             if !more {
-                // A dropped reader discards what else may come.
-                self.source = None;
+                return Poll::Ready(());
             }
         }
     }

@@ -1,5 +1,12 @@
 use std::time::Duration;
 
+/// How long kubectl may need from its first Pong to its streams.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// How long output is held at most: a client that answers no Ping loses a
+/// quarter of a second once.
+const AT_MOST: Duration = Duration::from_millis(250);
+
 /// Keeps a session's output back until its peer is seen to read.
 ///
 /// kubectl up to 1.33 drops messages that arrive before it has set up its
@@ -11,6 +18,14 @@ use std::time::Duration;
 pub struct Hold {
     pub(crate) settle: Duration,
     pub(crate) at_most: Duration,
+}
+
+impl Default for Hold {
+    /// Holds until the peer reads, with what an unmodified kubectl needs: 20 ms to settle,
+    /// and 250 ms at most.
+    fn default() -> Self {
+        Self::until_peer_reads(SETTLE, AT_MOST)
+    }
 }
 
 impl Hold {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 
 	"k8s.io/streaming/pkg/httpstream/wsstream"
@@ -78,6 +79,26 @@ func idle(_ *http.Request, in io.Reader, _ io.Writer) error {
 	return err
 }
 
+// Runs a command with its output on the channels, as kubelets do: an empty message
+// first, a Status last.
+func command(w http.ResponseWriter, req *http.Request) {
+	conn := wsstream.NewConn(protocols())
+	_, channels, err := conn.Open(w, req)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = channels[1].Write(nil)
+	words := req.URL.Query()["command"]
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Stdout, cmd.Stderr = channels[1], channels[2]
+	status := `{"metadata":{},"status":"Success"}`
+	if err := cmd.Run(); err != nil {
+		status = `{"metadata":{},"status":"Failure"}`
+	}
+	_, _ = channels[3].Write([]byte(status))
+}
+
 func serve(run work) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		conn := wsstream.NewConn(protocols())
@@ -98,6 +119,7 @@ func main() {
 	for path, run := range map[string]work{"/echo": echo, "/source": source, "/sink": sink, "/idle": idle} {
 		http.HandleFunc(path, serve(run))
 	}
+	http.HandleFunc("/exec", command)
 	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:"+os.Args[1], nil))
 	os.Exit(1)
 }

@@ -84,7 +84,7 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         .stderr(pipe(options.stderr))
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("{program}: {error}"))?;
+        .map_err(|error| format!("{}: {error}", program.display()))?;
 
     input = child.stdin.take();
     let cut = feed(stdin, &mut input);

@@ -146,7 +146,7 @@ mod tests {
             .to_vec();
         let uri = to_uri(&request).unwrap();
         let options = Options::from_query(uri.query().unwrap()).unwrap();
-        assert_eq!(options.command, request.cmd);
+        assert_eq!(options.command_str().unwrap(), request.cmd);
         assert!(options.stdin && options.stdout && !options.stderr && !options.tty);
     }
 }

@@ -73,6 +73,7 @@ pub fn goals() -> Vec<Goal> {
         goal("echo:64:16:64", Higher, &[(glue, 2.0, 2.5), ("tung-r16w32", 1.0, 1.4), (raw, 0.6, 0.9), (go, 8.0, 12.0)]),
         goal("rtt:64", Lower, &[(glue, 0.62, 0.52), ("tung-r16w32", 1.1, 0.95), (raw, 1.2, 1.05), (go, 0.9, 0.78)]),
         goal("hs:8", Higher, &[(glue, 1.5, 2.0), ("tung-hyper", 1.3, 1.7), (go, 1.5, 2.0)]),
+        goal("exec:200", Lower, &[(go, 1.5, 1.0)]),
         goal("dl64:32768", Higher, &[(glue, 1.7, 2.3), ("yawc", 1.5, 2.0), (go, 5.5, 7.5)]),
         goal("ul64:32768", HigherOrLessCpu, &[(glue, 1.9, 2.8), ("yawc", 1.6, 2.4), (go, 8.0, 12.0)]),
         goal("idle:2000", Lower, &[(glue, 0.05, 0.03), ("tokiows", 0.7, 0.45), (go, 0.3, 0.16)]),

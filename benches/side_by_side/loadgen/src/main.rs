@@ -24,7 +24,7 @@ Without --run: all goals of this crate, with pass or fall short.
   --run RUN,..       runs instead of goals: dl:CHUNK[:TASKS] dl64:CHUNK ul:SIZE
                      ul64:SIZE echo:CONNECTIONS:WINDOW:SIZE echo64:.. rtt:SIZE
                      hs:CONCURRENCY mixed:CONNECTIONS idle:CONNECTIONS[:TOUCH]
-                     stall:CHUNK[:CONNECTIONS]
+                     stall:CHUNK[:CONNECTIONS] exec:TIMES
   --base NAME,..     with --run: ratios to these
   --goal RUN,..      no goals but these
   --rounds N         9; uploads of a goal get two thirds more
@@ -188,7 +188,8 @@ fn measure(
         }
     }
     let wanted = |name: &str| {
-        let plotted = !against.is_empty() && args.plotted.iter().any(|plotted| plotted == name);
+        let can_be_plotted = !against.is_empty() && runs::is_served_by_all(goal.run);
+        let plotted = can_be_plotted && args.plotted.iter().any(|plotted| plotted == name);
         name == OURS || plotted || against.contains(&name)
     };
     let peers: Vec<Peer> = args

@@ -28,7 +28,8 @@ const WARM_UP: Duration = Duration::from_millis(150);
 
 /// One run: `dl:CHUNK[:TASKS]`, `dl64:CHUNK`, `ul:SIZE`, `ul64:SIZE`,
 /// `echo:CONNECTIONS:WINDOW:SIZE`, `echo64:..`, `rtt:SIZE`, `hs:CONCURRENCY`,
-/// `mixed:CONNECTIONS`, `idle:CONNECTIONS[:TOUCH]`, `stall:CHUNK[:CONNECTIONS]`.
+/// `mixed:CONNECTIONS`, `idle:CONNECTIONS[:TOUCH]`, `stall:CHUNK[:CONNECTIONS]`,
+/// `exec:TIMES`.
 pub fn run(server: &Server, name: &str, secs: f64) -> io::Result<Figures> {
     let mut words = name.split(':');
     let kind = words.next().unwrap_or_default();
@@ -55,6 +56,7 @@ pub fn run(server: &Server, name: &str, secs: f64) -> io::Result<Figures> {
             ("idle", [conns, touch]) => idle_memory(server, *conns, *touch).await,
             ("stall", [chunk]) => stalled_readers(server, *chunk, 1).await,
             ("stall", [chunk, conns]) => stalled_readers(server, *chunk, *conns).await,
+            ("exec", [times]) => execs(server, *times).await,
             _ => Err(io::Error::other(format!("no such run: {name}"))),
         }
     };
@@ -77,6 +79,11 @@ pub fn wants_fresh_server(name: &str) -> bool {
 /// the other one hides everything else.
 pub fn wants_one_core(name: &str) -> bool {
     name.starts_with("rtt")
+}
+
+/// Whether every peer serves a run: only two of them start processes.
+pub fn is_served_by_all(name: &str) -> bool {
+    !name.starts_with("exec")
 }
 
 fn pattern(n: usize) -> Vec<u8> {
@@ -365,6 +372,63 @@ async fn rtt(s: &Server, size: usize, secs: f64) -> io::Result<Figures> {
         ("client_cpu", cc / w),
         ("others", o / w),
     ])
+}
+
+/// From the connection to the Close, over and over: a command that does nothing.
+///
+/// What others used of the machine is not told: the commands are others.
+async fn execs(s: &Server, times: usize) -> io::Result<Figures> {
+    for _ in 0..times.min(10) {
+        exec_once(s).await?;
+    }
+    let mut us = Vec::with_capacity(times);
+    let t = Clocks::new(s);
+    for _ in 0..times {
+        let start = Instant::now();
+        exec_once(s).await?;
+        us.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    let (_, sc, _, _) = t.read(s);
+    us.sort_by(f64::total_cmp);
+    Ok(vec![
+        ("p50_us", us[times / 2]),
+        ("p90_us", us[times * 9 / 10]),
+        ("most_us", us[times - 1]),
+        ("cpu_us", sc * 1e6 / times as f64),
+    ])
+}
+
+/// One command: a Status that tells of success, then a Close with 1000.
+async fn exec_once(s: &Server) -> io::Result<()> {
+    const TARGET: &str = "/exec?command=true&stdout=true&stderr=true";
+    let mut c = open(s.address(), TARGET, "v5.channel.k8s.io").await?;
+    let (mut came, mut succeeded) = (std::mem::take(&mut c.rest), false);
+    let mut buf = [0u8; 1024];
+    loop {
+        // Every frame of such a session is short: two bytes, then its payload.
+        while let [op, len @ 0..=125, rest @ ..] = &came[..]
+            && let Some(payload) = rest.get(..usize::from(*len))
+        {
+            match (op & 15, payload) {
+                (2, [3, status @ ..]) => {
+                    succeeded = status.windows(9).any(|word| word == b"\"Success\"");
+                }
+                (8, [3, 232, ..]) if succeeded => {
+                    let mut close = Vec::new();
+                    ws_frame(&mut close, 8, &[3, 232]);
+                    return c.s.write_all(&close).await;
+                }
+                (8, _) => return Err(io::Error::other("the command has not succeeded")),
+                _ => {}
+            }
+            came.drain(..2 + usize::from(*len));
+        }
+        let n = c.s.read(&mut buf).await?;
+        if n == 0 {
+            return Err(io::Error::other("no Close from the server"));
+        }
+        came.extend_from_slice(&buf[..n]);
+    }
 }
 
 async fn handshakes(s: &Server, conc: usize, secs: f64) -> io::Result<Figures> {

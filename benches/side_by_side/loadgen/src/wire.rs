@@ -20,12 +20,13 @@ pub async fn open(addr: SocketAddr, target: &str, proto: &str) -> io::Result<Con
 }
 
 /// An upgrade and nothing more: the client is the limit there, so it does nothing else.
+/// No `User-Agent`: a server of exec may wait for the clients that some names stand for.
 pub async fn shake_hands(addr: SocketAddr, target: &str, proto: &str) -> io::Result<Conn> {
     let mut s = TcpStream::connect(addr).await?;
     // a reset at drop: no TIME_WAIT, the ports do not run out
     socket2::SockRef::from(&s).set_linger(Some(std::time::Duration::ZERO))?;
     let req = format!(
-        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nUser-Agent: loadgen\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {proto}\r\n\r\n",
+        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {proto}\r\n\r\n",
         addr.port()
     );
     s.write_all(req.as_bytes()).await?;

@@ -1,0 +1,177 @@
+//! The smallest exec that runs processes: the one to copy.
+//!
+//!     cargo run --example exec
+//!     kubectl --kubeconfig /dev/null --server http://127.0.0.1:8007 exec demo -- sh -c 'echo hello; exit 3'
+//!
+//! prints `hello`, and that the command terminated with exit code 3. Any WebSocket client
+//! sees the same, here as base64 behind the number of its channel:
+//!
+//!     npx wscat -s base64.channel.k8s.io -c 'ws://127.0.0.1:8007/api/v1/namespaces/default/pods/demo/exec?command=id&stdout=true'
+//!
+//! It asks nobody who they are: a server for others wants authentication. `pod_server` is
+//! the large one, with terminals and TLS.
+
+use std::{convert::Infallible, future::pending, io, process::Stdio, time::Duration};
+
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, copy, copy_buf},
+    net::TcpListener,
+    process::{Child, ChildStdin, Command},
+};
+use tower::ServiceBuilder;
+use tower_wsstream::{
+    BoxError, ChannelReader, ChannelWriter, Sessions, WsStreamLayer,
+    remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+};
+
+/// A command and its input. Dropped before the command was waited for, it kills it.
+struct Running {
+    child: Child,
+    /// Dropped behind the child: a command that is killed must not see the end of its
+    /// input first, and take an upload that was cut off for a complete one.
+    input: Option<ChildStdin>,
+}
+
+impl Drop for Running {
+    /// Kills the process group, because `kill_on_drop` leaves what the command has started
+    /// (and this what has left the group: `pod_server` finds those too).
+    fn drop(&mut self) {
+        let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = leader.and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Runs a command. Its future is dropped when the client is gone, and the command with it.
+async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+    let options = &command.options;
+    if options.tty {
+        return Err("there are no terminals here: leave out -t".into());
+    }
+    let (program, arguments) = options.command.split_first().ok_or("no command")?;
+    let pipe = |wanted| {
+        if wanted {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        }
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(pipe(options.stdin))
+        .stdout(pipe(options.stdout))
+        .stderr(pipe(options.stderr))
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let input = child.stdin.take();
+    let mut running = Running { child, input };
+
+    let input = feed(command.stdin, &mut running.input);
+    let (out, err) = (pump(out, command.stdout), pump(err, command.stderr));
+    let exit = async { tokio::try_join!(out, err, running.child.wait()) };
+    // The session is over with the command and its output. Its input is no part of that:
+    // a client may keep it open for ever.
+    tokio::select! {
+        exit = exit => Ok(exit?.2.into()),
+        cut_off = input => Err(cut_off.into()),
+    }
+}
+
+/// Passes the client's input on. Resolves only if it was cut off.
+async fn feed(from: Option<ChannelReader>, to: &mut Option<ChildStdin>) -> io::Error {
+    if let (Some(mut from), Some(input)) = (from, &mut *to) {
+        match copy_buf(&mut from, input).await {
+            // The command has closed its input, as it may: the rest is discarded.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => return error,
+            Ok(_) => {}
+        }
+    }
+    *to = None;
+    pending().await
+}
+
+async fn pump(from: Option<impl AsyncRead + Unpin>, to: Option<ChannelWriter>) -> io::Result<()> {
+    if let (Some(mut from), Some(mut to)) = (from, to) {
+        copy(&mut from, &mut to).await?;
+    }
+    Ok(())
+}
+
+/// The route of exec, and the documents that kubectl reads first.
+fn app(sessions: Sessions) -> Router {
+    let exec = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(Protocols::default()).sessions(sessions))
+        .load_shed()
+        .concurrency_limit(64)
+        .layer(RemoteCommandLayer::new())
+        .service_fn(run);
+    const POD: &str = "/api/v1/namespaces/default/pods/demo";
+    let documents = [
+        ("/api", r#"{"kind":"APIVersions","versions":["v1"]}"#),
+        (
+            "/apis",
+            r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[]}"#,
+        ),
+        (
+            "/api/v1",
+            r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"]}]}"#,
+        ),
+        (
+            POD,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"demo","namespace":"default"},"spec":{"containers":[{"name":"main"}]},"status":{"phase":"Running"}}"#,
+        ),
+    ];
+    let app = Router::new().route_service(&format!("{POD}/exec"), exec);
+    documents.into_iter().fold(app, |app, (path, document)| {
+        app.route(path, get(([(CONTENT_TYPE, "application/json")], document)))
+    })
+}
+
+async fn serve(listener: TcpListener, app: Router) -> Infallible {
+    loop {
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            // No descriptor left, as a rule: one comes back when a connection ends.
+            Err(error) => {
+                eprintln!("accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = tcp.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(app.clone()))
+            .with_upgrades();
+        tokio::spawn(connection);
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:8007").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let sessions = Sessions::default();
+    tokio::select! {
+        never = serve(listener, app(sessions.clone())) => match never {},
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    sessions.drain(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+#[cfg(all(test, feature = "testing"))]
+#[path = "exec/tests.rs"]
+mod tests;
