@@ -2,7 +2,6 @@
 //! called, and polled until there is something to answer.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -22,9 +21,14 @@ use crate::{
     connection::{Erased, ServiceState, Task},
     error::BoxError,
     handshake::{Rejection, accept::accept_response},
-    opening::{Handshake, panicked},
+    opening::{HEAD, Handshake, panicked},
     session::{Entry, Session},
+    unwind::{catch, drop_quietly},
 };
+
+/// For a log: see [`drop_quietly`].
+const SERVICE: &str = "the inner service";
+const ERROR: &str = "the error of the inner service";
 
 /// A valid handshake that is not answered yet.
 pub(crate) struct Accepting<S> {
@@ -73,12 +77,11 @@ where
         let Stage::Waiting { service, .. } = &mut self.stage else {
             panic!("polled after it was ready");
         };
-        let rejection = match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
+        let rejection = match catch(|| service.poll_ready(cx).map_err(Into::into)) {
             Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             Ok(Poll::Ready(Err(error))) => {
-                let error = error.into();
                 let rejection = self.handshake.refusal(&error);
-                drop_quietly(error);
+                drop_quietly(error, ERROR);
                 rejection
             }
             Err(_) => panicked("while it was made ready"),
@@ -108,8 +111,8 @@ where
             panic!("polled after it was ready");
         };
         let (driver, session, set) = self.handshake.session(head);
-        let called = catch_unwind(AssertUnwindSafe(|| service.call(set)));
-        drop_quietly(service);
+        let called = catch(|| service.call(set));
+        drop_quietly(service, SERVICE);
         let future = called.map_err(|_| panicked("when it was called"))?;
 
         let span = tracing::info_span!(
@@ -164,7 +167,7 @@ where
                 ServiceState::Failed(error) => self.handshake.refusal(error),
                 _ => Rejection::internal(),
             };
-            drop_quietly(task);
+            drop_quietly(task, SERVICE);
             return Err(rejection);
         }
         let entry = Entry {
@@ -175,7 +178,7 @@ where
         };
         let sessions = &self.handshake.config.sessions;
         let Ok(registered) = sessions.register(entry, || task.refuse()) else {
-            drop_quietly(task);
+            drop_quietly(task, SERVICE);
             return Err(Rejection::draining());
         };
         session.set_accepted();
@@ -202,17 +205,19 @@ impl<S> Accepting<S> {
     /// There will be no session.
     fn give_up(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Waiting { service, .. } => drop_quietly(service),
-            Stage::Undecided { task, .. } => drop_quietly(task),
+            Stage::Waiting { service, head } => {
+                drop_quietly(service, SERVICE);
+                drop_quietly(head, HEAD);
+            }
+            Stage::Undecided { task, .. } => drop_quietly(task, SERVICE),
             Stage::Done => {}
         }
     }
 }
 
-/// Whatever the drop of a service or of its error does, the answer is decided
-/// without it.
-fn drop_quietly<S>(service: S) {
-    if catch_unwind(AssertUnwindSafe(|| drop(service))).is_err() {
-        tracing::error!("the inner service panicked while it was dropped");
+/// The client has left, or has its answer.
+impl<S> Drop for Accepting<S> {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }

@@ -54,6 +54,7 @@ use crate::{
     config::Config,
     handshake::detect::{self, Upgrade},
     opening::Handshake,
+    unwind::{catch, drop_quietly},
 };
 
 /// What holds where the handler names no layer. One for all, because the bound on what
@@ -82,7 +83,12 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        let request = Request::from_parts(parts.clone(), ());
+        // The extensions are the user's.
+        let Ok(clone) = catch(|| parts.clone()) else {
+            tracing::error!("the extensions of a request panicked when they were cloned");
+            return Err(Rejection::internal().over(parts.version));
+        };
+        let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
         };
@@ -139,9 +145,16 @@ impl WsStreamUpgrade {
         E: Into<BoxError> + 'static,
     {
         let version = self.upgrade.version();
-        let answer = match self.accepting(session) {
-            Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
-            Err(rejection) => Err(rejection),
+        let answer = match self.shake() {
+            Ok((handshake, on, head)) => {
+                let session = Once(Some(session));
+                let mut accepting = Accepting::new(session, on, head, handshake);
+                poll_fn(|cx| accepting.poll(cx)).await
+            }
+            Err(rejection) => {
+                drop_quietly(session, "the function of a session");
+                Err(rejection)
+            }
         };
         match answer {
             Ok(answer) => answer,
@@ -152,20 +165,13 @@ impl WsStreamUpgrade {
         }
     }
 
-    fn accepting<F>(mut self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
+    fn shake(mut self) -> Result<(Handshake, OnUpgrade, Box<Parts>), Rejection> {
         let source = self.protocols.take().ok_or_else(|| {
             Rejection::config(&ConfigError::new(
                 "the handler names no subprotocols: call WsStreamUpgrade::protocols or ::layer",
             ))
         })?;
-        let (handshake, on) =
-            Handshake::shake(self.upgrade, &mut self.head, &*source, &self.config)?;
-        Ok(Accepting::new(
-            Once(Some(session)),
-            on,
-            self.head,
-            handshake,
-        ))
+        Handshake::shake(self.upgrade, self.head, &*source, &self.config)
     }
 }
 

@@ -1,8 +1,15 @@
 //! Why a session ended, and what a handle says about it.
 //!
-//! Knows no other module: everything else may name an [`EndCause`].
+//! Knows no other module but the net under the user's code: everything else may name an
+//! [`EndCause`].
 
-use std::{error::Error as StdError, fmt, io};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write},
+    io,
+};
+
+use crate::unwind::catch;
 
 /// A boxed error, as tower's middleware uses it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -244,26 +251,36 @@ impl fmt::Display for EndCause {
 
 impl StdError for EndCause {}
 
-/// An error and its sources, outermost first.
+/// An error and its sources, outermost first. They are the user's code: one that panics
+/// when it is asked for its source has none.
 pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let error = next?;
-        next = error.source();
+        next = catch(|| error.source()).unwrap_or(None);
         Some(error)
     })
 }
 
-/// An error with its sources, for a log.
+/// The text of an error; `None` where its `Display` panics or fails.
+pub(crate) fn text(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut text = String::new();
+    let shown = catch(|| write!(text, "{error}"));
+    matches!(shown, Ok(Ok(()))).then_some(text)
+}
+
+/// An error with its sources, for a log: a subscriber runs the `Display` of each.
 pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (depth, link) in chain(self.0).enumerate() {
             let colon = if depth == 0 { "" } else { ": " };
-            write!(f, "{colon}{link}")?;
+            let text = text(link);
+            let text = text.as_deref().unwrap_or("(an error that cannot be shown)");
+            write!(f, "{colon}{text}")?;
         }
         Ok(())
     }

@@ -373,6 +373,7 @@ mod protocol;
 mod query;
 mod service;
 mod session;
+mod unwind;
 mod wire;
 
 #[cfg(feature = "axum08")]

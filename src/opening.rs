@@ -1,11 +1,7 @@
 //! A handshake that is valid and not answered yet: all that the head of a request alone
 //! decides, and the session that follows from it.
 
-use std::{
-    borrow::Cow,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{borrow::Cow, sync::Arc};
 
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
@@ -25,8 +21,12 @@ use crate::{
     policy::SessionPolicy,
     protocol::{ChannelProtocolConfig, ConfigError, Encoding},
     session::{Peer, Session},
+    unwind::{catch, drop_quietly},
     wire::{Format, Shared, StallReserve, Turn, WireConfig},
 };
+
+/// For a log: what outer layers have put into a request's extensions is the user's.
+pub(crate) const HEAD: &str = "the head of a request";
 
 /// What the handshake has settled.
 pub(crate) struct Handshake {
@@ -47,6 +47,21 @@ impl Handshake {
     ///
     /// A client's fault is told before ours.
     pub(crate) fn shake(
+        upgrade: Upgrade,
+        mut head: Box<Parts>,
+        source: &dyn ProtocolSource,
+        config: &Arc<Config>,
+    ) -> Result<(Self, OnUpgrade, Box<Parts>), Rejection> {
+        match Self::judge(upgrade, &mut head, source, config) {
+            Ok((handshake, on)) => Ok((handshake, on, head)),
+            Err(rejection) => {
+                drop_quietly(head, HEAD);
+                Err(rejection)
+            }
+        }
+    }
+
+    fn judge(
         upgrade: Upgrade,
         head: &mut Parts,
         source: &dyn ProtocolSource,
@@ -74,11 +89,10 @@ impl Handshake {
             .overridden_by(&head.extensions, Instant::now());
         policy.check().map_err(|error| Rejection::config(&error))?;
         // A closure of the user's, like the service's code later.
-        let protocols =
-            catch_unwind(AssertUnwindSafe(|| source.protocols(head))).unwrap_or_else(|_| {
-                tracing::error!("the source of the subprotocols panicked");
-                Err(Rejection::internal())
-            })?;
+        let protocols = catch(|| source.protocols(head)).unwrap_or_else(|_| {
+            tracing::error!("the source of the subprotocols panicked");
+            Err(Rejection::internal())
+        })?;
         let names = negotiate::offered(&head.headers)?;
         let (subprotocol, channels) = negotiate::select(&names, &protocols)?;
         let handshake = Self {
@@ -169,7 +183,7 @@ impl Handshake {
     pub(crate) fn refusal(&self, error: &BoxError) -> Rejection {
         let map = &self.config.map_rejection.0;
         // The user's code, as the service's is.
-        let rejection = catch_unwind(AssertUnwindSafe(|| map(error)))
+        let rejection = catch(|| map(error))
             .unwrap_or_else(|_| panicked("while its error was made a rejection"));
         if rejection.kind() == RejectionKind::Internal {
             tracing::error!(error = %Report(&**error), "the inner service failed");

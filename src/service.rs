@@ -2,7 +2,6 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -21,7 +20,8 @@ use crate::{
         ProtocolSource, Rejection,
         detect::{self, Upgrade},
     },
-    opening::Handshake,
+    opening::{HEAD, Handshake, panicked},
+    unwind::{catch, drop_quietly},
 };
 
 /// The service that [`WsStreamLayer`](crate::WsStreamLayer) makes.
@@ -87,11 +87,16 @@ impl<S: Clone, F> WsStream<S, F> {
         upgrade: Upgrade,
         request: Request<B>,
     ) -> Result<Accepting<S>, Rejection> {
-        let (mut head, _body) = request.into_parts();
-        let (handshake, on) = Handshake::shake(upgrade, &mut head, &*self.protocols, &self.config)?;
-        let service = catch_unwind(AssertUnwindSafe(|| self.inner.clone()))
-            .map_err(|_| Rejection::internal())?;
-        Ok(Accepting::new(service, on, Box::new(head), handshake))
+        let (head, body) = request.into_parts();
+        drop_quietly(body, "the body of a request");
+        let head = Box::new(head);
+        let (handshake, on, head) =
+            Handshake::shake(upgrade, head, &*self.protocols, &self.config)?;
+        let Ok(service) = catch(|| self.inner.clone()) else {
+            drop_quietly(head, HEAD);
+            return Err(panicked("when it was cloned"));
+        };
+        Ok(Accepting::new(service, on, head, handshake))
     }
 }
 

@@ -13,7 +13,15 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{channel::ChannelSet, error::BoxError, handshake::Rejection};
+use crate::{
+    channel::ChannelSet,
+    error::BoxError,
+    handshake::Rejection,
+    unwind::{catch, drop_quietly},
+};
+
+/// For a log: see [`drop_quietly`].
+const KEY: &str = "the key of a session";
 
 /// Limits how many sessions there are at once with the same key, a user or a tenant
 /// say: one more is refused with 429 and `Retry-After`.
@@ -309,30 +317,43 @@ impl<K: Hash + Eq + Clone> Places<K> {
         drop(taken);
         Some(Place {
             places: Arc::clone(self),
-            key,
+            key: Some(key),
         })
+    }
+}
+
+impl<K: Hash + Eq> Places<K> {
+    /// Returns the key of the map, where this was the last place of it: no key is dropped
+    /// under the lock.
+    fn give_back(&self, key: &K) -> Option<K> {
+        let mut taken = self.lock();
+        match taken.get_mut(key) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                None
+            }
+            _ => taken.remove_entry(key).map(|(key, _)| key),
+        }
     }
 }
 
 /// A session's place, until it is dropped.
 struct Place<K: Hash + Eq> {
     places: Arc<Places<K>>,
-    key: K,
+    /// Until it is dropped.
+    key: Option<K>,
 }
 
 impl<K: Hash + Eq> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        let gone = match taken.get_mut(&self.key) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                None
-            }
-            _ => taken.remove_entry(&self.key),
-        };
-        // No drop of a key under the lock.
-        drop(taken);
-        drop(gone);
+        let Some(key) = self.key.take() else { return };
+        // A key is the user's code, and this may run while a panic of the session unwinds:
+        // another one that left it would abort the process.
+        match catch(|| self.places.give_back(&key)) {
+            Ok(last) => drop_quietly(last, KEY),
+            Err(_) => tracing::error!("a key panicked: the place of its session is lost"),
+        }
+        drop_quietly(key, KEY);
     }
 }
 

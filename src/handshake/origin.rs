@@ -2,11 +2,7 @@
 
 mod site;
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use http::{
     header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN},
@@ -16,7 +12,7 @@ use http::{
 
 use self::site::{Pattern, Site};
 use super::rejection::Rejection;
-use crate::protocol::ConfigError;
+use crate::{protocol::ConfigError, unwind::catch};
 
 /// What a proxy calls the host that it was asked for. No standard, but what they all send.
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -265,7 +261,7 @@ type Allows = dyn Fn(&HeaderValue, &Parts) -> bool + Send + Sync;
 
 impl Predicate {
     fn ask(&self, origin: &HeaderValue, head: &Parts) -> Result<bool, Rejection> {
-        catch_unwind(AssertUnwindSafe(|| (self.0)(origin, head))).map_err(|_| {
+        catch(|| (self.0)(origin, head)).map_err(|_| {
             tracing::error!("the predicate of the OriginPolicy panicked");
             Rejection::internal()
         })

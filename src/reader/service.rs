@@ -1,7 +1,4 @@
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{
@@ -16,6 +13,7 @@ use crate::{
     BoxError, ResponseBody,
     handshake::detect::{self, Upgrade},
     opening::{Handshake, panicked},
+    unwind::{catch, drop_quietly},
 };
 
 /// The service that [`WsReaderLayer`] makes.
@@ -64,16 +62,20 @@ where
         let Some(upgrade) = detect::detect(&request) else {
             return WsReaderFuture::plain(self.inner.call(request));
         };
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let WsReaderLayer {
             protocols,
             config,
             ping,
             message,
         } = &self.layer;
-        let (handshake, on) = match Handshake::shake(upgrade, &mut head, &**protocols, config) {
+        let shaken = Handshake::shake(upgrade, Box::new(head), &**protocols, config);
+        let (handshake, on, mut head) = match shaken {
             Ok(shaken) => shaken,
-            Err(rejection) => return WsReaderFuture::refused(upgrade, rejection),
+            Err(rejection) => {
+                drop_quietly(body, "the body of a request");
+                return WsReaderFuture::refused(upgrade, rejection);
+            }
         };
         forget_handshake(upgrade, &mut head);
         let upgrading = Upgrading {
@@ -82,8 +84,8 @@ where
             ping: *ping,
             message: *message,
         };
-        let request = Request::from_parts(head, body);
-        match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+        let request = Request::from_parts(*head, body);
+        match catch(|| self.inner.call(request)) {
             Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
             Err(_) => WsReaderFuture::refused(upgrade, panicked("when it was called")),
         }

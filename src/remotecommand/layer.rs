@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -17,7 +16,9 @@ use super::{
     protocols::{ERROR, RESIZE, STDERR, STDIN, STDOUT},
     sizes::resizes,
 };
-use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status};
+use crate::{
+    BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status, unwind::catch,
+};
 
 /// How long kubectl may need from its first Pong to its streams.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -159,7 +160,7 @@ where
             session: session.clone(),
             request,
         };
-        match catch_unwind(AssertUnwindSafe(|| self.inner.call(command))) {
+        match catch(|| self.inner.call(command)) {
             Ok(future) => RemoteCommandFuture::running(future, resizes, decided, session),
             Err(_) => {
                 tracing::error!("the command's service panicked when it was called");

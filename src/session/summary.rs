@@ -1,13 +1,7 @@
-use std::{
-    borrow::Cow,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::Peer;
-use crate::{error::EndCause, wire::Traffic};
+use crate::{error::EndCause, unwind::catch, wire::Traffic};
 
 /// What became of a session, for
 /// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
@@ -113,7 +107,7 @@ impl OnEnd {
     /// It is the user's code, and the session is over: a panic in it ends nothing.
     pub(crate) fn tell(&self, summary: &SessionSummary) {
         let Some(tell) = &self.0 else { return };
-        if catch_unwind(AssertUnwindSafe(|| tell(summary))).is_err() {
+        if catch(|| tell(summary)).is_err() {
             tracing::error!("what was to be told of a session's end panicked");
         }
     }

@@ -20,7 +20,6 @@ mod timer;
 use std::{
     borrow::Cow,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -42,6 +41,7 @@ use crate::{
     mux::Mux,
     policy::{Beats, Bucket, Idle, Pause, SessionPolicy, after},
     session::{ChannelSummary, Hold, Peer, Session, SessionSummary},
+    unwind::drop_quietly,
     wire::{Format, Progress, Shared},
 };
 
@@ -312,9 +312,7 @@ impl Driver {
             self.abandon(&cause);
         }
         // Last, because it is the service's code that is dropped.
-        if catch_unwind(AssertUnwindSafe(|| drop(unsaid))).is_err() {
-            tracing::error!("the last words of a session panicked while they were dropped");
-        }
+        drop_quietly(unsaid, "the last words of a session");
         self.tell();
     }
 }
