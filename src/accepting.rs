@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Response, request::Parts};
@@ -21,9 +22,9 @@ use crate::{
     connection::{Erased, ServiceState, Task},
     error::BoxError,
     handshake::{Rejection, accept::accept_response},
-    opening::{HEAD, Handshake, panicked},
+    opening::{Agreed, Handshake, panicked},
     session::{Entry, Session},
-    unwind::{catch, drop_quietly},
+    unwind::{Quiet, catch, drop_quietly},
 };
 
 /// For a log: see [`drop_quietly`].
@@ -35,15 +36,31 @@ pub(crate) struct Accepting<S> {
     stage: Stage<S>,
     handshake: Handshake,
     on: Option<OnUpgrade>,
+    patience: Patience,
+}
+
+/// How long is left to answer. It counts from the first wait: a service that is ready at
+/// once needs no timer.
+#[derive(Default)]
+pub(crate) struct Patience {
     /// Whatever the service has used up of tokio's budget, its time runs out.
     timeout: Option<Pin<Box<Unconstrained<Sleep>>>>,
+}
+
+impl Patience {
+    pub(crate) fn poll(&mut self, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self
+            .timeout
+            .get_or_insert_with(|| Box::pin(unconstrained(sleep(after))));
+        timeout.as_mut().poll(cx)
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "a future in a box holds the one")]
 enum Stage<S> {
     Waiting {
-        service: S,
-        head: Box<Parts>,
+        service: Quiet<S>,
+        head: Quiet<Box<Parts>>,
     },
     /// The service was called, and may still refuse. Never locked: the mutex makes
     /// a future of the service that is `Send` alone `Sync` as well.
@@ -77,7 +94,7 @@ where
         let Stage::Waiting { service, .. } = &mut self.stage else {
             panic!("polled after it was ready");
         };
-        let rejection = match catch(|| service.poll_ready(cx).map_err(Into::into)) {
+        let rejection = match catch(|| service.get_mut().poll_ready(cx).map_err(Into::into)) {
             Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             Ok(Poll::Ready(Err(error))) => {
                 let rejection = self.handshake.refusal(&error);
@@ -94,14 +111,8 @@ where
         Poll::Ready(Err(rejection))
     }
 
-    /// The time counts from the first wait: a service that is ready at once needs
-    /// no timer.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let after = self.handshake.config.accept_timeout;
-        let timeout = self
-            .timeout
-            .get_or_insert_with(|| Box::pin(unconstrained(sleep(after))));
-        timeout.as_mut().poll(cx)
+        self.patience.poll(self.handshake.config.accept_timeout, cx)
     }
 
     /// Calls the service; its future is polled next.
@@ -110,9 +121,9 @@ where
         else {
             panic!("polled after it was ready");
         };
-        let (driver, session, set) = self.handshake.session(head);
-        let called = catch(|| service.call(set));
-        drop_quietly(service, SERVICE);
+        let (driver, session, set) = self.handshake.session(head.into_inner());
+        let called = catch(|| service.get_mut().call(set));
+        drop(service);
         let future = called.map_err(|_| panicked("when it was called"))?;
 
         let span = tracing::info_span!(
@@ -193,24 +204,26 @@ where
 }
 
 impl<S> Accepting<S> {
-    pub(crate) fn new(service: S, on: OnUpgrade, head: Box<Parts>, handshake: Handshake) -> Self {
+    pub(crate) fn new(service: S, agreed: Agreed, patience: Patience) -> Self {
+        let Agreed {
+            handshake,
+            on,
+            head,
+        } = agreed;
+        let service = Quiet::new(service, SERVICE);
         Self {
             stage: Stage::Waiting { service, head },
             handshake,
             on: Some(on),
-            timeout: None,
+            patience,
         }
     }
 
     /// There will be no session.
     fn give_up(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Waiting { service, head } => {
-                drop_quietly(service, SERVICE);
-                drop_quietly(head, HEAD);
-            }
             Stage::Undecided { task, .. } => drop_quietly(task, SERVICE),
-            Stage::Done => {}
+            Stage::Waiting { .. } | Stage::Done => {}
         }
     }
 }

@@ -356,6 +356,7 @@
 
 mod accepting;
 mod access;
+mod answering;
 mod body;
 mod channel;
 mod config;

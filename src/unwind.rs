@@ -38,6 +38,42 @@ pub(crate) fn quietly(what: &str, drop: impl FnOnce()) {
     }
 }
 
+/// A value of the user's whose drop is [quiet](drop_quietly).
+pub(crate) struct Quiet<T> {
+    /// Until it is taken out.
+    value: Option<T>,
+    what: &'static str,
+}
+
+impl<T> Quiet<T> {
+    pub(crate) fn new(value: T, what: &'static str) -> Self {
+        let value = Some(value);
+        Self { value, what }
+    }
+
+    pub(crate) fn get_ref(&self) -> &T {
+        self.value.as_ref().expect(THERE)
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect(THERE)
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.value.take().expect(THERE)
+    }
+}
+
+const THERE: &str = "only `into_inner` takes it out, and nothing comes after that";
+
+impl<T> Drop for Quiet<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            drop_quietly(value, self.what);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::panic::panic_any;

@@ -487,13 +487,13 @@ impl Drop for Bomb {
     }
 }
 
-fn with_extension<S>(
-    inner: S,
-) -> tower::util::MapRequest<S, fn(Request<Incoming>) -> Request<Incoming>>
+type AddExtension = fn(Request<Incoming>) -> Request<Incoming>;
+
+fn with_extension<S>(inner: S) -> tower::util::MapRequest<S, AddExtension>
 where
     S: Service<Request<Incoming>>,
 {
-    let add: fn(_) -> _ = |mut request: Request<Incoming>| {
+    let add: AddExtension = |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Bomb);
         request
     };

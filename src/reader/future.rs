@@ -13,10 +13,10 @@ use pin_project_lite::pin_project;
 use super::messages::Messages;
 use crate::{
     BoxError, Rejection, ResponseBody,
-    accepting::Accepting,
+    accepting::{Accepting, Patience},
     handshake::detect::Upgrade,
-    opening::{Handshake, panicked},
-    unwind::{catch, drop_quietly, quietly},
+    opening::{Agreed, Handshake, panicked},
+    unwind::{Quiet, catch, drop_quietly, quietly},
 };
 
 /// For a log: see [`quietly`].
@@ -90,7 +90,12 @@ impl Upgrading {
         let messages = Messages::new(body, self.ping, self.message);
         // The head went to the service.
         let (head, ()) = Request::new(()).into_parts();
-        Accepting::new(messages, self.on, Box::new(head), self.handshake)
+        let agreed = Agreed {
+            handshake: self.handshake,
+            on: self.on,
+            head: Quiet::new(Box::new(head), "the head of a request"),
+        };
+        Accepting::new(messages, agreed, Patience::default())
     }
 }
 

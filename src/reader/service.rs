@@ -10,9 +10,10 @@ use tower_service::Service;
 
 use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
 use crate::{
-    BoxError, ResponseBody,
+    BoxError, ProtocolSource, ResponseBody,
     handshake::detect::{self, Upgrade},
-    opening::{Handshake, panicked},
+    handshake::source::ask,
+    opening::{Agreed, Valid, panicked},
     unwind::{catch, drop_quietly},
 };
 
@@ -69,14 +70,22 @@ where
             ping,
             message,
         } = &self.layer;
-        let shaken = Handshake::shake(upgrade, Box::new(head), &**protocols, config);
-        let (handshake, on, mut head) = match shaken {
-            Ok(shaken) => shaken,
+        let agreed = Valid::judge(upgrade, Box::new(head), config).and_then(|valid| {
+            let table = ask(|| protocols.protocols(valid.head()))?;
+            valid.select(&table)
+        });
+        let Agreed {
+            handshake,
+            on,
+            head,
+        } = match agreed {
+            Ok(agreed) => agreed,
             Err(rejection) => {
                 drop_quietly(body, "the body of a request");
                 return WsReaderFuture::refused(upgrade, rejection);
             }
         };
+        let mut head = *head.into_inner();
         forget_handshake(upgrade, &mut head);
         let upgrading = Upgrading {
             handshake: handshake.bare(),
@@ -84,7 +93,7 @@ where
             ping: *ping,
             message: *message,
         };
-        let request = Request::from_parts(*head, body);
+        let request = Request::from_parts(head, body);
         match catch(|| self.inner.call(request)) {
             Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
             Err(_) => WsReaderFuture::refused(upgrade, panicked("when it was called")),
