@@ -171,9 +171,13 @@ where
             task.service(),
             ServiceState::Failed(_) | ServiceState::Panicked
         );
+        // A close that was asked for counts like a write that was accepted: the client is to
+        // see it. Where the service accepts, nothing counts before it has.
+        let immediate = self.handshake.config.accept == Accept::Immediate;
+        let refuse = || !(immediate && session.is_closing()) && task.refuse();
         // First nothing more is accepted, then the error is asked what it is:
         // it may own a writer.
-        if failed && !session.is_accepting() && task.refuse() {
+        if failed && !session.is_accepting() && refuse() {
             let rejection = match task.service() {
                 ServiceState::Failed(error) => self.handshake.refusal(error),
                 _ => Rejection::internal(),
@@ -188,7 +192,7 @@ where
             since: Instant::now(),
         };
         let sessions = &self.handshake.config.sessions;
-        let Ok(registered) = sessions.register(entry, || task.refuse()) else {
+        let Ok(registered) = sessions.register(entry, refuse) else {
             drop_quietly(task, SERVICE);
             return Err(Rejection::draining());
         };
