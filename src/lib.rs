@@ -56,7 +56,7 @@
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
 //! | an axum handler that accepts the upgrade itself | `axum`, with the feature `axum08` |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
-//! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`] |
+//! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; over sessions of different kinds [`SessionPlaces`] |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | what became of each | [`WsStreamLayer::on_end`] |
@@ -398,9 +398,9 @@ pub mod testing;
 pub use self::{
     access::{
         BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
-        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionRateLimit,
-        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
-        UpgradeIntentService,
+        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPlace,
+        SessionPlaces, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
+        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},

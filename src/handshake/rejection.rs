@@ -92,6 +92,31 @@ pub enum RejectionKind {
     Custom,
 }
 
+impl RejectionKind {
+    /// A label for metrics: lower case, words joined by `_`, and stable. A kind that is added
+    /// later has one of its own.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAnUpgrade => "not_an_upgrade",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::NoCommonSubprotocol => "no_common_subprotocol",
+            Self::Origin => "origin",
+            Self::NotReady => "not_ready",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::SessionLimit => "session_limit",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+            Self::Config => "config",
+            Self::Custom => "custom",
+        }
+    }
+}
+
 impl Rejection {
     /// Refuses with a status and a message of the caller's.
     ///
@@ -239,11 +264,13 @@ impl Rejection {
     }
 
     /// Who is counted is not said: it need not be a user.
-    pub(crate) fn session_limit() -> Self {
+    pub(crate) fn session_limit(most: usize) -> Self {
         Self::of(
             RejectionKind::SessionLimit,
             StatusCode::TOO_MANY_REQUESTS,
-            "you have as many sessions open as you may have: end one of them, then try again",
+            format!(
+                "you have as many sessions open as you may have, which is {most}: end one of them, then try again"
+            ),
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
     }
@@ -601,7 +628,7 @@ mod tests {
                 &[("retry-after", "2")],
             ),
             (
-                Rejection::session_limit(),
+                Rejection::session_limit(4),
                 RejectionKind::SessionLimit,
                 429,
                 Some("TooManyRequests"),
