@@ -136,6 +136,37 @@ pub enum EndCause {
 }
 
 impl EndCause {
+    /// A label for metrics: lower case, words joined by `_`, and stable. It holds nothing that
+    /// the peer has chosen, and so is one of as many as there are variants; one that is added
+    /// later has a label of its own.
+    ///
+    /// ```
+    /// use tower_wsstream::EndCause;
+    ///
+    /// assert_eq!(EndCause::IdleTimeout.name(), "idle_timeout");
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ServiceFailed => "service_failed",
+            Self::ServicePanicked => "service_panicked",
+            Self::PeerClosed { .. } => "peer_closed",
+            Self::Closed { .. } => "closed",
+            Self::IdleTimeout => "idle_timeout",
+            Self::TimeLimit => "time_limit",
+            Self::Drained => "drained",
+            Self::PeerUnresponsive => "peer_unresponsive",
+            Self::UpgradeFailed { .. } => "upgrade_failed",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::ProtocolError { .. } => "protocol_error",
+            Self::TooLarge => "too_large",
+            Self::InvalidText { .. } => "invalid_text",
+            Self::Stalled => "stalled",
+            Self::Aborted => "aborted",
+        }
+    }
+
     /// Whether the peer, or the way to it, ended the session.
     pub fn is_remote(&self) -> bool {
         match self {

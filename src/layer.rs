@@ -175,8 +175,10 @@ impl<F> WsStreamLayer<F> {
     /// returned the session counts in [`Sessions`]. What is refused is no session: it is an
     /// answer, with the [`Rejection`] in its extensions, for a layer outside to count.
     ///
-    /// The text of a cause may hold a code that the peer has chosen: match on the
-    /// [`EndCause`](crate::EndCause) for the label of a metric.
+    /// For the label of a metric take [`EndCause::name`](crate::EndCause::name), because the
+    /// text of a cause may hold a code that the peer has chosen. A command that was refused by
+    /// a limit, or that failed, has completed as a session: its outcome is in
+    /// [`SessionSummary::status`].
     ///
     /// ```
     /// use tower_wsstream::WsStreamLayer;
@@ -185,7 +187,8 @@ impl<F> WsStreamLayer<F> {
     /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
     ///
     /// let layer = WsStreamLayer::new(protocols).on_end(|summary| {
-    ///     println!("{}: {} bytes in {:?}", summary.cause, summary.received().bytes, summary.duration);
+    ///     let reason = summary.status.as_ref().and_then(|status| status.reason());
+    ///     println!("{} {}: {:?}", summary.cause.name(), reason.unwrap_or("-"), summary.duration);
     /// });
     /// # let _ = layer;
     /// # Ok(())

@@ -179,7 +179,7 @@ fn register_last_words(session: &Session, subprotocol: String, decided: &Decided
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let status = outcome::status(decided, outcome);
-        Some(outcome::last_words(&subprotocol, &status))
+        Some(outcome::last_words(&subprotocol, status))
     });
 }
 

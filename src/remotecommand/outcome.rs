@@ -92,15 +92,15 @@ fn ended(cause: &EndCause) -> Status {
 }
 
 /// The Status as the subprotocol carries it.
-pub(super) fn last_words(subprotocol: &str, status: &Status) -> LastWords {
-    if matches!(
+pub(super) fn last_words(subprotocol: &str, status: Status) -> LastWords {
+    let has_json = matches!(
         subprotocol,
         subprotocols::V4 | subprotocols::V4_BASE64 | subprotocols::V5
-    ) {
-        return LastWords::new(ERROR, status.to_json());
-    }
-    match status.plain_text() {
+    );
+    let words = match status.plain_text() {
+        _ if has_json => LastWords::new(ERROR, status.to_json()),
         Some(text) => LastWords::new(ERROR, text),
         None => LastWords::silence(),
-    }
+    };
+    words.with_status(status)
 }

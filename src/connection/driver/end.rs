@@ -98,8 +98,11 @@ impl Driver {
                 // session's end with it.
                 let words = catch(|| words(&outcome)).unwrap_or(None);
                 let told = words.is_some();
-                if let Some((channel, message)) = words.and_then(|words| words.message) {
-                    self.shared.last_words(channel, message);
+                if let Some(words) = words {
+                    self.story.status = words.status;
+                    if let Some((channel, message)) = words.message {
+                        self.shared.last_words(channel, message);
+                    }
                 }
                 told
             }

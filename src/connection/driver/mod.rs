@@ -40,6 +40,7 @@ use crate::{
     frame::{ClosePayload, Decoder, Role},
     mux::Mux,
     policy::{Beats, Bucket, Idle, Pause, SessionPolicy, after},
+    protocol::Status,
     session::{ChannelSummary, Hold, Peer, Session, SessionSummary},
     unwind::drop_quietly,
     wire::{Format, Progress, Shared},
@@ -76,6 +77,8 @@ struct Story {
     since: Option<Instant>,
     /// The code of our Close frame.
     said: Option<u16>,
+    /// The outcome that the last words told.
+    status: Option<Box<Status>>,
 }
 
 /// Drives one session's connection. See the module.
@@ -175,6 +178,7 @@ impl Driver {
                 peer,
                 since: None,
                 said: None,
+                status: None,
             },
             shared,
             session,
@@ -295,6 +299,7 @@ impl Driver {
             duration: since.elapsed(),
             cause: self.cause().cloned().unwrap_or(EndCause::Aborted),
             close_code: self.story.said,
+            status: self.story.status.take().map(|status| *status),
             channels: self.session.traffic().into_iter().map(channel).collect(),
             ignored: self.mux.ignored,
         };
