@@ -2,10 +2,10 @@
 //! called, and polled until there is something to answer.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Response, request::Parts};
@@ -22,24 +22,45 @@ use crate::{
     connection::{Erased, ServiceState, Task},
     error::BoxError,
     handshake::{Rejection, accept::accept_response},
-    opening::{Handshake, panicked},
+    opening::{Agreed, Handshake, panicked},
     session::{Entry, Session},
+    unwind::{Quiet, catch, drop_quietly},
 };
+
+/// For a log: see [`drop_quietly`].
+const SERVICE: &str = "the inner service";
+const ERROR: &str = "the error of the inner service";
 
 /// A valid handshake that is not answered yet.
 pub(crate) struct Accepting<S> {
     stage: Stage<S>,
     handshake: Handshake,
     on: Option<OnUpgrade>,
+    patience: Patience,
+}
+
+/// How long is left to answer. It counts from the first wait: a service that is ready at
+/// once needs no timer.
+#[derive(Default)]
+pub(crate) struct Patience {
     /// Whatever the service has used up of tokio's budget, its time runs out.
     timeout: Option<Pin<Box<Unconstrained<Sleep>>>>,
+}
+
+impl Patience {
+    pub(crate) fn poll(&mut self, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self
+            .timeout
+            .get_or_insert_with(|| Box::pin(unconstrained(sleep(after))));
+        timeout.as_mut().poll(cx)
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "a future in a box holds the one")]
 enum Stage<S> {
     Waiting {
-        service: S,
-        head: Box<Parts>,
+        service: Quiet<S>,
+        head: Quiet<Box<Parts>>,
     },
     /// The service was called, and may still refuse. Never locked: the mutex makes
     /// a future of the service that is `Send` alone `Sync` as well.
@@ -73,12 +94,11 @@ where
         let Stage::Waiting { service, .. } = &mut self.stage else {
             panic!("polled after it was ready");
         };
-        let rejection = match catch_unwind(AssertUnwindSafe(|| service.poll_ready(cx))) {
+        let rejection = match catch(|| service.get_mut().poll_ready(cx).map_err(Into::into)) {
             Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             Ok(Poll::Ready(Err(error))) => {
-                let error = error.into();
                 let rejection = self.handshake.refusal(&error);
-                drop_quietly(error);
+                drop_quietly(error, ERROR);
                 rejection
             }
             Err(_) => panicked("while it was made ready"),
@@ -91,14 +111,8 @@ where
         Poll::Ready(Err(rejection))
     }
 
-    /// The time counts from the first wait: a service that is ready at once needs
-    /// no timer.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let after = self.handshake.config.accept_timeout;
-        let timeout = self
-            .timeout
-            .get_or_insert_with(|| Box::pin(unconstrained(sleep(after))));
-        timeout.as_mut().poll(cx)
+        self.patience.poll(self.handshake.config.accept_timeout, cx)
     }
 
     /// Calls the service; its future is polled next.
@@ -107,9 +121,9 @@ where
         else {
             panic!("polled after it was ready");
         };
-        let (driver, session, set) = self.handshake.session(head);
-        let called = catch_unwind(AssertUnwindSafe(|| service.call(set)));
-        drop_quietly(service);
+        let (driver, session, set) = self.handshake.session(head.into_inner());
+        let called = catch(|| service.get_mut().call(set));
+        drop(service);
         let future = called.map_err(|_| panicked("when it was called"))?;
 
         let span = tracing::info_span!(
@@ -157,14 +171,18 @@ where
             task.service(),
             ServiceState::Failed(_) | ServiceState::Panicked
         );
+        // A close that was asked for counts like a write that was accepted: the client is to
+        // see it. Where the service accepts, nothing counts before it has.
+        let immediate = self.handshake.config.accept == Accept::Immediate;
+        let refuse = || !(immediate && session.is_closing()) && task.refuse();
         // First nothing more is accepted, then the error is asked what it is:
         // it may own a writer.
-        if failed && !session.is_accepting() && task.refuse() {
+        if failed && !session.is_accepting() && refuse() {
             let rejection = match task.service() {
                 ServiceState::Failed(error) => self.handshake.refusal(error),
                 _ => Rejection::internal(),
             };
-            drop_quietly(task);
+            drop_quietly(task, SERVICE);
             return Err(rejection);
         }
         let entry = Entry {
@@ -174,8 +192,8 @@ where
             since: Instant::now(),
         };
         let sessions = &self.handshake.config.sessions;
-        let Ok(registered) = sessions.register(entry, || task.refuse()) else {
-            drop_quietly(task);
+        let Ok(registered) = sessions.register(entry, refuse) else {
+            drop_quietly(task, SERVICE);
             return Err(Rejection::draining());
         };
         session.set_accepted();
@@ -190,29 +208,33 @@ where
 }
 
 impl<S> Accepting<S> {
-    pub(crate) fn new(service: S, on: OnUpgrade, head: Box<Parts>, handshake: Handshake) -> Self {
+    pub(crate) fn new(service: S, agreed: Agreed, patience: Patience) -> Self {
+        let Agreed {
+            handshake,
+            on,
+            head,
+        } = agreed;
+        let service = Quiet::new(service, SERVICE);
         Self {
             stage: Stage::Waiting { service, head },
             handshake,
             on: Some(on),
-            timeout: None,
+            patience,
         }
     }
 
     /// There will be no session.
     fn give_up(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Waiting { service, .. } => drop_quietly(service),
-            Stage::Undecided { task, .. } => drop_quietly(task),
-            Stage::Done => {}
+            Stage::Undecided { task, .. } => drop_quietly(task, SERVICE),
+            Stage::Waiting { .. } | Stage::Done => {}
         }
     }
 }
 
-/// Whatever the drop of a service or of its error does, the answer is decided
-/// without it.
-fn drop_quietly<S>(service: S) {
-    if catch_unwind(AssertUnwindSafe(|| drop(service))).is_err() {
-        tracing::error!("the inner service panicked while it was dropped");
+/// The client has left, or has its answer.
+impl<S> Drop for Accepting<S> {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }

@@ -9,7 +9,7 @@
 //! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
 //! use tokio::io::AsyncWriteExt;
 //! use tower_wsstream::{
-//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum::WsStreamUpgrade,
+//!     ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum::WsStreamUpgrade,
 //! };
 //!
 //! async fn greet(
@@ -22,7 +22,7 @@
 //!         .on_upgrade(async move |mut channels: ChannelSet| {
 //!             let mut out = channels.take_writer(0).ok_or("no channel to write")?;
 //!             out.write_all(format!("hello, {name}").as_bytes()).await?;
-//!             Ok::<_, BoxError>(())
+//!             Ok(())
 //!         })
 //!         .await
 //! }
@@ -50,10 +50,14 @@ use tower_service::Service;
 
 use crate::{
     BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, ResponseBody, WsStreamLayer,
-    accepting::Accepting,
+    answering::Answering,
     config::Config,
-    handshake::detect::{self, Upgrade},
-    opening::Handshake,
+    handshake::{
+        Source,
+        detect::{self, Upgrade},
+        negotiate,
+    },
+    unwind::{catch, drop_quietly},
 };
 
 /// What holds where the handler names no layer. One for all, because the bound on what
@@ -74,7 +78,7 @@ static DEFAULT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);
 pub struct WsStreamUpgrade {
     upgrade: Upgrade,
     head: Box<Parts>,
-    protocols: Option<Arc<dyn ProtocolSource>>,
+    protocols: Option<Source>,
     config: Arc<Config>,
 }
 
@@ -82,7 +86,12 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        let request = Request::from_parts(parts.clone(), ());
+        // The extensions are the user's.
+        let Ok(clone) = catch(|| parts.clone()) else {
+            tracing::error!("the extensions of a request panicked when they were cloned");
+            return Err(Rejection::internal().over(parts.version));
+        };
+        let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
         };
@@ -104,9 +113,22 @@ impl WsStreamUpgrade {
         &self.head
     }
 
+    /// The subprotocols that the client offers, in its order.
+    ///
+    /// Without those that are a bearer token, or look like one: see
+    /// [`BearerSubprotocolLayer`](crate::BearerSubprotocolLayer). Others may hold a credential
+    /// all the same, of a kind that is not known here: do not log what is offered. The `Debug`
+    /// of this type shows none of them.
+    pub fn offered(&self) -> impl Iterator<Item = &str> {
+        negotiate::offered_openly(&self.head.headers)
+    }
+
     /// Which subprotocols are spoken, with which channels; all else as by default.
+    ///
+    /// What takes time to find out, a handler finds out before. The argument of a closure has
+    /// to be typed, as `|head: &Parts|`: see [`ProtocolSource`].
     pub fn protocols(mut self, source: impl ProtocolSource) -> Self {
-        self.protocols = Some(Arc::new(source));
+        self.protocols = Some(Source::Now(Arc::new(source)));
         self
     }
 
@@ -130,17 +152,41 @@ impl WsStreamUpgrade {
     /// at once is an HTTP answer; with [`Accept::Explicit`](crate::Accept::Explicit) this
     /// waits until it has accepted.
     ///
+    /// A function whose error is another one converts it:
+    ///
+    /// ```
+    /// # use tower_wsstream::{ChannelSet, axum::WsStreamUpgrade};
+    /// async fn session(channels: ChannelSet) -> std::io::Result<()> {
+    ///     Ok(())
+    /// }
+    ///
+    /// # async fn handler(upgrade: WsStreamUpgrade) -> axum::response::Response {
+    /// upgrade.on_upgrade(async |channels| Ok(session(channels).await?)).await
+    /// # }
+    /// ```
+    ///
+    /// Unconverted it is not taken:
+    ///
+    /// ```compile_fail
+    /// # use tower_wsstream::{ChannelSet, axum::WsStreamUpgrade};
+    /// # async fn session(channels: ChannelSet) -> std::io::Result<()> {
+    /// #     Ok(())
+    /// # }
+    /// # async fn handler(upgrade: WsStreamUpgrade) -> axum::response::Response {
+    /// upgrade.on_upgrade(session).await
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     /// Dropped before it is done it drops the function's future, and there is no session.
-    pub async fn on_upgrade<F, Fut, E>(self, session: F) -> Response<Body>
+    pub async fn on_upgrade<F, Fut>(self, session: F) -> Response<Body>
     where
         F: FnOnce(ChannelSet) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<BoxError> + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
         let version = self.upgrade.version();
-        let answer = match self.accepting(session) {
-            Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
+        let answer = match self.begin(session) {
+            Ok(mut answering) => poll_fn(|cx| answering.poll(cx)).await,
             Err(rejection) => Err(rejection),
         };
         match answer {
@@ -152,36 +198,32 @@ impl WsStreamUpgrade {
         }
     }
 
-    fn accepting<F>(mut self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
-        let source = self.protocols.take().ok_or_else(|| {
-            Rejection::config(&ConfigError::new(
+    fn begin<F>(self, session: F) -> Result<Answering<Once<F>>, Rejection> {
+        let Some(source) = self.protocols else {
+            drop_quietly(session, "the function of a session");
+            drop_quietly(self.head, "the head of a request");
+            return Err(Rejection::config(&ConfigError::new(
                 "the handler names no subprotocols: call WsStreamUpgrade::protocols or ::layer",
-            ))
-        })?;
-        let (handshake, on) =
-            Handshake::shake(self.upgrade, &mut self.head, &*source, &self.config)?;
-        Ok(Accepting::new(
-            Once(Some(session)),
-            on,
-            self.head,
-            handshake,
-        ))
+            )));
+        };
+        let service = || Once(Some(session));
+        Answering::begin(self.upgrade, self.head, &source, &self.config, service)
     }
 }
 
 /// A function of one session.
 struct Once<F>(Option<F>);
 
-impl<F, Fut, E> Service<ChannelSet> for Once<F>
+impl<F, Fut> Service<ChannelSet> for Once<F>
 where
     F: FnOnce(ChannelSet) -> Fut,
-    Fut: Future<Output = Result<(), E>>,
+    Fut: Future<Output = Result<(), BoxError>>,
 {
     type Response = ();
-    type Error = E;
+    type Error = BoxError;
     type Future = Fut;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 

@@ -1,9 +1,8 @@
 //! Every knob, its default and the reason for the number.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    error::BoxError,
     handshake::{OriginPolicy, Rejection},
     policy::SessionPolicy,
     protocol::ConfigError,
@@ -48,11 +47,13 @@ pub enum Accept {
 
 /// What an error of the service becomes before the upgrade.
 #[derive(Clone)]
-pub(crate) struct MapRejection(pub(crate) Arc<dyn Fn(&BoxError) -> Rejection + Send + Sync>);
+pub(crate) struct MapRejection(pub(crate) Arc<MapError>);
+
+type MapError = dyn Fn(&(dyn StdError + 'static)) -> Rejection + Send + Sync;
 
 impl Default for MapRejection {
     fn default() -> Self {
-        Self(Arc::new(|error| Rejection::from_error(&**error)))
+        Self(Arc::new(Rejection::from_error))
     }
 }
 

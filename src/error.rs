@@ -1,11 +1,15 @@
 //! Why a session ended, and what a handle says about it.
 //!
-//! Knows of other modules only the text that a peer gives: everything else may name an
-//! [`EndCause`].
+//! Knows of other modules only the net under the user's code, and the text that a peer gives:
+//! everything else may name an [`EndCause`].
 
-use std::{error::Error as StdError, fmt, io};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write},
+    io,
+};
 
-use crate::close_reason::CloseReason;
+use crate::{close_reason::CloseReason, unwind::catch};
 
 /// A boxed error, as tower's middleware uses it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -134,6 +138,37 @@ pub enum EndCause {
 }
 
 impl EndCause {
+    /// A label for metrics: lower case, words joined by `_`, and stable. It holds nothing that
+    /// the peer has chosen, and so is one of as many as there are variants; one that is added
+    /// later has a label of its own.
+    ///
+    /// ```
+    /// use tower_wsstream::EndCause;
+    ///
+    /// assert_eq!(EndCause::IdleTimeout.name(), "idle_timeout");
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ServiceFailed => "service_failed",
+            Self::ServicePanicked => "service_panicked",
+            Self::PeerClosed { .. } => "peer_closed",
+            Self::Closed { .. } => "closed",
+            Self::IdleTimeout => "idle_timeout",
+            Self::TimeLimit => "time_limit",
+            Self::Drained => "drained",
+            Self::PeerUnresponsive => "peer_unresponsive",
+            Self::UpgradeFailed { .. } => "upgrade_failed",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::ProtocolError { .. } => "protocol_error",
+            Self::TooLarge => "too_large",
+            Self::InvalidText { .. } => "invalid_text",
+            Self::Stalled => "stalled",
+            Self::Aborted => "aborted",
+        }
+    }
+
     /// Whether the peer, or the way to it, ended the session.
     pub fn is_remote(&self) -> bool {
         match self {
@@ -259,26 +294,36 @@ impl fmt::Display for EndCause {
 
 impl StdError for EndCause {}
 
-/// An error and its sources, outermost first.
+/// An error and its sources, outermost first. They are the user's code: one that panics
+/// when it is asked for its source has none.
 pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let error = next?;
-        next = error.source();
+        next = catch(|| error.source()).unwrap_or(None);
         Some(error)
     })
 }
 
-/// An error with its sources, for a log.
+/// The text of an error; `None` where its `Display` panics or fails.
+pub(crate) fn text(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut text = String::new();
+    let shown = catch(|| write!(text, "{error}"));
+    matches!(shown, Ok(Ok(()))).then_some(text)
+}
+
+/// An error with its sources, for a log: a subscriber runs the `Display` of each.
 pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (depth, link) in chain(self.0).enumerate() {
             let colon = if depth == 0 { "" } else { ": " };
-            write!(f, "{colon}{link}")?;
+            let text = text(link);
+            let text = text.as_deref().unwrap_or("(an error that cannot be shown)");
+            write!(f, "{colon}{text}")?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    accepting::Accepting,
+    answering::Answering,
     body::ResponseBody,
     channel::ChannelSet,
     error::BoxError,
@@ -34,7 +34,7 @@ pin_project! {
     enum Kind<F, S> {
         Fallback { #[pin] future: F },
         Refused { rejection: Option<Rejection> },
-        Accepting { accepting: Box<Accepting<S>> },
+        Answering { answering: Box<Answering<S>> },
     }
 }
 
@@ -55,11 +55,11 @@ impl<F, S> ResponseFuture<F, S> {
         }
     }
 
-    pub(crate) fn accepting(upgrade: Upgrade, accepting: Accepting<S>) -> Self {
+    pub(crate) fn answering(upgrade: Upgrade, answering: Answering<S>) -> Self {
         Self {
             version: upgrade.version(),
-            kind: Kind::Accepting {
-                accepting: Box::new(accepting),
+            kind: Kind::Answering {
+                answering: Box::new(answering),
             },
         }
     }
@@ -85,7 +85,7 @@ where
                 Some(rejection) => Err(rejection),
                 None => panic!("polled after it was ready"),
             },
-            KindProj::Accepting { accepting } => ready!(accepting.poll(cx)),
+            KindProj::Answering { answering } => ready!(answering.poll(cx)),
         };
         Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
             tracing::debug!(%rejection, "upgrade refused");

@@ -1,13 +1,13 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use http::request::Parts;
 use tower_layer::Layer;
 
 use crate::{
     config::{Accept, Config, MapRejection},
-    error::BoxError,
-    handshake::{OriginPolicy, ProtocolSource, Rejection},
+    handshake::{OriginPolicy, ProtocolSource, Rejection, Source},
     policy::{ByteRate, KeepAlive, Limits},
-    protocol::ConfigError,
+    protocol::{ChannelProtocols, ConfigError},
     service::{UpgradeRequired, WsStream},
     session::{OnEnd, SessionSummary, Sessions},
 };
@@ -40,17 +40,94 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct WsStreamLayer<F = UpgradeRequired> {
-    protocols: Arc<dyn ProtocolSource>,
+    protocols: Source,
     config: Arc<Config>,
     fallback: F,
 }
 
 impl WsStreamLayer {
-    /// A layer with the default policy, for a table of subprotocols or a
-    /// function that makes one for each request; see [`ProtocolSource`].
+    /// A layer with the default policy, for a table of subprotocols or something that
+    /// makes one for each request; see [`ProtocolSource`].
+    ///
+    /// For a closure take [`from_fn`](Self::from_fn).
     pub fn new(protocols: impl ProtocolSource) -> Self {
+        Self::of(Source::Now(Arc::new(protocols)))
+    }
+
+    /// A layer with the default policy, and a table of subprotocols by the head of each
+    /// request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_wsstream::{ChannelProtocols, ChannelType, Rejection, WsStreamLayer};
+    ///
+    /// let layer = WsStreamLayer::from_fn(|head| {
+    ///     let channel = match head.uri.query() {
+    ///         Some("write=1") => ChannelType::ReadWrite,
+    ///         Some("write=0") => ChannelType::Write,
+    ///         _ => return Err(Rejection::new(StatusCode::BAD_REQUEST, "say ?write=1 or ?write=0")),
+    ///     };
+    ///     Ok(ChannelProtocols::standard([channel]).expect("one channel is no error"))
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn from_fn<P>(protocols: P) -> Self
+    where
+        P: Fn(&Parts) -> Result<ChannelProtocols, Rejection> + Send + Sync + 'static,
+    {
+        Self::new(protocols)
+    }
+
+    /// A layer with the default policy, and a table of subprotocols that is looked up for
+    /// each request: for a gateway that has to ask what lies behind it.
+    ///
+    /// The function is called for a request whose head has nothing against an upgrade. Its
+    /// future cannot borrow from the head, so what it needs is cloned. It runs in the task of
+    /// the request, before the inner service is made ready, and under the
+    /// [accept timeout](Self::accept_timeout), which counts for all of that together. A
+    /// client that leaves drops it. A panic is answered with 500.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_wsstream::{ChannelProtocols, ChannelType, Rejection, WsStreamLayer};
+    /// # async fn channels_of(_node: &str) -> Result<u8, Rejection> { Ok(1) }
+    ///
+    /// let layer = WsStreamLayer::from_async_fn(|head| {
+    ///     let node = head.uri.path().to_owned();
+    ///     async move {
+    ///         let channels = channels_of(&node).await?;
+    ///         let channels = vec![ChannelType::ReadWrite; channels.into()];
+    ///         ChannelProtocols::standard(channels)
+    ///             .map_err(|error| Rejection::new(http::StatusCode::BAD_GATEWAY, error.to_string()))
+    ///     }
+    /// });
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// An `async` closure would borrow from the head, and is not taken:
+    ///
+    /// ```compile_fail
+    /// # use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
+    /// let layer = WsStreamLayer::from_async_fn(async |_head| {
+    ///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is no error"))
+    /// });
+    /// ```
+    pub fn from_async_fn<P, Fut>(protocols: P) -> Self
+    where
+        P: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<ChannelProtocols, Rejection>> + Send + 'static,
+    {
+        Self::of(Source::Later(Arc::new(move |head| {
+            Box::pin(protocols(head))
+        })))
+    }
+
+    fn of(protocols: Source) -> Self {
         Self {
-            protocols: Arc::new(protocols),
+            protocols,
             config: Arc::default(),
             fallback: UpgradeRequired::default(),
         }
@@ -98,8 +175,10 @@ impl<F> WsStreamLayer<F> {
     /// returned the session counts in [`Sessions`]. What is refused is no session: it is an
     /// answer, with the [`Rejection`] in its extensions, for a layer outside to count.
     ///
-    /// The text of a cause may hold a code that the peer has chosen: match on the
-    /// [`EndCause`](crate::EndCause) for the label of a metric.
+    /// For the label of a metric take [`EndCause::name`](crate::EndCause::name), because the
+    /// text of a cause may hold a code that the peer has chosen. A command that was refused by
+    /// a limit, or that failed, has completed as a session: its outcome is in
+    /// [`SessionSummary::status`].
     ///
     /// ```
     /// use tower_wsstream::WsStreamLayer;
@@ -108,7 +187,8 @@ impl<F> WsStreamLayer<F> {
     /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
     ///
     /// let layer = WsStreamLayer::new(protocols).on_end(|summary| {
-    ///     println!("{}: {} bytes in {:?}", summary.cause, summary.received().bytes, summary.duration);
+    ///     let reason = summary.status.as_ref().and_then(|status| status.reason());
+    ///     println!("{} {}: {:?}", summary.cause.name(), reason.unwrap_or("-"), summary.duration);
     /// });
     /// # let _ = layer;
     /// # Ok(())
@@ -176,15 +256,15 @@ impl<F> WsStreamLayer<F> {
     ///
     /// ```
     /// use http::StatusCode;
-    /// use tower_wsstream::{BoxError, Rejection, WsStreamLayer};
+    /// use tower_wsstream::{Rejection, WsStreamLayer};
     /// # use tower_wsstream::{ChannelProtocols, ChannelType};
     /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
     /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
     ///
-    /// let layer = WsStreamLayer::new(protocols).map_rejection(|error: &BoxError| {
+    /// let layer = WsStreamLayer::new(protocols).map_rejection(|error| {
     ///     match error.downcast_ref::<std::io::Error>() {
     ///         Some(_) => Rejection::new(StatusCode::BAD_GATEWAY, "the node does not answer"),
-    ///         None => Rejection::from_error(&**error),
+    ///         None => Rejection::from_error(error),
     ///     }
     /// });
     /// # let _ = layer;
@@ -194,7 +274,7 @@ impl<F> WsStreamLayer<F> {
     #[must_use]
     pub fn map_rejection<M>(self, map: M) -> Self
     where
-        M: Fn(&BoxError) -> Rejection + Send + Sync + 'static,
+        M: Fn(&(dyn StdError + 'static)) -> Rejection + Send + Sync + 'static,
     {
         self.set(|config| config.map_rejection = MapRejection(Arc::new(map)))
     }
@@ -256,8 +336,8 @@ impl<F> WsStreamLayer<F> {
 
     /// What an extractor does the layer's work with.
     #[cfg(feature = "axum08")]
-    pub(crate) fn parts(&self) -> (Arc<dyn ProtocolSource>, Arc<Config>) {
-        (Arc::clone(&self.protocols), Arc::clone(&self.config))
+    pub(crate) fn parts(&self) -> (Source, Arc<Config>) {
+        (self.protocols.clone(), Arc::clone(&self.config))
     }
 
     fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -273,7 +353,7 @@ impl<S, F: Clone> Layer<S> for WsStreamLayer<F> {
         WsStream::new(
             inner,
             self.fallback.clone(),
-            Arc::clone(&self.protocols),
+            self.protocols.clone(),
             Arc::clone(&self.config),
         )
     }

@@ -56,7 +56,7 @@
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
 //! | an axum handler that accepts the upgrade itself | `axum`, with the feature `axum08` |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
-//! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`] |
+//! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; over sessions of different kinds [`SessionPlaces`] |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | what became of each | [`WsStreamLayer::on_end`] |
@@ -78,6 +78,7 @@
 //! | [`TapLayer`](tap::TapLayer) | there are no channels yet | records the session; outside of `RemoteCommandLayer` |
 //! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers, while tower's own fails, which `route_service` does not take | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
+//! | what wraps the body of answers: `ResponseBodyTimeoutLayer`, middleware of your own | outside of a compression, or with a size hint that is passed on; else the empty body of the 101 looks like a stream, and the compression says `content-encoding` in it | there is no HTTP any more |
 //!
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
 //! else, so that a request that is no upgrade never holds a session's permit.
@@ -297,6 +298,14 @@
 //! when the runtime goes, it is aborted. To end sessions with words, [drain](Sessions)
 //! them: beside the server's shutdown, and not behind it.
 //!
+//! Over HTTP/1.1 hyper adds `close` to the `Connection` header of each answer on a connection
+//! that it is to close, the 101 included. Clients that compare the whole value, kube-rs and
+//! tungstenite among them, refuse that, when the session has begun. So leave hyper's
+//! `keep_alive` on for routes with sessions, and [close](Sessions::close) or
+//! [drain](Sessions::drain) the sessions *before* a graceful shutdown: what still waits for
+//! an [explicit acceptance](Accept::Explicit) is then answered with 503. A handshake that asks
+//! for `close` itself is refused with 400.
+//!
 //! Over HTTP/2 the server must allow extended CONNECT (hyper:
 //! `http2().enable_connect_protocol()`; axum's `serve` has no knob for it), and routes must
 //! accept the method: axum's `any`, not `get`. tonic's own server serves no upgrades: serve
@@ -359,6 +368,7 @@
 
 mod accepting;
 mod access;
+mod answering;
 mod body;
 mod channel;
 mod close_reason;
@@ -377,6 +387,7 @@ mod protocol;
 mod query;
 mod service;
 mod session;
+mod unwind;
 mod wire;
 
 #[cfg(feature = "axum08")]
@@ -400,9 +411,9 @@ pub mod testing;
 pub use self::{
     access::{
         BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
-        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionRateLimit,
-        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
-        UpgradeIntentService,
+        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPlace,
+        SessionPlaces, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
+        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
     channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},

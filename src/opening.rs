@@ -1,11 +1,7 @@
 //! A handshake that is valid and not answered yet: all that the head of a request alone
 //! decides, and the session that follows from it.
 
-use std::{
-    borrow::Cow,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
@@ -17,16 +13,120 @@ use crate::{
     connection::{Driver, DriverParts},
     error::{BoxError, Report},
     handshake::{
-        ProtocolSource, Rejection, RejectionKind,
+        Rejection, RejectionKind,
         detect::Upgrade,
         negotiate,
         validate::{self, Opening},
     },
     policy::SessionPolicy,
-    protocol::{ChannelProtocolConfig, ConfigError, Encoding},
+    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError, Encoding},
     session::{Peer, Session},
+    unwind::{Quiet, catch},
     wire::{Format, Shared, StallReserve, Turn, WireConfig},
 };
+
+/// A head that has nothing against an upgrade. Its subprotocol is not selected yet.
+pub(crate) struct Valid {
+    opening: Opening,
+    on: OnUpgrade,
+    head: Quiet<Box<Parts>>,
+    config: Arc<Config>,
+    policy: SessionPolicy,
+    #[cfg(test)]
+    whole: Option<crate::mux::Whole>,
+}
+
+/// A handshake whose subprotocol is selected, with what goes along with it.
+pub(crate) struct Agreed {
+    pub(crate) handshake: Handshake,
+    pub(crate) on: OnUpgrade,
+    /// With what outer layers have put into it.
+    pub(crate) head: Quiet<Box<Parts>>,
+}
+
+impl Valid {
+    /// Judges the head, and takes out of it what the server hands the connection over by.
+    ///
+    /// A client's fault is told before ours.
+    pub(crate) fn judge(
+        upgrade: Upgrade,
+        head: Box<Parts>,
+        config: &Arc<Config>,
+    ) -> Result<Self, Rejection> {
+        let mut quiet = Quiet::new(head, "the head of a request");
+        let head = quiet.get_mut();
+        config.check().map_err(|error| Rejection::config(&error))?;
+        let on = head.extensions.remove::<OnUpgrade>();
+        #[cfg(test)]
+        let whole = head.extensions.remove();
+        let opening = validate::validate(upgrade, head)?;
+        let on = on.ok_or_else(|| {
+            Rejection::config(&ConfigError::new(
+                "the HTTP server hands over no connection: serve with upgrades enabled, \
+                 and keep layers from replacing the request's extensions",
+            ))
+        })?;
+        let origin = head.extensions.get().unwrap_or(&config.origin);
+        origin.check(head)?;
+        refuse_if_draining(config)?;
+        let policy = config
+            .policy
+            .overridden_by(&head.extensions, Instant::now());
+        policy.check().map_err(|error| Rejection::config(&error))?;
+        Ok(Self {
+            opening,
+            on,
+            head: quiet,
+            config: Arc::clone(config),
+            policy,
+            #[cfg(test)]
+            whole,
+        })
+    }
+
+    pub(crate) fn head(&self) -> &Parts {
+        self.head.get_ref()
+    }
+
+    pub(crate) fn accept_timeout(&self) -> Duration {
+        self.config.accept_timeout
+    }
+
+    /// To be asked again where time has passed since the head was judged.
+    pub(crate) fn refuse_if_draining(&self) -> Result<(), Rejection> {
+        refuse_if_draining(&self.config)
+    }
+
+    /// Selects what is spoken from the table of the request.
+    pub(crate) fn select(self, protocols: &ChannelProtocols) -> Result<Agreed, Rejection> {
+        let head = self.head();
+        let names = negotiate::offered(&head.headers)?;
+        let (subprotocol, channels) = negotiate::select(&names, protocols)?;
+        let handshake = Handshake {
+            opening: self.opening,
+            subprotocol,
+            channels,
+            peer: head.extensions.get().cloned(),
+            config: self.config,
+            policy: self.policy,
+            bare: false,
+            #[cfg(test)]
+            whole: self.whole,
+        };
+        Ok(Agreed {
+            handshake,
+            on: self.on,
+            head: self.head,
+        })
+    }
+}
+
+fn refuse_if_draining(config: &Config) -> Result<(), Rejection> {
+    match config.sessions.is_closed() {
+        true => Err(Rejection::draining()),
+        false => Ok(()),
+    }
+}
 
 /// What the handshake has settled.
 pub(crate) struct Handshake {
@@ -43,58 +143,6 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// Judges the head, and takes out of it what the server hands the connection over by.
-    ///
-    /// A client's fault is told before ours.
-    pub(crate) fn shake(
-        upgrade: Upgrade,
-        head: &mut Parts,
-        source: &dyn ProtocolSource,
-        config: &Arc<Config>,
-    ) -> Result<(Self, OnUpgrade), Rejection> {
-        config.check().map_err(|error| Rejection::config(&error))?;
-        let on = head.extensions.remove::<OnUpgrade>();
-        #[cfg(test)]
-        let whole = head.extensions.remove();
-        let head = &*head;
-        let opening = validate::validate(upgrade, head)?;
-        let on = on.ok_or_else(|| {
-            Rejection::config(&ConfigError::new(
-                "the HTTP server hands over no connection: serve with upgrades enabled, \
-                 and keep layers from replacing the request's extensions",
-            ))
-        })?;
-        let origin = head.extensions.get().unwrap_or(&config.origin);
-        origin.check(head)?;
-        if config.sessions.is_closed() {
-            return Err(Rejection::draining());
-        }
-        let policy = config
-            .policy
-            .overridden_by(&head.extensions, Instant::now());
-        policy.check().map_err(|error| Rejection::config(&error))?;
-        // A closure of the user's, like the service's code later.
-        let protocols =
-            catch_unwind(AssertUnwindSafe(|| source.protocols(head))).unwrap_or_else(|_| {
-                tracing::error!("the source of the subprotocols panicked");
-                Err(Rejection::internal())
-            })?;
-        let names = negotiate::offered(&head.headers)?;
-        let (subprotocol, channels) = negotiate::select(&names, &protocols)?;
-        let handshake = Self {
-            opening,
-            subprotocol,
-            channels,
-            config: Arc::clone(config),
-            policy,
-            peer: head.extensions.get().cloned(),
-            bare: false,
-            #[cfg(test)]
-            whole,
-        };
-        Ok((handshake, on))
-    }
-
     /// Makes every message wholly the first channel's, without a channel byte.
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
@@ -144,7 +192,7 @@ impl Handshake {
             head,
             session.clone(),
             &shared,
-            types,
+            self.channels.clone(),
         );
         #[allow(unused_mut, reason = "tests set the mode for whole messages")]
         let mut driver = Driver::new(DriverParts {
@@ -170,7 +218,7 @@ impl Handshake {
     pub(crate) fn refusal(&self, error: &BoxError) -> Rejection {
         let map = &self.config.map_rejection.0;
         // The user's code, as the service's is.
-        let rejection = catch_unwind(AssertUnwindSafe(|| map(error)))
+        let rejection = catch(|| map(&**error))
             .unwrap_or_else(|_| panicked("while its error was made a rejection"));
         if rejection.kind() == RejectionKind::Internal {
             tracing::error!(error = %Report(&**error), "the inner service failed");

@@ -2,7 +2,6 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -11,17 +10,17 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
-    accepting::Accepting,
+    answering::Answering,
     body::{NoBody, ResponseBody},
     channel::ChannelSet,
     config::Config,
     error::BoxError,
     future::ResponseFuture,
     handshake::{
-        ProtocolSource, Rejection,
+        Rejection, Source,
         detect::{self, Upgrade},
     },
-    opening::Handshake,
+    unwind::drop_quietly,
 };
 
 /// The service that [`WsStreamLayer`](crate::WsStreamLayer) makes.
@@ -45,17 +44,12 @@ use crate::{
 pub struct WsStream<S, F = UpgradeRequired> {
     inner: S,
     fallback: F,
-    protocols: Arc<dyn ProtocolSource>,
+    protocols: Source,
     config: Arc<Config>,
 }
 
 impl<S, F> WsStream<S, F> {
-    pub(crate) fn new(
-        inner: S,
-        fallback: F,
-        protocols: Arc<dyn ProtocolSource>,
-        config: Arc<Config>,
-    ) -> Self {
+    pub(crate) fn new(inner: S, fallback: F, protocols: Source, config: Arc<Config>) -> Self {
         Self {
             inner,
             fallback,
@@ -86,12 +80,17 @@ impl<S: Clone, F> WsStream<S, F> {
         &self,
         upgrade: Upgrade,
         request: Request<B>,
-    ) -> Result<Accepting<S>, Rejection> {
-        let (mut head, _body) = request.into_parts();
-        let (handshake, on) = Handshake::shake(upgrade, &mut head, &*self.protocols, &self.config)?;
-        let service = catch_unwind(AssertUnwindSafe(|| self.inner.clone()))
-            .map_err(|_| Rejection::internal())?;
-        Ok(Accepting::new(service, on, Box::new(head), handshake))
+    ) -> Result<Answering<S>, Rejection> {
+        let (head, body) = request.into_parts();
+        drop_quietly(body, "the body of a request");
+        let service = || self.inner.clone();
+        Answering::begin(
+            upgrade,
+            Box::new(head),
+            &self.protocols,
+            &self.config,
+            service,
+        )
     }
 }
 
@@ -115,7 +114,7 @@ where
             return ResponseFuture::fallback(self.fallback.call(request));
         };
         match self.shake_hands(upgrade, request) {
-            Ok(accepting) => ResponseFuture::accepting(upgrade, accepting),
+            Ok(answering) => ResponseFuture::answering(upgrade, answering),
             Err(rejection) => ResponseFuture::refused(upgrade, rejection),
         }
     }
@@ -126,7 +125,7 @@ impl<S: Clone, F: Clone> Clone for WsStream<S, F> {
         Self {
             inner: self.inner.clone(),
             fallback: self.fallback.clone(),
-            protocols: Arc::clone(&self.protocols),
+            protocols: self.protocols.clone(),
             config: Arc::clone(&self.config),
         }
     }

@@ -74,11 +74,10 @@ fn tasks() -> usize {
 }
 
 /// A route whose sessions are those of a function, in a layer.
-fn route<F, Fut, E>(layer: WsStreamLayer, session: F) -> Router
+fn route<F, Fut>(layer: WsStreamLayer, session: F) -> Router
 where
     F: Fn(ChannelSet) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError> + 'static,
+    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     let handler = async move |State(layer): State<WsStreamLayer>, upgrade: WsStreamUpgrade| {
         upgrade.layer(&layer).on_upgrade(session).await
@@ -367,6 +366,58 @@ async fn debug_shows_no_credentials() {
     let shown = String::from_utf8_lossy(&body);
     assert!(shown.contains("WsStreamUpgrade"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+// What the compiler finds out, and a handler of a gateway.
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_needs_no_types() {
+    let app = route(raw::layer(), async |_| Ok(()));
+    for connect in transports("/") {
+        let client = soon(connect.connect(app.clone())).await.unwrap();
+        assert_eq!(soon(client.read_to_end()).await.close_code, Some(1000));
+    }
+    let layer = WsStreamLayer::from_fn(|head| match head.uri.path() {
+        "/" => Ok(raw::protocols()),
+        path => Err(Rejection::new(StatusCode::NOT_FOUND, path)),
+    });
+    let layer = layer.map_rejection(Rejection::from_error);
+    let app = route(layer, async |_| {
+        Err(Rejection::new(StatusCode::GONE, "gone").into())
+    });
+    for connect in transports("/") {
+        assert_eq!(refused(connect, &app).await.status(), StatusCode::GONE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_offered_is_shown_but_for_credentials() {
+    let handler = async |upgrade: WsStreamUpgrade| {
+        let offered: Vec<_> = upgrade.offered().collect();
+        offered.join(" ")
+    };
+    let app = Router::new().route("/", any(handler));
+    let head = Head::to("/")
+        .offer("v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.aHVudGVyMg")
+        .offer("Base64URL.Bearer.Authorization.k8s.io.aHVudGVyMg,, \t,own");
+    let (request, _wire) = handshake::hold(&head).await;
+    let answer = app.oneshot(request).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(&body[..], b"v5.channel.k8s.io own");
+}
+
+/// A table that is looked up is the layer's also where a handler accepts.
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_looks_up_does_so_for_a_handler() {
+    let layer = WsStreamLayer::from_async_fn(|_| async {
+        sleep(Duration::from_secs(1)).await;
+        Ok(raw::protocols())
+    });
+    let app = route(layer, echo);
+    for connect in transports("/") {
+        let mut client = soon(connect.connect(app.clone())).await.unwrap();
+        hears_its_echo(&mut client).await;
+    }
 }
 
 // Explicit acceptance.

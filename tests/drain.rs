@@ -316,3 +316,60 @@ async fn a_drain_of_nothing_is_done_at_once() {
     assert_eq!((drained.ended, drained.cut), (0, 0));
     assert!(sessions.is_closed());
 }
+
+/// What hyper says in the 101 of a connection that it is to close, and what strict clients do
+/// not take; "Serving" in the crate's documentation says how to keep it from doing so.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_sessions_are_closed() {
+    use std::pin::pin;
+
+    use hyper::server::conn::http1;
+    use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+    use tokio::time::{sleep, timeout};
+    use tower_wsstream::Accept;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The head of the answer to a handshake that its service accepts after two seconds; the
+    /// server may shut down after one.
+    async fn answer(keep_alive: bool, closes: bool, shuts_down: bool) -> String {
+        let sessions = Sessions::default();
+        let service = layer(&sessions).accept(Accept::Explicit).layer(service_fn(
+            async |channels: ChannelSet| {
+                sleep(2 * SECOND).await;
+                channels.session().accept().await;
+                Ok::<_, BoxError>(())
+            },
+        ));
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        let connection = http1::Builder::new()
+            .keep_alive(keep_alive)
+            .serve_connection(TokioIo::new(far), TowerToHyperService::new(service))
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let head = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        near.write_all(head.as_bytes()).await.unwrap();
+        assert!(timeout(SECOND, connection.as_mut()).await.is_err());
+        if closes {
+            sessions.close();
+        }
+        if shuts_down {
+            connection.as_mut().graceful_shutdown();
+        }
+        let _ = within(SOON, connection).await;
+        let mut answer = vec![0; 4096];
+        let read = near.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    }
+
+    let fine = answer(true, false, false).await;
+    assert!(fine.contains("connection: Upgrade\r\n"), "{fine}");
+    for (keep_alive, shuts_down) in [(false, false), (true, true)] {
+        let hyper = answer(keep_alive, false, shuts_down).await;
+        assert!(hyper.starts_with("HTTP/1.1 101 "), "{hyper}");
+        assert!(hyper.contains("connection: Upgrade, close\r\n"), "{hyper}");
+    }
+    let closed = answer(true, true, true).await;
+    assert!(closed.starts_with("HTTP/1.1 503 "), "{closed}");
+}

@@ -709,7 +709,7 @@ async fn errors_before_the_answer_are_mapped() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sees = Arc::clone(&seen);
         let service = layer()
-            .map_rejection(move |error: &BoxError| {
+            .map_rejection(move |error| {
                 sees.lock().unwrap().push(error.to_string());
                 Rejection::new(StatusCode::BAD_GATEWAY, "the node does not answer")
             })

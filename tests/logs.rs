@@ -123,6 +123,34 @@ async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result
     Ok(())
 }
 
+/// What differs is seen by whoever runs the proxy in front.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_refused_is_named_beside_the_host_it_asked() -> Result<(), BoxError> {
+    LazyLock::force(&LOG);
+    let service = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(Protocols::default()))
+        .layer(RemoteCommandLayer::new())
+        .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+    let connect = Connect::to("/exec?command=x&stdout=1")
+        .offer(subprotocols::V5)
+        .header(ORIGIN, "https://localhost:30443");
+    connect.connect(service).await.unwrap_err();
+    let log = logged();
+    let refusal = log
+        .lines()
+        .find(|line| line.contains("https://localhost:30443"));
+    let refusal = refusal.expect("an event");
+    assert!(
+        refusal.contains("DEBUG") && refusal.contains("the host localhost:"),
+        "{refusal}"
+    );
+    assert!(
+        refusal.contains("OriginPolicy::forwarded_host"),
+        "{refusal}"
+    );
+    Ok(())
+}
+
 /// The client of such a session sees a close code; the error is seen here or nowhere.
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_session_is_logged_whenever_it_comes() -> Result<(), BoxError> {

@@ -185,6 +185,82 @@ async fn every_end_is_told_with_its_cause() {
     assert_eq!(summary.close_code, Some(1002));
 }
 
+/// Completed says that the session has; what became of the command is its Status.
+#[cfg(feature = "remotecommand")]
+#[tokio::test(start_paused = true)]
+async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
+    use tower_wsstream::{
+        Rejection, SessionLimitLayer, Status,
+        remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+    };
+    for subprotocol in [
+        subprotocols::V5,
+        subprotocols::V4,
+        subprotocols::V4_BASE64,
+        subprotocols::CHANNEL,
+    ] {
+        for (most, result, code, reason) in [
+            (1, Ok(0), Some(0), None),
+            (1, Ok(3), Some(3), Some("NonZeroExitCode")),
+            (1, Err("no"), None, Some("InternalError")),
+            (0, Ok(0), None, Some("TooManyRequests")),
+        ] {
+            let told = Told::default();
+            let seen = Arc::clone(&told.0);
+            let layer = WsStreamLayer::new(Protocols::default())
+                .on_end(move |summary| seen.lock().unwrap().push(summary.clone()));
+            let service = tower::ServiceBuilder::new()
+                .layer(layer)
+                .layer(RemoteCommandLayer::new())
+                .map_err(|error: BoxError| match error.downcast::<Rejection>() {
+                    Ok(rejection) => BoxError::from(rejection.to_status()),
+                    Err(error) => error,
+                })
+                .layer(SessionLimitLayer::new(most, |_: &RemoteCommand| Some(())))
+                .service_fn(move |_: RemoteCommand| async move {
+                    result.map(ExitStatus::code).map_err(BoxError::from)
+                });
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            raw::serve(far, service);
+            let mut client = raw::Raw::handshake_at(near, "/?command=x&stdout=1", subprotocol)
+                .await
+                .unwrap();
+            within(SOON, client.read_to_end()).await;
+            drop(client);
+            let summary = told.only().await;
+            assert_eq!(summary.cause.name(), "completed");
+            assert_eq!(summary.close_code, Some(1000));
+            let status = summary.status.expect("a command's outcome");
+            assert_eq!(
+                (status.exit_code_value(), status.reason()),
+                (code, reason),
+                "{subprotocol}"
+            );
+            assert_eq!(status.is_success(), code == Some(0));
+        }
+    }
+    // What says nothing, or cannot any more, has none.
+    let told = Told::default();
+    let words = told
+        .layer()
+        .layer(service_fn(|channels: ChannelSet| async move {
+            channels.session().last_words(|_| {
+                let words = tower_wsstream::LastWords::silence();
+                Some(words.with_status(Status::exit_code(7)))
+            });
+            answer(channels).await
+        }));
+    let client = open(words.clone(), subprotocols::V5).await;
+    drop(client);
+    assert_eq!(told.only().await.status, None);
+    told.0.lock().unwrap().clear();
+    let mut client = open(words, subprotocols::V5).await;
+    client.close_channel(0).await.unwrap();
+    within(SOON, client.read_to_end()).await;
+    drop(client);
+    assert_eq!(told.only().await.status, Some(Status::exit_code(7)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_refused_was_none() {
     let told = Told::default();

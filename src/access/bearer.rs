@@ -24,6 +24,7 @@ use crate::{
         Rejection,
         detect::{members, members_of},
         is_websocket_request,
+        negotiate::is_like_a_credential,
     },
     protocol::table::CREDENTIAL_PREFIX,
 };
@@ -328,13 +329,8 @@ fn put(
 
 /// What was meant as an entry and is none may hold a token all the same.
 fn hide_lookalikes(headers: &mut HeaderMap) {
-    let prefix = CREDENTIAL_PREFIX.as_bytes();
-    let looks_alike = |member: &[u8]| {
-        let beginning = member.get(..prefix.len());
-        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))
-    };
     for (name, line) in headers.iter_mut() {
-        if *name == SEC_WEBSOCKET_PROTOCOL && members_of(line).any(looks_alike) {
+        if *name == SEC_WEBSOCKET_PROTOCOL && members_of(line).any(is_like_a_credential) {
             line.set_sensitive(true);
         }
     }

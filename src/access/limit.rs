@@ -13,7 +13,15 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{channel::ChannelSet, error::BoxError, handshake::Rejection};
+use crate::{
+    channel::ChannelSet,
+    error::BoxError,
+    handshake::Rejection,
+    unwind::{catch, drop_quietly},
+};
+
+/// For a log: see [`drop_quietly`].
+const KEY: &str = "the key of a session";
 
 /// Limits how many sessions there are at once with the same key, a user or a tenant
 /// say: one more is refused with 429 and `Retry-After`.
@@ -30,7 +38,8 @@ use crate::{channel::ChannelSet, error::BoxError, handshake::Rejection};
 /// A closing handshake that goes on after that needs no place. What is kept is one number for
 /// each key that has a session.
 ///
-/// Clones of the layer, the services that it makes and their clones share the places.
+/// Clones of the layer, the services that it makes and their clones share the places; layers
+/// over different requests do by [`SessionPlaces`].
 ///
 /// # Examples
 ///
@@ -91,20 +100,7 @@ impl<R> SessionLimitLayer<R> {
     where
         K: Hash + Eq + Clone + Send + 'static,
     {
-        let places = Arc::new(Places::new(sessions));
-        let admit = move |request: &R| match key(request) {
-            None => Ok(None),
-            Some(key) => match places.take(key) {
-                Some(place) => Ok(Some(Box::new(Mutex::new(place)) as Permit)),
-                None => Err(Rejection::session_limit()),
-            },
-        };
-        Self {
-            limit: Limit {
-                sessions,
-                admit: Arc::new(admit),
-            },
-        }
+        SessionPlaces::new(sessions).layer(key)
     }
 }
 
@@ -124,6 +120,156 @@ impl<R> Clone for SessionLimitLayer<R> {
         Self {
             limit: self.limit.clone(),
         }
+    }
+}
+
+/// How many sessions there may be at once with the same key, over requests of different kinds:
+/// a cheap handle to share.
+///
+/// Each [`layer`](Self::layer) takes places for what passes it, as [`SessionLimitLayer`] does,
+/// from the ones that all of them have together. What is no layer's business
+/// [takes](Self::take) its place itself.
+///
+/// # Examples
+///
+/// Four sessions of each user, whatever they are. kubectl shows no refused upgrade, so for exec
+/// and attach the layer belongs inside of `RemoteCommandLayer`, and what it refuses is told as
+/// a Status. Over the ports of a port-forward it would count each of them, so there it belongs
+/// around `PortForwardLayer`; and a followed log has its place for as long as its body.
+///
+/// ```
+/// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {
+/// use axum::{Extension, Router, body::Body, extract::State, routing::get};
+/// use http::request::Parts;
+/// use http_body_util::BodyExt;
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, ChannelSet, Rejection, SessionPlaces, WsStreamLayer,
+///     portforward::{self, ForwardedPort, PortForwardLayer},
+///     reader::WsReaderLayer,
+///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+/// };
+///
+/// /// What an authentication layer outside has put into the request's extensions.
+/// #[derive(Clone, PartialEq, Eq, Hash)]
+/// struct User(String);
+///
+/// fn user(head: &Parts) -> Option<User> {
+///     head.extensions.get().cloned()
+/// }
+///
+/// fn told(error: BoxError) -> BoxError {
+///     match error.downcast_ref::<Rejection>() {
+///         Some(rejection) => rejection.to_status().into(),
+///         None => error,
+///     }
+/// }
+///
+/// async fn log(
+///     State(places): State<SessionPlaces<User>>,
+///     Extension(user): Extension<User>,
+/// ) -> Result<Body, Rejection> {
+///     let place = places.take(user)?;
+///     let log = Body::from("a line\n").map_frame(move |frame| {
+///         // It goes with the body.
+///         let _place = &place;
+///         frame
+///     });
+///     Ok(Body::new(log))
+/// }
+///
+/// let places = SessionPlaces::new(4);
+/// let exec = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(Protocols::default()))
+///     .layer(RemoteCommandLayer::new())
+///     .map_err(told)
+///     .layer(places.layer(|command: &RemoteCommand| user(command.request.as_ref()?)))
+///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+/// let port_forward = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(portforward::Protocols::default()))
+///     .layer(places.layer(|channels: &ChannelSet| user(channels.request()?)))
+///     .layer(PortForwardLayer::new())
+///     .service_fn(async |_: ForwardedPort| Ok::<_, BoxError>(()));
+/// let logs: Router = Router::new()
+///     .route("/log", get(log))
+///     .layer(WsReaderLayer::new())
+///     .with_state(places);
+/// # let _ = (exec, port_forward, logs);
+/// # }
+/// ```
+pub struct SessionPlaces<K> {
+    places: Arc<Places<K>>,
+}
+
+impl<K> SessionPlaces<K>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+{
+    /// Places for so many sessions at once with the same key; with 0, for none.
+    pub fn new(sessions: usize) -> Self {
+        Self {
+            places: Arc::new(Places::new(sessions)),
+        }
+    }
+
+    /// A layer that takes one of these places for each session; see
+    /// [`SessionLimitLayer::new`].
+    pub fn layer<R>(
+        &self,
+        key: impl Fn(&R) -> Option<K> + Send + Sync + 'static,
+    ) -> SessionLimitLayer<R> {
+        let places = self.clone();
+        let admit = move |request: &R| key(request).map(|key| places.take(key)).transpose();
+        SessionLimitLayer {
+            limit: Limit {
+                sessions: self.places.most,
+                admit: Arc::new(admit),
+            },
+        }
+    }
+
+    /// Takes a place for this key, until it is dropped.
+    ///
+    /// # Errors
+    /// There is none left: the refusal, with 429 and `Retry-After`.
+    pub fn take(&self, key: K) -> Result<SessionPlace, Rejection> {
+        match self.places.take(key) {
+            Some(place) => Ok(SessionPlace {
+                _place: Box::new(Mutex::new(place)),
+            }),
+            None => Err(Rejection::session_limit(self.places.most)),
+        }
+    }
+}
+
+impl<K> Clone for SessionPlaces<K> {
+    fn clone(&self) -> Self {
+        Self {
+            places: Arc::clone(&self.places),
+        }
+    }
+}
+
+/// Without the keys: they may say who is there.
+impl<K> fmt::Debug for SessionPlaces<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionPlaces")
+            .field("sessions", &self.places.most)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session's place, which is free again when this is dropped.
+#[must_use = "the place is free again when this is dropped"]
+pub struct SessionPlace {
+    /// Its key left behind: no type that a user sees names it. Never locked: the mutex makes
+    /// a key that is `Send` alone `Sync` as well.
+    _place: Box<Mutex<dyn Send>>,
+}
+
+impl fmt::Debug for SessionPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionPlace").finish_non_exhaustive()
     }
 }
 
@@ -177,9 +323,9 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let kind = match (self.limit.admit)(&request) {
-            Ok(permit) => Kind::Admitted {
+            Ok(place) => Kind::Admitted {
                 future: self.inner.call(request),
-                permit,
+                place,
             },
             Err(rejection) => Kind::Refused {
                 rejection: Some(rejection),
@@ -225,7 +371,7 @@ pin_project! {
             #[pin]
             future: F,
             // Behind the future: the place is free once nothing of the session is left.
-            permit: Option<Permit>,
+            place: Option<SessionPlace>,
         },
         Refused { rejection: Option<Rejection> },
     }
@@ -255,17 +401,13 @@ impl<F> fmt::Debug for SessionLimitFuture<F> {
     }
 }
 
-/// A [`Place`], its key left behind: no type that a user sees names it. Never locked: the
-/// mutex makes a key that is `Send` alone `Sync` as well.
-type Permit = Box<Mutex<dyn Send>>;
-
 /// What all clones share.
 struct Limit<R> {
     sessions: usize,
     admit: Arc<Admit<R>>,
 }
 
-type Admit<R> = dyn Fn(&R) -> Result<Option<Permit>, Rejection> + Send + Sync;
+type Admit<R> = dyn Fn(&R) -> Result<Option<SessionPlace>, Rejection> + Send + Sync;
 
 impl<R> Clone for Limit<R> {
     fn clone(&self) -> Self {
@@ -309,30 +451,43 @@ impl<K: Hash + Eq + Clone> Places<K> {
         drop(taken);
         Some(Place {
             places: Arc::clone(self),
-            key,
+            key: Some(key),
         })
+    }
+}
+
+impl<K: Hash + Eq> Places<K> {
+    /// Returns the key of the map, where this was the last place of it: no key is dropped
+    /// under the lock.
+    fn give_back(&self, key: &K) -> Option<K> {
+        let mut taken = self.lock();
+        match taken.get_mut(key) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                None
+            }
+            _ => taken.remove_entry(key).map(|(key, _)| key),
+        }
     }
 }
 
 /// A session's place, until it is dropped.
 struct Place<K: Hash + Eq> {
     places: Arc<Places<K>>,
-    key: K,
+    /// Until it is dropped.
+    key: Option<K>,
 }
 
 impl<K: Hash + Eq> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        let gone = match taken.get_mut(&self.key) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                None
-            }
-            _ => taken.remove_entry(&self.key),
-        };
-        // No drop of a key under the lock.
-        drop(taken);
-        drop(gone);
+        let Some(key) = self.key.take() else { return };
+        // A key is the user's code, and this may run while a panic of the session unwinds:
+        // another one that left it would abort the process.
+        match catch(|| self.places.give_back(&key)) {
+            Ok(last) => drop_quietly(last, KEY),
+            Err(_) => tracing::error!("a key panicked: the place of its session is lost"),
+        }
+        drop_quietly(key, KEY);
     }
 }
 

@@ -17,7 +17,7 @@ mod rate;
 pub use self::{
     bearer::{BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer},
     intent::{UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService},
-    limit::{SessionLimit, SessionLimitFuture, SessionLimitLayer},
+    limit::{SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPlace, SessionPlaces},
     origin::{OriginPolicyLayer, OriginPolicyService},
     rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
 };

@@ -3,7 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::request::Parts;
 
 use super::{Channel, ChannelReader, ChannelWriter, Records};
-use crate::{protocol::ChannelType, session::Session, wire::Shared};
+use crate::{protocol::ChannelProtocolConfig, session::Session, wire::Shared};
 
 /// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for
 /// each session: its channels, typed by the selected subprotocol.
@@ -37,6 +37,7 @@ use crate::{protocol::ChannelType, session::Session, wire::Shared};
 /// ```
 pub struct ChannelSet {
     subprotocol: Cow<'static, str>,
+    config: ChannelProtocolConfig,
     request: Option<Box<Parts>>,
     session: Session,
     channels: Box<[Sides]>,
@@ -50,10 +51,10 @@ impl ChannelSet {
         request: Box<Parts>,
         session: Session,
         shared: &Arc<Shared>,
-        types: &[ChannelType],
+        config: ChannelProtocolConfig,
     ) -> Self {
         let channels = (0..)
-            .zip(types)
+            .zip(config.channels())
             .map(|(id, channel)| {
                 let reader = || ChannelReader::new(Arc::clone(shared), id);
                 let writer = || ChannelWriter::new(Arc::clone(shared), id);
@@ -65,6 +66,7 @@ impl ChannelSet {
             .collect();
         Self {
             subprotocol,
+            config,
             request: Some(request),
             session,
             channels,
@@ -74,6 +76,15 @@ impl ChannelSet {
     /// The subprotocol that was selected; "" where the client offered none.
     pub fn subprotocol(&self) -> &str {
         &self.subprotocol
+    }
+
+    /// What the selected subprotocol means: its encoding, its channels, and whether one of
+    /// them can end alone.
+    ///
+    /// For a service that passes the channels on, as a gateway does, and must not guess that
+    /// from the name.
+    pub fn config(&self) -> &ChannelProtocolConfig {
+        &self.config
     }
 
     /// The head of the upgrade request, until it was taken.

@@ -4,7 +4,6 @@
 use std::{
     error::Error as StdError,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -18,6 +17,7 @@ use super::driver::Driver;
 use crate::{
     error::{BoxError, EndCause, Report},
     session::{Outcome, Registered, Session},
+    unwind::{catch, drop_quietly},
     wire::Turn,
 };
 
@@ -71,7 +71,7 @@ impl ServiceState {
         let Self::Running(future) = self else {
             return;
         };
-        let next = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        let next = match catch(|| future.as_mut().poll(cx)) {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(()))) => Self::Returned,
             Ok(Poll::Ready(Err(error))) => Self::Failed(error),
@@ -95,9 +95,7 @@ impl ServiceState {
     /// that a panicking poll has left.
     fn replace(&mut self, next: Self) {
         let old = std::mem::replace(self, next);
-        if catch_unwind(AssertUnwindSafe(|| drop(old))).is_err() {
-            tracing::error!("the session's service panicked while it was dropped");
-        }
+        drop_quietly(old, "the session's service");
     }
 
     pub(crate) fn is_done(&self) -> bool {

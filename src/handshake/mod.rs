@@ -26,3 +26,4 @@ pub use self::detect::{
 pub use self::origin::OriginPolicy;
 pub use self::rejection::{Rejection, RejectionKind};
 pub use self::source::ProtocolSource;
+pub(crate) use self::source::Source;

@@ -28,6 +28,22 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
         .collect()
 }
 
+/// The offered subprotocols that may be shown to the service: no credential, nor what was
+/// meant as one.
+#[cfg(feature = "axum08")]
+pub(crate) fn offered_openly(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    members(headers, &SEC_WEBSOCKET_PROTOCOL)
+        .filter(|entry| !is_like_a_credential(entry))
+        .filter_map(|entry| std::str::from_utf8(entry).ok())
+}
+
+/// Whether an offered entry begins like one that holds a credential, in any case.
+pub(crate) fn is_like_a_credential(entry: &[u8]) -> bool {
+    let prefix = CREDENTIAL_PREFIX.as_bytes();
+    let beginning = entry.get(..prefix.len());
+    beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))
+}
+
 /// Selects the first offered name that the table has; the client's order wins.
 ///
 /// Who offers nothing gets the table's `""`. Who offers only names that we do

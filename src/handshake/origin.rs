@@ -2,11 +2,7 @@
 
 mod site;
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use http::{
     header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN},
@@ -16,7 +12,7 @@ use http::{
 
 use self::site::{Pattern, Site};
 use super::rejection::Rejection;
-use crate::protocol::ConfigError;
+use crate::{protocol::ConfigError, unwind::catch};
 
 /// What a proxy calls the host that it was asked for. No standard, but what they all send.
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -27,7 +23,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// cookies along; the `Origin` header is all that tells a foreign page from
 /// one's own. Clients that are no browsers send none and are let in by every policy: this
 /// protects a browser's user, it authenticates nobody. A foreign page is refused with
-/// a 403, and so is a request with two such headers, but by [`any`](Self::any).
+/// a 403, and so is a request with two such headers, but by [`any`](Self::any). The 403, and
+/// the log at debug level, name the page's origin and the host that was asked.
 ///
 /// The default is [`same_origin`](Self::same_origin). Set another one with
 /// [`WsStreamLayer::origin`](crate::WsStreamLayer::origin); for a route, with
@@ -223,7 +220,10 @@ impl OriginPolicy {
                 _ => false,
             },
         };
-        allowed.then_some(()).ok_or_else(Rejection::origin)
+        if allowed {
+            return Ok(());
+        }
+        Err(Rejection::origin(self.complaint(head, second.is_some())))
     }
 
     /// The host that a browser has asked for.
@@ -240,8 +240,9 @@ impl OriginPolicy {
         }
     }
 
-    fn report(&self, head: &Parts) {
-        // Read and written anew: what cannot be read may hold anything.
+    /// Whose page it is and what was asked, for people: read and written anew, because what
+    /// cannot be read may hold anything.
+    fn parties(&self, head: &Parts) -> (String, String) {
         let unread = || "(unreadable)".to_owned();
         let origin = match only(&head.headers, ORIGIN) {
             Some("null") => "null".to_owned(),
@@ -249,9 +250,38 @@ impl OriginPolicy {
             None => unread(),
         };
         let host = self.asked(head).and_then(|asked| site::shown(&asked));
+        (origin, host.unwrap_or_else(unread))
+    }
+
+    /// What the client is told, and the log at debug level: what differs, and what to do.
+    fn complaint(&self, head: &Parts, twice: bool) -> String {
+        if twice {
+            return "the request has more than one Origin header: a browser sends one".to_owned();
+        }
+        let (origin, host) = self.parties(head);
+        match (&self.rule, self.forwarded_host) {
+            (Rule::SameOrigin, false) => format!(
+                "pages of the origin {origin} may not connect to the host {host}: use a page of that host. \
+                 Its operator can allow the origin (OriginPolicy::allow_list); a proxy in between must pass on \
+                 Host as it came, port included, or send it as X-Forwarded-Host (OriginPolicy::forwarded_host)"
+            ),
+            (Rule::SameOrigin, true) => format!(
+                "pages of the origin {origin} may not connect to the host {host} of X-Forwarded-Host: use a page \
+                 of that host. Its operator can allow the origin (OriginPolicy::allow_list); the proxy in between \
+                 must set the header once, to the Host that it was asked for, port included"
+            ),
+            _ => format!(
+                "pages of the origin {origin} may not connect: ask the server's operator to allow that origin \
+                 (OriginPolicy::allow_list)"
+            ),
+        }
+    }
+
+    fn report(&self, head: &Parts) {
+        let (origin, host) = self.parties(head);
         tracing::warn!(
             %origin,
-            host = %host.unwrap_or_else(unread),
+            %host,
             "OriginPolicy::report_only: a page is let in that would be refused"
         );
     }
@@ -265,7 +295,7 @@ type Allows = dyn Fn(&HeaderValue, &Parts) -> bool + Send + Sync;
 
 impl Predicate {
     fn ask(&self, origin: &HeaderValue, head: &Parts) -> Result<bool, Rejection> {
-        catch_unwind(AssertUnwindSafe(|| (self.0)(origin, head))).map_err(|_| {
+        catch(|| (self.0)(origin, head)).map_err(|_| {
             tracing::error!("the predicate of the OriginPolicy panicked");
             Rejection::internal()
         })

@@ -9,7 +9,7 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
 
@@ -20,6 +20,9 @@ use crate::protocol::{ChannelProtocols, ConfigError, Status};
 /// Seconds after which an overloaded server may be tried again. Sessions end
 /// at any moment, so that the shortest wait that HTTP can express is right.
 const RETRY_AFTER_OVERLOAD: HeaderValue = HeaderValue::from_static("1");
+
+/// The longest one that is registered, `UPDATEREDIRECTREF`.
+const LONGEST_METHOD: usize = 17;
 
 /// Why a request was refused before the upgrade.
 ///
@@ -92,6 +95,31 @@ pub enum RejectionKind {
     Custom,
 }
 
+impl RejectionKind {
+    /// A label for metrics: lower case, words joined by `_`, and stable. A kind that is added
+    /// later has one of its own.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAnUpgrade => "not_an_upgrade",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::NoCommonSubprotocol => "no_common_subprotocol",
+            Self::Origin => "origin",
+            Self::NotReady => "not_ready",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::SessionLimit => "session_limit",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+            Self::Config => "config",
+            Self::Custom => "custom",
+        }
+    }
+}
+
 impl Rejection {
     /// Refuses with a status and a message of the caller's.
     ///
@@ -127,11 +155,16 @@ impl Rejection {
         .offering_upgrade()
     }
 
-    pub(crate) fn method_not_allowed() -> Self {
+    /// Names the method that came, if it is of a usual length.
+    pub(crate) fn method_not_allowed(method: &Method) -> Self {
+        let but = match method.as_str() {
+            method if method.len() <= LONGEST_METHOD => format!(", and not {method}"),
+            _ => String::new(),
+        };
         Self::of(
             RejectionKind::MethodNotAllowed,
             StatusCode::METHOD_NOT_ALLOWED,
-            "a WebSocket handshake must be a GET request",
+            format!("a WebSocket handshake must be a GET request{but}"),
         )
         .with_header(ALLOW, HeaderValue::from_static("GET"))
     }
@@ -150,11 +183,19 @@ impl Rejection {
         .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
-    pub(crate) fn unsupported_version() -> Self {
+    /// Names the version that came, if it is a number (RFC 6455, 4.1: 0 to 255).
+    pub(crate) fn unsupported_version(version: Option<&[u8]>) -> Self {
+        let version = version.and_then(|version| std::str::from_utf8(version).ok());
+        let but = match version.and_then(|version| version.parse::<u8>().ok()) {
+            Some(version) => format!(", and not {version}"),
+            None => String::new(),
+        };
         Self::of(
             RejectionKind::UnsupportedVersion,
             StatusCode::UPGRADE_REQUIRED,
-            "this server speaks WebSocket version 13: send one Sec-WebSocket-Version header with the value 13",
+            format!(
+                "this server speaks WebSocket version 13{but}: send one Sec-WebSocket-Version header with the value 13"
+            ),
         )
         .offering_upgrade()
     }
@@ -189,12 +230,9 @@ impl Rejection {
         )
     }
 
-    pub(crate) fn origin() -> Self {
-        Self::of(
-            RejectionKind::Origin,
-            StatusCode::FORBIDDEN,
-            "pages of the site that the Origin header names may not connect: use a page of this host, or ask its operator to allow that origin",
-        )
+    /// The message says whose page asked whom. Neither is a secret.
+    pub(crate) fn origin(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(RejectionKind::Origin, StatusCode::FORBIDDEN, message)
     }
 
     /// The message says what was waited for, and for how long.
@@ -239,11 +277,13 @@ impl Rejection {
     }
 
     /// Who is counted is not said: it need not be a user.
-    pub(crate) fn session_limit() -> Self {
+    pub(crate) fn session_limit(most: usize) -> Self {
         Self::of(
             RejectionKind::SessionLimit,
             StatusCode::TOO_MANY_REQUESTS,
-            "you have as many sessions open as you may have: end one of them, then try again",
+            format!(
+                "you have as many sessions open as you may have, which is {most}: end one of them, then try again"
+            ),
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
     }
@@ -538,7 +578,7 @@ mod tests {
                 &upgrade,
             ),
             (
-                Rejection::method_not_allowed(),
+                Rejection::method_not_allowed(&Method::POST),
                 RejectionKind::MethodNotAllowed,
                 405,
                 Some("MethodNotAllowed"),
@@ -559,7 +599,7 @@ mod tests {
                 &[("www-authenticate", "Bearer")],
             ),
             (
-                Rejection::unsupported_version(),
+                Rejection::unsupported_version(Some(b"8")),
                 RejectionKind::UnsupportedVersion,
                 426,
                 None,
@@ -573,7 +613,7 @@ mod tests {
                 &[],
             ),
             (
-                Rejection::origin(),
+                Rejection::origin("not from there"),
                 RejectionKind::Origin,
                 403,
                 Some("Forbidden"),
@@ -601,7 +641,7 @@ mod tests {
                 &[("retry-after", "2")],
             ),
             (
-                Rejection::session_limit(),
+                Rejection::session_limit(4),
                 RejectionKind::SessionLimit,
                 429,
                 Some("TooManyRequests"),

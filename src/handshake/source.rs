@@ -1,29 +1,42 @@
 //! Where a request's table of subprotocols comes from.
 
+use std::{pin::Pin, sync::Arc};
+
 use http::request::Parts;
 
 use super::rejection::Rejection;
-use crate::protocol::ChannelProtocols;
+use crate::{protocol::ChannelProtocols, unwind::catch};
 
 /// Tells which subprotocols, with which channels, a request may have.
 ///
-/// A [`ChannelProtocols`] is the same for every request. A closure can look at
-/// the request's head, because exec and port-forward derive their channels from
-/// the query:
+/// A [`ChannelProtocols`] is the same for every request. A function can look at the
+/// request's head, because exec and port-forward derive their channels from the query. A
+/// closure is best given to [`WsStreamLayer::from_fn`](crate::WsStreamLayer::from_fn), which
+/// tells the compiler the type of its argument; elsewhere its argument has to be typed, as
+/// `|head: &Parts|`:
 ///
 /// ```
 /// use http::request::Parts;
-/// use tower_wsstream::{ChannelProtocols, ChannelType, Rejection, WsStreamLayer};
+/// use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
 ///
-/// let layer = WsStreamLayer::new(|head: &Parts| {
-///     let Some(query) = head.uri.query() else {
-///         return Err(Rejection::new(http::StatusCode::BAD_REQUEST, "say ?write=1 or ?write=0"));
-///     };
-///     let channel = if query == "write=1" { ChannelType::ReadWrite } else { ChannelType::Write };
-///     Ok(ChannelProtocols::standard([channel]).expect("one channel is no error"))
+/// let layer = WsStreamLayer::new(|_head: &Parts| {
+///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is no error"))
 /// });
 /// # let _ = layer;
 /// ```
+///
+/// Without the type the compiler complains of an implementation that "is not general enough":
+///
+/// ```compile_fail
+/// use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
+///
+/// let layer = WsStreamLayer::new(|_head| {
+///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is no error"))
+/// });
+/// ```
+///
+/// A table that takes time, because it is somebody else's, is
+/// [`WsStreamLayer::from_async_fn`](crate::WsStreamLayer::from_async_fn)'s.
 pub trait ProtocolSource: Send + Sync + 'static {
     /// The table for one request.
     ///
@@ -46,4 +59,24 @@ where
     fn protocols(&self, head: &Parts) -> Result<ChannelProtocols, Rejection> {
         self(head)
     }
+}
+
+/// Where a layer has its tables from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Now(Arc<dyn ProtocolSource>),
+    Later(Arc<LookUp>),
+}
+
+pub(crate) type LookUp = dyn Fn(&Parts) -> TableFuture + Send + Sync;
+
+pub(crate) type TableFuture =
+    Pin<Box<dyn Future<Output = Result<ChannelProtocols, Rejection>> + Send>>;
+
+/// Runs a step of a source, which is the user's code like the service's later.
+pub(crate) fn ask<T>(step: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
+    catch(step).unwrap_or_else(|_| {
+        tracing::error!("the source of the subprotocols panicked");
+        Err(Rejection::internal())
+    })
 }

@@ -4,12 +4,13 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use http::header::{
-    CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::detect::Upgrade;
+use super::detect::{Upgrade, members};
 use super::rejection::Rejection;
 
 /// Bytes that a key stands for, and their length in base64.
@@ -63,8 +64,9 @@ pub(crate) fn validate(upgrade: Upgrade, head: &Parts) -> Result<Opening, Reject
 /// The method and `:protocol` made it an upgrade; key and connection headers mean
 /// nothing over HTTP/2.
 fn validate_http2(head: &Parts) -> Result<(), Rejection> {
-    if only(&head.headers, SEC_WEBSOCKET_VERSION) != Some(b"13") {
-        return Err(Rejection::unsupported_version());
+    let version = only(&head.headers, SEC_WEBSOCKET_VERSION);
+    if version != Some(b"13") {
+        return Err(Rejection::unsupported_version(version));
     }
     if has_body(&head.headers) {
         return Err(Rejection::bad_request(
@@ -78,15 +80,23 @@ fn validate_http2(head: &Parts) -> Result<(), Rejection> {
 /// worth a word.
 fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     if head.method != Method::GET {
-        return Err(Rejection::method_not_allowed());
+        return Err(Rejection::method_not_allowed(&head.method));
     }
     if head.version < Version::HTTP_11 {
         return Err(Rejection::bad_request(
             "HTTP/1.0 has no upgrades: send the handshake with HTTP/1.1",
         ));
     }
-    if only(&head.headers, SEC_WEBSOCKET_VERSION) != Some(b"13") {
-        return Err(Rejection::unsupported_version());
+    let version = only(&head.headers, SEC_WEBSOCKET_VERSION);
+    if version != Some(b"13") {
+        return Err(Rejection::unsupported_version(version));
+    }
+    // hyper would say so too, in the 101, and strict clients take `Upgrade` alone: they would
+    // leave a session that has begun.
+    if members(&head.headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close")) {
+        return Err(Rejection::bad_request(
+            "a WebSocket keeps its connection: send the Connection header of the handshake without close",
+        ));
     }
     let key = only(&head.headers, SEC_WEBSOCKET_KEY)
         .and_then(Key::parse)

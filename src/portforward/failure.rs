@@ -4,7 +4,13 @@ use std::error::Error as StdError;
 
 use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
-use crate::{BoxError, EndCause, Rejection, Status, error::chain};
+use crate::{
+    BoxError, EndCause, Rejection, Status,
+    error::{chain, text},
+};
+
+/// For a panic, whose message is for the server's log, and an error that cannot be shown.
+const FAILED: &str = "the port's service failed";
 
 /// Why the service of a port has ended without success.
 #[derive(Debug)]
@@ -19,8 +25,7 @@ impl Failure {
     pub(super) fn text(&self, port: u16) -> Option<String> {
         let what = match self {
             Self::Error(error) => of_error(&**error)?,
-            // A panic's message is for the server's log.
-            Self::Panicked => "the port's service failed".to_owned(),
+            Self::Panicked => FAILED.to_owned(),
         };
         Some(format!("error forwarding port {port}: {what}"))
     }
@@ -52,7 +57,7 @@ fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
         // The client's own doing; after the others nothing reaches it.
         Some(cause) if cause.is_remote() => None,
         Some(cause) => Some(format!("the session has ended: {cause}")),
-        None => Some(error.to_string()),
+        None => Some(text(error).unwrap_or_else(|| FAILED.to_owned())),
     }
 }
 
@@ -64,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    fn text(error: impl Into<BoxError>) -> Option<String> {
+    fn told(error: impl Into<BoxError>) -> Option<String> {
         Failure::Error(error.into()).text(80)
     }
 
@@ -89,7 +94,7 @@ mod tests {
             ),
         ] {
             let expected = format!("error forwarding port 80: {expected}");
-            assert_eq!(text(error).unwrap(), expected);
+            assert_eq!(told(error).unwrap(), expected);
         }
         let panicked = Failure::Panicked.text(80).unwrap();
         assert!(panicked.starts_with("error forwarding port 80: "));
@@ -101,6 +106,6 @@ mod tests {
             code: Some(1001),
             reason: "".into(),
         };
-        assert_eq!(text(io::Error::from(closed)), None);
+        assert_eq!(told(io::Error::from(closed)), None);
     }
 }

@@ -2,7 +2,6 @@
 //! the client is told of it.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
@@ -13,7 +12,11 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::{failure::Failure, port::ForwardedPort};
-use crate::{BoxError, ChannelSink, ChannelWriter};
+use crate::{
+    BoxError, ChannelSink, ChannelWriter,
+    error::Report,
+    unwind::{self, catch},
+};
 
 /// A port of the session.
 pub(super) struct Pair<S, F> {
@@ -108,17 +111,14 @@ impl<S, F> Pair<S, F> {
             return;
         };
         let port = self.port;
-        let text = catch_unwind(AssertUnwindSafe(|| {
-            let text = failure.text(port);
-            match &failure {
-                Failure::Error(error) => tracing::debug!(port, %error, "a port failed"),
-                Failure::Panicked => tracing::error!(port, "the service of a port panicked"),
+        let text = failure.text(port);
+        match &failure {
+            Failure::Error(error) => {
+                tracing::debug!(port, error = %Report(&**error), "a port failed");
             }
-            text
-        }));
+            Failure::Panicked => tracing::error!(port, "the service of a port panicked"),
+        }
         drop_quietly(failure);
-        // Where the error itself cannot be told.
-        let text = text.unwrap_or_else(|_| Failure::Panicked.text(port));
         if let Some(text) = text {
             say(&mut errors, text.into());
         }
@@ -174,7 +174,7 @@ where
 
 /// Runs a step of the service; its panic is a failure of this port alone.
 fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T, Failure>> {
-    match catch_unwind(AssertUnwindSafe(step)) {
+    match catch(step) {
         Ok(poll) => poll.map_err(Failure::Error),
         Err(_) => Poll::Ready(Err(Failure::Panicked)),
     }
@@ -182,9 +182,7 @@ fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T
 
 /// What was dropped is over: a panic in that changes nothing.
 pub(super) fn drop_quietly<T>(value: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-        tracing::error!("the service of a port panicked while it was dropped");
-    }
+    unwind::drop_quietly(value, "the service of a port");
 }
 
 /// Sends one message whatever the budget says: a channel has two of these at most.

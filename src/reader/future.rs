@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,10 +13,14 @@ use pin_project_lite::pin_project;
 use super::messages::Messages;
 use crate::{
     BoxError, Rejection, ResponseBody,
-    accepting::Accepting,
+    accepting::{Accepting, Patience},
     handshake::detect::Upgrade,
-    opening::{Handshake, panicked},
+    opening::{Agreed, Handshake, panicked},
+    unwind::{Quiet, catch, drop_quietly, quietly},
 };
+
+/// For a log: see [`quietly`].
+const SERVICE: &str = "the inner service";
 
 /// A valid handshake that waits for the service's answer.
 pub(super) struct Upgrading {
@@ -87,14 +90,12 @@ impl Upgrading {
         let messages = Messages::new(body, self.ping, self.message);
         // The head went to the service.
         let (head, ()) = Request::new(()).into_parts();
-        Accepting::new(messages, self.on, Box::new(head), self.handshake)
-    }
-}
-
-/// Whatever the drop of the service's future does, the answer is decided without it.
-fn drop_quietly(drop: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(drop)).is_err() {
-        tracing::error!("the inner service panicked while it was dropped");
+        let agreed = Agreed {
+            handshake: self.handshake,
+            on: self.on,
+            head: Quiet::new(Box::new(head), "the head of a request"),
+        };
+        Accepting::new(messages, agreed, Patience::default())
     }
 }
 
@@ -113,11 +114,11 @@ where
                 KindProj::Calling { future, upgrading } => {
                     let polled = match upgrading {
                         None => future.poll(cx),
-                        Some(_) => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                        Some(_) => match catch(|| future.poll(cx)) {
                             Ok(polled) => polled,
                             Err(_) => {
                                 let done = Kind::Refused { rejection: None };
-                                drop_quietly(|| this.kind.set(done));
+                                quietly(SERVICE, || this.kind.set(done));
                                 break Err(panicked("before it had answered"));
                             }
                         },
@@ -125,8 +126,10 @@ where
                     let response = ready!(polled)?;
                     match upgrading.take() {
                         Some(upgrading) if response.status().is_success() => {
-                            let accepting = Box::new(upgrading.accept(response.into_body()));
-                            drop_quietly(|| this.kind.set(Kind::Accepting { accepting }));
+                            let (head, body) = response.into_parts();
+                            drop_quietly(head, "the head of an answer");
+                            let accepting = Box::new(upgrading.accept(body));
+                            quietly(SERVICE, || this.kind.set(Kind::Accepting { accepting }));
                         }
                         _ => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
                     }

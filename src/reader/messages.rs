@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -11,7 +10,10 @@ use bytes::Bytes;
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, ChannelSet, ChannelWriter, Session};
+use crate::{
+    BoxError, ChannelSet, ChannelWriter, Session,
+    unwind::{catch, quietly},
+};
 
 /// The one channel of a reader's table.
 const OUTPUT: u8 = 0;
@@ -78,9 +80,7 @@ where
         None => Ok(()),
     };
     // It is over: a panic in that changes nothing.
-    if catch_unwind(AssertUnwindSafe(|| body.set(None))).is_err() {
-        tracing::error!("a body panicked while it was dropped");
-    }
+    quietly("a body", || body.set(None));
     sent
 }
 
@@ -103,8 +103,12 @@ where
             }
             // A panic that went on would drop the body as it unwinds, and a second
             // one in that drop would abort the process.
-            match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll_frame(cx))) {
-                Ok(frame) => frame.map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            let next = catch(|| {
+                let frame = body.as_mut().poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            });
+            match next {
+                Ok(frame) => frame,
                 Err(_) => Poll::Ready(Some(Err("the body panicked".into()))),
             }
         });

@@ -1,7 +1,4 @@
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{
@@ -13,9 +10,11 @@ use tower_service::Service;
 
 use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
 use crate::{
-    BoxError, ResponseBody,
+    BoxError, ProtocolSource, ResponseBody,
     handshake::detect::{self, Upgrade},
-    opening::{Handshake, panicked},
+    handshake::source::ask,
+    opening::{Agreed, Valid, panicked},
+    unwind::{catch, drop_quietly},
 };
 
 /// The service that [`WsReaderLayer`] makes.
@@ -64,17 +63,29 @@ where
         let Some(upgrade) = detect::detect(&request) else {
             return WsReaderFuture::plain(self.inner.call(request));
         };
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let WsReaderLayer {
             protocols,
             config,
             ping,
             message,
         } = &self.layer;
-        let (handshake, on) = match Handshake::shake(upgrade, &mut head, &**protocols, config) {
-            Ok(shaken) => shaken,
-            Err(rejection) => return WsReaderFuture::refused(upgrade, rejection),
+        let agreed = Valid::judge(upgrade, Box::new(head), config).and_then(|valid| {
+            let table = ask(|| protocols.protocols(valid.head()))?;
+            valid.select(&table)
+        });
+        let Agreed {
+            handshake,
+            on,
+            head,
+        } = match agreed {
+            Ok(agreed) => agreed,
+            Err(rejection) => {
+                drop_quietly(body, "the body of a request");
+                return WsReaderFuture::refused(upgrade, rejection);
+            }
         };
+        let mut head = *head.into_inner();
         forget_handshake(upgrade, &mut head);
         let upgrading = Upgrading {
             handshake: handshake.bare(),
@@ -83,7 +94,7 @@ where
             message: *message,
         };
         let request = Request::from_parts(head, body);
-        match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+        match catch(|| self.inner.call(request)) {
             Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
             Err(_) => WsReaderFuture::refused(upgrade, panicked("when it was called")),
         }

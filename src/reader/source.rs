@@ -9,6 +9,11 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::unwind::quietly;
+
+/// For a log: what it said is over, whatever its drop does.
+const SOURCE: &str = "the source of a body";
+
 /// What one read takes at most: one message of the default size.
 const READ: usize = 32 * 1024;
 
@@ -72,12 +77,12 @@ impl<R: AsyncRead> Body for WsReader<R> {
         let read = ready!(pin!(source.read_buf(this.buffer)).poll(cx));
         match read {
             Ok(0) => {
-                this.source.set(None);
+                quietly(SOURCE, || this.source.set(None));
                 Poll::Ready(None)
             }
             Ok(_) => Poll::Ready(Some(Ok(Frame::data(this.buffer.split().freeze())))),
             Err(error) => {
-                this.source.set(None);
+                quietly(SOURCE, || this.source.set(None));
                 Poll::Ready(Some(Err(error)))
             }
         }

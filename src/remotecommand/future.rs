@@ -1,7 +1,6 @@
 use std::{
     error::Error as StdError,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -14,7 +13,11 @@ use super::{
     outcome,
     sizes::Resizes,
 };
-use crate::{BoxError, Rejection, Session, error::chain};
+use crate::{
+    BoxError, Rejection, Session,
+    error::{Report, chain},
+    unwind::{catch, drop_quietly},
+};
 
 pin_project! {
     /// The session of one command.
@@ -94,16 +97,17 @@ where
         resizes.poll(cx);
         // An error and a panic are told like an exit status: kubectl prints
         // only what comes in a Status, and tries SPDY where the upgrade fails.
-        let status = match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        let status = match catch(|| future.poll(cx).map_err(Into::into)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(exit))) => exit.to_status(),
             Ok(Poll::Ready(Err(error))) => {
-                let error = error.into();
                 if !session.accepted() && is_rejection(&*error) {
                     return Poll::Ready(Err(error));
                 }
-                tracing::debug!(%error, "the command's service failed");
-                outcome::of_error(&*error)
+                tracing::debug!(error = %Report(&*error), "the command's service failed");
+                let status = outcome::of_error(&*error);
+                drop_quietly(error, "the error of a command");
+                status
             }
             Err(_) => {
                 tracing::error!("the command's service panicked");

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -17,7 +16,9 @@ use super::{
     sizes::resizes,
     user_agent::hold_by_user_agent,
 };
-use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status};
+use crate::{
+    BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status, unwind::catch,
+};
 
 /// What the service said, for the last words.
 pub(super) type Decided = Arc<Mutex<Option<Status>>>;
@@ -120,7 +121,7 @@ struct ChooseHold(Arc<dyn Fn(&Parts) -> Option<Hold> + Send + Sync>);
 
 impl ChooseHold {
     fn ask(&self, head: &Parts) -> Option<Hold> {
-        catch_unwind(AssertUnwindSafe(|| (self.0)(head))).unwrap_or_else(|_| {
+        catch(|| (self.0)(head)).unwrap_or_else(|_| {
             tracing::error!("the function of RemoteCommandLayer::hold panicked: output is held");
             Some(Hold::default())
         })
@@ -225,7 +226,7 @@ where
             session: session.clone(),
             request,
         };
-        match catch_unwind(AssertUnwindSafe(|| self.inner.call(command))) {
+        match catch(|| self.inner.call(command)) {
             Ok(future) => RemoteCommandFuture::running(future, resizes, decided, session),
             Err(_) => {
                 tracing::error!("the command's service panicked when it was called");
@@ -244,7 +245,7 @@ fn register_last_words(session: &Session, subprotocol: String, decided: &Decided
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let status = outcome::status(decided, outcome);
-        Some(outcome::last_words(&subprotocol, &status))
+        Some(outcome::last_words(&subprotocol, status))
     });
 }
 

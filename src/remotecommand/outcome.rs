@@ -6,7 +6,11 @@ use http::StatusCode;
 use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
 use super::protocols::ERROR;
-use crate::{EndCause, LastWords, Outcome, Rejection, Status, error::chain, subprotocols};
+use crate::{
+    EndCause, LastWords, Outcome, Rejection, Status,
+    error::{chain, text},
+    subprotocols,
+};
 
 /// The Status for how the service ended; `decided` is what it said itself.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
@@ -39,9 +43,10 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
             );
         }
     }
-    match EndCause::from_error(error) {
-        Some(cause) => ended(cause),
-        None => Status::internal_error(format!("Internal error occurred: {error}")),
+    match (EndCause::from_error(error), text(error)) {
+        (Some(cause), _) => ended(cause),
+        (None, Some(text)) => Status::internal_error(format!("Internal error occurred: {text}")),
+        (None, None) => panicked(),
     }
 }
 
@@ -87,15 +92,15 @@ fn ended(cause: &EndCause) -> Status {
 }
 
 /// The Status as the subprotocol carries it.
-pub(super) fn last_words(subprotocol: &str, status: &Status) -> LastWords {
-    if matches!(
+pub(super) fn last_words(subprotocol: &str, status: Status) -> LastWords {
+    let has_json = matches!(
         subprotocol,
         subprotocols::V4 | subprotocols::V4_BASE64 | subprotocols::V5
-    ) {
-        return LastWords::new(ERROR, status.to_json());
-    }
-    match status.plain_text() {
+    );
+    let words = match status.plain_text() {
+        _ if has_json => LastWords::new(ERROR, status.to_json()),
         Some(text) => LastWords::new(ERROR, text),
         None => LastWords::silence(),
-    }
+    };
+    words.with_status(status)
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::{BoxError, EndCause},
     frame::is_valid_close_code,
+    protocol::Status,
 };
 
 /// How a session's service ended, for
@@ -26,6 +27,7 @@ pub enum Outcome<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWords {
     pub(crate) message: Option<(u8, Bytes)>,
+    pub(crate) status: Option<Box<Status>>,
 }
 
 impl LastWords {
@@ -33,13 +35,27 @@ impl LastWords {
     pub fn new(channel: u8, message: impl Into<Bytes>) -> Self {
         Self {
             message: Some((channel, message.into())),
+            status: None,
         }
     }
 
     /// No message: the outcome is told by silence, as success is on
     /// subprotocols older than v4.
     pub fn silence() -> Self {
-        Self { message: None }
+        Self {
+            message: None,
+            status: None,
+        }
+    }
+
+    /// The outcome that these words tell, for [`SessionSummary::status`]: metrics and audits
+    /// know it then, in whatever form the subprotocol carries it.
+    ///
+    /// [`SessionSummary::status`]: crate::SessionSummary::status
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Self {
+        self.status = Some(Box::new(status));
+        self
     }
 }
 

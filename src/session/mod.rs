@@ -193,6 +193,50 @@ impl Session {
     /// return from the service: 1000 says that the outcome was told in full,
     /// which only the end of the service can know.
     ///
+    /// The upgrade is accepted for it, like for a write: the client gets its session and this
+    /// end of it, whatever the service returns, in its first poll or later. With
+    /// [`Accept::Explicit`](crate::Accept) nothing counts before the acceptance: an error is
+    /// the refusal then, while `Ok` accepts, and the session ends with this code.
+    ///
+    /// # Examples
+    ///
+    /// To close a browser with a code of your own, from 4000 to 4999. A page is not shown a
+    /// refused upgrade; of this it gets the code and the reason in its `onclose`:
+    ///
+    /// ```
+    /// use tower::ServiceBuilder;
+    /// use tower_wsstream::{BoxError, ChannelSet, WsStreamLayer};
+    /// # use tower_wsstream::{ChannelProtocols, ChannelType};
+    ///
+    /// /// What an authentication layer outside has put into the request's extensions.
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// async fn terminal(channels: ChannelSet) -> Result<(), BoxError> {
+    ///     let head = channels.request();
+    ///     if head.is_none_or(|head| head.extensions.get::<User>().is_none()) {
+    ///         channels.session().close(4001, "log in again")?;
+    ///         return Ok(());
+    ///     }
+    ///     // ...
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let protocols = ChannelProtocols::standard([ChannelType::Write])?;
+    /// let service = ServiceBuilder::new()
+    ///     .layer(WsStreamLayer::new(protocols))
+    ///     .service_fn(terminal);
+    /// # #[cfg(feature = "testing")]
+    /// # {
+    /// #     let client = tower_wsstream::testing::Connect::to("/").connect(service).await?;
+    /// #     assert_eq!(client.read_to_end().await.close_code, Some(4001));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// A code that must not be sent (RFC 6455, section 7.4), and 1000. Of several
     /// calls the first counts; one after the end does nothing.
@@ -207,6 +251,12 @@ impl Session {
         drop(commands);
         self.tell_driver();
         Ok(())
+    }
+
+    /// Whether [`close`](Self::close) was called, and the driver has not been told yet:
+    /// before the acceptance there is none.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.commands().close.is_some()
     }
 
     /// Keeps output back until the peer is seen to read; see [`Hold`].

@@ -1,13 +1,7 @@
-use std::{
-    borrow::Cow,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::Peer;
-use crate::{error::EndCause, wire::Traffic};
+use crate::{error::EndCause, protocol::Status, unwind::catch, wire::Traffic};
 
 /// What became of a session, for
 /// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
@@ -26,6 +20,15 @@ pub struct SessionSummary {
     pub cause: EndCause,
     /// The code of our Close frame; `None` where there was no frame, or none in it.
     pub close_code: Option<u16>,
+    /// The outcome that the client was told behind all output, where that was a [`Status`]:
+    /// a command's, on every subprotocol, or what
+    /// [`LastWords::with_status`](crate::LastWords::with_status) says. `None` where nothing
+    /// could be said any more.
+    ///
+    /// Its [`exit_code_value`](Status::exit_code_value) and [`reason`](Status::reason) tell
+    /// apart what has [completed](EndCause::Completed): a command that succeeded, one that ended
+    /// with exit code 3 (`NonZeroExitCode`), and one that a limit refused (`TooManyRequests`).
+    pub status: Option<Status>,
     /// What came and went on each channel of the subprotocol, in their order.
     pub channels: Vec<ChannelSummary>,
     /// Messages for channels that do not exist, or that only the server writes.
@@ -56,12 +59,15 @@ impl SessionSummary {
     /// The one event at the end of a session.
     pub(crate) fn log(&self) {
         let (received, sent) = (self.received(), self.sent());
+        let status = self.status.as_ref();
         tracing::debug!(
             subprotocol = %self.subprotocol,
             peer = self.peer.as_ref().map(tracing::field::display),
             duration = ?self.duration,
             cause = %self.cause,
             close_code = self.close_code,
+            exit_code = status.and_then(Status::exit_code_value),
+            reason = status.and_then(Status::reason),
             received_bytes = received.bytes,
             received_messages = received.messages,
             sent_bytes = sent.bytes,
@@ -113,7 +119,7 @@ impl OnEnd {
     /// It is the user's code, and the session is over: a panic in it ends nothing.
     pub(crate) fn tell(&self, summary: &SessionSummary) {
         let Some(tell) = &self.0 else { return };
-        if catch_unwind(AssertUnwindSafe(|| tell(summary))).is_err() {
+        if catch(|| tell(summary)).is_err() {
             tracing::error!("what was to be told of a session's end panicked");
         }
     }

@@ -39,6 +39,26 @@ async fn session_close_sends_what_was_accepted_then_its_own_code() {
     }
 }
 
+/// One poll earlier or later is the same end.
+#[tokio::test(start_paused = true)]
+async fn a_close_is_the_end_whenever_it_is_asked_for_and_whatever_is_returned() {
+    for polls in 0..3 {
+        for how in [How::Ok, How::Err, How::Panic, How::Never] {
+            let service = once(move |set: ChannelSet| async move {
+                for _ in 0..polls {
+                    tokio::task::yield_now().await;
+                }
+                set.session().close(4001, "log in again")?;
+                finish(how).await
+            });
+            let mut client = open(service, subprotocols::V5).await;
+            let told = within(LONG, client.read_to_end()).await;
+            assert_eq!(told.close, Some(Some(4001)), "{how:?} in poll {polls}");
+            assert_eq!(told.reason, "log in again");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reason_that_is_too_long_is_cut_between_characters() {
     let reason = "ä".repeat(100);

@@ -231,3 +231,133 @@ async fn commands_can_be_counted_on_either_side_of_their_layer() {
         sleep(secs(5)).await;
     }
 }
+
+/// exec, port-forward, channels of one's own and a log: what one of them has, the others have
+/// not, and each is refused where its client sees it.
+#[tokio::test(start_paused = true)]
+async fn places_are_shared_by_sessions_of_different_kinds() {
+    use http_body_util::BodyExt;
+    use tower_wsstream::{
+        SessionPlaces,
+        portforward::{self, ForwardedPort, PortForwardLayer},
+        reader::{WsReader, WsReaderLayer},
+    };
+
+    fn of(head: &http::request::Parts) -> Option<User> {
+        head.extensions.get().cloned()
+    }
+    let places = SessionPlaces::new(2);
+
+    let exec = ServiceBuilder::new()
+        .map_request(authenticate)
+        .layer(WsStreamLayer::new(Protocols::default()))
+        .layer(RemoteCommandLayer::new())
+        .map_err(|error: BoxError| match error.downcast::<Rejection>() {
+            Ok(rejection) => BoxError::from(rejection.to_status()),
+            Err(error) => error,
+        })
+        .layer(places.layer(|command: &RemoteCommand| of(command.request.as_ref()?)))
+        .service_fn(async |mut command: RemoteCommand| {
+            tokio::io::copy(&mut command.stdin.take().unwrap(), &mut tokio::io::sink()).await?;
+            Ok::<_, BoxError>(ExitStatus::success())
+        });
+    let forward = stack!(
+        WsStreamLayer::new(portforward::Protocols::default()),
+        places.layer(|channels: &ChannelSet| of(channels.request()?)),
+        tower::Layer::layer(
+            &PortForwardLayer::new(),
+            service_fn(async |port: ForwardedPort| {
+                let (mut read, mut write) = tokio::io::split(port.stream);
+                tokio::io::copy(&mut read, &mut write).await?;
+                Ok::<_, BoxError>(())
+            })
+        )
+    );
+    let own = stack!(
+        layer(),
+        places.layer(|channels: &ChannelSet| of(channels.request()?)),
+        service_fn(echo)
+    );
+    let of_logs = places.clone();
+    let logs = ServiceBuilder::new()
+        .map_request(authenticate)
+        .layer(WsReaderLayer::new())
+        .service_fn(move |request: http::Request<Incoming>| {
+            let place = of_logs.take(of(&request.into_parts().0).unwrap());
+            let answer = place.map(|place| {
+                // Says nothing, and does not end.
+                let (near, far) = tokio::io::duplex(1);
+                let held = (place, far);
+                let body = WsReader::new(near).map_frame(move |frame| {
+                    let _held = &held;
+                    frame
+                });
+                http::Response::new(body)
+            });
+            async { answer.map_err(BoxError::from) }
+        });
+    // A plain answer of such a handler.
+    let answered = tower::util::ServiceExt::map_result(logs, |answer: Result<_, BoxError>| {
+        Ok::<_, BoxError>(match answer {
+            Ok(answer) => http::Response::map(answer, ::axum::body::Body::new),
+            Err(error) => {
+                let rejection = error.downcast::<Rejection>()?;
+                rejection
+                    .into_response::<tower_wsstream::NoBody>()
+                    .map(::axum::body::Body::new)
+            }
+        })
+    });
+
+    let exec_of =
+        |user: &str| Connect::to(format!("/{user}?command=x&stdin=1")).offer(subprotocols::V4);
+    let forward_of = |user: &str| Connect::to(format!("/{user}?ports=80,81"));
+    let status = async |connect: Connect| {
+        let client = soon(connect.connect(exec.clone())).await.unwrap();
+        soon(client.read_to_end()).await.status().unwrap()
+    };
+
+    // Two, of which one has two ports and counts once.
+    let command = soon(exec_of("anna").connect(exec.clone())).await.unwrap();
+    let ports = soon(forward_of("anna").connect(forward.clone()))
+        .await
+        .unwrap();
+    let refusal = status(exec_of("anna")).await;
+    assert_eq!(
+        (refusal.code(), refusal.reason()),
+        (Some(429), Some("TooManyRequests"))
+    );
+    assert!(
+        refusal.message().unwrap().contains("which is 2"),
+        "{refusal:?}"
+    );
+    assert_limit(&refused(forward_of("anna"), forward.clone()).await);
+    assert_limit(&refused(Connect::to("/anna"), own.clone()).await);
+    assert_limit(&refused(Connect::to("/anna"), answered.clone()).await);
+    let mut others = soon(Connect::to("/bert").connect(own.clone()))
+        .await
+        .unwrap();
+    hears_its_echo(&mut others).await;
+
+    // A place that one kind gives back is another's: the log has it for as long as its body.
+    drop(ports);
+    sleep(secs(120)).await;
+    let log = soon(Connect::to("/anna").connect(answered.clone()))
+        .await
+        .unwrap();
+    sleep(secs(120)).await;
+    assert_limit(&refused(Connect::to("/anna"), own.clone()).await);
+    drop(log);
+    sleep(secs(120)).await;
+    let mut own = soon(Connect::to("/anna").connect(own)).await.unwrap();
+    hears_its_echo(&mut own).await;
+    assert_limit(&refused(forward_of("anna"), forward).await);
+    drop(command);
+    sleep(secs(120)).await;
+    let allowed = places.take(User("anna".to_owned()));
+    assert!(allowed.is_ok());
+    assert!(places.take(User("anna".to_owned())).is_err());
+    drop(allowed);
+    assert!(places.take(User("anna".to_owned())).is_ok());
+    assert!(!format!("{places:?}").contains("anna"));
+}

@@ -10,7 +10,7 @@ use tower_http::{
     compression::CompressionLayer,
     limit::RequestBodyLimitLayer,
     sensitive_headers::{SetSensitiveHeadersLayer, SetSensitiveRequestHeadersLayer},
-    timeout::TimeoutLayer,
+    timeout::{ResponseBodyTimeoutLayer, TimeoutLayer},
     trace::TraceLayer,
     validate_request::ValidateRequestHeaderLayer,
 };
@@ -115,6 +115,51 @@ async fn a_refusal_passes_them_and_is_compressed() {
         rejection.unwrap().kind(),
         tower_wsstream::RejectionKind::NoCommonSubprotocol
     );
+}
+
+/// What wraps the body of the 101 and does not pass its size on makes it look like a stream.
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_wraps_bodies_belongs_outside_of_compression() {
+    let head = Head::to("/").with("Accept-Encoding", "gzip");
+    let wrap = || ResponseBodyTimeoutLayer::new(TIMEOUT);
+    let (request, _wire) = hold(&head).await;
+    let outside = ServiceBuilder::new()
+        .layer(wrap())
+        .layer(CompressionLayer::new())
+        .layer(layer())
+        .service(service_fn(never));
+    let response = outside.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert!(!response.headers().contains_key(header::CONTENT_ENCODING));
+
+    let inside = ServiceBuilder::new()
+        .layer(CompressionLayer::new())
+        .layer(wrap())
+        .layer(layer())
+        .service(service_fn(echo));
+    let (request, _wire) = hold(&head).await;
+    let response = inside.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+    // Clients that do not look at it have their session.
+    let connect = Connect::to("/").header(header::ACCEPT_ENCODING, "gzip");
+    let mut client = soon(connect.connect(inside)).await.unwrap();
+    hears_its_echo(&mut client).await;
+
+    // The other way out: no compression of what has no body.
+    let picky = CompressionLayer::new().compress_when(
+        |status: StatusCode, _: http::Version, _: &HeaderMap, _: &http::Extensions| {
+            status != StatusCode::SWITCHING_PROTOCOLS
+        },
+    );
+    let service = ServiceBuilder::new()
+        .layer(picky)
+        .layer(wrap())
+        .layer(layer())
+        .service(service_fn(never));
+    let (request, _wire) = hold(&head).await;
+    let response = service.oneshot(request).await.unwrap();
+    assert!(!response.headers().contains_key(header::CONTENT_ENCODING));
 }
 
 #[tokio::test(start_paused = true)]

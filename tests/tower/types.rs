@@ -13,9 +13,10 @@ use tower_wsstream::{
     IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy,
     OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection,
     RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionLimit,
-    SessionLimitFuture, SessionLimitLayer, SessionRateLimit, SessionRateLimitFuture,
-    SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit, Traffic, UpgradeIntent,
-    UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil, WsStream, WsStreamLayer,
+    SessionLimitFuture, SessionLimitLayer, SessionPlace, SessionPlaces, SessionRateLimit,
+    SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit,
+    Traffic, UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil,
+    WsStream, WsStreamLayer,
     portforward::{
         self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, PortForwardLayer,
         PortForwardService,
@@ -110,7 +111,7 @@ fn every_public_type_is_what_it_is() {
         HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
             ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
-            SessionLimitFuture<Done>, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
+            SessionLimitFuture<Done>, SessionPlace, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
@@ -118,7 +119,7 @@ fn every_public_type_is_what_it_is() {
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
-            SessionLimit<Good, Client>, SessionLimitLayer<Client>,
+            SessionLimit<Good, Client>, SessionLimitLayer<Client>, SessionPlaces<u8>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
             WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>, End,
             Payload, Record;

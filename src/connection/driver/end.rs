@@ -1,8 +1,6 @@
 //! The end: a cause comes, the service has its grace, the last words are said,
 //! the Close frame goes out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -18,6 +16,7 @@ use crate::{
     frame::ClosePayload,
     policy::after,
     session::Outcome,
+    unwind::catch,
     wire::End,
 };
 
@@ -98,10 +97,13 @@ impl Driver {
             Some(words) => {
                 // It is the service's code: a panic in it must not take the
                 // session's end with it.
-                let words = catch_unwind(AssertUnwindSafe(|| words(&outcome))).unwrap_or(None);
+                let words = catch(|| words(&outcome)).unwrap_or(None);
                 let told = words.is_some();
-                if let Some((channel, message)) = words.and_then(|words| words.message) {
-                    self.shared.last_words(channel, message);
+                if let Some(words) = words {
+                    self.story.status = words.status;
+                    if let Some((channel, message)) = words.message {
+                        self.shared.last_words(channel, message);
+                    }
                 }
                 told
             }

@@ -20,7 +20,6 @@ mod timer;
 use std::{
     borrow::Cow,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -41,7 +40,9 @@ use crate::{
     frame::{ClosePayload, Decoder, Role},
     mux::Mux,
     policy::{Beats, Bucket, Idle, Pause, SessionPolicy, after},
+    protocol::Status,
     session::{ChannelSummary, Hold, Peer, Session, SessionSummary},
+    unwind::drop_quietly,
     wire::{Format, Progress, Shared},
 };
 
@@ -78,6 +79,8 @@ struct Story {
     since: Option<Instant>,
     /// The code of our Close frame.
     said: Option<u16>,
+    /// The outcome that the last words told.
+    status: Option<Box<Status>>,
 }
 
 /// Drives one session's connection. See the module.
@@ -178,6 +181,7 @@ impl Driver {
                 peer,
                 since: None,
                 said: None,
+                status: None,
             },
             shared,
             session,
@@ -298,6 +302,7 @@ impl Driver {
             duration: since.elapsed(),
             cause: self.cause().cloned().unwrap_or(EndCause::Aborted),
             close_code: self.story.said,
+            status: self.story.status.take().map(|status| *status),
             channels: self.session.traffic().into_iter().map(channel).collect(),
             ignored: self.mux.ignored,
         };
@@ -315,9 +320,7 @@ impl Driver {
             self.abandon(&cause);
         }
         // Last, because it is the service's code that is dropped.
-        if catch_unwind(AssertUnwindSafe(|| drop(unsaid))).is_err() {
-            tracing::error!("the last words of a session panicked while they were dropped");
-        }
+        drop_quietly(unsaid, "the last words of a session");
         self.tell();
     }
 }

@@ -1,0 +1,106 @@
+//! The net under the user's code: services, errors, closures, and what goes along with a
+//! request. A panic in any of them costs its own session at most, and its client is told.
+
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// A step of the user's code has panicked.
+#[derive(Debug)]
+pub(crate) struct Panicked;
+
+/// Runs a step of the user's code, and stops a panic in it.
+///
+/// The step may leave what it works on in any state: the caller does not look at that again,
+/// and [drops](drop_quietly) it.
+pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
+        // The payload is the user's as well. One that panics too is leaked: there has to be
+        // an end.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(second);
+        }
+        Panicked
+    })
+}
+
+/// Drops a value of the user's, whose outcome has been decided: a panic in that is logged,
+/// and changes nothing. `what` names the value.
+pub(crate) fn drop_quietly<T>(value: T, what: &str) {
+    quietly(what, || drop(value));
+}
+
+/// Runs what drops a value in its place: see [`drop_quietly`].
+pub(crate) fn quietly(what: &str, drop: impl FnOnce()) {
+    if catch(drop).is_err() {
+        tracing::error!("{what} panicked while it was dropped");
+    }
+}
+
+/// A value of the user's whose drop is [quiet](drop_quietly).
+pub(crate) struct Quiet<T> {
+    /// Until it is taken out.
+    value: Option<T>,
+    what: &'static str,
+}
+
+impl<T> Quiet<T> {
+    pub(crate) fn new(value: T, what: &'static str) -> Self {
+        let value = Some(value);
+        Self { value, what }
+    }
+
+    pub(crate) fn get_ref(&self) -> &T {
+        self.value.as_ref().expect(THERE)
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect(THERE)
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.value.take().expect(THERE)
+    }
+}
+
+const THERE: &str = "only `into_inner` takes it out, and nothing comes after that";
+
+impl<T> Drop for Quiet<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            drop_quietly(value, self.what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    /// Panics with another of its kind when it is dropped, so often.
+    struct Payload(u8);
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                panic_any(Self(self.0 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_in_its_drop_ends_here() {
+        for depth in 0..4 {
+            assert!(catch(|| panic_any(Payload(depth))).is_err(), "{depth}");
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_drop_is_no_news_for_the_caller() {
+        drop_quietly(Payload(1), "a payload");
+        assert_eq!(catch(|| 7).unwrap(), 7);
+    }
+}
