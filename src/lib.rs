@@ -54,7 +54,7 @@
 //! | port-forward | [`portforward`] |
 //! | logs, and whatever else only the server writes | [`reader`] |
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
-//! | an axum handler that accepts the upgrade itself | `axum`, with the feature `axum08` |
+//! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
 //! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`] |
 //! | what a session carries, for audits and recordings | [`tap`] |
@@ -227,6 +227,57 @@
 //! Any layer, handler or auth outside of `WsStreamLayer` may insert an extension;
 //! [`PolicyLayer`] does only that. The innermost wins.
 //!
+//! # The parameters of a path
+//!
+//! A service is not an axum handler, and has no extractors; it has the head of its request,
+//! which they read. An axum router leaves the parameters of its path in the head's
+//! extensions, so [`ChannelSet::take_request`], or the field `request` of a command, is all
+//! that `Path`, `RawPathParams` or an extractor of your own needs:
+//!
+//! ```
+//! use axum::{Router, extract::{FromRequestParts, Path}};
+//! use tokio::io::AsyncWriteExt;
+//! # use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, WsStreamLayer,
+//!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+//! };
+//!
+//! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     let mut head = command.request.take().ok_or("somebody took the head")?;
+//!     let Path((namespace, pod)) =
+//!         Path::<(String, String)>::from_request_parts(&mut head, &()).await?;
+//!     // It keeps a read buffer of the server alive.
+//!     drop(head);
+//!     let mut stdout = command.stdout.take().ok_or("no stdout")?;
+//!     stdout.write_all(format!("{pod} of {namespace}\n").as_bytes()).await?;
+//!     Ok(ExitStatus::success())
+//! }
+//!
+//! let exec = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(run);
+//! let app: Router = Router::new()
+//!     .route_service("/api/v1/namespaces/{namespace}/pods/{pod}/exec", exec);
+//! # #[cfg(feature = "testing")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn play(app: Router) {
+//! #     let path = "/api/v1/namespaces/default/pods/my%20pod/exec?command=x&stdout=1";
+//! #     let connect = tower_wsstream::testing::Connect::to(path);
+//! #     let client = connect.offer("v5.channel.k8s.io").connect(app).await.unwrap();
+//! #     let told = client.read_to_end().await;
+//! #     assert_eq!(told.channel(1), b"my pod of default\n");
+//! # }
+//! # #[cfg(feature = "testing")]
+//! # play(app);
+//! # #[cfg(not(feature = "testing"))]
+//! # let _ = app;
+//! ```
+//!
+//! An error of the extractor is one of the service: [`Rejection`] says what a client is to
+//! be told.
+//!
 //! # What it promises
 //!
 //! * **The end never lies.** What a writer accepted goes out in order, before
@@ -352,6 +403,10 @@
 //! | `simd` | base64 three to four times as fast | base64-simd |
 //! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | hyper's server, and the common part of its client |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
+//!
+// Links to modules that are not built lead to the table above.
+#![cfg_attr(not(feature = "portforward"), doc = "[`portforward`]: #features")]
+#![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accepting;
@@ -377,7 +432,7 @@ mod wire;
 
 #[cfg(feature = "axum08")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum08")))]
-pub mod axum;
+pub mod axum08;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;

@@ -9,7 +9,7 @@
 //! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
 //! use tokio::io::AsyncWriteExt;
 //! use tower_wsstream::{
-//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum::WsStreamUpgrade,
+//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum08::WsStreamUpgrade,
 //! };
 //!
 //! async fn greet(
