@@ -11,7 +11,7 @@
 //! | `/sink` | reads channel 0 to its end, then says how much it was: 8 bytes, little-endian |
 //! | `/idle` | waits for the end of the session |
 
-use std::{convert::Infallible, env, io, net::SocketAddr};
+use std::{convert::Infallible, env, io, net::SocketAddr, time::Duration};
 
 use http::{Request, request::Parts};
 use hyper::body::Incoming;
@@ -22,12 +22,19 @@ use hyper_util::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt},
     net::TcpListener,
+    time::sleep,
 };
 use tower::{Service, ServiceBuilder};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter,
     ConfigError, Encoding, WsStreamLayer, subprotocols,
 };
+
+/// For the head of a request.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// After an accept that failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the service needs of the request, so that its head need not live on.
 enum Work {
@@ -142,7 +149,8 @@ fn protocols() -> Result<ChannelProtocols, ConfigError> {
         .build()
 }
 
-async fn serve<S, B>(listener: TcpListener, service: S) -> Result<Infallible, BoxError>
+/// HTTP/1.1 alone, so that the connection comes without the wrapper of a server for both.
+async fn serve<S, B>(listener: TcpListener, service: S) -> Infallible
 where
     S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>
         + Clone
@@ -153,15 +161,18 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD);
     loop {
-        let (stream, _) = listener.accept().await?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, as a rule: until a connection ends.
+            sleep(PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(service.clone());
         tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(
-                    TokioIo::new(stream),
-                    TowerToHyperService::new(service.clone()),
-                )
+            server
+                .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades(),
         );
     }
@@ -188,6 +199,6 @@ fn main() -> Result<(), BoxError> {
             .layer(WsStreamLayer::new(protocols()?))
             .service_fn(run);
         // On a worker, so that an accepted connection starts where it was accepted.
-        tokio::spawn(serve(listener, service)).await?.map(drop)
+        match tokio::spawn(serve(listener, service)).await? {}
     })
 }

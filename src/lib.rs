@@ -332,14 +332,41 @@
 //!
 //! # Serving
 //!
-//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does).
-//! It should set a header read timeout (hyper's `header_read_timeout`; axum's
-//! `serve` has no knob for it), and `TCP_NODELAY`, without which everything above
-//! 64 bytes is slow. This crate sets `TCP_NODELAY` itself only where it finds the
-//! TCP stream in what the server hands over: under hyper's own HTTP/1 server over
-//! `TokioIo<TcpStream>`, and with the feature `auto-server` under hyper-util's
-//! auto server and axum's `serve`. Elsewhere, under axum:
-//! `axum::serve(listener.tap_io(|tcp| { let _ = tcp.set_nodelay(true); }), app)`.
+//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does). It should
+//! set a header read timeout (hyper's `header_read_timeout`, which counts from the first
+//! bytes on; a client that says nothing needs another), go on where an accept fails for lack
+//! of descriptors, and set `TCP_NODELAY`, without which everything above 64 bytes is slow.
+//! This crate sets `TCP_NODELAY` itself only where it finds the TCP stream in what the
+//! server hands over: under hyper's own HTTP/1 server over `TokioIo<TcpStream>`, and with
+//! the feature `auto-server` under hyper-util's auto server and axum's `serve`. Elsewhere,
+//! under axum: `axum::serve(listener.tap_io(|tcp| { let _ = tcp.set_nodelay(true); }), app)`.
+//!
+//! axum's `serve` has no knobs for timeouts and for HTTP/2: good on a laptop, and behind a
+//! proxy that has them. For a port that strangers reach, this does all that is asked for
+//! here, with the fast path by the feature `auto-server`. It is
+//! `examples/support/serve.rs`, to be copied and changed: TLS goes between `accept` and
+//! `serve_connection_with_upgrades`, as in `examples/pod_server`.
+//!
+//! ```
+#![doc = include_str!("../examples/support/serve.rs")]
+//! # use tower::ServiceBuilder;
+//! # use tower_wsstream::{ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+//! # async fn greet(channels: ChannelSet) -> Result<(), BoxError> { Ok(()) }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let sessions = Sessions::default();
+//!     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+//!     let app = ServiceBuilder::new()
+//!         .layer(WsStreamLayer::new(protocols).sessions(sessions.clone()))
+//!         .service_fn(greet);
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     // A server of yours: tokio::signal::ctrl_c().
+//!     let stop = sleep(Duration::from_millis(1));
+//!     serve(listener, app, sessions, stop).await;
+//!     Ok(())
+//! }
+//! ```
 //!
 //! A session is a task of tokio's, which no server's graceful shutdown waits for;
 //! when the runtime goes, it is aborted. To end sessions with words, [drain](Sessions)
@@ -348,45 +375,11 @@
 //! Over HTTP/2 the server must allow extended CONNECT (hyper:
 //! `http2().enable_connect_protocol()`; axum's `serve` has no knob for it), and routes must
 //! accept the method: axum's `any`, not `get`. tonic's own server serves no upgrades: serve
-//! its routes as an axum router by hyper-util's auto server, as `examples/tonic` does. One session that nobody reads leaves those
-//! beside it alone only where the connection's window holds what all its streams may send:
-//! set hyper's `initial_connection_window_size` to at least the stream window times the
-//! streams allowed. hyper shows a stream that was cancelled as one that ended; here both
-//! are a lost connection. An axum `Router` over both versions of HTTP, with the fast path
-//! by the feature `auto-server`:
-//!
-//! ```
-//! use axum::Router;
-//! use hyper_util::{
-//!     rt::{TokioExecutor, TokioIo},
-//!     server::conn::auto,
-//!     service::TowerToHyperService,
-//! };
-//! use tokio::net::TcpListener;
-//!
-//! const STREAMS: u32 = 100;
-//! const STREAM_WINDOW: u32 = 256 * 1024;
-//!
-//! async fn serve(listener: TcpListener, app: Router) -> std::io::Result<()> {
-//!     let mut server = auto::Builder::new(TokioExecutor::new());
-//!     server
-//!         .http2()
-//!         .enable_connect_protocol()
-//!         .max_concurrent_streams(STREAMS)
-//!         .initial_stream_window_size(STREAM_WINDOW)
-//!         .initial_connection_window_size(STREAMS * STREAM_WINDOW);
-//!     loop {
-//!         let (tcp, _) = listener.accept().await?;
-//!         tcp.set_nodelay(true)?;
-//!         let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
-//!         tokio::spawn(async move {
-//!             // An error here is the end of one connection.
-//!             let _ = server.serve_connection_with_upgrades(TokioIo::new(tcp), service).await;
-//!         });
-//!     }
-//! }
-//! # let _ = serve;
-//! ```
+//! its routes as an axum router by hyper-util's auto server, as `examples/tonic` does. One
+//! session that nobody reads leaves those beside it alone only where the connection's window
+//! holds what all its streams may send: set hyper's `initial_connection_window_size` to at
+//! least the stream window times the streams allowed. hyper shows a stream that was cancelled
+//! as one that ended; here both are a lost connection.
 //!
 //! A session's events are in the span `session`, inside the request's span. The
 //! default span of tower-http's `TraceLayer` shows the query, and so the command
