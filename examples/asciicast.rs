@@ -5,7 +5,7 @@
 //! Then, in another terminal:
 //!
 //!     npx wscat -s v4.base64.channel.k8s.io \
-//!         -c 'ws://127.0.0.1:8005/exec?command=shout&stdin=1&stdout=1&tty=1'
+//!         -c 'ws://127.0.0.1:8008/exec?command=shout&stdin=1&stdout=1&tty=1'
 //!
 //! Type `0aGVsbG8K` ("hello" and a newline on channel 0): it comes back in capitals.
 //! Type `0BA==` (Ctrl-D): the session ends with exit code 0. Its recording lies in the
@@ -17,23 +17,26 @@
 //! off can be played as far as it goes. What is typed is recorded with `--stdin` only:
 //! passwords are typed, and not shown.
 
+#[path = "support/serve.rs"]
+mod serve;
+
 use std::{
     io,
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::{Value, json};
 use tokio::{
     fs::File,
     io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
+    signal::ctrl_c,
     time::Instant,
 };
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, ChannelSet, WsStreamLayer,
+    BoxError, ChannelSet, Sessions, WsStreamLayer,
     remotecommand::{ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandLayer},
     tap::{Direction, Overflow, Payload, Record, Tap, TapLayer, TapReader},
 };
@@ -279,24 +282,16 @@ async fn main() -> Result<(), BoxError> {
         });
         Some(tap)
     });
+    let sessions = Sessions::default();
     let service = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()))
+        .layer(WsStreamLayer::new(Protocols::default()).sessions(sessions.clone()))
         .layer(tap)
         .layer(RemoteCommandLayer::new())
         .service_fn(shout);
-    let listener = TcpListener::bind("127.0.0.1:8005").await?;
+    let listener = TcpListener::bind("127.0.0.1:8008").await?;
     println!("listening on ws://{}", listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .serve_connection(
-                    TokioIo::new(stream),
-                    TowerToHyperService::new(service.clone()),
-                )
-                .with_upgrades(),
-        );
-    }
+    serve::serve(listener, service, sessions, ctrl_c()).await;
+    Ok(())
 }
 
 #[cfg(test)]

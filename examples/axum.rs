@@ -13,26 +13,29 @@
 //!         -c ws://127.0.0.1:8004/echo
 //!
 //! Type `0aGVsbG8=` ("hello" on channel 0): `1aGVsbG8=` comes back. After 30 s without
-//! a message the server closes with 1001; at `/console` after an hour.
+//! a message the server closes with 1001; at `/console` after an hour. `/greet/ana` says
+//! hello to whom its path names. Ctrl-C ends the sessions, and then the server.
+
+#[path = "support/serve.rs"]
+mod serve;
 
 use std::time::Duration;
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{FromRequestParts, Path, Request},
     http::{StatusCode, header},
     middleware::{Next, from_fn},
     response::Response,
     routing::get,
-    serve::ListenerExt,
 };
 use subtle::ConstantTimeEq;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{io::AsyncWriteExt, net::TcpListener, signal::ctrl_c};
 use tower::ServiceBuilder;
 use tower_http::trace::TraceLayer;
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, ConfigError, IdleTimeoutLayer,
-    SessionRateLimitLayer, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, ConfigError, IdleTimeoutLayer, NoBody,
+    Rejection, ResponseBody, SessionRateLimitLayer, Sessions, WsStreamLayer,
 };
 
 /// Sessions at the same time, and how many may begin in a second.
@@ -51,20 +54,42 @@ async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Another: says what the path of its request says. axum's extractors read it from the
+/// head, which a service takes out of the channels.
+async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
+    let mut head = channels
+        .take_request()
+        .ok_or("it is there until it is taken")?;
+    let Path(name) = Path::<String>::from_request_parts(&mut head, &()).await?;
+    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    output
+        .write_all(format!("hello, {name}").as_bytes())
+        .await?;
+    Ok(())
+}
+
 /// Lets in who has the token. What it refuses never comes to the upgrade.
-async fn authorize(request: Request, next: Next) -> Result<Response, StatusCode> {
+async fn authorize(
+    request: Request,
+    next: Next,
+) -> Result<Response, Response<ResponseBody<NoBody>>> {
     let token = request.headers().get(header::AUTHORIZATION);
     let token = token.map_or(&[][..], |token| token.as_bytes());
     match bool::from(token.ct_eq(b"Bearer secret")) {
         true => Ok(next.run(request).await),
-        false => Err(StatusCode::UNAUTHORIZED),
+        // With `WWW-Authenticate: Bearer`, and a Status that says why.
+        false => Err(Rejection::new(StatusCode::UNAUTHORIZED, "no token").into_response()),
     }
 }
 
-fn app() -> Result<Router, ConfigError> {
+fn app(live: &Sessions) -> Result<Router, ConfigError> {
     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+    let layer = WsStreamLayer::new(protocols)
+        .idle_timeout(IDLE)
+        .sessions(live.clone());
+    let greetings = ServiceBuilder::new().layer(layer.clone()).service_fn(greet);
     let sessions = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(protocols).idle_timeout(IDLE))
+        .layer(layer)
         // From here on a request is a session. A place that is not free is 503.
         .load_shed()
         .layer(SessionRateLimitLayer::new(
@@ -84,6 +109,7 @@ fn app() -> Result<Router, ConfigError> {
     Ok(Router::new()
         .route_service("/echo", sessions)
         .route_service("/console", console)
+        .route_service("/greet/{name}", greetings)
         .route_layer(from_fn(authorize))
         .route("/healthz", get(async || "ok\n"))
         .layer(trace))
@@ -96,11 +122,9 @@ async fn main() -> Result<(), BoxError> {
         .init();
     let listener = TcpListener::bind("127.0.0.1:8004").await?;
     println!("listening on ws://{}", listener.local_addr()?);
-    // Without it everything above 64 bytes is slow.
-    let listener = listener.tap_io(|tcp| {
-        let _ = tcp.set_nodelay(true);
-    });
-    axum::serve(listener, app()?).await?;
+    // With timeouts, HTTP/2 and a drain, which axum's own `serve` has not.
+    let sessions = Sessions::default();
+    serve::serve(listener, app(&sessions)?, sessions, ctrl_c()).await;
     Ok(())
 }
 
@@ -117,7 +141,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_routes_are_idle_for_their_own_times() -> Result<(), BoxError> {
-        let app = app()?;
+        let app = app(&Sessions::default())?;
         for (path, idle) in [("/echo", IDLE), ("/console", CONSOLE_IDLE)] {
             let mut client = with_token(path).connect(app.clone()).await?;
             client.send(0, b"hello").await?;
@@ -139,21 +163,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_path_names_whom_to_greet() -> Result<(), BoxError> {
+        let app = app(&Sessions::default())?;
+        for (path, greeting) in [("ana", "hello, ana"), ("a%2Fb%20c", "hello, a/b c")] {
+            let client = with_token(&format!("/greet/{path}")).connect(app.clone());
+            let told = client.await?.read_to_end().await;
+            assert_eq!(told.channel(1), greeting.as_bytes());
+            assert_eq!(told.close_code, Some(1000));
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_has_no_token_is_refused() -> Result<(), BoxError> {
         for connect in [
             Connect::to("/echo"),
             Connect::to("/console").header(header::AUTHORIZATION, "Bearer other"),
         ] {
-            let error = connect.connect(app()?).await.unwrap_err();
+            let error = connect
+                .connect(app(&Sessions::default())?)
+                .await
+                .unwrap_err();
             let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
             assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(refused.headers()[header::WWW_AUTHENTICATE], "Bearer");
         }
         Ok(())
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_routes_share_their_places() -> Result<(), BoxError> {
-        let app = app()?;
+        let app = app(&Sessions::default())?;
         let mut open = Vec::new();
         for n in 0..SESSIONS {
             // Slower than the rate.

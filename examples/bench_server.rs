@@ -12,7 +12,7 @@
 //! | `/idle` | waits for the end of the session |
 //! | `/exec?command=true&stdout=true` | runs the command behind `RemoteCommandLayer`, as a kubelet would |
 
-use std::{convert::Infallible, env, io, net::SocketAddr, process::Stdio};
+use std::{convert::Infallible, env, io, net::SocketAddr, process::Stdio, time::Duration};
 
 use http::{Request, request::Parts};
 use hyper::body::Incoming;
@@ -24,6 +24,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt},
     net::TcpListener,
     process::Command,
+    time::sleep,
 };
 use tower::{Service, ServiceBuilder};
 use tower_wsstream::{
@@ -32,6 +33,12 @@ use tower_wsstream::{
     remotecommand::{self, ExitStatus, RemoteCommand, RemoteCommandLayer},
     subprotocols,
 };
+
+/// For the head of a request.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// After an accept that failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the service needs of the request, so that its head need not live on.
 enum Work {
@@ -180,7 +187,8 @@ fn protocols() -> Result<ChannelProtocols, ConfigError> {
         .build()
 }
 
-async fn serve<S, B>(listener: TcpListener, service: S) -> Result<Infallible, BoxError>
+/// HTTP/1.1 alone, so that the connection comes without the wrapper of a server for both.
+async fn serve<S, B>(listener: TcpListener, service: S) -> Infallible
 where
     S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>
         + Clone
@@ -191,15 +199,18 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD);
     loop {
-        let (stream, _) = listener.accept().await?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, as a rule: until a connection ends.
+            sleep(PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(service.clone());
         tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(
-                    TokioIo::new(stream),
-                    TowerToHyperService::new(service.clone()),
-                )
+            server
+                .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades(),
         );
     }
@@ -231,6 +242,6 @@ fn main() -> Result<(), BoxError> {
             .layer(WsStreamLayer::new(source))
             .service_fn(run);
         // On a worker, so that an accepted connection starts where it was accepted.
-        tokio::spawn(serve(listener, service)).await?.map(drop)
+        match tokio::spawn(serve(listener, service)).await? {}
     })
 }

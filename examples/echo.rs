@@ -5,11 +5,16 @@
 //! Then, with any WebSocket client that offers `channel.k8s.io`, send a binary
 //! message that begins with a zero byte to ws://127.0.0.1:8003: it comes back
 //! behind a one. A request that is no upgrade is answered with 426.
+//! Ctrl-C ends the sessions, with close code 1001, and then the server.
 
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+#[path = "support/serve.rs"]
+mod serve;
+
+use tokio::{io::AsyncWriteExt, net::TcpListener, signal::ctrl_c};
 use tower::ServiceBuilder;
-use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+use tower_wsstream::{
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, Sessions, WsStreamLayer,
+};
 
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
@@ -22,20 +27,12 @@ async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+    let sessions = Sessions::default();
     let service = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(protocols))
+        .layer(WsStreamLayer::new(protocols).sessions(sessions.clone()))
         .service_fn(echo);
     let listener = TcpListener::bind("127.0.0.1:8003").await?;
     println!("listening on ws://{}", listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .serve_connection(
-                    TokioIo::new(stream),
-                    TowerToHyperService::new(service.clone()),
-                )
-                .with_upgrades(),
-        );
-    }
+    serve::serve(listener, service, sessions, ctrl_c()).await;
+    Ok(())
 }

@@ -12,17 +12,20 @@
 //!
 //! `0aGVsbG8=` is "hello" on channel 0; when wscat ends, the upload has come to its end.
 
+#[path = "support/serve.rs"]
+mod serve;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use axum::{Router, serve::ListenerExt};
-use tokio::{io::AsyncReadExt, net::TcpListener};
+use axum::Router;
+use tokio::{io::AsyncReadExt, net::TcpListener, signal::ctrl_c};
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, Status, WsStreamLayer,
+    BoxError, Sessions, Status, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 };
 
@@ -55,9 +58,12 @@ async fn upload(mut command: RemoteCommand, files: Files) -> Result<ExitStatus, 
     Ok(ExitStatus::success())
 }
 
-fn app(files: Files) -> Router {
+fn app(files: Files, sessions: &Sessions) -> Router {
+    let layer = WsStreamLayer::new(Protocols::default())
+        .idle_timeout(IDLE)
+        .sessions(sessions.clone());
     let uploads = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()).idle_timeout(IDLE))
+        .layer(layer)
         .layer(RemoteCommandLayer::new())
         .service_fn(move |command| upload(command, Arc::clone(&files)));
     Router::new().route_service("/upload", uploads)
@@ -67,10 +73,9 @@ fn app(files: Files) -> Router {
 async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:8005").await?;
     println!("listening on ws://{}", listener.local_addr()?);
-    let listener = listener.tap_io(|tcp| {
-        let _ = tcp.set_nodelay(true);
-    });
-    axum::serve(listener, app(Files::default())).await?;
+    let sessions = Sessions::default();
+    let app = app(Files::default(), &sessions);
+    serve::serve(listener, app, sessions, ctrl_c()).await;
     Ok(())
 }
 
@@ -88,7 +93,8 @@ mod tests {
     /// A client on its way, and what is stored.
     async fn uploading(connect: Connect) -> Result<(Client, Files), BoxError> {
         let files = Files::default();
-        let client = connect.connect(app(Arc::clone(&files))).await?;
+        let app = app(Arc::clone(&files), &Sessions::default());
+        let client = connect.connect(app).await?;
         Ok((client, files))
     }
 

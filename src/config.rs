@@ -101,17 +101,6 @@ impl Default for Config {
 impl Config {
     /// The one step in which nonsense is found.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        // An override may end a session as soon as it begins; nobody means that for all.
-        if self.policy.idle_timeout == Some(Duration::ZERO) {
-            return Err(ConfigError::new(
-                "idle_timeout must be above 0; None is for no timeout",
-            ));
-        }
-        if self.policy.time_limit == Some(Duration::ZERO) {
-            return Err(ConfigError::new(
-                "time_limit must be above 0; None is for no limit",
-            ));
-        }
         self.policy.check()
     }
 }

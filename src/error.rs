@@ -38,7 +38,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// later. A writer that still works does so for the grace, and what it accepts
 /// goes out; "fails" is `BrokenPipe` at once, and so is every write once the session
 /// is closing. What a command says
-/// ([`RemoteCommandLayer`](crate::remotecommand::RemoteCommandLayer)) is a JSON Status on
+/// (`RemoteCommandLayer`) is a JSON Status on
 /// `v4` and `v5`, given by its reason and code; on older subprotocols it is the
 /// message of that Status as text, and silence for a success. "Its own" is what the
 /// command returned: its exit status, or `InternalError` 500 for an error or a

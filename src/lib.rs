@@ -54,7 +54,7 @@
 //! | port-forward | [`portforward`] |
 //! | logs, and whatever else only the server writes | [`reader`] |
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
-//! | an axum handler that accepts the upgrade itself | `axum`, with the feature `axum08` |
+//! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
 //! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; over sessions of different kinds [`SessionPlaces`] |
 //! | what a session carries, for audits and recordings | [`tap`] |
@@ -230,6 +230,57 @@
 //! Any layer, handler or auth outside of `WsStreamLayer` may insert an extension;
 //! [`PolicyLayer`] does only that. The innermost wins.
 //!
+//! # The parameters of a path
+//!
+//! A service is not an axum handler, and has no extractors; it has the head of its request,
+//! which they read. An axum router leaves the parameters of its path in the head's
+//! extensions, so [`ChannelSet::take_request`], or the field `request` of a command, is all
+//! that `Path`, `RawPathParams` or an extractor of your own needs:
+//!
+//! ```
+//! use axum::{Router, extract::{FromRequestParts, Path}};
+//! use tokio::io::AsyncWriteExt;
+//! # use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, WsStreamLayer,
+//!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+//! };
+//!
+//! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     let mut head = command.request.take().ok_or("somebody took the head")?;
+//!     let Path((namespace, pod)) =
+//!         Path::<(String, String)>::from_request_parts(&mut head, &()).await?;
+//!     // It keeps a read buffer of the server alive.
+//!     drop(head);
+//!     let mut stdout = command.stdout.take().ok_or("no stdout")?;
+//!     stdout.write_all(format!("{pod} of {namespace}\n").as_bytes()).await?;
+//!     Ok(ExitStatus::success())
+//! }
+//!
+//! let exec = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(run);
+//! let app: Router = Router::new()
+//!     .route_service("/api/v1/namespaces/{namespace}/pods/{pod}/exec", exec);
+//! # #[cfg(feature = "testing")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn play(app: Router) {
+//! #     let path = "/api/v1/namespaces/default/pods/my%20pod/exec?command=x&stdout=1";
+//! #     let connect = tower_wsstream::testing::Connect::to(path);
+//! #     let client = connect.offer("v5.channel.k8s.io").connect(app).await.unwrap();
+//! #     let told = client.read_to_end().await;
+//! #     assert_eq!(told.channel(1), b"my pod of default\n");
+//! # }
+//! # #[cfg(feature = "testing")]
+//! # play(app);
+//! # #[cfg(not(feature = "testing"))]
+//! # let _ = app;
+//! ```
+//!
+//! An error of the extractor is one of the service: [`Rejection`] says what a client is to
+//! be told.
+//!
 //! # What it promises
 //!
 //! * **The end never lies.** What a writer accepted goes out in order, before
@@ -285,14 +336,41 @@
 //!
 //! # Serving
 //!
-//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does).
-//! It should set a header read timeout (hyper's `header_read_timeout`; axum's
-//! `serve` has no knob for it), and `TCP_NODELAY`, without which everything above
-//! 64 bytes is slow. This crate sets `TCP_NODELAY` itself only where it finds the
-//! TCP stream in what the server hands over: under hyper's own HTTP/1 server over
-//! `TokioIo<TcpStream>`, and with the feature `auto-server` under hyper-util's
-//! auto server and axum's `serve`. Elsewhere, under axum:
-//! `axum::serve(listener.tap_io(|tcp| { let _ = tcp.set_nodelay(true); }), app)`.
+//! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does). It should
+//! set a header read timeout (hyper's `header_read_timeout`, which counts from the first
+//! bytes on; a client that says nothing needs another), go on where an accept fails for lack
+//! of descriptors, and set `TCP_NODELAY`, without which everything above 64 bytes is slow.
+//! This crate sets `TCP_NODELAY` itself only where it finds the TCP stream in what the
+//! server hands over: under hyper's own HTTP/1 server over `TokioIo<TcpStream>`, and with
+//! the feature `auto-server` under hyper-util's auto server and axum's `serve`. Elsewhere,
+//! under axum: `axum::serve(listener.tap_io(|tcp| { let _ = tcp.set_nodelay(true); }), app)`.
+//!
+//! axum's `serve` has no knobs for timeouts and for HTTP/2: good on a laptop, and behind a
+//! proxy that has them. For a port that strangers reach, this does all that is asked for
+//! here, with the fast path by the feature `auto-server`. It is
+//! `examples/support/serve.rs`, to be copied and changed: TLS goes between `accept` and
+//! `serve_connection_with_upgrades`, as in `examples/pod_server`.
+//!
+//! ```
+#![doc = include_str!("../examples/support/serve.rs")]
+//! # use tower::ServiceBuilder;
+//! # use tower_wsstream::{ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+//! # async fn greet(channels: ChannelSet) -> Result<(), BoxError> { Ok(()) }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let sessions = Sessions::default();
+//!     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+//!     let app = ServiceBuilder::new()
+//!         .layer(WsStreamLayer::new(protocols).sessions(sessions.clone()))
+//!         .service_fn(greet);
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     // A server of yours: tokio::signal::ctrl_c().
+//!     let stop = sleep(Duration::from_millis(1));
+//!     serve(listener, app, sessions, stop).await;
+//!     Ok(())
+//! }
+//! ```
 //!
 //! A session is a task of tokio's, which no server's graceful shutdown waits for;
 //! when the runtime goes, it is aborted. To end sessions with words, [drain](Sessions)
@@ -309,45 +387,11 @@
 //! Over HTTP/2 the server must allow extended CONNECT (hyper:
 //! `http2().enable_connect_protocol()`; axum's `serve` has no knob for it), and routes must
 //! accept the method: axum's `any`, not `get`. tonic's own server serves no upgrades: serve
-//! its routes as an axum router by hyper-util's auto server, as `examples/tonic` does. One session that nobody reads leaves those
-//! beside it alone only where the connection's window holds what all its streams may send:
-//! set hyper's `initial_connection_window_size` to at least the stream window times the
-//! streams allowed. hyper shows a stream that was cancelled as one that ended; here both
-//! are a lost connection. An axum `Router` over both versions of HTTP, with the fast path
-//! by the feature `auto-server`:
-//!
-//! ```
-//! use axum::Router;
-//! use hyper_util::{
-//!     rt::{TokioExecutor, TokioIo},
-//!     server::conn::auto,
-//!     service::TowerToHyperService,
-//! };
-//! use tokio::net::TcpListener;
-//!
-//! const STREAMS: u32 = 100;
-//! const STREAM_WINDOW: u32 = 256 * 1024;
-//!
-//! async fn serve(listener: TcpListener, app: Router) -> std::io::Result<()> {
-//!     let mut server = auto::Builder::new(TokioExecutor::new());
-//!     server
-//!         .http2()
-//!         .enable_connect_protocol()
-//!         .max_concurrent_streams(STREAMS)
-//!         .initial_stream_window_size(STREAM_WINDOW)
-//!         .initial_connection_window_size(STREAMS * STREAM_WINDOW);
-//!     loop {
-//!         let (tcp, _) = listener.accept().await?;
-//!         tcp.set_nodelay(true)?;
-//!         let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
-//!         tokio::spawn(async move {
-//!             // An error here is the end of one connection.
-//!             let _ = server.serve_connection_with_upgrades(TokioIo::new(tcp), service).await;
-//!         });
-//!     }
-//! }
-//! # let _ = serve;
-//! ```
+//! its routes as an axum router by hyper-util's auto server, as `examples/tonic` does. One
+//! session that nobody reads leaves those beside it alone only where the connection's window
+//! holds what all its streams may send: set hyper's `initial_connection_window_size` to at
+//! least the stream window times the streams allowed. hyper shows a stream that was cancelled
+//! as one that ended; here both are a lost connection.
 //!
 //! A session's events are in the span `session`, inside the request's span. The
 //! default span of tower-http's `TraceLayer` shows the query, and so the command
@@ -364,6 +408,10 @@
 //! | `simd` | base64 three to four times as fast | base64-simd |
 //! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | hyper's server, and the common part of its client |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
+//!
+// Links to modules that are not built lead to the table above.
+#![cfg_attr(not(feature = "portforward"), doc = "[`portforward`]: #features")]
+#![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accepting;
@@ -392,7 +440,7 @@ mod wire;
 
 #[cfg(feature = "axum08")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum08")))]
-pub mod axum;
+pub mod axum08;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;

@@ -107,6 +107,8 @@ impl Valid {
             subprotocol,
             channels,
             peer: head.extensions.get().cloned(),
+            #[cfg(feature = "testing")]
+            told: head.extensions.get().cloned(),
             config: self.config,
             policy: self.policy,
             bare: false,
@@ -138,6 +140,9 @@ pub(crate) struct Handshake {
     pub(crate) peer: Option<Peer>,
     /// Messages carry no channel: the whole of each is the one channel's.
     bare: bool,
+    /// Where the request is that of a test's client.
+    #[cfg(feature = "testing")]
+    told: Option<crate::testing::Told>,
     #[cfg(test)]
     pub(crate) whole: Option<crate::mux::Whole>,
 }
@@ -168,6 +173,10 @@ impl Handshake {
         let config = &self.config;
         let limits = &self.policy.limits;
         let format = self.format();
+        #[cfg(feature = "testing")]
+        if let Some(told) = self.told.take() {
+            told.tell(format);
+        }
         let wire = WireConfig {
             format,
             channels: types.len(),

@@ -38,7 +38,7 @@ use tokio::{
 use tower::ServiceExt;
 use tower_wsstream::{
     Accept, BoxError, ChannelSet, EndCause, Rejection, Sessions, WsStreamLayer,
-    axum::WsStreamUpgrade,
+    axum08::WsStreamUpgrade,
     subprotocols,
     testing::{Client, Connect, Received, Refused},
 };
@@ -497,5 +497,50 @@ async fn a_handler_that_is_dropped_leaves_nothing_behind() {
         assert!(sessions.is_empty());
         sleep(AFTERWARDS).await;
         assert_eq!(tasks(), before);
+    }
+}
+
+/// A glob of this crate must not hide the crate that it is used with.
+mod globs {
+    #[allow(unused_imports, reason = "what it brings is not the question")]
+    use tower_wsstream::*;
+
+    #[allow(dead_code, reason = "that it compiles is the test")]
+    fn names_axum() -> axum::Router {
+        axum::Router::new()
+    }
+}
+
+/// A service has no extractors, and the head of its request.
+#[tokio::test(start_paused = true)]
+async fn a_service_reads_the_parameters_of_its_path() {
+    use axum::extract::{FromRequestParts, RawPathParams};
+
+    async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
+        let mut head = channels.take_request().ok_or("no head")?;
+        let Path((room, name)) = Path::<(u64, String)>::from_request_parts(&mut head, &()).await?;
+        let raw = RawPathParams::from_request_parts(&mut head, &()).await?;
+        let raw: Vec<_> = raw
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let mut out = channels.take_writer(1).ok_or("no channel 1")?;
+        out.write_all(format!("{room} {name} {}", raw.join(" ")).as_bytes())
+            .await?;
+        Ok(())
+    }
+    let app = Router::new().nest(
+        "/rooms/{room}",
+        Router::new().route_service("/{name}", raw::session(greet)),
+    );
+    for connect in transports("/rooms/7/an%20a?room=8") {
+        let client = soon(connect.connect(app.clone())).await.unwrap();
+        let told = soon(client.read_to_end()).await.channel(1);
+        assert_eq!(String::from_utf8(told).unwrap(), "7 an a room=7 name=an a");
+    }
+    for connect in transports("/rooms/x/ana") {
+        let error = soon(connect.connect(app.clone())).await.unwrap_err();
+        let refused = error.downcast::<Refused>().unwrap();
+        assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

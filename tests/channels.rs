@@ -590,6 +590,30 @@ async fn a_stream_ends_once_with_what_ended_the_channel() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_becomes_a_reader_again_and_loses_nothing() {
+    use futures_util::StreamExt;
+    for subprotocol in [subprotocols::V4, subprotocols::V4_BASE64] {
+        let (mut client, readers) = readers(subprotocol).await;
+        let mut reader = readers.stdin;
+        client.send(0, b"head and ").await.unwrap();
+        let mut head = [0; 5];
+        reader.read_exact(&mut head).await.unwrap();
+        let mut stream = reader.into_stream();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "and ");
+        client.send(0, b"body").await.unwrap();
+        client.close(Some(1000)).await.unwrap();
+        let mut reader = stream.into_inner();
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"body");
+        // As it does behind its end.
+        let mut stream = reader.into_stream();
+        assert!(stream.next().await.is_none());
+        assert_eq!(stream.into_inner().read(&mut head).await.unwrap(), 0);
+    }
+}
+
 /// What comes of one message is one message, whatever its size; above 32 KiB it
 /// is cut in frames that a Pong fits between.
 #[tokio::test(start_paused = true)]

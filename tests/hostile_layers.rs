@@ -35,7 +35,7 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_wsstream::{
     BoxError, ChannelSet, Sessions, WsStreamLayer,
-    axum::WsStreamUpgrade,
+    axum08::WsStreamUpgrade,
     portforward::{self, ForwardedPort, PortForwardLayer},
     reader::WsReaderLayer,
     subprotocols,

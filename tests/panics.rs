@@ -38,7 +38,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
     Accept, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, SessionLimitLayer,
     Sessions, Status, WsStreamLayer,
-    axum::WsStreamUpgrade,
+    axum08::WsStreamUpgrade,
     portforward::{self, ForwardedPort, PortForwardLayer},
     reader::{WsReader, WsReaderLayer},
     remotecommand::{self, ExitStatus, RemoteCommand, RemoteCommandLayer},

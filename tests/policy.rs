@@ -14,10 +14,10 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tower::{Layer, ServiceBuilder};
+use tower::{Layer, ServiceBuilder, util::BoxCloneService};
 use tower_wsstream::{
-    Accept, BoxError, ChannelSet, ChannelWriter, EndCause, IdleTimeout, IdleTimeoutLayer,
-    KeepAlive, Limits, WsStreamLayer, subprotocols,
+    Accept, BoxError, ByteRate, ChannelSet, ChannelWriter, EndCause, IdleTimeout, IdleTimeoutLayer,
+    KeepAlive, Limits, PolicyLayer, TimeLimit, WsStreamLayer, subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -846,6 +846,7 @@ async fn a_time_of_nothing_is_a_mistake() {
     let zero = Duration::ZERO;
     for (layer, knob) in [
         (raw::layer().idle_timeout(zero), "idle_timeout"),
+        (raw::layer().time_limit(zero), "time_limit"),
         (raw::layer().keep_alive(KeepAlive::every(zero)), "KeepAlive"),
         (
             raw::layer().keep_alive(KeepAlive::every(secs(1)).timeout(zero)),
@@ -867,5 +868,28 @@ async fn a_time_of_nothing_is_a_mistake() {
         raw::layer().keep_alive(KeepAlive::every(Duration::MAX).timeout(Duration::MAX)),
     ] {
         layer.check().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_asks_for_no_time_is_told_so() {
+    let zero = Some(Duration::ZERO);
+    let session = idle().layer(tower::service_fn(never));
+    macro_rules! asking {
+        ($policy:expr) => {
+            BoxCloneService::new(PolicyLayer::of($policy).layer(session.clone()))
+        };
+    }
+    for (service, knob) in [
+        (asking!(IdleTimeout(zero)), "IdleTimeout"),
+        (asking!(TimeLimit(zero)), "TimeLimit"),
+        (asking!(KeepAlive::every(Duration::ZERO)), "KeepAlive"),
+        (asking!(ByteRate::default().inbound(0)), "ByteRate"),
+        (asking!(Limits::default().send_budget(0)), "Limits"),
+    ] {
+        let (near, far) = tokio::io::duplex(4096);
+        raw::serve(far, service);
+        let answer = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{knob}: {answer}");
     }
 }

@@ -24,13 +24,15 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::tungstenite::Message;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    Accept, BoxError, ChannelSet, EndCause, WsStreamLayer,
+    Accept, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet,
+    ChannelType::{Read, Write},
+    Encoding, EndCause, Limits, WsStreamLayer,
+    reader::{ReaderProtocols, WsReaderLayer},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
-    testing::{Client, Connect, Received, Refused},
+    testing::{Client, Connect, Message, Received, Refused},
 };
 
 /// Longer than everything that ends by itself; what takes longer hangs.
@@ -100,6 +102,70 @@ async fn a_session_is_the_same_over_each_transport_and_subprotocol() {
             (true, Some(1000))
         );
         assert_eq!(transcript.invalid, 0);
+    }
+}
+
+/// The client cannot know what a name means that is not one of Kubernetes'.
+#[tokio::test(start_paused = true)]
+async fn a_table_of_ones_own_is_spoken_in_its_encodings() {
+    const TABLE: [(&str, Encoding); 3] = [
+        ("", Encoding::Base64),
+        ("v1.text.example.com", Encoding::Base64),
+        ("v1.bytes.example.com", Encoding::Binary),
+    ];
+    let protocols = TABLE
+        .into_iter()
+        .fold(ChannelProtocols::builder(), |table, (name, encoding)| {
+            table.protocol(name, ChannelProtocolConfig::new(encoding, [Read, Write]))
+        })
+        .build()
+        .unwrap();
+    let service = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(protocols))
+        .service_fn(echo);
+    let app = Router::new().route_service("/", service);
+    for (offer, _) in TABLE {
+        for connect in transports("/") {
+            let connect = match offer {
+                "" => connect,
+                _ => connect.offer(offer),
+            };
+            let mut client = soon(connect.connect(app.clone())).await.unwrap();
+            client.send(0, &[0, 255, 10]).await.unwrap();
+            let echo = Received::Message(1, Bytes::from_static(&[0, 255, 10]));
+            assert_eq!(soon(client.receive()).await, echo, "{offer:?}");
+            client.close(None).await.unwrap();
+            let transcript = soon(client.read_to_end()).await;
+            assert_eq!((transcript.messages.len(), transcript.invalid), (0, 0));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_name_no_channel_are_those_of_channel_0() {
+    let table = [
+        ("", Encoding::Binary),
+        (ReaderProtocols::BASE64_BINARY, Encoding::Base64),
+        ("v1.base64.example.com", Encoding::Base64),
+    ];
+    let protocols = ReaderProtocols::new(table).unwrap();
+    let service = ServiceBuilder::new()
+        .layer(WsReaderLayer::new().protocols(protocols).ping(true))
+        .service_fn(async |_: http::Request<hyper::body::Incoming>| {
+            let body = http_body_util::Full::new(Bytes::from("a log"));
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        });
+    for (offer, _) in table {
+        for connect in transports("/") {
+            let connect = match offer {
+                "" => connect,
+                _ => connect.offer(offer),
+            };
+            let client = soon(connect.connect(service.clone())).await.unwrap();
+            let transcript = soon(client.read_to_end()).await;
+            let messages = [(0, Bytes::new()), (0, Bytes::from("a log"))];
+            assert_eq!(transcript.messages, messages, "{offer:?}");
+        }
     }
 }
 
@@ -439,5 +505,90 @@ async fn what_is_no_upgrade_is_told_as_each_transport_can() {
         let error = soon(connect.connect(service)).await.unwrap_err();
         let refused = error.downcast::<Refused>().expect("an answer");
         assert_eq!(refused.status(), code);
+    }
+}
+
+/// Pings keep the clock moving: without a bound of the client's own the test would run,
+/// and burn a core, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_what_never_comes_ends() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    // Reads nothing, and goes on for ever.
+    let service = WsStreamLayer::new(raw::protocols())
+        .limits(Limits::default().stall_reserve(0))
+        .layer(service_fn(async |channels: ChannelSet| {
+            let _channels = channels;
+            pending::<Result<(), BoxError>>().await
+        }));
+    let assert_over = |start: Instant, limit: Duration, text: String| {
+        assert_eq!(start.elapsed().as_secs(), limit.as_secs(), "{text}");
+        assert!(text.contains("testing::Connect::call_timeout"), "{text}");
+    };
+    for connect in transports("/") {
+        let mut client = soon(connect.connect(service.clone())).await.unwrap();
+        let start = Instant::now();
+        let receiving = tokio::spawn(async move { client.receive().await });
+        let panic = timeout(2 * DAY, receiving).await.unwrap().unwrap_err();
+        assert_over(start, DAY, panic.to_string());
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    for connect in transports("/") {
+        let connect = connect.buffer(1000).call_timeout(MINUTE);
+        let client = async || {
+            soon(connect.clone().connect(service.clone()))
+                .await
+                .unwrap()
+        };
+
+        let reading = client().await.read_to_end();
+        let start = Instant::now();
+        let reading = timeout(DAY, tokio::spawn(reading)).await.unwrap();
+        assert_over(start, MINUTE, reading.unwrap_err().to_string());
+
+        let mut full = client().await;
+        let flood = vec![7; 1 << 20];
+        // Over HTTP/2 there is room for a few writes of any size.
+        let (start, error) = loop {
+            let start = Instant::now();
+            let sent = timeout(DAY, full.send(0, &flood)).await.unwrap();
+            if let Err(error) = sent {
+                break (start, error);
+            }
+        };
+        assert_over(start, MINUTE, error.to_string());
+
+        // Not even the handshake is answered.
+        let silent = service_fn(|_: http::Request<hyper::body::Incoming>| {
+            pending::<Result<http::Response<axum::body::Body>, BoxError>>()
+        });
+        let start = Instant::now();
+        let answer = timeout(DAY, connect.connect(silent)).await.unwrap();
+        assert_over(start, MINUTE, answer.unwrap_err().to_string());
+    }
+
+    let connect = Connect::to("/").buffer(1000).call_timeout(MINUTE);
+    let client = soon(connect.connect(service)).await.unwrap();
+    let start = Instant::now();
+    let cut = timeout(DAY, client.cut_off(0, &[7; 1 << 20])).await;
+    assert_over(start, MINUTE, cut.unwrap().unwrap_err().to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_of_days_can_be_asked_for() {
+    const DAYS: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+    for connect in transports("/") {
+        let service = WsStreamLayer::new(raw::protocols())
+            .idle_timeout(DAYS)
+            .layer(service_fn(echo));
+        let connect = connect.call_timeout(None);
+        let mut client = connect.connect(service).await.unwrap();
+        assert_eq!(
+            client.receive().await,
+            Received::Closed {
+                code: Some(1001),
+                reason: "idle timeout".into()
+            }
+        );
     }
 }

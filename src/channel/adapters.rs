@@ -21,14 +21,23 @@ use super::{ChannelReader, ChannelWriter};
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct ChannelStream {
-    reader: Option<ChannelReader>,
+    reader: ChannelReader,
+    ended: bool,
 }
 
 impl ChannelStream {
     pub(super) fn new(reader: ChannelReader) -> Self {
         Self {
-            reader: Some(reader),
+            reader,
+            ended: false,
         }
+    }
+
+    /// Returns the reader, which goes on behind what the stream has given.
+    ///
+    /// Nothing is lost: the stream holds no bytes of its own.
+    pub fn into_inner(self) -> ChannelReader {
+        self.reader
     }
 }
 
@@ -37,13 +46,11 @@ impl Stream for ChannelStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Some(reader) = &mut this.reader else {
+        if this.ended {
             return Poll::Ready(None);
-        };
-        let item = ready!(reader.poll_bytes(cx)).transpose();
-        if !matches!(item, Some(Ok(_))) {
-            this.reader = None;
         }
+        let item = ready!(this.reader.poll_bytes(cx)).transpose();
+        this.ended = !matches!(item, Some(Ok(_)));
         Poll::Ready(item)
     }
 }
@@ -62,7 +69,7 @@ impl ChannelSink {
         Self { writer }
     }
 
-    /// The writer again.
+    /// Returns the writer. What the sink was given is its writer's: nothing is lost.
     pub fn into_inner(self) -> ChannelWriter {
         self.writer
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+    PROXY_AUTHENTICATE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Method, Response, StatusCode, Version};
 use tower::load_shed::error::Overloaded;
@@ -126,13 +126,33 @@ impl Rejection {
     /// The message goes to the client: say what to do about it. A status
     /// outside 300 to 599 would tell the client that it was accepted, and is
     /// replaced by 500.
+    ///
+    /// A header that HTTP demands with the status is added: `WWW-Authenticate: Bearer` with
+    /// 401 and `Proxy-Authenticate: Bearer` with 407, `Allow: GET` with 405, `Upgrade` and
+    /// the version of WebSocket with 426. [`with_header`](Self::with_header) replaces it.
     #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let status = match status.as_u16() {
             300..=599 => status,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::of(RejectionKind::Custom, status, message.into())
+        Self::of(RejectionKind::Custom, status, message.into()).with_demanded_headers()
+    }
+
+    /// RFC 9110: 15.5.2, 15.5.6, 15.5.8 and 15.5.22.
+    fn with_demanded_headers(self) -> Self {
+        let bearer = HeaderValue::from_static("Bearer");
+        match self.status() {
+            StatusCode::UNAUTHORIZED => self.with_header(WWW_AUTHENTICATE, bearer),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                self.with_header(PROXY_AUTHENTICATE, bearer)
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                self.with_header(ALLOW, HeaderValue::from_static("GET"))
+            }
+            StatusCode::UPGRADE_REQUIRED => self.offering_upgrade(),
+            _ => self,
+        }
     }
 
     fn of(kind: RejectionKind, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
@@ -152,7 +172,7 @@ impl Rejection {
             StatusCode::UPGRADE_REQUIRED,
             "this endpoint speaks WebSocket only: connect with a WebSocket client; one that fell back to something else was refused over WebSocket before",
         )
-        .offering_upgrade()
+        .with_demanded_headers()
     }
 
     /// Names the method that came, if it is of a usual length.
@@ -166,7 +186,7 @@ impl Rejection {
             StatusCode::METHOD_NOT_ALLOWED,
             format!("a WebSocket handshake must be a GET request{but}"),
         )
-        .with_header(ALLOW, HeaderValue::from_static("GET"))
+        .with_demanded_headers()
     }
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -180,7 +200,7 @@ impl Rejection {
             StatusCode::UNAUTHORIZED,
             message,
         )
-        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        .with_demanded_headers()
     }
 
     /// Names the version that came, if it is a number (RFC 6455, 4.1: 0 to 255).
@@ -197,7 +217,7 @@ impl Rejection {
                 "this server speaks WebSocket version 13{but}: send one Sec-WebSocket-Version header with the value 13"
             ),
         )
-        .offering_upgrade()
+        .with_demanded_headers()
     }
 
     /// Names what we speak. What was offered is not repeated: a client may
@@ -726,6 +746,34 @@ mod tests {
         let (_, json, headers) = answer(rejection).await;
         assert_eq!(json["reason"], "Unauthorized");
         assert_eq!(headers, owned(&[("www-authenticate", "Bearer")]));
+    }
+
+    #[tokio::test]
+    async fn a_status_brings_the_headers_that_http_demands_with_it() {
+        let upgrade = [
+            ("connection", "Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("upgrade", "websocket"),
+        ];
+        for (code, expected) in [
+            (401, &[("www-authenticate", "Bearer")][..]),
+            (405, &[("allow", "GET")]),
+            (407, &[("proxy-authenticate", "Bearer")]),
+            (426, &upgrade),
+            (403, &[]),
+        ] {
+            let status = StatusCode::from_u16(code).unwrap();
+            let (_, _, headers) = answer(Rejection::new(status, "x")).await;
+            assert_eq!(headers, owned(expected), "{code}");
+            // And so where an error of the service says it.
+            let error = Status::failure("", "x", code);
+            let (_, _, headers) = answer(Rejection::from_error(&error)).await;
+            assert_eq!(headers, owned(expected), "{code}");
+        }
+        let basic = HeaderValue::from_static("Basic realm=\"x\"");
+        let rejection = Rejection::new(StatusCode::UNAUTHORIZED, "x");
+        let (_, _, headers) = answer(rejection.with_header(WWW_AUTHENTICATE, basic)).await;
+        assert_eq!(headers, owned(&[("www-authenticate", "Basic realm=\"x\"")]));
     }
 
     #[derive(Debug)]

@@ -76,6 +76,16 @@ impl SessionPolicy {
 
     /// The one step in which nonsense is found.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return Err(ConfigError::new(
+                "idle_timeout, and the extension IdleTimeout, must be above 0; None is for no timeout",
+            ));
+        }
+        if self.time_limit == Some(Duration::ZERO) {
+            return Err(ConfigError::new(
+                "time_limit, and the extension TimeLimit, must be above 0; None is for no limit, ValidUntil for a time that may be over",
+            ));
+        }
         self.limits.check()?;
         self.byte_rate.check()?;
         self.keep_alive.as_ref().map_or(Ok(()), KeepAlive::check)
@@ -137,10 +147,20 @@ mod tests {
     fn nonsense_of_a_request_is_found_too() {
         let check = |policy: SessionPolicy| policy.check();
         assert!(check(SessionPolicy::default()).is_ok());
-        let policy = SessionPolicy {
-            byte_rate: ByteRate::default().outbound(0),
-            ..SessionPolicy::default()
-        };
-        assert!(check(policy).is_err());
+        fn asking<T: Clone + Send + Sync + 'static>(policy: T) -> Extensions {
+            let mut extensions = Extensions::new();
+            extensions.insert(policy);
+            extensions
+        }
+        for extensions in [
+            asking(IdleTimeout(Some(Duration::ZERO))),
+            asking(TimeLimit(Some(Duration::ZERO))),
+            asking(KeepAlive::every(Duration::ZERO)),
+            asking(ByteRate::default().outbound(0)),
+            asking(Limits::default().max_frame(0)),
+        ] {
+            let policy = SessionPolicy::default().overridden_by(&extensions, Instant::now());
+            assert!(check(policy).is_err(), "{policy:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! A [`TapLayer`] belongs over a `Service<ChannelSet>`: inside of
 //! [`WsStreamLayer`](crate::WsStreamLayer), and outside of
-//! [`RemoteCommandLayer`](crate::remotecommand::RemoteCommandLayer) where there is
+//! `RemoteCommandLayer` where there is
 //! one. It sees channels as the service does, reassembled, and decoded on base64
 //! subprotocols:
 //!

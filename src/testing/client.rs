@@ -1,4 +1,4 @@
-use std::{future::poll_fn, pin::Pin, task::ready, time::Duration};
+use std::{future::poll_fn, io, pin::Pin, task::ready, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        self,
         protocol::{
             CloseFrame,
             frame::{
@@ -20,29 +20,47 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Received, Transcript, server::Server, stream::Stream};
-use crate::{BoxError, subprotocols};
+use super::{
+    Message, Received, Transcript, limit::CallLimit, server::Server, stream::Stream, told::Told,
+};
+use crate::{BoxError, wire::Format};
 
 /// Of the one frame that tungstenite does not mask: any will do.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// A handshake that was accepted.
+pub(super) struct Opened {
+    pub(super) socket: WebSocketStream<Stream>,
+    /// Those of the answer.
+    pub(super) headers: HeaderMap,
+    pub(super) server: Server,
+}
+
 /// The client end of a session. Dropping it [loses](Self::lose) the connection.
 ///
-/// It answers Pings while it [receives](Self::receive), and does nothing by itself:
-/// between two calls it is a client that stalls.
+/// It speaks the subprotocol that was selected in its encoding, that of a
+/// [table](crate::ChannelProtocols) of your own included. It answers Pings while it
+/// [receives](Self::receive), and does nothing by itself: between two calls it is a client
+/// that stalls.
+///
+/// No call takes longer than [`Connect::call_timeout`](super::Connect::call_timeout), by
+/// default 24 h of tokio's time.
 #[derive(Debug)]
 pub struct Client {
     socket: WebSocketStream<Stream>,
     subprotocol: String,
+    format: Format,
+    limit: CallLimit,
     _server: Server,
 }
 
 impl Client {
-    pub(super) fn new(
-        socket: WebSocketStream<Stream>,
-        headers: &HeaderMap,
-        server: Server,
-    ) -> Self {
+    pub(super) fn new(opened: Opened, told: &Told, limit: CallLimit) -> Self {
+        let Opened {
+            socket,
+            headers,
+            server,
+        } = opened;
         let subprotocol = headers
             .get(header::SEC_WEBSOCKET_PROTOCOL)
             .and_then(|name| name.to_str().ok())
@@ -50,7 +68,9 @@ impl Client {
             .to_owned();
         Self {
             socket,
+            format: told.format(&subprotocol),
             subprotocol,
+            limit,
             _server: server.connected(),
         }
     }
@@ -60,38 +80,37 @@ impl Client {
         &self.subprotocol
     }
 
-    fn is_base64(&self) -> bool {
-        matches!(
-            self.subprotocol.as_str(),
-            subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64
-        )
-    }
-
     /// Sends one message on a channel.
     ///
     /// # Errors
-    /// The connection is lost or closed.
+    /// As those of [`send_message`](Self::send_message).
     pub async fn send(&mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
         let message = self.encode(channel, payload);
         self.send_message(message).await
     }
 
     fn encode(&self, channel: u8, payload: &[u8]) -> Message {
-        if self.is_base64() {
-            let prefix = char::from(channel.wrapping_add(b'0'));
-            return Message::text(format!("{prefix}{}", STANDARD.encode(payload)));
+        match self.format {
+            Format::Base64 => {
+                let prefix = char::from(channel.wrapping_add(b'0'));
+                Message::text(format!("{prefix}{}", STANDARD.encode(payload)))
+            }
+            Format::BareBase64 => Message::text(STANDARD.encode(payload)),
+            Format::BareBinary => Message::binary(payload.to_vec()),
+            _ => {
+                let mut message = BytesMut::with_capacity(1 + payload.len());
+                message.put_u8(channel);
+                message.put_slice(payload);
+                Message::binary(message.freeze())
+            }
         }
-        let mut message = BytesMut::with_capacity(1 + payload.len());
-        message.put_u8(channel);
-        message.put_slice(payload);
-        Message::binary(message.freeze())
     }
 
     /// Sends the CLOSE of a channel (`v5.channel.k8s.io`): its reader comes to EOF, and
     /// the session goes on.
     ///
     /// # Errors
-    /// The connection is lost or closed.
+    /// As those of [`send_message`](Self::send_message).
     pub async fn close_channel(&mut self, channel: u8) -> Result<(), BoxError> {
         self.send_message(Message::binary(vec![255, channel])).await
     }
@@ -100,7 +119,7 @@ impl Client {
     /// or no code is the end of all input.
     ///
     /// # Errors
-    /// The connection is lost or closed.
+    /// As those of [`send_message`](Self::send_message).
     pub async fn close(&mut self, code: Option<u16>) -> Result<(), BoxError> {
         let frame = code.map(|code| CloseFrame {
             code: CloseCode::from(code),
@@ -111,11 +130,14 @@ impl Client {
 
     /// Sends any message, for what the subprotocols do not know.
     ///
+    /// [`Message`] is tungstenite's, and moves with its version.
+    ///
     /// # Errors
-    /// The connection is lost or closed.
+    /// The connection is lost or closed, or the service has not read for the time of the
+    /// [call timeout](super::Connect::call_timeout).
     pub async fn send_message(&mut self, message: Message) -> Result<(), BoxError> {
         let mut message = Some(message);
-        poll_fn(|cx| {
+        let sending = poll_fn(|cx| {
             let mut socket = Pin::new(&mut self.socket);
             if message.is_some() {
                 ready!(socket.as_mut().poll_ready(cx))?;
@@ -124,16 +146,26 @@ impl Client {
                 socket.as_mut().start_send(message)?;
             }
             socket.as_mut().poll_flush(cx)
-        })
-        .await
-        .map_err(Into::into)
+        });
+        let sent: Result<(), tungstenite::Error> =
+            self.limit.of(sending, "no room for a message came").await?;
+        Ok(sent?)
     }
 
     /// Receives what comes next; answers Pings meanwhile.
     ///
+    /// # Panics
+    /// Nothing has come for the time of the [call timeout](super::Connect::call_timeout):
+    /// the test waits for what never comes.
+    ///
     /// # Cancel safety
     /// Cancel safe: what was not returned is returned by the next call.
     pub async fn receive(&mut self) -> Received {
+        let limit = self.limit;
+        in_time(limit.of(self.next(), "no message came").await)
+    }
+
+    async fn next(&mut self) -> Received {
         loop {
             let next = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx));
             let message = match next.await {
@@ -160,15 +192,23 @@ impl Client {
     }
 
     fn decode(&self, mut payload: Bytes) -> Option<Received> {
-        if payload.is_empty() {
-            return None;
-        }
-        let first = payload.split_to(1)[0];
-        if !self.is_base64() {
+        let bare = matches!(self.format, Format::BareBinary | Format::BareBase64);
+        let first = match (bare, payload.is_empty()) {
+            // The one channel is not named.
+            (true, _) => 0,
+            (false, true) => return None,
+            (false, false) => payload.split_to(1)[0],
+        };
+        if !matches!(self.format, Format::Base64 | Format::BareBase64) {
             return Some(Received::Message(first, payload));
         }
+        let channel = if bare {
+            first
+        } else {
+            first.wrapping_sub(b'0')
+        };
         Some(match STANDARD.decode(payload) {
-            Ok(decoded) => Received::Message(first.wrapping_sub(b'0'), decoded.into()),
+            Ok(decoded) => Received::Message(channel, decoded.into()),
             Err(_) => Received::Invalid,
         })
     }
@@ -177,22 +217,34 @@ impl Client {
     ///
     /// Sends nothing: a service that waits for the end of its input needs a
     /// [`close_channel`](Self::close_channel) or [`close`](Self::close) first.
+    ///
+    /// # Panics
+    /// The connection was not over within the [call
+    /// timeout](super::Connect::call_timeout).
     pub async fn read_to_end(mut self) -> Transcript {
-        let mut transcript = Transcript::default();
-        loop {
-            match self.receive().await {
-                Received::Message(channel, payload) => {
-                    transcript.messages.push((channel, payload));
+        let limit = self.limit;
+        let reading = async {
+            let mut transcript = Transcript::default();
+            loop {
+                match self.next().await {
+                    Received::Message(channel, payload) => {
+                        transcript.messages.push((channel, payload));
+                    }
+                    Received::Closed { code, reason } => {
+                        transcript.closed = true;
+                        transcript.close_code = code;
+                        transcript.close_reason = reason;
+                    }
+                    Received::Invalid => transcript.invalid += 1,
+                    Received::Lost => return transcript,
                 }
-                Received::Closed { code, reason } => {
-                    transcript.closed = true;
-                    transcript.close_code = code;
-                    transcript.close_reason = reason;
-                }
-                Received::Invalid => transcript.invalid += 1,
-                Received::Lost => return transcript,
             }
-        }
+        };
+        in_time(
+            limit
+                .of(reading, "the end of the connection did not come")
+                .await,
+        )
     }
 
     /// Waits, with the connection left alone: neither read nor written. What is sent to
@@ -215,7 +267,8 @@ impl Client {
     /// connection.
     ///
     /// # Errors
-    /// The connection is lost or closed already.
+    /// The connection is lost or closed already, or the service has not read for the time
+    /// of the [call timeout](super::Connect::call_timeout).
     pub async fn cut_off(mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
         let (data, mut message) = match self.encode(channel, payload) {
             Message::Text(text) => (Data::Text, Bytes::from(text).to_vec()),
@@ -228,11 +281,23 @@ impl Client {
         let mut bytes = Vec::new();
         frame.format(&mut bytes)?;
         bytes.pop();
-        // Pongs that are still to go out end where a frame ends.
-        poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await?;
-        let stream = self.socket.get_mut();
-        stream.write_all(&bytes).await?;
-        stream.flush().await?;
-        Ok(())
+        let limit = self.limit;
+        let sending = async {
+            // Pongs that are still to go out end where a frame ends.
+            poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await?;
+            let stream = self.socket.get_mut();
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            Ok::<(), BoxError>(())
+        };
+        limit.of(sending, "no room for a message came").await?
+    }
+}
+
+/// A test that waits for what never comes has failed.
+fn in_time<T>(called: io::Result<T>) -> T {
+    match called {
+        Ok(came) => came,
+        Err(over) => panic!("{over}"),
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use http::{Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -6,10 +8,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
+use tower_layer::Layer as _;
 use tower_service::Service;
 
-use super::{Client, Refused, server::Server, stream::Stream};
-use crate::BoxError;
+use super::{
+    Client, Refused, client::Opened, limit::CallLimit, server::Server, stream::Stream, told::Told,
+};
+use crate::{BoxError, PolicyLayer};
 
 /// What the in-memory stream holds in each direction, unless set: more than
 /// any one message of a test, as a socket would.
@@ -24,6 +29,7 @@ pub struct Connect {
     headers: Vec<(header::HeaderName, String)>,
     buffer: usize,
     http: Http,
+    limit: CallLimit,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +48,7 @@ impl Connect {
             headers: Vec::new(),
             buffer: BUFFER,
             http: Http::One,
+            limit: CallLimit::default(),
         }
     }
 
@@ -66,6 +73,28 @@ impl Connect {
         self
     }
 
+    /// Sets how long one call may take, this handshake's and each of the client's; `None`
+    /// for any time. Default 24 h of tokio's time.
+    ///
+    /// A test with paused time that waits for what never comes would run for ever: the
+    /// session's Pings keep the clock moving, so that the runtime is never idle. With this
+    /// it fails after a moment. The default is longer than the idle timeouts
+    /// that tests wait for; where time is not paused, set less.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_wsstream::testing::Connect;
+    ///
+    /// let connect = Connect::to("/exec?command=id&stdout=1").call_timeout(Duration::from_secs(5));
+    /// # let _ = connect;
+    /// ```
+    pub fn call_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.limit = CallLimit(timeout.into());
+        self
+    }
+
     /// Makes the handshake over HTTP/2, by extended CONNECT (RFC 8441); default HTTP/1.1.
     ///
     /// Each client has a connection of its own.
@@ -80,7 +109,7 @@ impl Connect {
     ///
     /// # Errors
     /// [`Refused`] where the answer is no upgrade: not 101, or over HTTP/2 not 200. Else
-    /// what went wrong.
+    /// what went wrong, no answer within the [call timeout](Self::call_timeout) included.
     ///
     /// # Cancel safety
     /// Dropped before it is done it loses the connection, as a client that gives up.
@@ -93,17 +122,26 @@ impl Connect {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let (http, buffer) = (self.http, self.buffer);
+        let Self {
+            http,
+            buffer,
+            limit,
+            ..
+        } = self;
+        let told = Told::default();
+        let service = PolicyLayer::of(told.clone()).layer(service);
         let request = self.request()?;
-        match http {
-            Http::One => http1(service, request, buffer).await,
-            #[cfg(feature = "http2")]
-            Http::Two => {
-                let (socket, answer, server) =
-                    super::http2::connect(service, request, buffer).await?;
-                Ok(Client::new(socket, answer.headers(), server))
+        let opening = async {
+            match http {
+                Http::One => http1(service, request, buffer).await,
+                #[cfg(feature = "http2")]
+                Http::Two => super::http2::connect(service, request, buffer).await,
             }
-        }
+        };
+        let opened = limit
+            .of(opening, "no answer to the handshake came")
+            .await??;
+        Ok(Client::new(opened, &told, limit))
     }
 
     fn request(self) -> Result<Request<()>, BoxError> {
@@ -120,7 +158,7 @@ impl Connect {
     }
 }
 
-async fn http1<S, B>(service: S, request: Request<()>, buffer: usize) -> Result<Client, BoxError>
+async fn http1<S, B>(service: S, request: Request<()>, buffer: usize) -> Result<Opened, BoxError>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -136,7 +174,11 @@ where
         .with_upgrades();
     let server = Server::run(connection);
     match tokio_tungstenite::client_async(request, Stream::Http1(near)).await {
-        Ok((socket, answer)) => Ok(Client::new(socket, answer.headers(), server)),
+        Ok((socket, answer)) => Ok(Opened {
+            socket,
+            headers: answer.into_parts().0.headers,
+            server,
+        }),
         Err(tungstenite::Error::Http(answer)) => Err(Refused::new(*answer).into()),
         Err(error) => Err(error.into()),
     }

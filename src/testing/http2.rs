@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::{
     Refused,
+    client::Opened,
     server::{LAST, Server},
     stream::Stream,
 };
@@ -74,16 +75,13 @@ async fn end(mut io: Io) {
     pending().await
 }
 
-/// What a client is made of.
-type Connected = (WebSocketStream<Stream>, Response<()>, Server);
-
 /// Asks for a WebSocket by extended CONNECT. The request says where, and has the headers
 /// that are the caller's.
 pub(super) async fn connect<S, B>(
     service: S,
     request: Request<()>,
     buffer: usize,
-) -> Result<Connected, BoxError>
+) -> Result<Opened, BoxError>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -127,7 +125,11 @@ where
     let upgraded = hyper::upgrade::on(&mut answer).await?;
     let stream = Stream::Http2(Upgraded::new(TokioIo::new(upgraded)));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
-    Ok((socket, answer.map(drop), server))
+    Ok(Opened {
+        socket,
+        headers: answer.into_parts().0.headers,
+        server,
+    })
 }
 
 /// A handshake of HTTP/1.1 as one of HTTP/2 (RFC 8441, 5): there is no key to prove

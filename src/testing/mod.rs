@@ -17,6 +17,7 @@
 //! | nothing happens for hours | `#[tokio::test(start_paused = true)]` |
 //! | its client speaks HTTP/2 | `Connect::http2`, with the feature `http2` |
 //! | a client breaks the rules | [`Client::send_message`] |
+//! | a test waits for what never comes | [`Connect::call_timeout`]: 24 h of tokio's time unless set, then the test fails |
 //!
 //! # Output, and the exit status
 //!
@@ -154,7 +155,10 @@
 //!
 //! With paused time a timeout of hours is over at once, and exactly: tokio's clock goes
 //! on when nothing else can. A client that does not read makes the service wait when
-//! the buffer is full; when it reads, nothing is missing.
+//! the buffer is full; when it reads, nothing is missing. Pings keep this clock moving, so
+//! that a wait for what never comes would never end: each call of the client has a
+//! [bound](Connect::call_timeout), by default 24 h of that time, after which
+//! [`receive`](Client::receive) panics. That takes a moment.
 //!
 //! ```
 //! use std::time::Duration;
@@ -303,9 +307,8 @@
 //! # over::http2().unwrap();
 //! ```
 //!
-//! The client knows channels and no other messages: where there are none, as behind
-//! [`WsReaderLayer`](crate::reader::WsReaderLayer), it takes the first byte of each for a
-//! channel, and does not decode `base64.binary.k8s.io`.
+//! Messages that name no channel, as those of a
+//! [`WsReaderLayer`](crate::reader::WsReaderLayer), are shown as those of channel 0.
 //!
 //! # What comes behind the end
 //!
@@ -344,12 +347,17 @@ mod client;
 mod connect;
 #[cfg(feature = "http2")]
 mod http2;
+mod limit;
 mod received;
 mod refused;
 mod server;
 mod stream;
+mod told;
 mod transcript;
 
+pub use tokio_tungstenite::tungstenite::Message;
+
+pub(crate) use self::told::Told;
 pub use self::{
     client::Client, connect::Connect, received::Received, refused::Refused, transcript::Transcript,
 };

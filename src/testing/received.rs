@@ -6,7 +6,7 @@ use crate::CloseReason;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Received {
-    /// A message of a channel, decoded.
+    /// A message of a channel, decoded; of channel 0 where messages name none.
     Message(u8, Bytes),
     /// A message of a base64 subprotocol that is not base64.
     Invalid,

@@ -7,7 +7,7 @@ use ::axum::{
     routing::any,
 };
 use hyper::upgrade::OnUpgrade;
-use tower_wsstream::{Accept, Rejection, Sessions, axum::WsStreamUpgrade};
+use tower_wsstream::{Accept, Rejection, Sessions, axum08::WsStreamUpgrade};
 
 use super::*;
 

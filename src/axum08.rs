@@ -9,7 +9,7 @@
 //! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
 //! use tokio::io::AsyncWriteExt;
 //! use tower_wsstream::{
-//!     ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum::WsStreamUpgrade,
+//!     ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, axum08::WsStreamUpgrade,
 //! };
 //!
 //! async fn greet(
@@ -155,7 +155,7 @@ impl WsStreamUpgrade {
     /// A function whose error is another one converts it:
     ///
     /// ```
-    /// # use tower_wsstream::{ChannelSet, axum::WsStreamUpgrade};
+    /// # use tower_wsstream::{ChannelSet, axum08::WsStreamUpgrade};
     /// async fn session(channels: ChannelSet) -> std::io::Result<()> {
     ///     Ok(())
     /// }
@@ -168,7 +168,7 @@ impl WsStreamUpgrade {
     /// Unconverted it is not taken:
     ///
     /// ```compile_fail
-    /// # use tower_wsstream::{ChannelSet, axum::WsStreamUpgrade};
+    /// # use tower_wsstream::{ChannelSet, axum08::WsStreamUpgrade};
     /// # async fn session(channels: ChannelSet) -> std::io::Result<()> {
     /// #     Ok(())
     /// # }

@@ -1,0 +1,43 @@
+use std::sync::{Arc, OnceLock};
+
+use crate::{
+    policy::{Policy, Sealed},
+    protocol::subprotocols,
+    wire::Format,
+};
+
+/// Carries the format of a session's messages from the handshake to the client of a test.
+///
+/// A real client knows what the name of a subprotocol stands for. The test's client knows
+/// only those of Kubernetes; a table may have any others. So it puts this into the
+/// request's extensions, beside the connection that the upgrade needs: a layer that keeps
+/// that keeps this.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told(Arc<OnceLock<Format>>);
+
+impl Told {
+    pub(crate) fn tell(&self, format: Format) {
+        // The one request of a client is answered once.
+        let _ = self.0.set(format);
+    }
+
+    /// Returns the format that the subprotocol has, for a client that knows nothing else.
+    ///
+    /// What Kubernetes fixed goes first: there the client is a judge of what the server
+    /// does.
+    pub(super) fn format(&self, subprotocol: &str) -> Format {
+        match subprotocol {
+            subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64 => Format::Base64,
+            subprotocols::CHANNEL
+            | subprotocols::V2
+            | subprotocols::V3
+            | subprotocols::V4
+            | subprotocols::V5 => Format::Binary,
+            _ => self.0.get().copied().unwrap_or(Format::Binary),
+        }
+    }
+}
+
+// The layer of the policies inserts it.
+impl Sealed for Told {}
+impl Policy for Told {}
