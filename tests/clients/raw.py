@@ -4,6 +4,7 @@
     cargo build --example pod_server --all-features
     tests/clients/raw.py subprotocols|logs|drain|http2|bearer [--server PATH]
     tests/clients/raw.py last-byte [--server PATH] [--sessions 500] [--parallel 25]
+    tests/clients/raw.py crowd [--server PATH] [--crowd 300]
 
 Without a name all run. A line a check; ends with `raw: P passed, F failed`.
 """
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.dont_write_bytecode = True
 import bearer  # noqa: E402
+import crowd  # noqa: E402
 import draining  # noqa: E402
 import http2  # noqa: E402
 import reading  # noqa: E402
@@ -297,6 +299,7 @@ WHAT = dict([
     ("drain", lambda report, options: draining.checks(report, options.server)),
     ("http2", lambda report, options: http2.checks(report, options.server)),
     ("bearer", lambda report, options: bearer.checks(report, options.server)),
+    ("crowd", lambda report, options: crowd.checks(report, options.server, options.crowd)),
     on_a_server("last-byte", the_last_byte),
 ])
 
@@ -307,6 +310,7 @@ def main():
     parser.add_argument("--server", default=DEFAULT_SERVER, help="the pod_server to start")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--parallel", type=int, default=25)
+    parser.add_argument("--crowd", type=int, default=300, help="sessions that end in one moment")
     parser.add_argument("--only", help="only checks whose name matches this")
     options = parser.parse_args()
     report = Report("raw", options.only)
