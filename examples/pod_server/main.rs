@@ -26,7 +26,7 @@
 //! | `hub.rs` | from one process to many attachers, none of whom it waits for |
 //! | `logs.rs`, `recent.rs` | an ordinary HTTP service: what the process has printed |
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
-//! | `ending.rs` | how it ends when its session does |
+//! | `end.rs`, `ending.rs` | how it ends when its session does |
 //! | `guard.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
 //! | `api.rs`, `discovery.rs` | the rest of an API server |
 
@@ -44,6 +44,8 @@ mod copy;
 mod discovery;
 #[cfg(target_os = "linux")]
 mod duration;
+#[cfg(target_os = "linux")]
+mod end;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]

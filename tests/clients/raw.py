@@ -26,15 +26,19 @@ import draining  # noqa: E402
 import http2  # noqa: E402
 import reading  # noqa: E402
 from exchange import refused, run, target, told, upgraded  # noqa: E402
+from execs import sweep  # noqa: E402
 from harness import (  # noqa: E402
-    DEFAULT_SERVER, Failure, Report, Server, equal, expect, main_guard, short,
+    DEFAULT_SERVER, MARK, Failure, Report, Server, equal, expect, main_guard, marked, new_mark, short,
+    until,
 )
 from wsclient import (  # noqa: E402
-    BINARY, BY_NAME, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PATIENCE, PING, READ_SIZE, STDERR, STDIN,
-    STDOUT, SUBPROTOCOLS, TEXT, Client, Outcome, frame,
+    BINARY, BY_NAME, CLOSE, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PATIENCE, PING, READ_SIZE,
+    STDERR, STDIN, STDOUT, SUBPROTOCOLS, TEXT, Client, Outcome, frame,
 )
 
 MIB = 1 << 20
+# Half of the grace that the server gives to what does not end by itself.
+AT_ONCE = 0.5
 CANNOT_START = "Internal error occurred: error executing command in container: "
 
 # The scenarios, each run over every subprotocol.
@@ -169,8 +173,26 @@ def all_bytes(server, subprotocol):
     told(subprotocol, outcome, 0)
 
 
+def left(server, subprotocol):
+    """Without stdin a Close can only mean that the client leaves: the command goes at once."""
+    mark = new_mark()
+    path = target(["env", f"{MARK}={mark}", "sleep", "1000"], stdout=True, stderr=True)
+    try:
+        with Client(server, subprotocol, path) as client:
+            upgraded(client)
+            expect(until(5, lambda: marked(mark)), "the command does not run")
+            client.closing = True
+            client.send_raw(frame(CLOSE, NORMAL))
+            expect(until(AT_ONCE, lambda: not marked(mark)), f"still there after {AT_ONCE} s")
+            outcome = Outcome(subprotocol, *client.until_close())
+        equal(outcome.close, NORMAL, "payload of the Close")
+    finally:
+        sweep(mark)
+
+
 SCENARIOS = [
     exit_code, success, killed_by_a_signal, cannot_start, lowest_channel, odd_messages, all_bytes,
+    left,
 ]
 
 
