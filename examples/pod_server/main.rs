@@ -27,7 +27,7 @@
 //! | `logs.rs`, `recent.rs` | an ordinary HTTP service: what the process has printed |
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
 //! | `end.rs`, `ending.rs` | how it ends when its session does |
-//! | `guard.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
+//! | `guard.rs`, `authority.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
 //! | `api.rs`, `discovery.rs` | the rest of an API server |
 
 #[cfg(target_os = "linux")]
@@ -36,6 +36,8 @@ mod api;
 mod args;
 #[cfg(target_os = "linux")]
 mod attach;
+#[cfg(target_os = "linux")]
+mod authority;
 #[cfg(target_os = "linux")]
 mod connection;
 #[cfg(target_os = "linux")]
