@@ -209,12 +209,22 @@ def subprotocols(report, server):
         for scenario in SCENARIOS:
             name = f"{subprotocol.label}: {scenario.__name__.replace('_', ' ')}"
             report.check(name, lambda: scenario(server, subprotocol))
+    report.check("no signal is ignored", lambda: signals(server))
     path, unknown = target(["true"], stdout=True), ["SPDY/3.1+portforward.k8s.io"]
     report.check("nothing in common is a 403", lambda: refused(server, path, unknown, 403))
     names = ["x.k8s.io, v4.channel.k8s.io", "v5.channel.k8s.io"]
     report.check(
         "the client's order, over two lines", lambda: selected(server, names, names[0][10:])
     )
+
+
+def signals(server):
+    """The server itself was started with SIGINT and SIGQUIT ignored."""
+    subprotocol = BY_NAME["v5.channel.k8s.io"]
+    command = ["grep", "SigIgn", "/proc/self/status"]
+    ignored = int(run(server, subprotocol, command, stdout=True).bytes(STDOUT).split()[1], 16)
+    # But for 32 and 33, which are the C library's own.
+    equal(ignored & ~(3 << 31), 0, "ignored signals")
 
 
 # The last byte.
