@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tower_wsstream::remotecommand::{ExitStatus, RemoteCommand};
 use tower_wsstream::{BoxError, Status};
 
+use crate::end::End;
 use crate::hub::{Attached, Lagged, Next, Stream};
 use crate::pod::Pod;
 
@@ -33,19 +34,21 @@ pub(crate) async fn run(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, 
     // It would keep a read buffer of the server for as long as the session lasts.
     drop(request);
     let (attached, input) = pod.attach().map_err(|error| failure(&error))?;
-    let lost = async move { session.ended().await.is_lost() };
+    let ended = async move { session.ended().await.into() };
     let streams = Streams {
         stdin,
         stdout,
         stderr,
     };
-    match drive(attached, input, streams, lost).await {
-        Ok(status) => Ok(status),
-        Err(lagged) => {
-            tracing::info!(%lagged, "attach ended");
-            Err(failure(&lagged).into())
-        }
-    }
+    drive(attached, input, streams, ended)
+        .await
+        .map_err(|error| match error.downcast_ref::<Lagged>() {
+            Some(lagged) => {
+                tracing::info!(%lagged, "attach ended");
+                failure(lagged).into()
+            }
+            None => error,
+        })
 }
 
 fn failure(why: &dyn std::error::Error) -> Status {
@@ -61,16 +64,16 @@ pub(crate) struct Streams<R, W> {
     pub(crate) stderr: Option<W>,
 }
 
-/// Moves bytes until the process has ended (its exit status), the session has
-/// ended (success: to leave is no failure), or the client is too far behind.
-///
-/// `ended` resolves when the session ends, to whether the connection is lost.
+/// Moves bytes until the process has ended (its exit status), the client has left
+/// (success: to leave is no failure) or is too far behind (a [`Lagged`]), or the
+/// session was stopped, which is one: a client that was told of a success would
+/// take it for the end of the process.
 pub(crate) async fn drive<R, W>(
     attached: Attached,
     input: mpsc::Sender<Bytes>,
     streams: Streams<R, W>,
-    ended: impl Future<Output = bool>,
-) -> Result<ExitStatus, Lagged>
+    ended: impl Future<Output = End>,
+) -> Result<ExitStatus, BoxError>
 where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -89,15 +92,14 @@ where
     loop {
         tokio::select! {
             biased;
-            lost = &mut ended, if !is_told => {
+            end = &mut ended, if !is_told => match end {
                 // On subprotocols without half-close this is how clients end
                 // their input: what of it has come is still typed.
-                if lost || typing.is_none() {
-                    return Ok(ExitStatus::success());
-                }
-                is_told = true;
-            }
-            shown = &mut showing => return shown,
+                End::Closed(_) if typing.is_some() => is_told = true,
+                End::Closed(_) => return Ok(ExitStatus::success()),
+                End::Lost(error) | End::Stopped(error) => return Err(error),
+            },
+            shown = &mut showing => return Ok(shown?),
             () = async { typing.as_mut().expect("guarded").await }, if typing.is_some() => {
                 // The process' input stays open, for those who come next.
                 typing = None;

@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_wsstream::remotecommand::ExitStatus;
+use tower_wsstream::{BoxError, EndCause};
 
-use super::{LINES, Streams, drive, type_lines};
-use crate::hub::{BACKLOG, Hub, Lagged, Stream};
+use super::{End, LINES, Streams, drive, type_lines};
+use crate::hub::{BACKLOG, Hub, Stream};
 
 /// Less than a tick, so that every write must wait.
 const TINY: usize = 4;
@@ -30,9 +31,8 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 struct Client {
     stdin: Option<DuplexStream>,
     stdout: DuplexStream,
-    /// Ends the session; true is a lost connection.
-    end: Option<oneshot::Sender<bool>>,
-    driving: JoinHandle<Result<ExitStatus, Lagged>>,
+    end: Option<oneshot::Sender<End>>,
+    driving: JoinHandle<Result<ExitStatus, BoxError>>,
 }
 
 impl Client {
@@ -47,7 +47,7 @@ impl Client {
         };
         let ended = async move {
             match ended.await {
-                Ok(lost) => lost,
+                Ok(end) => end,
                 Err(_) => pending().await,
             }
         };
@@ -71,8 +71,8 @@ impl Client {
         assert_eq!(str::from_utf8(&heard).unwrap(), expected);
     }
 
-    fn end_session(&mut self, lost: bool) {
-        self.end.take().unwrap().send(lost).unwrap();
+    fn end_session(&mut self, end: End) {
+        self.end.take().unwrap().send(end).unwrap();
     }
 }
 
@@ -223,8 +223,8 @@ async fn the_end_of_the_process_is_told_after_its_output() {
     hub.end(std::process::ExitStatus::from_raw(9));
     client.hear("the last words").await;
     assert_eq!(
-        within(client.driving).await.unwrap(),
-        Ok(ExitStatus::code(137))
+        within(client.driving).await.unwrap().unwrap(),
+        ExitStatus::code(137)
     );
 }
 
@@ -236,8 +236,36 @@ async fn a_lost_connection_leaves_at_once() {
     // queue, one before it, and one in the pipe.
     hub.push(Stream::Stdout, b"nobody reads this");
     client.type_in("one\ntwo\nabc\n").await;
-    client.end_session(true);
-    assert!(within(client.driving).await.unwrap().is_ok());
+    client.end_session(EndCause::Aborted.into());
+    assert!(within(client.driving).await.unwrap().is_err());
+}
+
+/// A client that was told of a success takes it for the end of the process.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_stopped_is_no_success() {
+    for cause in [
+        EndCause::Drained,
+        EndCause::IdleTimeout,
+        EndCause::TimeLimit,
+    ] {
+        let (hub, input, _lines) = hub();
+        let mut client = Client::attach(&hub, &input);
+        client.end_session(cause.clone().into());
+        let error = within(client.driving).await.unwrap().unwrap_err();
+        assert_eq!(EndCause::from_error(&*error), Some(&cause));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_and_leaves_has_not_failed() {
+    let (hub, input, _lines) = hub();
+    let mut client = Client::attach(&hub, &input);
+    client.stdin = None;
+    client.end_session(End::Closed("the client has left".into()));
+    assert_eq!(
+        within(client.driving).await.unwrap().unwrap(),
+        ExitStatus::success()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,7 +273,7 @@ async fn what_came_before_a_close_is_still_typed() {
     let (hub, input, mut lines) = hub();
     let mut client = Client::attach(&hub, &input);
     client.type_in("one\ntwo\n").await;
-    client.end_session(false);
+    client.end_session(End::Closed("the client has left".into()));
     client.type_in("abc\n").await;
     client.stdin = None;
     let mut all = Vec::new();
@@ -254,7 +282,7 @@ async fn what_came_before_a_close_is_still_typed() {
     }
     assert_eq!(all, b"one\ntwo\nabc\n");
     assert_eq!(
-        within(client.driving).await.unwrap(),
-        Ok(ExitStatus::success())
+        within(client.driving).await.unwrap().unwrap(),
+        ExitStatus::success()
     );
 }

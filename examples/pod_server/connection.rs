@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceExt};
 use tower_wsstream::BoxError;
+
+use crate::write_deadline::WriteDeadline;
 
 /// A handshake is two round trips and some arithmetic. Until it is over the
 /// client has shown nothing, and costs a descriptor and the state of TLS.
@@ -72,8 +74,9 @@ impl<S> Connections<S> {
         Self { tls, http, service }
     }
 
-    /// Serves a connection until it ends or is upgraded.
-    pub(crate) async fn serve<I, B>(self, io: I)
+    /// Serves a connection until it ends or is upgraded. Its deadline is lifted where it
+    /// is upgraded.
+    pub(crate) async fn serve<I, B>(self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -85,16 +88,16 @@ impl<S> Connections<S> {
         B::Error: Into<BoxError>,
     {
         let Some(tls) = &self.tls else {
-            return self.serve_http(io).await;
+            return self.serve_http(io, deadline).await;
         };
         match timeout(HANDSHAKE_TIMEOUT, tls.accept(io)).await {
-            Ok(Ok(stream)) => self.serve_http(stream).await,
+            Ok(Ok(stream)) => self.serve_http(stream, deadline).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake: not done after {HANDSHAKE_TIMEOUT:?}"),
         }
     }
 
-    async fn serve_http<I, B>(self, io: I)
+    async fn serve_http<I, B>(self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -107,25 +110,38 @@ impl<S> Connections<S> {
     {
         let Self { http, service, .. } = self;
         let news = Arc::new(Notify::new());
+        let deadline = deadline.map(Arc::new);
         let service = {
             let news = Arc::clone(&news);
             service_fn(move |request| {
                 news.notify_one();
-                service.clone().oneshot(request)
+                let answer = service.clone().oneshot(request);
+                let deadline = deadline.clone();
+                async move {
+                    let response = answer.await?;
+                    // Over HTTP/2 all streams share the deadline, and what is upgraded
+                    // leaves the connection to the others.
+                    if let Some(deadline) = deadline
+                        && response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    {
+                        deadline.lift();
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             })
         };
         let mut served = pin!(http.serve_connection_with_upgrades(TokioIo::new(io), service));
         let mut phase = Phase::Silent;
-        let mut deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut until = Instant::now() + REQUEST_TIMEOUT;
         let outcome = loop {
             tokio::select! {
                 biased;
                 outcome = &mut served => break outcome,
                 () = news.notified() => {
                     phase = Phase::Asking;
-                    deadline = Instant::now() + REQUEST_TIMEOUT;
+                    until = Instant::now() + REQUEST_TIMEOUT;
                 }
-                () = sleep_until(deadline), if phase != Phase::Leaving => match phase {
+                () = sleep_until(until), if phase != Phase::Leaving => match phase {
                     // hyper has no deadline for the bytes that tell HTTP/1.1
                     // from HTTP/2, nor for a first request over HTTP/2.
                     Phase::Silent => {

@@ -50,7 +50,7 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
 fn connect(tls: Option<TlsAcceptor>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(64 * 1024);
     let connections = Connections::new(tls, tower::service_fn(answer));
-    (client, tokio::spawn(connections.serve(server)))
+    (client, tokio::spawn(connections.serve(server, None)))
 }
 
 async fn http_2(io: DuplexStream) -> http2::SendRequest<Full<Bytes>> {
@@ -221,7 +221,7 @@ async fn an_upgraded_tcp_stream_can_be_taken_out() {
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    tokio::spawn(Connections::new(None, service).serve(server));
+    tokio::spawn(Connections::new(None, service).serve(server, None));
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n")
         .await

@@ -10,16 +10,23 @@ use crate::process::{Input, Output};
 /// writing while a piece is on its way.
 const PIECE: usize = 32 * 1024;
 
-/// Copies a client's input to a command until the client ends it (`Ok`), which
-/// ends the command's input too, or until the command takes no more of it (`Ok`
-/// as well: how much of its input a command reads is its own affair).
+/// Why there is no more input to copy.
+pub(crate) enum Fed {
+    /// The client has ended it.
+    All,
+    /// The command takes no more of it. How much it reads is its own affair.
+    Enough,
+}
+
+/// Copies a client's input to a command until the client ends it, which ends the
+/// command's input too, or until the command takes no more of it.
 ///
 /// An error means that the rest of the input is lost. Then `input` stays open:
 /// to the command, a cut upload must not look like a complete one.
 pub(crate) async fn feed(
     mut from: impl AsyncBufRead + Unpin,
     input: &mut Option<Input>,
-) -> io::Result<()> {
+) -> io::Result<Fed> {
     while let Some(to) = input {
         let bytes = from.fill_buf().await?;
         let outcome = match bytes {
@@ -38,10 +45,11 @@ pub(crate) async fn feed(
                     // Fails if the terminal is gone, and then its command is.
                     let _ = to.end().await;
                 }
+                return Ok(Fed::All);
             }
         }
     }
-    Ok(())
+    Ok(Fed::Enough)
 }
 
 /// Copies a command's output to a client until it ends, and ends the channel.

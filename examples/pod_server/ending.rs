@@ -1,36 +1,49 @@
-//! The end of a command that did not end by itself: every process of its
-//! session is killed.
+//! The end of commands that did not end by themselves: every process of their
+//! sessions is killed.
 //!
 //! A session, and not the process group: a shell with job control puts each of
 //! its jobs into a group of its own. The session's number is that of its first
-//! process, which stays a zombie until [`Ending`] is through with it: as long
-//! as it is not waited for, no other process and no other session can have its
-//! number. A process that calls `setsid` itself has left the session: a
-//! container would hold it, a plain process cannot.
+//! process, which stays a zombie until its [`Ending`] is over: as long as it is
+//! not waited for, no other process and no other session can have its number. A
+//! process that calls `setsid` itself has left the session: a container would
+//! hold it, a plain process cannot.
+//!
+//! The processes of a session are found by a look at every process of the
+//! machine. One thread looks, for all commands that are being ended at that
+//! moment: a thousand sessions that are lost together cost a few looks, and not a
+//! few each.
 
+use std::collections::HashMap;
 use std::io;
 use std::process::Child;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
 
 /// Between SIGHUP and SIGKILL: time for a shell to save its history and for an
 /// editor to save its file, and under the second after which nothing may be
 /// left.
 const HANG_UP: Duration = Duration::from_millis(800);
 
-/// How often to look again until all are gone.
+/// The pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How much longer a pause is than the look before it: on a machine with many
+/// processes the thread uses a fifth of one processor, however many sessions end.
+const REST: u32 = 4;
+
+/// The longest pause, so that SIGKILL is not late.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A process that SIGKILL has not ended in this time sits in the kernel, on a
 /// dead network file system say, or belongs to another user: more signals do
 /// not help.
 const GIVE_UP: Duration = Duration::from_secs(5);
-
-/// How many [`Ending`]s are under way, for [`wait_for_all`].
-static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// How a command is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,122 +54,239 @@ pub(crate) enum Manner {
     HangUp,
 }
 
-/// Ends what is left of a command: sends the first signal before it returns, so
-/// that it has gone out even if the server exits next, and does the rest on a
-/// thread, because it is called from destructors, which cannot wait.
+/// Ends what is left of a command: sends the first signal to its process group
+/// before it returns, so that it has gone out even if the server exits next, and
+/// leaves the rest to a thread, because it is called from destructors, which
+/// cannot wait.
 ///
 /// `held`, our ends of its pipes, is dropped at the very end. A command that
 /// ignores SIGHUP must not take our giving up for the end of its input, and so a
 /// cut upload for a complete one; and one that handles SIGHUP must not die of
 /// SIGPIPE because it says so.
 pub(crate) fn end(child: Child, manner: Manner, held: impl Send + 'static) {
-    let ending = Ending::new(child);
-    ending.signal(match manner {
-        Manner::Kill => Signal::KILL,
-        Manner::HangUp => Signal::HUP,
-    });
-    let rest = move || {
-        if manner == Manner::HangUp {
-            // As the kernel does on a hang-up: a stopped process hears nothing.
-            ending.signal(Signal::CONT);
-            ending.wait_until_gone(HANG_UP);
-        }
-        ending.kill_all();
-        drop(held);
-    };
-    if let Err(error) = thread::Builder::new().name("ending".into()).spawn(rest) {
-        tracing::error!(%error, "no thread to end a command with; the first signal was sent");
-    }
+    let ending = Ending::new(child, manner, Box::new(held));
+    ENDINGS.add(ending);
 }
 
 /// Waits until every command that is being ended has ended, or `limit` is over.
 pub(crate) fn wait_for_all(limit: Duration) {
-    let start = Instant::now();
-    while UNDER_WAY.load(Ordering::Acquire) > 0 && start.elapsed() < limit {
-        thread::sleep(LOOK_AGAIN);
+    ENDINGS.wait(limit);
+}
+
+static ENDINGS: Endings = Endings {
+    state: Mutex::new(State {
+        new: Vec::new(),
+        is_running: false,
+    }),
+    all_ended: Condvar::new(),
+};
+
+/// All commands that are being ended, and the thread that does it, which is there
+/// only as long as there are any.
+struct Endings {
+    state: Mutex<State>,
+    all_ended: Condvar,
+}
+
+struct State {
+    /// Those that the thread has not taken over yet.
+    new: Vec<Ending>,
+    /// The thread is there.
+    is_running: bool,
+}
+
+impl Endings {
+    fn add(&'static self, ending: Ending) {
+        let mut state = self.lock();
+        state.new.push(ending);
+        if state.is_running {
+            return;
+        }
+        let thread = thread::Builder::new().name("endings".into());
+        match thread.spawn(|| self.run()) {
+            Ok(_) => state.is_running = true,
+            // The next command that ends tries again, for this one too.
+            Err(error) => tracing::error!(%error, "no thread to end a command with"),
+        }
+    }
+
+    fn run(&self) {
+        let mut endings = Vec::new();
+        loop {
+            {
+                let mut state = self.lock();
+                endings.append(&mut state.new);
+                if endings.is_empty() {
+                    state.is_running = false;
+                    self.all_ended.notify_all();
+                    return;
+                }
+            }
+            let start = Instant::now();
+            advance(&mut endings, processes);
+            thread::sleep((start.elapsed() * REST).clamp(LOOK_AGAIN, LONGEST_PAUSE));
+        }
+    }
+
+    fn wait(&self, limit: Duration) {
+        let state = self.lock();
+        let waited = self
+            .all_ended
+            .wait_timeout_while(state, limit, |state| state.is_running);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here is left half done by a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// One command that is being ended.
 struct Ending {
     leader: Child,
+    manner: Manner,
+    /// Since when in this manner.
+    since: Instant,
+    /// Whether the rest of the session, beyond the leader's process group, has had the
+    /// first signal.
+    is_told: bool,
+    has_leader: bool,
+    _held: Box<dyn Send>,
 }
 
 impl Ending {
-    fn new(leader: Child) -> Self {
-        // Paired with the release in `drop`; on its own it orders nothing.
-        UNDER_WAY.fetch_add(1, Ordering::Relaxed);
-        Self { leader }
+    fn new(leader: Child, manner: Manner, held: Box<dyn Send>) -> Self {
+        let ending = Self {
+            leader,
+            manner,
+            since: Instant::now(),
+            is_told: false,
+            has_leader: true,
+            _held: held,
+        };
+        for &signal in ending.signals() {
+            ending.signal_leader(signal);
+        }
+        ending
     }
 
-    /// Signals every process of the session, and returns how many of them were
-    /// alive.
-    fn signal(&self, signal: Signal) -> usize {
-        let leader = pid(&self.leader);
-        // By number as well: a leader that has not come as far as its setsid
-        // is not yet in its session. It cannot be someone else: not yet waited for.
-        let _ = rustix::process::kill_process(leader, signal);
-        processes()
-            .filter(|&process| signal_member(process, leader, signal).unwrap_or(false))
-            .count()
+    fn session(&self) -> Pid {
+        Pid::from_child(&self.leader)
     }
 
-    fn wait_until_gone(&self, limit: Duration) {
-        let start = Instant::now();
-        while alive(pid(&self.leader)) > 0 && start.elapsed() < limit {
-            thread::sleep(LOOK_AGAIN);
+    fn signals(&self) -> &'static [Signal] {
+        match self.manner {
+            Manner::Kill => &[Signal::KILL],
+            // As the kernel does on a hang-up: a stopped process hears nothing.
+            Manner::HangUp => &[Signal::HUP, Signal::CONT],
         }
     }
 
-    /// Again and again: a process may fork while the list is read.
-    fn kill_all(&self) {
-        let start = Instant::now();
-        while self.signal(Signal::KILL) > 0 {
-            if start.elapsed() > GIVE_UP {
-                tracing::error!(
-                    session = self.leader.id(),
-                    "processes of a session survive SIGKILL"
-                );
-                return;
+    /// Signals the leader and its process group. Neither can be someone else's: the
+    /// leader was not waited for.
+    fn signal_leader(&self, signal: Signal) {
+        let leader = self.session();
+        if kill_process_group(leader, signal).is_err() {
+            // It has not come as far as its setsid.
+            let _ = kill_process(leader, signal);
+        }
+    }
+
+    /// Sends what is due, and says whether the rest of the session is to be looked for.
+    fn is_looked_for(&mut self) -> bool {
+        // Before the look: until it has gone, the leader may fork.
+        self.has_leader = self.has_leader && is_running(self.session());
+        if self.manner == Manner::HangUp && self.since.elapsed() >= HANG_UP {
+            (self.manner, self.since) = (Manner::Kill, Instant::now());
+        }
+        match self.manner {
+            // Again and again: a process may fork while the others are looked for.
+            Manner::Kill => {
+                self.signal_leader(Signal::KILL);
+                true
             }
-            thread::sleep(LOOK_AGAIN);
+            // As long as the leader lives the session has not ended, whoever else
+            // is in it.
+            Manner::HangUp => !self.is_told || !self.has_leader,
         }
     }
-}
 
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // Ends here the claim on its number. It was killed, or has given up on us.
-        let _ = self.leader.wait();
-        UNDER_WAY.fetch_sub(1, Ordering::Release);
+    /// Signals a process of the session, if it is not the leader and has not had the
+    /// signal; says whether it is alive.
+    fn signal(&self, process: Pid) -> io::Result<bool> {
+        let session = self.session();
+        if process == session {
+            return Ok(false);
+        }
+        // Its number may belong to another process by now. The descriptor pins
+        // whoever has it, and a second look says who that is.
+        let pinned = pidfd_open(process, PidfdFlags::empty())?;
+        let Some(stat) = Stat::read(process).filter(|stat| stat.is_of(session)) else {
+            return Ok(false);
+        };
+        // One SIGHUP is enough: a shell runs its trap for each.
+        let is_due = match self.manner {
+            Manner::Kill => true,
+            Manner::HangUp => !self.is_told && stat.group != stat.session,
+        };
+        if is_due {
+            for &signal in self.signals() {
+                // A zombie gets it too: it may be a dead main thread with others alive.
+                pidfd_send_signal(&pinned, signal)?;
+            }
+        }
+        Ok(stat.is_alive())
+    }
+
+    fn is_given_up(&self) -> bool {
+        let given_up = self.manner == Manner::Kill && self.since.elapsed() > GIVE_UP;
+        if given_up {
+            tracing::error!(
+                session = self.leader.id(),
+                "processes of a session survive SIGKILL"
+            );
+        }
+        given_up
+    }
+
+    /// Gives up the claim on the session's number.
+    fn finish(mut self) {
+        if self.leader.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
+        // It sits in the kernel, and others are not to wait for it.
+        let waiting = thread::Builder::new().name("ending".into());
+        let _ = waiting.spawn(move || self.leader.wait());
     }
 }
 
-fn pid(child: &Child) -> Pid {
-    Pid::from_child(child)
-}
-
-/// Sends `signal` to `process` if it belongs to `session`; says whether it was
-/// alive.
-fn signal_member(process: Pid, session: Pid, signal: Signal) -> io::Result<bool> {
-    if member(process, session).is_none() {
-        return Ok(false);
+/// Sends all endings what is due, looks for the processes of their sessions, and
+/// removes those that are over. Calls `processes` once at most.
+fn advance<P: Iterator<Item = Pid>>(endings: &mut Vec<Ending>, processes: impl FnOnce() -> P) {
+    let mut sessions = HashMap::new();
+    for (index, ending) in endings.iter_mut().enumerate() {
+        if ending.is_looked_for() {
+            sessions.insert(ending.session().as_raw_pid(), (index, false));
+        }
     }
-    // Its number may belong to another process by now. The descriptor pins
-    // whoever has it, and a second look says who that is.
-    let pinned = pidfd_open(process, PidfdFlags::empty())?;
-    let Some(alive) = member(process, session) else {
-        return Ok(false);
-    };
-    // A zombie gets it too: it may be a dead main thread with others alive.
-    pidfd_send_signal(&pinned, signal)?;
-    Ok(alive)
-}
-
-/// How many processes of `session` are alive.
-fn alive(session: Pid) -> usize {
-    processes()
-        .filter(|&process| member(process, session) == Some(true))
-        .count()
+    if sessions.is_empty() {
+        return;
+    }
+    for process in processes() {
+        let session = Stat::read(process).map(|stat| stat.session);
+        if let Some((index, is_alive)) = session.and_then(|session| sessions.get_mut(&session)) {
+            *is_alive |= endings[*index].signal(process).unwrap_or(false);
+        }
+    }
+    let over = endings.extract_if(.., |ending| {
+        let Some(&(_, is_alive)) = sessions.get(&ending.session().as_raw_pid()) else {
+            return false;
+        };
+        ending.is_told = true;
+        !(is_alive || ending.has_leader) || ending.is_given_up()
+    });
+    over.for_each(Ending::finish);
 }
 
 fn processes() -> impl Iterator<Item = Pid> {
@@ -164,64 +294,150 @@ fn processes() -> impl Iterator<Item = Pid> {
     entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
 }
 
-/// `None` if the process is not of this session, else whether it is alive.
-fn member(process: Pid, session: Pid) -> Option<bool> {
-    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
-    let (state, of) = parse_stat(&stat)?;
-    (of == session.as_raw_nonzero().get()).then_some(!matches!(state, b'Z' | b'X'))
+/// Whether a child that was not waited for has not exited yet.
+fn is_running(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(child), options).is_ok_and(|status| status.is_none())
 }
 
-/// State and session of a line of `/proc/PID/stat`. The name in parentheses may
-/// hold anything, blanks and parentheses too; what follows the last one cannot.
-fn parse_stat(stat: &[u8]) -> Option<(u8, i32)> {
-    let after = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    // state, parent, process group, session
-    let mut fields = str::from_utf8(&stat[after..])
-        .ok()?
-        .split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    let session = fields.nth(2)?.parse().ok()?;
-    Some((state, session))
+/// What `/proc/PID/stat` says of a process. (Its group and its session are 0 where
+/// they are led from outside of this PID namespace, so they are no [`Pid`]s.)
+#[derive(Debug, PartialEq)]
+struct Stat {
+    state: u8,
+    group: i32,
+    session: i32,
+}
+
+impl Stat {
+    /// `None` if there is no such process any more.
+    fn read(process: Pid) -> Option<Self> {
+        Self::parse(&std::fs::read(format!("/proc/{process}/stat")).ok()?)
+    }
+
+    /// The name in parentheses may hold anything, blanks and parentheses too; what
+    /// follows the last one cannot.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let after = stat.iter().rposition(|&byte| byte == b')')? + 1;
+        let mut fields = str::from_utf8(&stat[after..])
+            .ok()?
+            .split_ascii_whitespace();
+        Some(Self {
+            state: *fields.next()?.as_bytes().first()?,
+            // Behind the parent.
+            group: fields.nth(1)?.parse().ok()?,
+            session: fields.next()?.parse().ok()?,
+        })
+    }
+
+    fn is_of(&self, session: Pid) -> bool {
+        self.session == session.as_raw_pid()
+    }
+
+    /// Whether the process is more than an entry that its parent has not read.
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X')
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
     fn a_hostile_process_name_does_not_hide_its_session() {
+        let stat = |state, group, session| Stat {
+            state,
+            group,
+            session,
+        };
         assert_eq!(
-            parse_stat(b"12 (a) S 1 2 3) R 1 12 34 0 -1 rest\n"),
-            Some((b'R', 34))
+            Stat::parse(b"12 (a) S 1 2 3) R 1 12 34 0 -1 rest\n"),
+            Some(stat(b'R', 12, 34))
         );
-        assert_eq!(parse_stat(b"12 (\xff\n) Z 1 12 34 0 -1"), Some((b'Z', 34)));
-        assert_eq!(parse_stat(b"12 (x) Z 1"), None);
-        assert_eq!(parse_stat(b""), None);
+        assert_eq!(
+            Stat::parse(b"12 (\xff\n) Z 1 12 34 0 -1"),
+            Some(stat(b'Z', 12, 34))
+        );
+        assert_eq!(Stat::parse(b"12 (x) Z 1 12"), None);
+        assert_eq!(Stat::parse(b""), None);
     }
 
-    /// In a session of its own: the test's may be led by a process outside of
-    /// this PID namespace, and is then number 0 in here.
+    /// Each in a session of its own, with a second process in a group of its own.
+    fn commands(count: usize) -> Vec<(Child, Pid)> {
+        let started: Vec<_> = (0..count)
+            .map(|_| {
+                Command::new("setsid")
+                    .args(["bash", "-c", "set -m; sleep 1000 & echo $!; wait"])
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        let with_second = |mut child: Child| {
+            let mut line = String::new();
+            let stdout = child.stdout.as_mut().unwrap();
+            io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
+            let second = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+            assert!(Stat::read(second).unwrap().is_of(Pid::from_child(&child)));
+            (child, second)
+        };
+        started.into_iter().map(with_second).collect()
+    }
+
     #[test]
-    fn a_process_is_found_in_its_session_alive_and_dead() {
-        let mut child = std::process::Command::new("setsid")
-            .args(["sleep", "60"])
+    fn commands_that_end_together_are_looked_for_together() {
+        for manner in [Manner::Kill, Manner::HangUp] {
+            let (children, seconds): (Vec<_>, Vec<_>) = commands(20).into_iter().unzip();
+            let mut endings: Vec<_> = children
+                .into_iter()
+                .map(|child| Ending::new(child, manner, Box::new(())))
+                .collect();
+            let start = Instant::now();
+            while !endings.is_empty() {
+                let mut looks = 0;
+                advance(&mut endings, || {
+                    looks += 1;
+                    processes()
+                });
+                assert!(looks <= 1, "{looks} looks");
+                assert!(start.elapsed() < GIVE_UP, "{} left", endings.len());
+                thread::sleep(LOOK_AGAIN);
+            }
+            for second in seconds {
+                let left = Stat::read(second).filter(Stat::is_alive);
+                assert_eq!(left, None, "{second} survives {manner:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_is_deaf_is_not_looked_for_until_it_is_killed() {
+        let mut child = Command::new("setsid")
+            .args(["bash", "-c", "trap '' HUP; echo; read forever"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let leader = pid(&child);
+        let ready = &mut [0];
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), ready).unwrap();
+        let mut endings = vec![Ending::new(child, Manner::HangUp, Box::new(()))];
+        for expected in [1, 0, 0] {
+            let mut looks = 0;
+            advance(&mut endings, || {
+                looks += 1;
+                processes()
+            });
+            assert_eq!((looks, endings.len()), (expected, 1));
+        }
+        endings[0].since -= HANG_UP;
         let start = Instant::now();
-        while alive(leader) == 0 && start.elapsed() < GIVE_UP {
+        while !endings.is_empty() {
+            advance(&mut endings, processes);
+            assert!(start.elapsed() < GIVE_UP);
             thread::sleep(LOOK_AGAIN);
         }
-        let found = (member(leader, leader), alive(leader));
-        child.kill().unwrap();
-        while member(leader, leader) == Some(true) && start.elapsed() < GIVE_UP {
-            thread::sleep(LOOK_AGAIN);
-        }
-        assert_eq!(
-            (found, member(leader, leader)),
-            ((Some(true), 1), Some(false))
-        );
-        child.wait().unwrap();
-        assert_eq!(member(leader, leader), None);
     }
 }

@@ -9,7 +9,8 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 use tower_wsstream::remotecommand::{ExitStatus, RemoteCommand, TerminalSizes};
 use tower_wsstream::{BoxError, Status};
 
-use crate::copy::{feed, pump};
+use crate::copy::{Fed, feed, pump};
+use crate::end::End;
 use crate::ending::Manner;
 use crate::process::{Process, Spec};
 
@@ -39,7 +40,7 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
         stderr: options.stderr,
         size: None,
     };
-    let lost = async move { session.ended().await.is_lost() };
+    let ended = async move { session.ended().await.into() };
     let status = drive(
         spec,
         Channels {
@@ -48,7 +49,7 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
             stderr,
             resize,
         },
-        lost,
+        ended,
     )
     .await?;
     Ok(status.into())
@@ -77,15 +78,15 @@ impl Sizes for TerminalSizes {
 }
 
 /// Starts the command and moves bytes until it has exited and its output has
-/// ended. `ended` resolves when the session ends first, to whether the
-/// connection is lost; an ending that is none leaves the command a grace, at whose
-/// end this future is dropped.
+/// ended, or until the session ends first, which `ended` tells. Where a Close may be
+/// the end of the input, or a command has exited whose output is on its way, there is
+/// a grace, at whose end this future is dropped.
 ///
 /// Dropped or failed, it ends every process of the command's session.
 pub(crate) async fn drive<R, W, T>(
     mut spec: Spec<'_>,
     channels: Channels<R, W, T>,
-    ended: impl Future<Output = bool>,
+    ended: impl Future<Output = End>,
 ) -> Result<std::process::ExitStatus, BoxError>
 where
     R: AsyncBufRead + Unpin,
@@ -138,30 +139,27 @@ where
             pending::<()>().await
         });
 
+        let mut input_has_ended = feeding.is_none();
         let (mut is_told, mut has_exited, mut has_output) = (false, false, true);
+        let mut over = None;
         while has_output || !has_exited {
             tokio::select! {
                 // The end first: what cannot be told is not worth producing.
                 biased;
-                lost = &mut ended, if !is_told => {
-                    if lost {
-                        return Err("the connection is lost".into());
-                    }
-                    // Not the end of the command yet: on subprotocols without
-                    // half-close this is how clients end their input.
+                end = &mut ended, if !is_told => {
                     is_told = true;
+                    match end {
+                        End::Lost(error) => return Err(error),
+                        // While the input is open, that may be its end, and says
+                        // nothing about the output. (If it is not, the input fails.)
+                        End::Closed(_) if !input_has_ended => {}
+                        end => over = Some(end),
+                    }
                     *manner = Manner::HangUp;
                 }
-                fed = async { feeding.as_mut().expect("guarded").await }, if feeding.is_some() => {
-                    feeding = None;
-                    if let Err(error) = fed {
-                        // The client closed the session in the middle of its
-                        // input. Any other kind means that it is not there.
-                        if error.kind() == io::ErrorKind::ConnectionAborted {
-                            *manner = Manner::HangUp;
-                        }
-                        return Err(error.into());
-                    }
+                outcome = &mut output, if has_output => {
+                    outcome?;
+                    has_output = false;
                 }
                 exited = &mut exited, if !has_exited => {
                     exited?;
@@ -169,11 +167,26 @@ where
                     // Whatever else of it comes, nobody is there to read it.
                     feeding = None;
                 }
-                outcome = &mut output, if has_output => {
-                    outcome?;
-                    has_output = false;
+                fed = async { feeding.as_mut().expect("guarded").await }, if feeding.is_some() => {
+                    feeding = None;
+                    match fed {
+                        Ok(Fed::All) => input_has_ended = true,
+                        Ok(Fed::Enough) => {}
+                        Err(error) => {
+                            // The client closed the session in the middle of its
+                            // input. Any other kind means that it is not there.
+                            if error.kind() == io::ErrorKind::ConnectionAborted {
+                                *manner = Manner::HangUp;
+                            }
+                            return Err(error.into());
+                        }
+                    }
                 }
                 () = &mut resizing => {}
+                // Last, behind the output that is there already. What a command has left
+                // when it exited still goes to a client that is there to read it.
+                Some(End::Closed(error) | End::Stopped(error)) = async { over.take() },
+                    if !has_exited || matches!(over, Some(End::Closed(_))) => return Err(error),
             }
         }
     }

@@ -11,9 +11,14 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tower_wsstream::{BoxError, Status};
 
-use super::{Channels, Sizes, Spec, drive};
+use super::{Channels, End, Sizes, Spec, drive};
+
+/// Half of the grace that a session leaves its service. Real time: so are the
+/// commands.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Less than one read of the copy loops, so that they must wait for each other.
 const SMALL: usize = 4096;
@@ -30,8 +35,7 @@ struct Client {
     stdout: DuplexStream,
     stderr: DuplexStream,
     resize: mpsc::UnboundedSender<(u16, u16)>,
-    /// Ends the session; true is a lost connection.
-    end: Option<oneshot::Sender<bool>>,
+    end: Option<oneshot::Sender<End>>,
     driving: JoinHandle<Result<ExitStatus, BoxError>>,
 }
 
@@ -44,7 +48,21 @@ impl Client {
         Self::start(&["sh", "-c", script], false)
     }
 
+    /// Without stdin.
+    fn silent(script: &str) -> Self {
+        Self::open(&["sh", "-c", script], false, false, None)
+    }
+
     fn with_size<A: AsRef<OsStr>>(argv: &[A], tty: bool, size: Option<(u16, u16)>) -> Self {
+        Self::open(argv, tty, true, size)
+    }
+
+    fn open<A: AsRef<OsStr>>(
+        argv: &[A],
+        tty: bool,
+        has_stdin: bool,
+        size: Option<(u16, u16)>,
+    ) -> Self {
         let argv: Vec<OsString> = argv.iter().map(|arg| arg.as_ref().into()).collect();
         let (stdin, their_stdin) = duplex(SMALL);
         let (stdout, their_stdout) = duplex(SMALL);
@@ -58,20 +76,20 @@ impl Client {
             let spec = Spec {
                 argv: &argv,
                 tty,
-                stdin: true,
+                stdin: has_stdin,
                 stdout: true,
                 stderr: !tty,
                 size: None,
             };
             let channels = Channels {
-                stdin: Some(BufReader::new(their_stdin)),
+                stdin: has_stdin.then(|| BufReader::new(their_stdin)),
                 stdout: Some(their_stdout),
                 stderr: (!tty).then_some(their_stderr),
                 resize: Some(sizes),
             };
             let ended = async move {
                 match ended.await {
-                    Ok(lost) => lost,
+                    Ok(end) => end,
                     Err(_) => pending().await,
                 }
             };
@@ -87,8 +105,14 @@ impl Client {
         }
     }
 
-    fn end_session(&mut self, lost: bool) {
-        self.end.take().unwrap().send(lost).unwrap();
+    fn end_session(&mut self, end: fn(BoxError) -> End) {
+        let end = end("the session has ended".into());
+        self.end.take().unwrap().send(end).unwrap();
+    }
+
+    /// How it ended, where nothing is waited for but the command.
+    async fn ended_at_once(self) -> Result<ExitStatus, BoxError> {
+        timeout(AT_ONCE, self.driving).await.unwrap().unwrap()
     }
 
     async fn line(&mut self) -> String {
@@ -123,9 +147,7 @@ impl Client {
             self.driving.await.unwrap().unwrap()
         };
         // Long enough for any machine: what hangs shall fail.
-        let status = tokio::time::timeout(Duration::from_secs(30), all)
-            .await
-            .unwrap();
+        let status = timeout(Duration::from_secs(30), all).await.unwrap();
         (out, err, status)
     }
 
@@ -302,7 +324,7 @@ async fn a_lost_connection_kills_the_whole_session_at_once() {
     let mut client = Client::start(&["bash", "-c", script], false);
     let session = client.line().await;
     assert!(alive(&session) >= 3);
-    client.end_session(true);
+    client.end_session(End::Lost);
     assert!(client.driving.await.unwrap().is_err());
     gone_within(&session, Duration::from_millis(500)).await;
 }
@@ -314,7 +336,7 @@ async fn an_orphan_that_holds_stdout_keeps_the_session_and_dies_with_it() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!client.driving.is_finished());
     assert_eq!(alive(&session), 1);
-    client.end_session(true);
+    client.end_session(End::Lost);
     assert!(client.driving.await.unwrap().is_err());
     gone_within(&session, Duration::from_millis(500)).await;
 }
@@ -343,10 +365,74 @@ async fn a_future_dropped_without_a_word_kills() {
 #[tokio::test]
 async fn after_a_close_the_command_has_its_grace() {
     let mut client = Client::sh("cat >/dev/null; sleep 0.3; echo done");
-    client.end_session(false);
+    client.end_session(End::Closed);
     let (out, _, status) = client.finish().await;
     assert_eq!(out, "done\n");
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn without_stdin_the_end_of_the_session_ends_the_command() {
+    for end in [End::Closed as fn(_) -> _, End::Stopped] {
+        let mut client = Client::silent("echo $$; sleep 1000");
+        let session = client.line().await;
+        client.end_session(end);
+        assert!(client.ended_at_once().await.is_err());
+        gone_within(&session, AT_ONCE).await;
+    }
+}
+
+#[tokio::test]
+async fn after_the_end_of_stdin_a_close_ends_the_command() {
+    let mut client = Client::sh("echo $$; cat; echo over; sleep 1000");
+    let session = client.line().await;
+    client.stdin = None;
+    assert_eq!(client.line().await, "over");
+    client.end_session(End::Closed);
+    assert!(client.ended_at_once().await.is_err());
+    gone_within(&session, AT_ONCE).await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_a_command_that_has_stdin() {
+    let mut client = Client::sh("echo $$; sleep 1000");
+    let session = client.line().await;
+    client.end_session(End::Stopped);
+    assert!(client.ended_at_once().await.is_err());
+    gone_within(&session, AT_ONCE).await;
+}
+
+#[tokio::test]
+async fn a_command_that_takes_no_input_has_its_grace_after_a_close() {
+    let mut client = Client::sh("exec <&-; echo closed; sleep 0.3; echo done");
+    assert_eq!(client.line().await, "closed");
+    // Taken by nobody.
+    client.type_in("more").await;
+    client.end_session(End::Closed);
+    let (out, _, status) = client.finish().await;
+    assert_eq!(out, "done\n");
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn output_of_a_command_that_has_exited_outlives_the_end() {
+    let mut client = Client::silent("echo $$; head -c 20000 /dev/zero; exit 3");
+    let session = client.line().await;
+    gone_within(&session, AT_ONCE).await;
+    // Until the exit has been seen here, too.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.end_session(End::Stopped);
+    let (out, _, status) = client.finish().await;
+    assert_eq!((out.len(), status.code()), (20_000, Some(3)));
+}
+
+#[tokio::test]
+async fn an_orphan_that_holds_stdout_is_ended_by_a_close() {
+    let mut client = Client::silent("sleep 1000 & echo $$");
+    let session = client.line().await;
+    client.end_session(End::Closed);
+    assert!(client.ended_at_once().await.is_err());
+    gone_within(&session, AT_ONCE).await;
 }
 
 #[tokio::test]
@@ -358,7 +444,7 @@ async fn after_the_grace_comes_sighup_and_soon_sigkill() {
     );
     let mut client = Client::sh(&script);
     let session = client.line().await;
-    client.end_session(false);
+    client.end_session(End::Closed);
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.driving.abort();
     gone_within(&session, Duration::from_secs(1)).await;
@@ -472,7 +558,7 @@ async fn a_lost_connection_kills_a_terminal_session() {
         true,
     );
     let session = client.line().await;
-    client.end_session(true);
+    client.end_session(End::Lost);
     assert!(client.driving.await.unwrap().is_err());
     gone_within(&session, Duration::from_millis(500)).await;
 }

@@ -7,15 +7,15 @@
 //! own whose address it has changed (DNS rebinding; its `Host` gives it away),
 //! and it can send requests across origins (its `Origin` gives it away).
 
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::uri::Authority;
+use http::uri::Scheme;
 use http::{HeaderMap, Version, request::Parts};
 use subtle::ConstantTimeEq;
 use tower_wsstream::Status;
+
+use crate::authority::Authority;
 
 /// The check that every request passes first.
 #[derive(Clone)]
@@ -69,50 +69,65 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| rest.trim_ascii())
 }
 
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
 /// The authority that the request is for, if it names this machine's loopback.
 fn check_host(head: &Parts) -> Result<Authority, Status> {
+    named(head)
+        .filter(Authority::is_loopback)
+        .ok_or_else(|| {
+            forbidden(
+                "without a token this server answers only requests whose Host is localhost or a loopback \
+                 address: use http://127.0.0.1, or start it with --token-file",
+            )
+        })
+}
+
+/// What the request names as its host, in all the places where it does.
+fn named(head: &Parts) -> Option<Authority> {
     let mut lines = head.headers.get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
-        (Some(line), None) => line
-            .to_str()
-            .ok()
-            .and_then(|text| Authority::from_str(text).ok()),
+        (Some(line), None) => Some(Authority::parse(line.to_str().ok()?)?),
         // HTTP/2 says it in `:authority`, which becomes part of the URI.
-        (None, None) if head.version == Version::HTTP_2 => head.uri.authority().cloned(),
-        _ => None,
+        (None, None) if head.version == Version::HTTP_2 => None,
+        _ => return None,
     };
     // The URI of `GET http://other/ HTTP/1.1` names a host too, and would win.
-    let named = host
-        .filter(is_loopback)
-        .filter(|_| head.uri.authority().is_none_or(is_loopback));
-    named.ok_or_else(|| {
-        forbidden(
-            "without a token this server answers only requests whose Host is localhost or a loopback \
-             address: use http://127.0.0.1, or start it with --token-file",
-        )
-    })
+    let uri = match head.uri.authority() {
+        Some(authority) => Some(Authority::parse(authority.as_str())?),
+        None => None,
+    };
+    let default_port = head.uri.scheme().map(|scheme| {
+        if *scheme == Scheme::HTTPS {
+            HTTPS_PORT
+        } else {
+            HTTP_PORT
+        }
+    });
+    match (host, uri) {
+        (Some(host), Some(uri)) => host.is_same(&uri, default_port).then_some(host),
+        (host, uri) => host.or(uri),
+    }
 }
 
 /// A browser says where the page came from; other clients say nothing.
 fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Status> {
-    let same = |origin: &http::HeaderValue| {
+    let is_same = |origin: &http::HeaderValue| {
         // `null`, and schemes that no page of this server can have, have no
         // authority here and are foreign.
-        let text = origin.to_str().ok()?;
-        let (default_port, authority) = match text.split_once("://")? {
-            ("http", authority) => (80, authority),
-            ("https", authority) => (443, authority),
+        let (default_port, authority) = match origin.to_str().ok()?.split_once("://")? {
+            ("http", authority) => (HTTP_PORT, authority),
+            ("https", authority) => (HTTPS_PORT, authority),
             _ => return None,
         };
-        let origin = Authority::from_str(authority).ok()?;
-        let port = |authority: &Authority| authority.port_u16().unwrap_or(default_port);
-        (origin.host().eq_ignore_ascii_case(host.host()) && port(&origin) == port(host))
-            .then_some(())
+        let origin = Authority::parse(authority)?;
+        origin.is_same(host, Some(default_port)).then_some(())
     };
     if headers
         .get_all(ORIGIN)
         .iter()
-        .all(|origin| same(origin).is_some())
+        .all(|origin| is_same(origin).is_some())
     {
         Ok(())
     } else {
@@ -120,28 +135,6 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Status> {
             "without a token this server answers no page of another origin",
         ))
     }
-}
-
-fn is_loopback(authority: &Authority) -> bool {
-    // A user name before the host is no part of a Host header, and is how one
-    // host is made to look like another.
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let host = authority.host();
-    // `localhost.` is the same name, written in full. All of `.localhost` is
-    // loopback by RFC 6761.
-    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    if name == "localhost" || name.ends_with(".localhost") {
-        return true;
-    }
-    let address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    address
-        .parse::<IpAddr>()
-        .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn forbidden(why: &str) -> Status {
@@ -193,6 +186,10 @@ mod tests {
             "evil@127.0.0.1",
             "0.0.0.0",
             "10.0.0.1",
+            "[::1]x",
+            "127.0.0.1:abc",
+            "localhost:",
+            "localhost:8001,evil",
             "",
         ] {
             assert_eq!(check(&guard, &[("host", host)]), Some(403), "{host}");
@@ -205,12 +202,26 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_uri_is_a_host_too() {
-        let request = Request::get("http://evil.example/version")
-            .header("host", "127.0.0.1")
-            .body(())
-            .unwrap();
-        assert!(Guard::new(None).check(&request.into_parts().0).is_err());
+    fn an_absolute_uri_names_the_same_host() {
+        for (authority, host, is_same) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1:80", "127.0.0.1", true),
+            ("LOCALHOST:8001", "localhost.:8001", true),
+            ("evil.example", "127.0.0.1", false),
+            ("127.0.0.1", "evil.example", false),
+            ("localhost", "127.0.0.1", false),
+            ("127.0.0.1:8001", "127.0.0.1:8002", false),
+            ("127.0.0.1:8001", "127.0.0.1", false),
+            ("evil@127.0.0.1", "127.0.0.1", false),
+            ("127.0.0.1:", "127.0.0.1", false),
+        ] {
+            let request = Request::get(format!("http://{authority}/version"))
+                .header("host", host)
+                .body(())
+                .unwrap();
+            let passed = Guard::new(None).check(&request.into_parts().0).is_ok();
+            assert_eq!(passed, is_same, "{authority} with the Host {host}");
+        }
     }
 
     #[test]
@@ -225,6 +236,8 @@ mod tests {
         };
         assert!(check("https://127.0.0.1:8001/version", None));
         assert!(check("http://localhost/version", Some("localhost")));
+        assert!(check("https://localhost/version", Some("localhost:443")));
+        assert!(!check("https://localhost/version", Some("localhost:80")));
         assert!(!check("https://evil.example/version", None));
         assert!(!check("http://evil.example/version", Some("localhost")));
         assert!(!check("http://localhost/version", Some("evil.example")));
@@ -244,6 +257,10 @@ mod tests {
             "null",
             "file://",
             "chrome-extension://127.0.0.1:8001",
+            "http://127.0.0.1:8001/",
+            "http://127.0.0.1:8001,evil",
+            "http://evil@127.0.0.1:8001",
+            "http://127.0.0.1:8001 http://evil.example",
         ] {
             assert_eq!(origin("127.0.0.1:8001", foreign), Some(403), "{foreign}");
         }

@@ -18,7 +18,7 @@
 //! | file | what |
 //! |---|---|
 //! | `server.rs` | the tower stack, and the listener under it |
-//! | `connection.rs`, `tls.rs` | hyper: HTTP/1.1 and HTTP/2, with TLS or without, and their deadlines |
+//! | `connection.rs`, `tls.rs`, `write_deadline.rs` | hyper: HTTP/1.1 and HTTP/2, with TLS or without, and their deadlines |
 //! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
 //! | `attach.rs` | the other service: a session's channels and the pod's process |
 //! | `forward.rs` | the third one: a port of this machine |
@@ -26,8 +26,8 @@
 //! | `hub.rs` | from one process to many attachers, none of whom it waits for |
 //! | `logs.rs`, `recent.rs` | an ordinary HTTP service: what the process has printed |
 //! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
-//! | `ending.rs` | how it ends when its session does |
-//! | `guard.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
+//! | `end.rs`, `ending.rs` | how it ends when its session does |
+//! | `guard.rs`, `authority.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
 //! | `api.rs`, `discovery.rs` | the rest of an API server, and the paths of a kubelet, which a real API server may use |
 
 #[cfg(target_os = "linux")]
@@ -37,6 +37,8 @@ mod args;
 #[cfg(target_os = "linux")]
 mod attach;
 #[cfg(target_os = "linux")]
+mod authority;
+#[cfg(target_os = "linux")]
 mod connection;
 #[cfg(target_os = "linux")]
 mod copy;
@@ -44,6 +46,8 @@ mod copy;
 mod discovery;
 #[cfg(target_os = "linux")]
 mod duration;
+#[cfg(target_os = "linux")]
+mod end;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
@@ -74,6 +78,8 @@ mod ticker;
 mod tls;
 #[cfg(target_os = "linux")]
 mod trampoline;
+#[cfg(target_os = "linux")]
+mod write_deadline;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

@@ -11,10 +11,9 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixStream, unix::pipe};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ending::{self, Manner};
 use crate::pty::Terminal;
@@ -67,13 +66,19 @@ impl Process {
         // pipe of which this process held both ends would never end.
         drop(ends.stdio);
 
-        let children = signal(SignalKind::child()).map_err(Report::Setup)?;
         let child = trampoline_command()
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .map_err(Report::Setup)?;
+        let exit = match Exit::new(&child) {
+            Ok(exit) => exit,
+            Err(error) => {
+                ending::end(child, Manner::Kill, ());
+                return Err(Report::Setup(error));
+            }
+        };
         let process = Self {
-            exit: Exit::new(&child, children),
+            exit,
             child: Some(child),
             manner: Manner::Kill,
             input: ends.input.take(),
@@ -278,28 +283,24 @@ impl Output {
 /// [`ending`]).
 #[derive(Debug)]
 pub(crate) struct Exit {
-    pid: Pid,
-    children: Signal,
+    // A descriptor of the process, which is readable once it has exited, driven as if
+    // it were a pipe, for the reason in `pty`. SIGCHLD would wake the tasks of all
+    // commands whenever one exits.
+    process: pipe::Receiver,
 }
 
 impl Exit {
-    /// `children` listens to SIGCHLD since before the process was started.
-    fn new(child: &Child, children: Signal) -> Self {
-        Self {
-            pid: Pid::from_child(child),
-            children,
-        }
+    fn new(child: &Child) -> io::Result<Self> {
+        let process = pidfd_open(Pid::from_child(child), PidfdFlags::NONBLOCK)?;
+        Ok(Self {
+            process: pipe::Receiver::from_owned_fd_unchecked(process)?,
+        })
     }
 
     /// Cancel safe, and may be called again afterwards.
     pub(crate) async fn wait(&mut self) -> io::Result<()> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while waitid(WaitId::Pid(self.pid), options)?.is_none() {
-            // Any child's. Signals that come together are one; hence the look
-            // before each wait.
-            self.children.recv().await;
-        }
-        Ok(())
+        // Nothing is read, so that it stays readable.
+        self.process.readable().await
     }
 }
 

@@ -19,12 +19,19 @@ use crate::discovery::Subresource;
 use crate::guard::Guard;
 use crate::logs::Logs;
 use crate::pod::Pod;
+use crate::write_deadline::WriteDeadline;
 use crate::{attach, exec, forward};
 
 /// The kubelet's own: a shell that someone has left open over lunch is there
 /// afterwards, and one that was forgotten is gone the next day. An attached
 /// session is never idle while the pod's process prints.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// For a client of a plain answer that takes no byte of it: somebody who reads the page
+/// at which a pager has stopped is not cut off, and a thousand clients that never read
+/// give their descriptors back while the server can still be used. Until then a client
+/// costs what the kernel holds for it, 4 MiB at most, and its place in the log.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// After a failed accept: out of descriptors as a rule, which lasts until a
 /// connection ends.
@@ -83,9 +90,11 @@ pub(crate) async fn serve(
         match listener.accept().await {
             Ok((stream, _)) => {
                 nodelay(&stream);
+                let deadline = WriteDeadline::set(&stream, WRITE_TIMEOUT)
+                    .inspect_err(|error| tracing::debug!(%error, "no write deadline"));
                 // The handshake of TLS included: whoever is slow at it keeps
                 // nobody else out.
-                tokio::spawn(connections.clone().serve(stream));
+                tokio::spawn(connections.clone().serve(stream, deadline.ok()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");

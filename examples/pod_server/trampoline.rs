@@ -157,7 +157,7 @@ fn prepare(socket: &mut UnixStream) -> io::Result<Command> {
     rustix::stdio::dup2_stdin(&stdin)?;
     rustix::stdio::dup2_stdout(&stdout)?;
     rustix::stdio::dup2_stderr(&stderr)?;
-    handle_all_signals()?;
+    handle_ignored_signals()?;
 
     // Each ends in a NUL, the last one too.
     arguments.pop();
@@ -198,21 +198,26 @@ fn receive(socket: &UnixStream) -> io::Result<(bool, [OwnedFd; 3])> {
     Ok((kind[0] == TERMINAL, descriptors))
 }
 
-/// Gives every signal a handler, which exec resets to the default; an ignored
+/// Gives every ignored signal a handler, which exec resets to the default; an ignored
 /// signal it would leave ignored. (The mask, and SIGPIPE, which Rust's runtime
 /// ignores, are reset by `exec` itself.)
 ///
 /// SIGKILL and SIGSTOP cannot be ignored, and SIGILL, SIGFPE and SIGSEGV cannot
 /// be registered safely; nobody ignores those.
-fn handle_all_signals() -> io::Result<()> {
+fn handle_ignored_signals() -> io::Result<()> {
     // SIGRTMAX on Linux.
     const LAST: i32 = 64;
     /// The first of the real-time signals, two of which are the C library's own.
     const FIRST_REAL_TIME: i32 = 32;
 
+    // Not all, although that would do: a handler costs more than the rest of the
+    // trampoline. Where it cannot be read they are taken for ignored.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = parse_ignored(&status).unwrap_or(u64::MAX);
     let flag = Arc::new(AtomicBool::new(false));
     for signal in 1..=LAST {
-        if signal_hook::consts::FORBIDDEN.contains(&signal) {
+        let is_ignored = ignored >> (signal - 1) & 1 == 1;
+        if !is_ignored || signal_hook::consts::FORBIDDEN.contains(&signal) {
             continue;
         }
         let registered = signal_hook::flag::register(signal, Arc::clone(&flag));
@@ -221,6 +226,13 @@ fn handle_all_signals() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The set of ignored signals in `/proc/PID/status`; the lowest bit is signal 1.
+fn parse_ignored(status: &str) -> Option<u64> {
+    let mut lines = status.lines();
+    let set = lines.find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
 }
 
 #[cfg(test)]
@@ -234,6 +246,15 @@ mod tests {
         if std::env::args().any(|arg| arg == MARK) {
             run();
         }
+    }
+
+    #[test]
+    fn the_ignored_signals_are_read() {
+        let status = "Name:\tsh\nSigQ:\t0/9\nSigBlk:\t0000000000000001\n\
+            SigIgn:\t8000000000001006\nSigCgt:\t0000000000000000\n";
+        assert_eq!(parse_ignored(status), Some(0x8000_0000_0000_1006));
+        assert_eq!(parse_ignored("SigIgn:\n"), None);
+        assert_eq!(parse_ignored(""), None);
     }
 
     #[test]

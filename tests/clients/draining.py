@@ -13,11 +13,12 @@ import secure
 from exchange import target, upgraded
 from execs import Execs, sweep
 from harness import (
-    MARK, Failure, Server, describe, equal, expect, marked, new_mark, short, until,
+    EXEC_PATH, MARK, Failure, Server, describe, equal, expect, marked, new_mark, short, until,
 )
 from session import PATIENCE, Sink, Watchdog
 from wsclient import BY_NAME, ERROR, NORMAL, STDOUT, Client, Outcome
 
+POD_PATH = EXEC_PATH.rpartition("/")[0]
 LIVING = [
     "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io",
     "base64.channel.k8s.io",
@@ -37,6 +38,7 @@ def checks(report, program):
         ("drain: all are told, and the server stops", lambda: stopped(program)),
         ("drain: the same, over HTTP/2 and TLS", lambda: stopped_http2(program)),
         ("drain: who does not listen is cut at the deadline", lambda: deaf(program)),
+        ("drain: an attach is no success either", lambda: attached(program)),
     ])
 
 
@@ -164,6 +166,32 @@ def deaf(program):
         expect(not marked(mark), f"left: {describe(marked(mark))}")
         expect("drained.cut=1" in server.log(), f"no drained.cut=1 in {server.log_path}")
     return f"stopped after {seconds:.1f} s"
+
+
+def attached(program):
+    """The pod's process goes on: a client that is told of a success takes it for its end."""
+    def attach(subprotocol, stream):
+        client = Client(server, subprotocol, f"{POD_PATH}/attach?container=main&{stream}=true")
+        upgraded(client)
+        return client
+
+    def failed(client, reason, code):
+        with client:
+            outcome = Outcome(client.subprotocol, *client.until_close())
+        status = json.loads(outcome.last_words() or b"{}")
+        seen = (status.get("status"), status.get("reason"), status.get("code"))
+        equal(seen, ("Failure", reason, code), f"Status on {client.subprotocol.name}")
+        equal(outcome.close, NORMAL, f"payload of the Close on {client.subprotocol.name}")
+
+    with Server(program, "raw-drain-attach", ["--idle-timeout", "1s"]) as server:
+        subprotocols = [BY_NAME[name] for name in LIVING if BY_NAME[name].status]
+        # Who hears the ticks is never idle.
+        for client in [attach(subprotocol, "stdin") for subprotocol in subprotocols]:
+            failed(client, "Timeout", 504)
+        clients = [attach(subprotocol, "stdout") for subprotocol in subprotocols]
+        server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            failed(client, "ServiceUnavailable", 503)
 
 
 def kubectl_is_told(kubectl, serve):

@@ -4,8 +4,10 @@
     cargo build --example pod_server --all-features
     tests/clients/raw.py subprotocols|logs|drain|http2|bearer [--server PATH]
     tests/clients/raw.py last-byte [--server PATH] [--sessions 500] [--parallel 25]
+    tests/clients/raw.py crowd [--server PATH] [--crowd 300]
+    tests/clients/raw.py followers [--server PATH]
 
-Without a name all run. A line a check; ends with `raw: P passed, F failed`.
+Without a name all run but the last, which takes five minutes. A line a check; ends with `raw: P passed, F failed`.
 """
 
 import argparse
@@ -16,20 +18,24 @@ import tempfile
 
 sys.dont_write_bytecode = True
 import bearer  # noqa: E402
+import crowd  # noqa: E402
 import draining  # noqa: E402
 import http2  # noqa: E402
 import reading  # noqa: E402
 from exchange import refused, run, target, told, upgraded  # noqa: E402
+from execs import sweep  # noqa: E402
 from flooding import all_of, flooded, in_turn, slowly  # noqa: E402
 from harness import (  # noqa: E402
-    DEFAULT_SERVER, Report, Server, equal, expect, main_guard, short,
+    DEFAULT_SERVER, MARK, Report, Server, equal, expect, main_guard, marked, new_mark, short, until,
 )
 from wsclient import (  # noqa: E402
-    BINARY, BY_NAME, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PING, STDERR, STDIN, STDOUT,
+    BINARY, BY_NAME, CLOSE, CLOSE_SIGNAL, CONTINUATION, ERROR, NORMAL, PING, STDERR, STDIN, STDOUT,
     SUBPROTOCOLS, TEXT, Client, Outcome, frame,
 )
 
 MIB = 1 << 20
+# Half of the grace that the server gives to what does not end by itself.
+AT_ONCE = 0.5
 CANNOT_START = "Internal error occurred: error executing command in container: "
 
 # The scenarios, each run over every subprotocol.
@@ -164,8 +170,26 @@ def all_bytes(server, subprotocol):
     told(subprotocol, outcome, 0)
 
 
+def left(server, subprotocol):
+    """Without stdin a Close can only mean that the client leaves: the command goes at once."""
+    mark = new_mark()
+    path = target(["env", f"{MARK}={mark}", "sleep", "1000"], stdout=True, stderr=True)
+    try:
+        with Client(server, subprotocol, path) as client:
+            upgraded(client)
+            expect(until(5, lambda: marked(mark)), "the command does not run")
+            client.closing = True
+            client.send_raw(frame(CLOSE, NORMAL))
+            expect(until(AT_ONCE, lambda: not marked(mark)), f"still there after {AT_ONCE} s")
+            outcome = Outcome(subprotocol, *client.until_close())
+        equal(outcome.close, NORMAL, "payload of the Close")
+    finally:
+        sweep(mark)
+
+
 SCENARIOS = [
     exit_code, success, killed_by_a_signal, cannot_start, lowest_channel, odd_messages, all_bytes,
+    left,
 ]
 
 
@@ -195,6 +219,7 @@ def subprotocols(report, server):
         for scenario in SCENARIOS:
             name = f"{subprotocol.label}: {scenario.__name__.replace('_', ' ')}"
             report.check(name, lambda: scenario(server, subprotocol))
+    report.check("no signal is ignored", lambda: signals(server))
     path, unknown = target(["true"], stdout=True), ["SPDY/3.1+portforward.k8s.io"]
     for label, uid in (("", ""), (" with a UID", "/00000000-0000-4000-8000-000000000001")):
         report.check(f"the kubelet's path{label}", lambda: kubelet(server, uid))
@@ -203,6 +228,15 @@ def subprotocols(report, server):
     report.check(
         "the client's order, over two lines", lambda: selected(server, names, names[0][10:])
     )
+
+
+def signals(server):
+    """The server itself was started with SIGINT and SIGQUIT ignored."""
+    subprotocol = BY_NAME["v5.channel.k8s.io"]
+    command = ["grep", "SigIgn", "/proc/self/status"]
+    ignored = int(run(server, subprotocol, command, stdout=True).bytes(STDOUT).split()[1], 16)
+    # But for 32 and 33, which are the C library's own.
+    equal(ignored & ~(3 << 31), 0, "ignored signals")
 
 
 # The last byte.
@@ -256,21 +290,33 @@ WHAT = dict([
     ("drain", lambda report, options: draining.checks(report, options.server)),
     ("http2", lambda report, options: http2.checks(report, options.server)),
     ("bearer", lambda report, options: bearer.checks(report, options.server)),
+    ("crowd", lambda report, options: crowd.checks(report, options.server, options.crowd)),
     on_a_server("last-byte", the_last_byte),
 ])
 
 
+def the_followers(report, options):
+    report.check(
+        "followers that never read are let go", lambda: reading.followers(options.server)
+    )
+
+
+# Only where asked for by name.
+LONG = {"followers": the_followers}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["all", *WHAT], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", *WHAT, *LONG], default="all")
     parser.add_argument("--server", default=DEFAULT_SERVER, help="the pod_server to start")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--parallel", type=int, default=25)
+    parser.add_argument("--crowd", type=int, default=300, help="sessions that end in one moment")
     parser.add_argument("--only", help="only checks whose name matches this")
     options = parser.parse_args()
     report = Report("raw", options.only)
-    for name, checks in WHAT.items():
-        if options.what in ("all", name):
+    for name, checks in {**WHAT, **LONG}.items():
+        if options.what == name or options.what == "all" and name in WHAT:
             checks(report, options)
     return report.finish()
 

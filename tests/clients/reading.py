@@ -4,12 +4,13 @@ import base64
 import http.client
 import os
 import re
+import socket
 import subprocess
 import time
 
 import kubectls
 from exchange import refused, upgraded
-from harness import EXEC_PATH, Failure, equal, expect, short, until
+from harness import EXEC_PATH, Failure, Server, equal, expect, short, until
 from wsclient import (
     BY_NAME, CLOSE, NORMAL, PATIENCE, STDIN, Client, Subprotocol, frame,
 )
@@ -25,6 +26,12 @@ READERS = [
 SAID = 100 << 10
 LIMIT = 70001
 LARGEST_MESSAGE = 32 << 10
+# Followers that never read; what all of them are behind then, and the server's patience.
+FOLLOWERS = 100
+MIB = 1 << 20
+FLOOD = 16 * MIB
+LINE = b"x" * 8191 + b"\n"
+WRITE_TIMEOUT = 300
 # Two ticks, in any case.
 MORE = 20
 # Less than from one tick to the next, with which something might go out that
@@ -145,6 +152,43 @@ def left(server, subprotocol):
     gone = until(2, lambda: "log no longer followed" in server.log(log_start))
     expect(gone, "the log is still followed")
     return f"after {1000 * seconds:.0f} ms"
+
+
+def followers(program):
+    """A hundred that never read, while the log grows: they are let go, and one that reads is not."""
+    with Server(program, "raw-followers", log="info") as server:
+        deaf = []
+        try:
+            for _ in range(FOLLOWERS):
+                deaf.append(socket.socket())
+                deaf[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                deaf[-1].connect(server.host_port)
+                head = f"GET {LOG_PATH}?follow=true HTTP/1.1\r\nHost: {server.address}\r\n\r\n"
+                deaf[-1].sendall(head.encode())
+            reader = http.client.HTTPConnection(*server.host_port, timeout=PATIENCE)
+            reader.request("GET", f"{LOG_PATH}?follow=true&tailLines=0")
+            following = reader.getresponse()
+            started = time.monotonic()
+            path = f"{POD_PATH}/attach?container=main&stdin=true&stdout=false"
+            with Client(server, BY_NAME["v5.channel.k8s.io"], path) as client:
+                upgraded(client)
+                client.feed(lambda: [client.send(STDIN, LINE) for _ in range(FLOOD // len(LINE))])
+                seen = 0
+                while seen < FLOOD:
+                    seen += len(following.read1(MIB))
+            expect(server.sockets() > FOLLOWERS, f"{server.sockets()} sockets, of {FOLLOWERS}")
+            one = server.sockets_at_rest + 2  # the socket of the reader, and its deadline
+            while server.sockets() > one:
+                seconds = time.monotonic() - started
+                left = server.sockets() - one
+                expect(seconds < 2 * WRITE_TIMEOUT, f"{left} left after {seconds:.0f} s")
+                expect(following.read1(MIB), "the one that reads was let go too")
+            seconds = time.monotonic() - started
+            expect(seconds > WRITE_TIMEOUT / 2, f"let go after {seconds:.0f} s")
+        finally:
+            for client in deaf:
+                client.close()
+    return f"{FOLLOWERS} let go after {seconds:.0f} s"
 
 
 def curl(server, flags):

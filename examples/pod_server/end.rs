@@ -1,0 +1,27 @@
+//! How a session ended, as far as its service acts on it.
+
+use tower_wsstream::{BoxError, EndCause};
+
+/// The end of a session before that of what it is about. Holds the error that says
+/// so to the client, as far as it can be told.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Nothing reaches the client any more.
+    Lost(BoxError),
+    /// The client has closed the session. It leaves; or, on a subprotocol without
+    /// half-close, its input ends.
+    Closed(BoxError),
+    /// It was idle, or has lasted too long, or the server stops.
+    Stopped(BoxError),
+}
+
+impl From<EndCause> for End {
+    fn from(cause: EndCause) -> Self {
+        let end = match &cause {
+            cause if cause.is_lost() => Self::Lost,
+            EndCause::PeerClosed { .. } => Self::Closed,
+            _ => Self::Stopped,
+        };
+        end(cause.into())
+    }
+}

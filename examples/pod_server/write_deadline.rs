@@ -1,0 +1,40 @@
+//! The end of a connection whose client takes nothing.
+//!
+//! hyper waits for ever for a client to take what it has written. The kernel need not,
+//! and it alone knows whether one that reads slowly has taken a byte: hyper asks for
+//! more only when a whole buffer has gone.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_tcp_user_timeout;
+
+/// A limit on a socket for the time in which its client takes no byte of what was
+/// written, or does not acknowledge it. It goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct WriteDeadline {
+    // Of the same socket, whose other descriptor hyper owns.
+    socket: OwnedFd,
+}
+
+impl WriteDeadline {
+    pub(crate) fn set(socket: impl AsFd, limit: Duration) -> io::Result<Self> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        let limit = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        set_tcp_user_timeout(&socket, limit)?;
+        Ok(Self { socket })
+    }
+
+    /// For a session: whoever has stopped the output of a terminal is still there, and
+    /// the library decides how long it waits.
+    pub(crate) fn lift(&self) {
+        if let Err(error) = set_tcp_user_timeout(&self.socket, 0) {
+            tracing::debug!(%error, "a write deadline was not lifted");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "write_deadline_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! Over real sockets and in real time: it is the kernel that keeps the deadline.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{CONNECTION, UPGRADE};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::connection::Connections;
+
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// Long enough for any machine: what hangs shall fail.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Less than the client's kernel takes at once.
+const PIECE: &[u8] = &[b'x'; 4096];
+
+/// More than both kernels hold.
+const MUCH: usize = 16 * 1024 * 1024;
+
+/// A body without an end; or, on an upgrade, an upgraded connection on which as much
+/// is written.
+async fn answer(
+    request: Request<Incoming>,
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
+    if !request.headers().contains_key(UPGRADE) {
+        let pieces = stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(PIECE))));
+        return Ok(Response::new(StreamBody::new(pieces).boxed_unsync()));
+    }
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, "test");
+    tokio::spawn(async move {
+        let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+        while io.write_all(PIECE).await.is_ok() {}
+    });
+    Ok(response.body(Empty::new().boxed_unsync()).unwrap())
+}
+
+/// A client that has sent this, and the task that serves it.
+async fn ask(head: &str) -> (TcpStream, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let connected = socket.connect(listener.local_addr().unwrap()).await;
+    let mut client = connected.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
+    let connections = Connections::new(None, tower::service_fn(answer));
+    let serving = tokio::spawn(connections.serve(server, Some(deadline)));
+    client.write_all(head.as_bytes()).await.unwrap();
+    (client, serving)
+}
+
+async fn read(client: &mut TcpStream, length: usize) {
+    let mut bytes = vec![0; length];
+    let read = timeout(PATIENCE, client.read_exact(&mut bytes)).await;
+    read.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go() {
+    let (_client, serving) = ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    timeout(PATIENCE, serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_that_takes_a_little_is_not() {
+    let (mut client, serving) = ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    for _ in 0..15 {
+        sleep(LIMIT / 5).await;
+        read(&mut client, 64 * 1024).await;
+    }
+    assert!(!serving.is_finished());
+}
+
+#[tokio::test]
+async fn a_session_may_stand_still() {
+    let (mut client, serving) =
+        ask("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n").await;
+    timeout(PATIENCE, serving).await.unwrap().unwrap();
+    sleep(LIMIT * 4).await;
+    read(&mut client, MUCH).await;
+}

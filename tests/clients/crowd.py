@@ -1,0 +1,220 @@
+"""Many sessions that end in one moment: each is ended, and nobody else waits for that."""
+
+import http.client
+import os
+import resource
+import signal
+import socket
+import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import draining
+import http2
+from exchange import target, upgraded
+from execs import sweep
+from harness import MARK, Failure, Server, equal, expect, new_mark, until
+from wsclient import (
+    BINARY, BY_NAME, CLOSE, NORMAL, PATIENCE, TEXT, Client, Outcome, frame,
+)
+
+V5 = BY_NAME["v5.channel.k8s.io"]
+# At a time, while they are begun.
+HANDS = 8
+# On one connection of HTTP/2: what the server allows.
+STREAMS = 100
+# Of a plain request beside the crowd. It takes milliseconds, and what a busy machine
+# adds to that; it took 8 s beside a thousand when each command was looked for on its
+# own. The note says what it was.
+BESIDE = 3
+# From the cut to the end of the last command. Those that are deaf have 0.8 s.
+GONE = 10
+# More than a session costs the server in descriptors: a socket, two pipes, the process.
+DESCRIPTORS = 6
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def checks(report, program, sessions):
+    """Over HTTP/2 with twice as many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    room = hard // DESCRIPTORS // 2
+    sessions = min(sessions, room)
+    report.check(f"{sessions} sessions cut at once", lambda: cut(program, sessions))
+    report.check(f"{sessions} sessions drained at once", lambda: drained(program, sessions))
+    report.check(
+        f"{2 * sessions} sessions over HTTP/2 closed at once", lambda: closed(program, 2 * sessions)
+    )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def sleeping(mark):
+    """Without stdin: only the end of the session ends them."""
+    command = ["env", f"{MARK}={mark}", "sleep", "1000"]
+    return target(command, stdout=True, stderr=True)
+
+
+def begin(server, sessions, path):
+    """So many sessions, all upgraded."""
+    with ThreadPoolExecutor(HANDS) as pool:
+        clients = list(pool.map(lambda _: Client(server, V5, path), range(sessions)))
+    for client in clients:
+        upgraded(client)
+    return clients
+
+
+def children(server):
+    """The children of the server, dead ones too; the pod's process is one of them."""
+    count = 0
+    for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+        try:
+            count += len((thread / "children").read_text().split())
+        except OSError:
+            pass  # a thread that has ended: its children are the others' now
+    return count
+
+
+def cpu(server):
+    """Seconds of CPU that the server itself has used."""
+    text = Path(f"/proc/{server.process.pid}/stat").read_text()
+    fields = text[text.rindex(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) * TICK
+
+
+class Asking:
+    """Plain requests, one after the other, for as long as the block lasts."""
+
+    def __init__(self, server):
+        self.server = server
+        self.slowest, self.answers, self.wrong = 0.0, 0, []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.ask, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join(PATIENCE)
+
+    def ask(self):
+        while not self.over.is_set():
+            started = time.monotonic()
+            try:
+                connection = http.client.HTTPConnection(*self.server.host_port, timeout=PATIENCE)
+                connection.request("GET", "/version")
+                answer = connection.getresponse()
+                answer.read()
+                connection.close()
+                if answer.status != 200:
+                    self.wrong.append(answer.status)
+            except OSError as error:
+                self.wrong.append(repr(error))
+            self.slowest = max(self.slowest, time.monotonic() - started)
+            self.answers += 1
+            time.sleep(0.005)
+
+    def judge(self):
+        expect(not self.wrong, f"{len(self.wrong)} of {self.answers} failed: {self.wrong[:3]}")
+        expect(self.slowest < BESIDE, f"a plain request took {self.slowest:.2f} s")
+        return f"a plain request took up to {1000 * self.slowest:.0f} ms"
+
+
+def gone(server, asking, started, before):
+    """Every command has ended and was waited for; what that took."""
+    ended = until(GONE, lambda: children(server) <= 1)
+    seconds, used = time.monotonic() - started, cpu(server) - before
+    expect(ended, f"{children(server) - 1} commands left after {seconds:.1f} s")
+    asking.over.set()
+    return f"ended after {seconds:.2f} s, {used:.2f} s of CPU, {asking.judge()}"
+
+
+def cut(program, sessions):
+    mark = new_mark()
+    with Server(program, "raw-crowd-cut", log="info") as server:
+        try:
+            clients = begin(server, sessions, sleeping(mark))
+            equal(children(server), sessions + 1, "children of the server")
+            before = cpu(server)
+            with Asking(server) as asking:
+                for client in clients:
+                    # A reset, as from a client that was killed.
+                    client.socket.setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
+                started = time.monotonic()
+                for client in clients:
+                    client.socket.close()
+                return gone(server, asking, started, before)
+        finally:
+            sweep(mark)
+
+
+def drained(program, sessions):
+    """All hear it, in the time that the server gives itself; it goes when they have."""
+    mark = new_mark()
+    with Server(program, "raw-crowd-drained", log="info") as server:
+        try:
+            clients = begin(server, sessions, sleeping(mark))
+            before = cpu(server)
+            server.process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+
+            untold = []
+            for client in clients:
+                try:
+                    draining.ended(V5, Outcome(V5, *until_close(client)))
+                except (Failure, OSError) as error:
+                    untold.append(error)
+            heard, used = time.monotonic() - started, cpu(server) - before
+            expect(not untold, f"{len(untold)} of {sessions} were not told: {untold[:1]}")
+            status = server.process.wait(PATIENCE)
+            seconds = time.monotonic() - started
+            equal(status, 0, "exit status of the server")
+            expect(seconds < 10, f"the server stopped after {seconds:.1f} s")
+            count = f"drained.ended={sessions} drained.cut=0"
+            expect(count in server.log(), f"no {count} in {server.log_path}")
+        finally:
+            sweep(mark)
+    return f"told within {heard:.1f} s, stopped after {seconds:.1f} s, {used:.2f} s of CPU"
+
+
+def until_close(client):
+    """As `Client.until_close`, and then leaves: the server need not wait for its Close."""
+    messages = []
+    while True:
+        _, opcode, payload = client.frame()
+        if opcode == CLOSE:
+            client.send_raw(frame(CLOSE, NORMAL))
+            client.socket.close()
+            return messages, payload
+        if opcode in (TEXT, BINARY):
+            messages.append((opcode, payload))
+
+
+def closed(program, sessions):
+    """Each stream with a Close of its own, all connections together."""
+    mark = new_mark()
+    with Server(program, "raw-crowd-http2", log="info") as server:
+        connections = []
+        try:
+            streams = []
+            while len(streams) < sessions:
+                connections.append(http2.Connection(server))
+                for _ in range(min(STREAMS, sessions - len(streams))):
+                    streams.append(http2.Stream(connections[-1], V5, sleeping(mark)))
+                    http2.upgraded(streams[-1])
+            equal(children(server), sessions + 1, "children of the server")
+            before = cpu(server)
+            with Asking(server) as asking:
+                started = time.monotonic()
+                for stream in streams:
+                    stream.send_raw(frame(CLOSE, NORMAL))
+                return gone(server, asking, started, before)
+        finally:
+            for connection in connections:
+                connection.socket.close()
+            sweep(mark)
