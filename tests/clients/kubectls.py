@@ -146,7 +146,7 @@ def from_npm(minor):
 def from_go(minor, build):
     """A kubectl built from its published module; kept under target/."""
     release = GO_VERSIONS[minor]
-    folder = WORK / f"go-{release}"
+    folder = WORK / f"built-{release}"
     binary = folder / "kubectl"
     found = binary.exists() and probe(binary)
     if found or not build:
@@ -160,12 +160,15 @@ def from_go(minor, build):
         "module kubectl\n\ngo 1.26.0\n\nrequire (\n"
         f"\tk8s.io/component-base {release}\n\tk8s.io/kubectl {release}\n)\n"
     )
-    # The version that it will tell is the one given to the linker.
+    # The version that it tells is the one given to the linker: `version` prints the first,
+    # the handshake's User-Agent has the second.
     version = f"v1.{release[3:]}"
+    packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
+    told = " ".join(f"-X {package}.gitVersion={version}" for package in packages)
     started = time.monotonic()
     built = subprocess.run(
         ["go", "build", "-trimpath", "-o", "kubectl", "-ldflags"]
-        + [f"-s -w -X k8s.io/component-base/version.gitVersion={version}", "."],
+        + [f"-s -w {told}", "."],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
