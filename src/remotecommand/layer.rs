@@ -117,7 +117,9 @@ impl RemoteCommandLayer {
 
 /// A function of the user's.
 #[derive(Clone)]
-struct ChooseHold(Arc<dyn Fn(&Parts) -> Option<Hold> + Send + Sync>);
+struct ChooseHold(Arc<Choose>);
+
+type Choose = dyn Fn(&Parts) -> Option<Hold> + Send + Sync;
 
 impl ChooseHold {
     fn ask(&self, head: &Parts) -> Option<Hold> {

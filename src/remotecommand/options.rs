@@ -173,8 +173,11 @@ impl Dialect {
     }
 }
 
-/// The parameters that count, in their order.
-fn parameters(query: &str) -> Result<Vec<(&'static str, Cow<'_, [u8]>)>, Rejection> {
+/// A name that is known, and its value, unescaped.
+type Parameter<'a> = (&'static str, Cow<'a, [u8]>);
+
+/// Reads the parameters that count, in their order.
+fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
     const KNOWN: [&str; 9] = [
         "command",
         "container",

