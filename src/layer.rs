@@ -173,7 +173,8 @@ impl<F> WsStreamLayer<F> {
     /// Who is told what became of each session, when all of it is over: for metrics and
     /// audits. It is called in the session's task, and should be quick; until it has
     /// returned the session counts in [`Sessions`]. What is refused is no session: it is an
-    /// answer, with the [`Rejection`] in its extensions, for a layer outside to count.
+    /// answer, with the [`Rejection`] in its extensions, for a layer outside to count by the
+    /// [name](crate::RejectionKind::name) of its kind.
     ///
     /// For the label of a metric take [`EndCause::name`](crate::EndCause::name), because the
     /// text of a cause may hold a code that the peer has chosen. A command that was refused by

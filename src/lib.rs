@@ -149,7 +149,7 @@
 //!
 //! | when | a plain `Service<ChannelSet>` | under `RemoteCommandLayer` |
 //! |---|---|---|
-//! | before the upgrade is accepted, nothing written | the answer, as [`WsStreamLayer::map_rejection`] says; by default a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
+//! | before the upgrade is accepted, nothing written and no [close](Session::close) asked for | the answer, as [`WsStreamLayer::map_rejection`] says; by default a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
 //! | later | close code 1011, or what [`Session::last_words`] says | a Status, and 1000 |
 //!
 //! Under `PortForwardLayer` a [`Rejection`] or `Overloaded` of *every* port before the
@@ -298,12 +298,15 @@
 //!   the answer is decided, and a service that ignores the end of its session is
 //!   dropped after a grace.
 //! * **A refusal is an HTTP answer**, with a [`Status`] that says what to do.
+//! * **A panic of your code costs its own session**, and its client is told: in a service or
+//!   its future, a closure that the layer was given, an error that is shown, or the drop of any
+//!   of them. It needs `panic = "unwind"`, which is the default.
 //!
 //! # How a byte travels
 //!
 //! | stage | module | rule |
 //! |---|---|---|
-//! | is it an upgrade? a valid one? which subprotocol? | `handshake`, `opening` | RFC 6455, 4.2; RFC 8441 |
+//! | is it an upgrade? a valid one? which subprotocol? | `handshake`, `opening`, `answering` | RFC 6455, 4.2; RFC 8441 |
 //! | inner service ready, polled until it is decided, answer | `service`, `accepting` | |
 //! | the connection is handed over and taken apart | `connection::upgrade` | |
 //! | frames: bytes in, pieces of messages out | `frame` | RFC 6455, 5 and 8.1 |

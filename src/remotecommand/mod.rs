@@ -19,7 +19,7 @@
 //! | fails with a [`Status`](crate::Status) in its error | that Status | its text |
 //! | fails with tower's `Overloaded` or `Elapsed` in it | Status `ServiceUnavailable`, `Timeout` | that text |
 //! | fails otherwise | Status `InternalError`: `Internal error occurred: {error}` | that text |
-//! | panics | Status `InternalError` with a fixed text | that text |
+//! | panics, or its error does when it is shown | Status `InternalError` with a fixed text | that text |
 //! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
 //! | fails with one later | the Status of it | its text |
 //! | is cut off: by a layer, or after the end of the session | Status that says so | its text |
