@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, ChannelReader, Rejection, WsStreamLayer,
+    BoxError, ChannelReader, Rejection, Sessions, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 };
 
@@ -26,9 +26,9 @@ const SESSIONS: usize = 64;
 
 /// The route that `Exec` gives URLs of. Every method: over HTTP/2 the handshake is a
 /// CONNECT.
-pub(crate) fn routes(commands: Tokens<PathAndQuery>) -> Router {
+pub(crate) fn routes(commands: Tokens<PathAndQuery>, live: &Sessions) -> Router {
     let sessions = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()))
+        .layer(WsStreamLayer::new(Protocols::default()).sessions(live.clone()))
         .load_shed()
         .concurrency_limit(SESSIONS)
         .layer(RemoteCommandLayer::new())

@@ -23,7 +23,8 @@
 //!   router, though ([`Routes::into_axum_router`]), beside which `/exec` is one more
 //!   route; and a router is served by whatever serves axum.
 //! * axum's `serve` does upgrades of HTTP/1.1, but cannot turn on the extended CONNECT
-//!   of HTTP/2 (RFC 8441), nor set its windows: so hyper-util's server, by hand.
+//!   of HTTP/2 (RFC 8441), nor set its windows and timeouts: so hyper-util's server, as
+//!   in the other examples.
 //! * gRPC has to be HTTP/2, a WebSocket can be either. The server looks at the first
 //!   bytes of a connection, and one of HTTP/2 can carry both at the same time.
 //! * The command travels with the gRPC request and waits behind its token: the URL holds
@@ -33,6 +34,7 @@
 mod exec;
 mod generated;
 mod runtime;
+#[path = "../../support/serve.rs"]
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -45,22 +47,22 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, signal::ctrl_c};
 use tonic::service::Routes;
-use tower_wsstream::BoxError;
+use tower_wsstream::{BoxError, Sessions};
 
 use crate::{
     generated::runtime_service_server::RuntimeServiceServer, runtime::Runtime, tokens::Tokens,
 };
 
 /// Both services. `base` is what clients reach them by, such as `http://127.0.0.1:8006`.
-fn app(base: String) -> Router {
+fn app(base: String, sessions: &Sessions) -> Router {
     let commands = Tokens::default();
     let runtime = RuntimeServiceServer::new(Runtime::new(base, commands.clone()));
     // With its fallback, which tells gRPC's clients what is not there as they expect it.
     let grpc = Routes::new(runtime).into_axum_router();
     grpc.layer(from_fn(http_2_only))
-        .merge(exec::routes(commands))
+        .merge(exec::routes(commands, sessions))
 }
 
 /// As tonic's own server has it. And no page of a browser speaks HTTP/2 without TLS, so
@@ -81,6 +83,7 @@ async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:8006").await?;
     let base = format!("http://{}", listener.local_addr()?);
     println!("gRPC and exec at {base}");
-    serve::serve(listener, app(base)).await;
+    let sessions = Sessions::default();
+    serve::serve(listener, app(base, &sessions), sessions, ctrl_c()).await;
     Ok(())
 }

@@ -32,8 +32,10 @@ const SCRIPT: &str = "echo out; echo err >&2; wc -c; exit 3";
 async fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let app = app(format!("http://{address}"));
-    tokio::spawn(serve::serve(listener, app));
+    let sessions = Sessions::default();
+    let app = app(format!("http://{address}"), &sessions);
+    let never = std::future::pending::<()>();
+    tokio::spawn(serve::serve(listener, app, sessions, never));
     Ok(address)
 }
 
