@@ -18,8 +18,6 @@ from session import MIB, PATIENCE, Sink, Watchdog
 TICK = re.compile(rb"^tick (\d+)\r?\n", re.M)
 # Three ticks, and room for a slow machine.
 HEARD_WITHIN = 10
-# More than the sockets between us and an attacher that does not read take from it.
-FLOOD_MIB = 16
 LINE = b"%09d " + b"." * 117 + b"\n"
 # For the flood, from one end to the other; only a hang takes longer.
 FLOOD_WITHIN = 60
@@ -124,7 +122,7 @@ def attach(session):
 
 def stalled(session):
     """One who does not read is told so, and nobody else notices: not a line, not a tick is lost."""
-    lines = FLOOD_MIB * MIB // len(LINE % 0)
+    lines = session.server.flood_mib * MIB // len(LINE % 0)
     flood = b"".join(LINE % number for number in range(lines))
     last = LINE % (lines - 1)
     with Attached(session) as asleep, Attached(session, "-i") as awake:
