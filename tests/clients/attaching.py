@@ -16,10 +16,9 @@ from session import MIB, PATIENCE, Sink, Watchdog
 
 # With its end, or the first digit of a number would pass for all of it.
 TICK = re.compile(rb"^tick (\d+)\r?\n", re.M)
+READ_SIZE = 64 << 10
 # Three ticks, and room for a slow machine.
 HEARD_WITHIN = 10
-# More than the sockets between us and an attacher that does not read take from it.
-FLOOD_MIB = 16
 LINE = b"%09d " + b"." * 117 + b"\n"
 # For the flood, from one end to the other; only a hang takes longer.
 FLOOD_WITHIN = 60
@@ -33,7 +32,8 @@ class Heard:
             session.words(*words), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        self.heard = b""
+        # One that grows in place: a copy of all for each read would make us the slow reader.
+        self.heard = bytearray()
         self.watchdog = Watchdog(self.process, PATIENCE)
 
     def __enter__(self):
@@ -51,7 +51,7 @@ class Heard:
             if rest <= 0:
                 self.fail(f"{what} was not heard within {within} s")
             if select.select([self.process.stdout], [], [], rest)[0]:
-                data = os.read(self.process.stdout.fileno(), 65536)
+                data = os.read(self.process.stdout.fileno(), READ_SIZE)
                 if not data:
                     self.fail(f"kubectl ended before {what}")
                 self.heard += data
@@ -124,7 +124,7 @@ def attach(session):
 
 def stalled(session):
     """One who does not read is told so, and nobody else notices: not a line, not a tick is lost."""
-    lines = FLOOD_MIB * MIB // len(LINE % 0)
+    lines = session.server.flood_mib * MIB // len(LINE % 0)
     flood = b"".join(LINE % number for number in range(lines))
     last = LINE % (lines - 1)
     with Attached(session) as asleep, Attached(session, "-i") as awake:
@@ -133,7 +133,8 @@ def stalled(session):
         os.kill(asleep.process.pid, signal.SIGSTOP)
         started = time.monotonic()
         awake.say_beside(flood)
-        awake.hear(lambda heard: last in heard[-MIB:], "the last line", FLOOD_WITHIN)
+        recent = READ_SIZE + len(last)
+        awake.hear(lambda heard: last in heard[-recent:], "the last line", FLOOD_WITHIN)
         seconds = time.monotonic() - started
         heard = awake.heard[: awake.heard.index(last) + len(last)]
         awake.ticks(1)

@@ -130,6 +130,8 @@ class Server(Reachable):
 
     # Seconds after which nothing is left of a session whose client was killed.
     gone_within = 2
+    # More than the sockets between it and a client that does not read take.
+    flood_mib = 16
 
     def __init__(self, program, name, arguments=(), access=(), log=None):
         self.program = Path(program)
