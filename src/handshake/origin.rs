@@ -26,6 +26,10 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// a 403, and so is a request with two such headers, but by [`any`](Self::any). The 403, and
 /// the log at debug level, name the page's origin and the host that was asked.
 ///
+/// Behind a proxy that rewrites `Host` and leaves `Origin` as it is, such as `kubectl proxy`, no
+/// page is of the same origin. A kubelet behind an API server, which authenticates its
+/// callers by other means than cookies, is right to take [`any`](Self::any).
+///
 /// The default is [`same_origin`](Self::same_origin). Set another one with
 /// [`WsStreamLayer::origin`](crate::WsStreamLayer::origin); for a route, with
 /// [`OriginPolicyLayer`](crate::OriginPolicyLayer); for a request, put it into the
