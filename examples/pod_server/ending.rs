@@ -413,6 +413,83 @@ mod tests {
         }
     }
 
+    /// As many connections as there are descriptors must not save a command.
+    #[test]
+    fn without_a_descriptor_left_nobody_is_taken_for_dead() {
+        const CHILD: &str = "REVIEW_ATTACK_CHILD";
+        const NAME: &str = "ending::tests::without_a_descriptor_left_nobody_is_taken_for_dead";
+        // In a process of its own: the others want descriptors.
+        if std::env::var_os(CHILD).is_none() {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME])
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{text}");
+            return;
+        }
+        let (child, second) = commands(1).pop().unwrap();
+        let mut crowd = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            crowd.push(file);
+        }
+        let mut endings = vec![Ending::new(child, Manner::Kill, Box::new(()))];
+        let start = Instant::now();
+        while !endings.is_empty() {
+            advance(&mut endings, processes);
+            thread::sleep(LOOK_AGAIN);
+            // A few of them leave.
+            if start.elapsed() > Duration::from_secs(1) {
+                crowd.truncate(crowd.len().saturating_sub(10));
+            }
+        }
+        drop(crowd);
+        let left = Stat::read(second).filter(Stat::is_alive);
+        if left.is_some() {
+            let _ = kill_process(second, Signal::KILL);
+        }
+        assert_eq!(left, None, "over after {:?}", start.elapsed());
+    }
+
+    /// A process that is another one whenever somebody looks: each forks one and exits.
+    #[test]
+    fn one_that_runs_from_process_to_process_is_ended() {
+        // For 15 s, so that nothing stays behind a test that fails.
+        const RUNNER: &str =
+            r#"perl -e '$|=1; print "on\n"; $end=time+15; while(time<$end){ $p=fork; exit if $p }'"#;
+        for (script, manner) in [
+            (format!("{RUNNER}; exec sleep 20"), Manner::Kill),
+            (format!("set -m; {RUNNER} & sleep 20"), Manner::Kill),
+            (format!("set -m; {RUNNER} & sleep 20"), Manner::HangUp),
+            (format!("trap '' HUP; {RUNNER} & exit"), Manner::HangUp),
+        ] {
+            let mut child = Command::new("setsid")
+                .args(["bash", "-c", &script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdout = io::BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            let start = Instant::now();
+            let mut endings = vec![Ending::new(child, manner, Box::new(()))];
+            while !endings.is_empty() {
+                advance(&mut endings, processes);
+                thread::sleep(LOOK_AGAIN);
+            }
+            let took = start.elapsed();
+            // Whoever lives holds the pipe.
+            io::Read::read_to_end(&mut stdout, &mut Vec::new()).unwrap();
+            let lived = start.elapsed() - took;
+            assert!(
+                lived < Duration::from_secs(2),
+                "{script:?} {manner:?}: over after {took:?}, and lived on for {lived:?}"
+            );
+        }
+    }
+
     #[test]
     fn one_that_is_deaf_is_not_looked_for_until_it_is_killed() {
         let mut child = Command::new("setsid")
