@@ -105,3 +105,21 @@ fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
         assert!(refused.is_err());
     });
 }
+
+/// A peer that has got its Close may not send any faster than one that has not.
+#[tokio::test(start_paused = true)]
+async fn what_comes_behind_our_close_has_a_rate_too() {
+    let rate = ByteRate::default().inbound(100_000);
+    let service = once_in(layer().byte_rate(rate), |mut set: ChannelSet| async move {
+        set.take_writer(1).unwrap().write_all(b"bye").await?;
+        Ok(())
+    });
+    let (mut client, _dropped) = open_watched(service, subprotocols::V5, 64 * 1024).await;
+    raw::within(secs(60), client.read_to_close()).await;
+    let start = Instant::now();
+    for _ in 0..1000 {
+        client.send(0, &[7; 1000]).await.unwrap();
+    }
+    let elapsed = start.elapsed();
+    assert!(elapsed > secs(8), "1 MB at 100 KB/s took {elapsed:?}");
+}
