@@ -74,7 +74,9 @@ impl<S, F, L> Api<S, F, L> {
                         tracing::info!(
                             method = %head.method,
                             pod = target.pod,
-                            "{subresource} refused: {status}"
+                            // Escaped: it may say what the request does.
+                            why = status.message(),
+                            "{subresource} refused"
                         );
                         return refusal(&status);
                     }
