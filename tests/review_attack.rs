@@ -55,7 +55,10 @@ async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
         // 63 KB at this rate, and at 2 KiB/s.
         let allowed = secs(300 + 63_000 / rate + 63_000 / 2048 + 90);
         let elapsed = start.elapsed();
-        assert!(elapsed <= allowed, "{rate} by {takes}: {elapsed:?}, not {allowed:?}");
+        assert!(
+            elapsed <= allowed,
+            "{rate} by {takes}: {elapsed:?}, not {allowed:?}"
+        );
     }
 }
 
@@ -77,7 +80,10 @@ fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
     if std::env::var_os(CHILD).is_none() {
         let me = std::env::current_exe().unwrap();
         let output = std::process::Command::new(me)
-            .args(["--exact", "a_panic_in_call_with_a_bomb_in_the_request_costs_one_session"])
+            .args([
+                "--exact",
+                "a_panic_in_call_with_a_bomb_in_the_request_costs_one_session",
+            ])
             .env(CHILD, "1")
             .output()
             .unwrap();
@@ -93,12 +99,12 @@ fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
             }
             std::future::ready(Ok::<(), BoxError>(()))
         });
-        let service = layer()
-            .layer(inner)
-            .map_request(|mut request: http::Request<hyper::body::Incoming>| {
+        let service = layer().layer(inner).map_request(
+            |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(Bomb);
                 request
-            });
+            },
+        );
         let (near, far) = tokio::io::duplex(4096);
         raw::serve(far, service);
         let refused = raw::Raw::handshake(near, subprotocols::V5).await;

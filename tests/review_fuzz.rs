@@ -35,7 +35,11 @@ impl Random {
     }
 }
 
-async fn serve(mut set: ChannelSet, mut r: Random, accepted: Arc<AtomicU64>) -> Result<(), BoxError> {
+async fn serve(
+    mut set: ChannelSet,
+    mut r: Random,
+    accepted: Arc<AtomicU64>,
+) -> Result<(), BoxError> {
     let session = set.session().clone();
     if r.next(3) == 0 {
         session.hold_output(Hold::until_peer_reads(
@@ -135,14 +139,20 @@ async fn run(seed: u64) {
             7 => frame(true, PING, &vec![1; r.next(126) as usize]),
             8 => frame(true, PONG, &r.next(u64::MAX).to_be_bytes()),
             9 => frame(true, PONG, &vec![0xff; r.next(10) as usize]),
-            10 => frame(true, BINARY, &on(r.next(6) as u8, &vec![1; r.next(20_000) as usize])),
+            10 => frame(
+                true,
+                BINARY,
+                &on(r.next(6) as u8, &vec![1; r.next(20_000) as usize]),
+            ),
             11 => {
                 half = true;
                 let mut bytes = frame(true, BINARY, &on(0, &[1; 5000]));
                 bytes.truncate(r.next(bytes.len() as u64) as usize);
                 bytes
             }
-            12 if r.next(6) == 0 => frame(true, CLOSE, &(1000 + 3 * r.next(2) as u16).to_be_bytes()),
+            12 if r.next(6) == 0 => {
+                frame(true, CLOSE, &(1000 + 3 * r.next(2) as u16).to_be_bytes())
+            }
             13 if r.next(30) == 0 => {
                 faulty = true;
                 vec![0xff; 20]
@@ -173,7 +183,11 @@ async fn run(seed: u64) {
     let sum = sum as u64;
     assert!(sum <= accepted.load(SeqCst), "{seed}");
     if told.close == Some(Some(1000)) {
-        assert_eq!(sum, accepted.load(SeqCst), "{seed} {faulty} {half}: 1000 without all");
+        assert_eq!(
+            sum,
+            accepted.load(SeqCst),
+            "{seed} {faulty} {half}: 1000 without all"
+        );
     }
 }
 
@@ -185,8 +199,14 @@ async fn whatever_a_peer_does_the_end_is_bounded_and_true() {
             eprintln!("{text}");
         }
     }));
-    let seeds = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    let first: u64 = std::env::var("FIRST").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let seeds = std::env::var("SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(300);
+    let first: u64 = std::env::var("FIRST")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     for seed in first..first + seeds {
         run(seed).await;
     }

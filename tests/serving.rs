@@ -184,7 +184,10 @@ async fn a_client_that_reads_no_answer_is_let_go() {
     let requests = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
     let hour = tokio::time::Instant::now() + Duration::from_secs(3600);
     // Until nothing moves any more, and then for an hour.
-    while tokio::time::timeout_at(hour, client.writable()).await.is_ok() {
+    while tokio::time::timeout_at(hour, client.writable())
+        .await
+        .is_ok()
+    {
         match client.try_write(&requests) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

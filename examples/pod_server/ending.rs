@@ -265,7 +265,10 @@ impl Ending {
 
 /// Sends all endings what is due, looks for the processes of their sessions, and
 /// removes those that are over. Calls `processes` once at most.
-fn advance<P: Iterator<Item = io::Result<Pid>>>(endings: &mut Vec<Ending>, processes: impl FnOnce() -> P) {
+fn advance<P: Iterator<Item = io::Result<Pid>>>(
+    endings: &mut Vec<Ending>,
+    processes: impl FnOnce() -> P,
+) {
     let mut sessions = HashMap::new();
     for (index, ending) in endings.iter_mut().enumerate() {
         if ending.is_looked_for() {
@@ -412,7 +415,12 @@ mod tests {
             let stdout = child.stdout.as_mut().unwrap();
             io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
             let second = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
-            assert!(Stat::read(second).unwrap().unwrap().is_of(Pid::from_child(&child)));
+            assert!(
+                Stat::read(second)
+                    .unwrap()
+                    .unwrap()
+                    .is_of(Pid::from_child(&child))
+            );
             (child, second)
         };
         started.into_iter().map(with_second).collect()
@@ -503,8 +511,7 @@ mod tests {
 
     fn runs_on(cases: &[(&str, Manner)]) {
         // For 15 s, so that nothing stays behind a test that fails.
-        const RUNNER: &str =
-            r#"perl -e '$|=1; print "on\n"; $end=time+15; while(time<$end){ $p=fork; exit if $p }'"#;
+        const RUNNER: &str = r#"perl -e '$|=1; print "on\n"; $end=time+15; while(time<$end){ $p=fork; exit if $p }'"#;
         for &(script, manner) in cases {
             let script = script.replace("RUNNER", RUNNER);
             let mut child = Command::new("setsid")

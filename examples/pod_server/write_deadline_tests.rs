@@ -117,7 +117,9 @@ async fn a_client_that_takes_nothing_of_a_stream_is_let_go() {
     };
     let before = Arc::strong_count(&bodies);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
     let connections = Connections::new(None, tower::service_fn(answer));

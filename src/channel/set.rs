@@ -3,9 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::request::Parts;
 
 use super::{Channel, ChannelReader, ChannelWriter, Records};
-use crate::{
-    protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Shared,
-};
+use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Shared};
 
 /// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for
 /// each session: its channels, typed by the selected subprotocol.
