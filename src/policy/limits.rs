@@ -130,7 +130,8 @@ impl Limits {
     /// of a peer that hardly reads for longer.
     ///
     /// * While the session closes, what is queued has five minutes to leave, and in addition
-    ///   the time that it takes at this rate. After that the session ends as
+    ///   the time that it takes at this rate, and at a [`ByteRate`](crate::ByteRate) of our own
+    ///   where there is one. After that the session ends as
     ///   [`Stalled`](crate::EndCause::Stalled), as it does where not one byte leaves
     ///   for 90 s.
     /// * A [keep-alive timeout](crate::KeepAlive::timeout) is extended by the time that the
