@@ -25,7 +25,7 @@ use crate::{
     wire::{Format, Shared, StallReserve, Turn, WireConfig},
 };
 
-/// A head that has nothing against an upgrade. Its subprotocol is not selected yet.
+/// A valid request head whose subprotocol is not selected yet.
 pub(crate) struct Valid {
     opening: Opening,
     on: OnUpgrade,
@@ -92,12 +92,12 @@ impl Valid {
         self.config.accept_timeout
     }
 
-    /// To be asked again where time has passed since the head was judged.
+    /// Refuses if a drain has begun since the head was judged.
     pub(crate) fn refuse_if_draining(&self) -> Result<(), Rejection> {
         refuse_if_draining(&self.config)
     }
 
-    /// Selects what is spoken from the table of the request.
+    /// Selects the subprotocol from the request's table.
     pub(crate) fn select(self, protocols: &ChannelProtocols) -> Result<Agreed, Rejection> {
         let head = self.head();
         let names = negotiate::offered(&head.headers)?;
@@ -140,7 +140,7 @@ pub(crate) struct Handshake {
     pub(crate) peer: Option<Peer>,
     /// Messages carry no channel: the whole of each is the one channel's.
     bare: bool,
-    /// Where the request is that of a test's client.
+    /// Set if the request comes from a `testing::Client`.
     #[cfg(feature = "testing")]
     told: Option<crate::testing::Told>,
     #[cfg(test)]

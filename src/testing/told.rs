@@ -23,8 +23,8 @@ impl Told {
 
     /// Returns the format that the subprotocol has, for a client that knows nothing else.
     ///
-    /// What Kubernetes fixed goes first: there the client is a judge of what the server
-    /// does.
+    /// The subprotocols of Kubernetes come first: for those the client checks the server, and
+    /// does not believe it.
     pub(super) fn format(&self, subprotocol: &str) -> Format {
         match subprotocol {
             subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64 => Format::Base64,
