@@ -439,6 +439,8 @@ mod protocol;
 mod query;
 mod service;
 mod session;
+#[cfg(feature = "testing")]
+mod told;
 mod unwind;
 mod wire;
 

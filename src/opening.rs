@@ -142,7 +142,7 @@ pub(crate) struct Handshake {
     bare: bool,
     /// Set if the request comes from a `testing::Client`.
     #[cfg(feature = "testing")]
-    told: Option<crate::testing::Told>,
+    told: Option<crate::told::Told>,
     #[cfg(test)]
     pub(crate) whole: Option<crate::mux::Whole>,
 }

@@ -25,7 +25,7 @@ impl Told {
     ///
     /// The subprotocols of Kubernetes come first: for those the client checks the server, and
     /// does not believe it.
-    pub(super) fn format(&self, subprotocol: &str) -> Format {
+    pub(crate) fn format(&self, subprotocol: &str) -> Format {
         match subprotocol {
             subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64 => Format::Base64,
             subprotocols::CHANNEL
