@@ -27,8 +27,8 @@ use crate::{
     unwind::{Quiet, catch, drop_quietly},
 };
 
-/// For a log: see [`drop_quietly`].
-const SERVICE: &str = "the inner service";
+/// Names what a log says was dropped; see [`drop_quietly`].
+pub(crate) const SERVICE: &str = "the inner service";
 const ERROR: &str = "the error of the inner service";
 
 /// A valid handshake that is not answered yet.
