@@ -297,13 +297,13 @@ impl Rejection {
         .with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// Who is counted is not said: it need not be a user.
+    /// The message does not say what is counted: it need not be a user.
     pub(crate) fn session_limit(most: usize) -> Self {
         Self::of(
             RejectionKind::SessionLimit,
             StatusCode::TOO_MANY_REQUESTS,
             format!(
-                "you have as many sessions open as you may have, which is {most}: end one of them, then try again"
+                "the limit of {most} sessions at a time is reached: end one of yours, then try again"
             ),
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
