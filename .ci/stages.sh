@@ -53,7 +53,6 @@ tools() {
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
     need cc gcc
     need git git
-    need patch patch
     need python3 python3
     need valgrind valgrind
     rustc --version

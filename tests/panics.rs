@@ -780,7 +780,7 @@ async fn the_drop_of_a_source_at_its_end_changes_nothing() {
     let seen = see(Connect::to("/"), service).await;
     let mut wrong = Wrong::default();
     let right = matches!(&seen, Seen::Session(transcript)
-        if transcript.close_code == Some(1000) && transcript.channel(b'a') == b" line\n");
+        if transcript.close_code == Some(1000) && transcript.channel(0) == b"a line\n");
     wrong.check("a source".into(), right, &seen);
 }
 

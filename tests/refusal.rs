@@ -388,7 +388,7 @@ async fn options_of_remotecommand_that_make_no_sense_are_400() {
         "/exec?stdout=false&command=ls",
         "/exec?tty=1&stderr=1",
         "/exec?stdout=1&command=%zz",
-        "/exec?stdout=1&command=%ff",
+        "/exec?stdout=1&container=%ff",
     ] {
         let layer = WsStreamLayer::new(remotecommand::Protocols::default());
         let head = Head::to(query).offer("v5.channel.k8s.io");

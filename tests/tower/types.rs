@@ -117,7 +117,7 @@ fn every_public_type_is_what_it_is() {
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
             Connect, EndCause, LastWords, Options, OriginPolicy, OriginPolicyLayer,
             OriginPolicyService<Good>, Protocols, Received, Rejection,
-            RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
+            RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
             SessionLimit<Good, Client>, SessionLimitLayer<Client>, SessionPlaces<u8>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
@@ -125,7 +125,7 @@ fn every_public_type_is_what_it_is() {
             Payload, Record;
         COPY: Accept, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
             IdleTimeoutLayer, IdleTimeoutService<Good>, IsWebSocketRequest, KeepAlive, Limits,
-            NoBody, RejectionKind, RemoteCommandLayer, TerminalSize, UpgradeRequired, ByteRate,
+            NoBody, RejectionKind, TerminalSize, UpgradeRequired, ByteRate,
             ChannelSummary, Drained, PolicyLayer<TimeLimit>, PolicyService<Good, TimeLimit>,
             TimeLimit, Traffic, ValidUntil, BearerSubprotocol<Good>, BearerSubprotocolLayer,
             UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService<Good>, PortForwardLayer,
