@@ -11,8 +11,10 @@ use tower_service::Service;
 use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
 use crate::{
     BoxError, ProtocolSource, ResponseBody,
-    handshake::detect::{self, Upgrade},
-    handshake::source::ask,
+    handshake::{
+        detect::{self, Upgrade},
+        source::ask,
+    },
     opening::{Agreed, Valid, panicked},
     unwind::{catch, drop_quietly},
 };
