@@ -30,7 +30,7 @@ use tower_wsstream::{
         Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
         TapService,
     },
-    testing::{Client, Connect, Received, Refused, Transcript},
+    testing::{Client, Connect, Message, Received, Refused, Transcript},
 };
 
 /// Asks a type what it is: an associated constant of its own wins over that of a
@@ -115,7 +115,7 @@ fn every_public_type_is_what_it_is() {
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
-            Connect, EndCause, LastWords, Options, OriginPolicy, OriginPolicyLayer,
+            Connect, EndCause, LastWords, Message, Options, OriginPolicy, OriginPolicyLayer,
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
@@ -163,8 +163,7 @@ fn public_types() -> impl Iterator<Item = String> {
         "testing/mod.rs",
     ] {
         for used in read(name).split("pub use ").skip(1) {
-            let names = used.split_once('{').unwrap().1;
-            text.push_str(names.split_once("};").unwrap().0);
+            text.push_str(used.split_once(';').unwrap().0);
             text.push(' ');
         }
     }
