@@ -270,10 +270,10 @@ impl fmt::Display for EndCause {
             } => {
                 write!(f, "the peer closed with code {code}")?;
                 // Escaped, because it goes to logs.
-                match reason.is_empty() {
-                    true => Ok(()),
-                    false => write!(f, ": {reason:?}"),
+                if reason.is_empty() {
+                    return Ok(());
                 }
+                write!(f, ": {reason:?}")
             }
             Self::Closed { code } => write!(f, "closed here with code {code}"),
             Self::IdleTimeout => f.write_str("no data for the idle timeout"),
@@ -287,7 +287,7 @@ impl fmt::Display for EndCause {
             Self::ProtocolError { rule } => write!(f, "the peer broke the protocol: {rule}"),
             Self::TooLarge => f.write_str("the peer sent more than the limits allow"),
             Self::InvalidText { rule } => write!(f, "the peer sent invalid text: {rule}"),
-            Self::Stalled => f.write_str("the peer stopped taking bytes"),
+            Self::Stalled => f.write_str("the peer did not read what was left in time"),
             Self::Aborted => f.write_str("the session was aborted"),
         }
     }

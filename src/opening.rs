@@ -124,10 +124,10 @@ impl Valid {
 }
 
 fn refuse_if_draining(config: &Config) -> Result<(), Rejection> {
-    match config.sessions.is_closed() {
-        true => Err(Rejection::draining()),
-        false => Ok(()),
+    if config.sessions.is_closed() {
+        return Err(Rejection::draining());
     }
+    Ok(())
 }
 
 /// What the handshake has settled.
