@@ -19,7 +19,7 @@ use crate::{
         detect::Upgrade,
         source::{Source, TableFuture, ask},
     },
-    opening::{Valid, panicked},
+    opening::Valid,
     unwind::{Quiet, catch},
 };
 
@@ -40,7 +40,10 @@ impl<S> Answering<S> {
         service: impl FnOnce() -> S,
     ) -> Result<Self, Rejection> {
         let service = Quiet::new(service, SERVICE);
-        let make = || catch(service.into_inner()).map_err(|_| panicked("when it was cloned"));
+        let make = || {
+            catch(service.into_inner())
+                .map_err(|_| Rejection::panicked("the clone of the inner service"))
+        };
         let valid = Valid::judge(upgrade, head, config)?;
         Ok(match source {
             Source::Now(source) => {

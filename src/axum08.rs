@@ -88,8 +88,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
         // The extensions are the user's.
         let Ok(clone) = catch(|| parts.clone()) else {
-            tracing::error!("the extensions of a request panicked when they were cloned");
-            return Err(Rejection::internal().over(parts.version));
+            let rejection = Rejection::panicked("the clone of a request's extensions");
+            return Err(rejection.over(parts.version));
         };
         let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {

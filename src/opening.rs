@@ -228,15 +228,10 @@ impl Handshake {
         let map = &self.config.map_rejection.0;
         // The user's code, as the service's is.
         let rejection = catch(|| map(&**error))
-            .unwrap_or_else(|_| panicked("while its error was made a rejection"));
+            .unwrap_or_else(|_| Rejection::panicked("the closure of map_rejection"));
         if rejection.kind() == RejectionKind::Internal {
             tracing::error!(error = %Report(&**error), "the inner service failed");
         }
         rejection
     }
-}
-
-pub(crate) fn panicked(when: &'static str) -> Rejection {
-    tracing::error!("the inner service panicked {when}");
-    Rejection::internal()
 }

@@ -309,6 +309,12 @@ impl Rejection {
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
     }
 
+    /// Refuses after a panic of the user's code, which `what` names in the log.
+    pub(crate) fn panicked(what: &'static str) -> Self {
+        tracing::error!("{what} panicked");
+        Self::internal()
+    }
+
     /// The text is fixed: an error of the service may hold what the client
     /// must not see.
     pub(crate) fn internal() -> Self {

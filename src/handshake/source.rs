@@ -75,8 +75,5 @@ pub(crate) type TableFuture =
 
 /// Runs a step of a source: a panic in it, which is the user's code, is a refusal with 500.
 pub(crate) fn ask<T>(step: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
-    catch(step).unwrap_or_else(|_| {
-        tracing::error!("the source of the subprotocols panicked");
-        Err(Rejection::internal())
-    })
+    catch(step).unwrap_or_else(|_| Err(Rejection::panicked("the source of the subprotocols")))
 }

@@ -15,7 +15,7 @@ use crate::{
     BoxError, Rejection, ResponseBody,
     accepting::{Accepting, Patience, SERVICE},
     handshake::detect::Upgrade,
-    opening::{Agreed, Handshake, panicked},
+    opening::{Agreed, Handshake},
     unwind::{Quiet, catch, drop_quietly, quietly},
 };
 
@@ -116,7 +116,7 @@ where
                             Err(_) => {
                                 let done = Kind::Refused { rejection: None };
                                 quietly(SERVICE, || this.kind.set(done));
-                                break Err(panicked("before it had answered"));
+                                break Err(Rejection::panicked(SERVICE));
                             }
                         },
                     };

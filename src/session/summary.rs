@@ -121,7 +121,7 @@ impl OnEnd {
     pub(crate) fn tell(&self, summary: &SessionSummary) {
         let Some(tell) = &self.0 else { return };
         if catch(|| tell(summary)).is_err() {
-            tracing::error!("what was to be told of a session's end panicked");
+            tracing::error!("the closure of on_end panicked");
         }
     }
 }
