@@ -78,11 +78,16 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 
     let input = feed(command.stdin, &mut running.input);
     let (out, err) = (pump(out, command.stdout), pump(err, command.stderr));
-    let exit = async { tokio::try_join!(out, err, running.child.wait()) };
+    // Waited for last: until then its number, and its group's, are its own. A shell that has
+    // exited may have left what still holds its output.
+    let exit = async {
+        tokio::try_join!(out, err)?;
+        running.child.wait().await
+    };
     // The session is over with the command and its output. Its input is no part of that:
     // a client may keep it open for ever.
     tokio::select! {
-        exit = exit => Ok(exit?.2.into()),
+        exit = exit => Ok(exit?.into()),
         cut_off = input => Err(cut_off.into()),
     }
 }

@@ -175,3 +175,43 @@ fn a_server_without_descriptors_goes_on_when_there_are_some() {
         }
     });
 }
+
+/// One that reads nothing of what it has asked for.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_no_answer_is_let_go() {
+    let (address, _stop, _server) = start().await;
+    let client = TcpStream::connect(address).await.unwrap();
+    let requests = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+    let hour = tokio::time::Instant::now() + Duration::from_secs(3600);
+    // Until nothing moves any more, and then for an hour.
+    while tokio::time::timeout_at(hour, client.writable())
+        .await
+        .is_ok()
+    {
+        match client.try_write(&requests) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+    panic!("it is still waited for after an hour");
+}
+
+/// One that has asked over HTTP/2 once, and answers Pings.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_no_more_over_http_2_is_let_go() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let (address, _stop, _server) = start().await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let client = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = client.await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get(format!("http://{address}/"));
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    answer.into_body().collect().await.unwrap();
+    let end = timeout(Duration::from_secs(3600), connection).await;
+    assert!(end.is_ok(), "it is still waited for after an hour");
+}

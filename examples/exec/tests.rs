@@ -106,3 +106,16 @@ async fn an_upload_that_is_cut_off_does_not_look_complete() {
     let _ = fs::remove_file(upload);
     assert!(!complete.exists());
 }
+
+/// Also where the shell has exited by then, and its output has not ended.
+#[tokio::test]
+async fn what_an_exited_command_has_left_dies_with_the_session() {
+    let mut client = sh("sleep 40 & echo $!").await;
+    let grandchild = line(&mut client).await;
+    // The shell exits, and is waited for.
+    sleep(Duration::from_millis(500)).await;
+    client.lose();
+    timeout(Duration::from_secs(5), gone(&grandchild))
+        .await
+        .expect("it is killed");
+}

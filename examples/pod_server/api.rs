@@ -74,7 +74,9 @@ impl<S, F, L> Api<S, F, L> {
                         tracing::info!(
                             method = %head.method,
                             pod = target.pod,
-                            "{subresource} refused: {status}"
+                            // Escaped: it may say what the request does.
+                            why = status.message(),
+                            "{subresource} refused"
                         );
                         return refusal(&status);
                     }
@@ -281,4 +283,52 @@ fn json(code: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::ticker;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Whatever a request says, it is one line of the log.
+    #[tokio::test]
+    async fn a_refused_request_writes_one_line_of_the_log() {
+        let (pod, _keeping) = Pod::start(ticker::argv()).await.unwrap();
+        let never = tower::service_fn(|_: Request<()>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+        });
+        let api = Api::new(Guard::new(None), pod, never, never, never);
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let request = Request::get(
+            "/api/v1/namespaces/default/pods/demo/exec?stdout=1&command=id&container=x%0a2026-01-01T00:00:00Z%20%20INFO%20forged",
+        )
+        .header("host", "localhost")
+        .body(())
+        .unwrap();
+        assert_eq!(api.answer(request).await.status(), 400);
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+    }
 }

@@ -222,7 +222,7 @@ impl Ending {
         // Its number may belong to another process by now. The descriptor pins
         // whoever has it, and a second look says who that is.
         let pinned = pidfd_open(process, PidfdFlags::empty())?;
-        let Some(stat) = Stat::read(process).filter(|stat| stat.is_of(session)) else {
+        let Some(stat) = Stat::read(process)?.filter(|stat| stat.is_of(session)) else {
             return Ok(false);
         };
         // One SIGHUP is enough: a shell runs its trap for each.
@@ -252,6 +252,8 @@ impl Ending {
 
     /// Gives up the claim on the session's number.
     fn finish(mut self) {
+        // Whoever was missed by the last look is in its group as a rule.
+        self.signal_leader(Signal::KILL);
         if self.leader.try_wait().is_ok_and(|status| status.is_some()) {
             return;
         }
@@ -263,7 +265,10 @@ impl Ending {
 
 /// Sends all endings what is due, looks for the processes of their sessions, and
 /// removes those that are over. Calls `processes` once at most.
-fn advance<P: Iterator<Item = Pid>>(endings: &mut Vec<Ending>, processes: impl FnOnce() -> P) {
+fn advance<P: Iterator<Item = io::Result<Pid>>>(
+    endings: &mut Vec<Ending>,
+    processes: impl FnOnce() -> P,
+) {
     let mut sessions = HashMap::new();
     for (index, ending) in endings.iter_mut().enumerate() {
         if ending.is_looked_for() {
@@ -273,25 +278,49 @@ fn advance<P: Iterator<Item = Pid>>(endings: &mut Vec<Ending>, processes: impl F
     if sessions.is_empty() {
         return;
     }
+    // Without a descriptor to look with, nobody is taken for dead.
+    let mut is_blind = false;
     for process in processes() {
-        let session = Stat::read(process).map(|stat| stat.session);
+        let stat = process.and_then(|process| Ok((process, Stat::read(process)?)));
+        let Ok((process, stat)) = stat else {
+            is_blind = true;
+            break;
+        };
+        let session = stat.map(|stat| stat.session);
         if let Some((index, is_alive)) = session.and_then(|session| sessions.get_mut(&session)) {
-            *is_alive |= endings[*index].signal(process).unwrap_or(false);
+            *is_alive |= match endings[*index].signal(process) {
+                Ok(is_alive) => is_alive,
+                Err(error) => is_short(&error),
+            };
         }
     }
     let over = endings.extract_if(.., |ending| {
         let Some(&(_, is_alive)) = sessions.get(&ending.session().as_raw_pid()) else {
             return false;
         };
-        ending.is_told = true;
-        !(is_alive || ending.has_leader) || ending.is_given_up()
+        ending.is_told |= !is_blind;
+        !(is_alive || is_blind || ending.has_leader) || ending.is_given_up()
     });
     over.for_each(Ending::finish);
 }
 
-fn processes() -> impl Iterator<Item = Pid> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
+fn processes() -> impl Iterator<Item = io::Result<Pid>> {
+    let (entries, error) = match std::fs::read_dir("/proc") {
+        Ok(entries) => (Some(entries), None),
+        Err(error) => (None, is_short(&error).then_some(Err(error))),
+    };
+    let pid = |name: &std::ffi::OsStr| Pid::from_raw(name.to_str()?.parse().ok()?);
+    let entries = entries.into_iter().flatten();
+    let pids = entries.filter_map(move |entry| pid(&entry.ok()?.file_name()).map(Ok));
+    error.into_iter().chain(pids)
+}
+
+/// Whether an error says nothing about a process: there was no descriptor to look with.
+fn is_short(error: &io::Error) -> bool {
+    let short = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    short
+        .map(|errno| Some(errno.raw_os_error()))
+        .contains(&error.raw_os_error())
 }
 
 /// Whether a child that was not waited for has not exited yet.
@@ -311,8 +340,13 @@ struct Stat {
 
 impl Stat {
     /// `None` if there is no such process any more.
-    fn read(process: Pid) -> Option<Self> {
-        Self::parse(&std::fs::read(format!("/proc/{process}/stat")).ok()?)
+    fn read(process: Pid) -> io::Result<Option<Self>> {
+        match std::fs::read(format!("/proc/{process}/stat")) {
+            Ok(stat) => Ok(Self::parse(&stat)),
+            Err(error) if is_short(&error) => Err(error),
+            // No such process any more, as a rule.
+            Err(_) => Ok(None),
+        }
     }
 
     /// The name in parentheses may hold anything, blanks and parentheses too; what
@@ -381,7 +415,12 @@ mod tests {
             let stdout = child.stdout.as_mut().unwrap();
             io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
             let second = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
-            assert!(Stat::read(second).unwrap().is_of(Pid::from_child(&child)));
+            assert!(
+                Stat::read(second)
+                    .unwrap()
+                    .unwrap()
+                    .is_of(Pid::from_child(&child))
+            );
             (child, second)
         };
         started.into_iter().map(with_second).collect()
@@ -407,9 +446,97 @@ mod tests {
                 thread::sleep(LOOK_AGAIN);
             }
             for second in seconds {
-                let left = Stat::read(second).filter(Stat::is_alive);
+                let left = Stat::read(second).unwrap().filter(Stat::is_alive);
                 assert_eq!(left, None, "{second} survives {manner:?}");
             }
+        }
+    }
+
+    /// As many connections as there are descriptors must not save a command.
+    #[test]
+    fn without_a_descriptor_left_nobody_is_taken_for_dead() {
+        const CHILD: &str = "REVIEW_ATTACK_CHILD";
+        const NAME: &str = "ending::tests::without_a_descriptor_left_nobody_is_taken_for_dead";
+        // In a process of its own: the others want descriptors.
+        if std::env::var_os(CHILD).is_none() {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME])
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{text}");
+            return;
+        }
+        let (child, second) = commands(1).pop().unwrap();
+        let mut crowd = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            crowd.push(file);
+        }
+        let mut endings = vec![Ending::new(child, Manner::Kill, Box::new(()))];
+        let start = Instant::now();
+        while !endings.is_empty() {
+            advance(&mut endings, processes);
+            thread::sleep(LOOK_AGAIN);
+            // A few of them leave.
+            if start.elapsed() > Duration::from_secs(1) {
+                crowd.truncate(crowd.len().saturating_sub(10));
+            }
+        }
+        drop(crowd);
+        let left = Stat::read(second).unwrap().filter(Stat::is_alive);
+        if left.is_some() {
+            let _ = kill_process(second, Signal::KILL);
+        }
+        assert_eq!(left, None, "over after {:?}", start.elapsed());
+    }
+
+    /// A process that is another one whenever somebody looks: each forks one and exits.
+    #[test]
+    fn one_that_runs_from_process_to_process_is_ended() {
+        runs_on(&[
+            ("RUNNER; exec sleep 20", Manner::Kill),
+            ("trap '' HUP; RUNNER & exit", Manner::HangUp),
+        ]);
+    }
+
+    /// The same in a process group of its own.
+    #[test]
+    fn one_that_runs_in_a_group_of_its_own_is_ended() {
+        runs_on(&[
+            ("set -m; RUNNER & sleep 20", Manner::Kill),
+            ("set -m; RUNNER & sleep 20", Manner::HangUp),
+        ]);
+    }
+
+    fn runs_on(cases: &[(&str, Manner)]) {
+        // For 15 s, so that nothing stays behind a test that fails.
+        const RUNNER: &str = r#"perl -e '$|=1; print "on\n"; $end=time+15; while(time<$end){ $p=fork; exit if $p }'"#;
+        for &(script, manner) in cases {
+            let script = script.replace("RUNNER", RUNNER);
+            let mut child = Command::new("setsid")
+                .args(["bash", "-c", &script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdout = io::BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            let start = Instant::now();
+            let mut endings = vec![Ending::new(child, manner, Box::new(()))];
+            while !endings.is_empty() {
+                advance(&mut endings, processes);
+                thread::sleep(LOOK_AGAIN);
+            }
+            let took = start.elapsed();
+            // Whoever lives holds the pipe.
+            io::Read::read_to_end(&mut stdout, &mut Vec::new()).unwrap();
+            let lived = start.elapsed() - took;
+            assert!(
+                lived < Duration::from_secs(2),
+                "{script:?} {manner:?}: over after {took:?}, and lived on for {lived:?}"
+            );
         }
     }
 

@@ -94,3 +94,55 @@ async fn a_session_may_stand_still() {
     sleep(LIMIT * 4).await;
     read(&mut client, MUCH).await;
 }
+
+/// One whose stream has no room over HTTP/2, on a connection that is in the best of health.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_a_stream_is_let_go() {
+    use std::sync::Arc;
+
+    use hyper::client::conn::http2;
+    use hyper_util::rt::TokioExecutor;
+
+    let bodies = Arc::new(());
+    let answer = {
+        let bodies = Arc::clone(&bodies);
+        move |_: Request<Incoming>| {
+            let body = Arc::clone(&bodies);
+            let body = stream::repeat_with(move || {
+                let _ = &body;
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(PIECE)))
+            });
+            std::future::ready(Ok::<_, Infallible>(Response::new(StreamBody::new(body))))
+        }
+    };
+    let before = Arc::strong_count(&bodies);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
+    let connections = Connections::new(None, tower::service_fn(answer));
+    tokio::spawn(connections.serve(server, Some(deadline)));
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1)
+        .handshake(TokioIo::new(client))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = || {
+        Request::get("http://localhost/log?follow=true")
+            .body(Empty::<Bytes>::new())
+            .unwrap()
+    };
+    let mut unread = Vec::new();
+    for _ in 0..100 {
+        sender.ready().await.unwrap();
+        unread.push(sender.send_request(request()).await.unwrap());
+    }
+    sleep(LIMIT * 16).await;
+    // The service itself has a clone or two of it.
+    let held = Arc::strong_count(&bodies).saturating_sub(before + 2);
+    assert!(held < 10, "{held} bodies that nobody reads");
+    drop(unread);
+}

@@ -3,7 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::request::Parts;
 
 use super::{Channel, ChannelReader, ChannelWriter, Records};
-use crate::{protocol::ChannelProtocolConfig, session::Session, wire::Shared};
+use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Shared};
 
 /// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for
 /// each session: its channels, typed by the selected subprotocol.
@@ -38,7 +38,7 @@ use crate::{protocol::ChannelProtocolConfig, session::Session, wire::Shared};
 pub struct ChannelSet {
     subprotocol: Cow<'static, str>,
     config: ChannelProtocolConfig,
-    request: Option<Box<Parts>>,
+    request: Option<Quiet<Box<Parts>>>,
     session: Session,
     channels: Box<[Sides]>,
 }
@@ -67,7 +67,7 @@ impl ChannelSet {
         Self {
             subprotocol,
             config,
-            request: Some(request),
+            request: Some(Quiet::new(request, "the head of a request")),
             session,
             channels,
         }
@@ -89,7 +89,7 @@ impl ChannelSet {
 
     /// The head of the upgrade request, until it was taken.
     pub fn request(&self) -> Option<&Parts> {
-        self.request.as_deref()
+        self.request.as_ref().map(|head| &**head.get_ref())
     }
 
     /// Takes the head of the upgrade request out.
@@ -97,7 +97,7 @@ impl ChannelSet {
     /// Its header values and URI keep a whole read buffer of the server alive,
     /// 8 KiB as a rule, so a service that lives long should not keep it.
     pub fn take_request(&mut self) -> Option<Box<Parts>> {
-        self.request.take()
+        self.request.take().map(Quiet::into_inner)
     }
 
     /// The session that the channels belong to.

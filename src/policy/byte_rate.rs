@@ -62,6 +62,13 @@ impl ByteRate {
         self.inbound.map(|rate| Bucket::new(rate, now))
     }
 
+    /// How long so many bytes take where they may leave as fast as that.
+    pub(crate) fn time_to_send(&self, bytes: u64) -> Duration {
+        self.outbound.map_or(Duration::ZERO, |rate| {
+            Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1))
+        })
+    }
+
     /// Likewise what may go.
     pub(crate) fn outbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.outbound.map(|rate| Bucket::new(rate, now))

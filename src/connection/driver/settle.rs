@@ -198,16 +198,16 @@ impl Driver {
     /// Moves the end on, through as many phases as are over in this round.
     fn settle_phase(&mut self, now: Instant, drained: &Progress) {
         if let Phase::Closing { progress, until } = self.phase {
-            // Output that we hold back ourselves is not the peer's fault.
-            let ours = drained.throttled.is_some() || self.holding.is_some();
             if drained.idle && !self.shared.has_output() {
                 self.phase = Phase::Awaiting {
                     since: now,
                     heard: now,
                 };
-            } else if ours {
+            } else if self.holding.is_some() {
+                // Not the peer's fault.
                 self.phase = self.closing(now);
-            } else if drained.wrote && until > now {
+            } else if (drained.wrote || drained.throttled.is_some()) && until > now {
+                // Nor is a rate of our own, for which it has time beside its own.
                 let progress = now;
                 self.phase = Phase::Closing { progress, until };
             } else if progress + STALL <= now || until <= now {
@@ -247,7 +247,9 @@ impl Driver {
     /// Returns `Closing` with its whole time ahead: the queue begins to leave now, or was
     /// held back by this side until now.
     pub(super) fn closing(&self, now: Instant) -> Phase {
-        let granted = self.policy.limits.time_to_read(self.shared.queued());
+        let queued = self.shared.queued();
+        let granted = (self.policy.limits.time_to_read(queued))
+            .saturating_add(self.policy.byte_rate.time_to_send(queued));
         Phase::Closing {
             progress: now,
             until: after(now, AT_MOST.saturating_add(granted)),

@@ -1,0 +1,188 @@
+//! Whatever becomes of look-ups, calls, polls and clients, every place is free in the end.
+
+#[path = "support/raw.rs"]
+mod raw;
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use raw::{Raw, protocols};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{sleep, timeout},
+};
+use tower::{Layer, Service};
+use tower_wsstream::{
+    Accept, BoxError, ChannelSet, Rejection, SessionPlaces, Sessions, WsStreamLayer, subprotocols,
+};
+
+type Dice = Arc<Mutex<u64>>;
+
+fn roll(dice: &Dice, below: u64) -> u64 {
+    let mut s = dice.lock().unwrap();
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    (*s >> 11) % below
+}
+
+/// Panics in its drop now and then, unless something unwinds already.
+struct Nasty(bool);
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        assert!(!self.0 || std::thread::panicking(), "on purpose");
+    }
+}
+
+#[derive(Clone)]
+struct Service1(Dice);
+
+impl Service<ChannelSet> for Service1 {
+    type Response = ();
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match roll(&self.0, 20) {
+            0 => panic!("on purpose"),
+            1 => Poll::Ready(Err("no".into())),
+            2 => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, mut set: ChannelSet) -> Self::Future {
+        let dice = self.0.clone();
+        if roll(&dice, 12) == 0 {
+            panic!("on purpose");
+        }
+        let nasty = Nasty(roll(&dice, 6) == 0);
+        Box::pin(async move {
+            let _nasty = nasty;
+            for _ in 0..6 {
+                match roll(&dice, 14) {
+                    0 => panic!("on purpose"),
+                    1 => return Err("no".into()),
+                    2 => return Ok(()),
+                    3 => set.session().close(4000, "")?,
+                    4 | 5 => {
+                        let _ = set.session().accept();
+                    }
+                    6 => {
+                        set.session().ended().await;
+                    }
+                    7 => {
+                        if let Some(mut writer) = set.take_writer(1) {
+                            let _ = writer.write_all(&[1; 100]).await;
+                        }
+                    }
+                    _ => sleep(Duration::from_millis(roll(&dice, 3000))).await,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+async fn run(seed: u64) {
+    let dice: Dice = Arc::new(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
+    for _ in 0..10 {
+        roll(&dice, 2);
+    }
+    let places = SessionPlaces::new(3);
+    let sessions = Sessions::default();
+    let (for_key, for_look) = (dice.clone(), dice.clone());
+    let mut layer = WsStreamLayer::from_async_fn(move |_| {
+        let dice = for_look.clone();
+        if roll(&dice, 20) == 0 {
+            panic!("on purpose");
+        }
+        let nasty = Nasty(roll(&dice, 8) == 0);
+        async move {
+            let _nasty = nasty;
+            match roll(&dice, 10) {
+                0 => panic!("on purpose"),
+                1 => return Err(Rejection::new(http::StatusCode::NOT_FOUND, "x")),
+                2 => std::future::pending().await,
+                3 | 4 => sleep(Duration::from_millis(roll(&dice, 12_000))).await,
+                _ => {}
+            }
+            Ok(protocols())
+        }
+    })
+    .sessions(sessions.clone());
+    if roll(&dice, 2) == 0 {
+        layer = layer.accept(Accept::Explicit);
+    }
+    let limit = places.layer(move |_: &ChannelSet| match roll(&for_key, 20) {
+        0 => panic!("on purpose"),
+        1 => None,
+        _ => Some(roll(&for_key, 2)),
+    });
+    let service = layer.layer(limit.layer(Service1(dice.clone())));
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let (near, far) = tokio::io::duplex(4096);
+        raw::serve(far, service.clone());
+        let pause = roll(&dice, 500);
+        let dice = dice.clone();
+        clients.push(tokio::spawn(async move {
+            let wait = Duration::from_millis(roll(&dice, 14_000));
+            let _ = timeout(wait, async {
+                if let Ok(mut client) = Raw::handshake(near, subprotocols::V4).await {
+                    match roll(&dice, 3) {
+                        0 => {
+                            client.read_to_end().await;
+                        }
+                        1 => {
+                            let _ = client.close(Some(1000)).await;
+                            std::future::pending().await
+                        }
+                        _ => std::future::pending().await,
+                    }
+                }
+            })
+            .await;
+        }));
+        sleep(Duration::from_millis(pause)).await;
+    }
+    if roll(&dice, 3) == 0 {
+        let drained = timeout(
+            Duration::from_secs(60),
+            sessions.drain(Duration::from_secs(5)),
+        )
+        .await;
+        assert!(drained.is_ok(), "{seed}: not drained");
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(sessions.len(), 0, "{seed}");
+    for key in 0..2 {
+        let free: Vec<_> = std::iter::from_fn(|| places.take(key).ok()).collect();
+        assert_eq!(free.len(), 3, "{seed}: places of {key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_place_is_free_in_the_end() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("on purpose") {
+            eprintln!("{text}");
+        }
+    }));
+    let seeds = std::env::var("SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(500);
+    for seed in 0..seeds {
+        run(seed).await;
+    }
+}
