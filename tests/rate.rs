@@ -551,3 +551,26 @@ async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
     assert_eq!((&*told.text(1), told.close), ("done", Some(Some(1000))));
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
+
+/// It holds while the session is open. What comes behind our Close is discarded as it comes:
+/// the peer's own Close lies behind it.
+#[tokio::test(start_paused = true)]
+async fn input_behind_our_close_is_discarded_without_a_rate() {
+    let rate = ByteRate::default().inbound(1000);
+    let service = once_in(
+        raw::layer().byte_rate(rate),
+        |mut set: ChannelSet| async move {
+            set.take_writer(1).unwrap().write_all(b"bye").await?;
+            Ok(())
+        },
+    );
+    let mut client = open_with(service, subprotocols::V5, 64 * 1024).await;
+    within(SOON, client.read_to_close()).await;
+    let start = Instant::now();
+    for _ in 0..1000 {
+        client.send(0, &[7; 1000]).await.unwrap();
+    }
+    client.close(Some(1000)).await.unwrap();
+    assert_eq!(within(SOON, client.next()).await, None);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}

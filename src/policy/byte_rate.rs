@@ -17,7 +17,9 @@ use crate::protocol::ConfigError;
 /// do; control frames of ours go ahead of it between two frames, so that Pings are
 /// answered at once, and cost it nothing, so that a flood of Pings holds no data up.
 /// Inbound, the socket is read no faster: what the peer sends waits
-/// in its own kernel in the order in which it was sent, its control frames too.
+/// in its own kernel in the order in which it was sent, its control frames too. That holds
+/// while the session is open: input behind our Close is discarded as it comes, because the
+/// peer's own Close lies behind it.
 ///
 /// # Examples
 ///

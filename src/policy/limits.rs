@@ -130,8 +130,9 @@ impl Limits {
     /// peer that hardly reads in memory for longer.
     ///
     /// * While the session closes, the queue has five minutes to leave, plus the time that it
-    ///   takes at this rate. After that the session ends as
-    ///   [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves for 90 s.
+    ///   takes at this rate, and at a [`ByteRate`](crate::ByteRate) if one is set. After that the
+    ///   session ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves
+    ///   for 90 s.
     /// * A [keep-alive timeout](crate::KeepAlive::timeout) is extended by the time that the
     ///   output in front of the Ping takes at this rate.
     #[must_use]

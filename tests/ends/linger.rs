@@ -192,6 +192,51 @@ async fn closing_is_bounded_however_little_leaves_at_a_time() {
     }
 }
 
+/// A rate of our own has its time beside that, once: a peer that takes a frame in 80 s must
+/// not renew it.
+#[tokio::test(start_paused = true)]
+async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
+    // Payload, so that a frame has 64 bytes, which is what the transport holds.
+    const FRAME: usize = 64;
+    const PAYLOAD: usize = FRAME - 3;
+    for (rate, takes) in [(1_000, FRAME), (1_000, 1), (20_000, FRAME)] {
+        // More than a burst, which is 50 ms of it.
+        let frames_at_once = (rate / 20 / FRAME as u64) as usize + 1;
+        let capacity = FRAME * frames_at_once;
+        let takes = if takes == 1 { 1 } else { capacity };
+        let rate_of = layer().byte_rate(ByteRate::default().outbound(rate));
+        let service = once_in(rate_of, |mut set: ChannelSet| async move {
+            for channel in [1, 2] {
+                let mut writer = set.take_writer(channel).unwrap();
+                for _ in 0..30_000 / PAYLOAD {
+                    writer.write_all(&[7; PAYLOAD]).await?;
+                }
+            }
+            Ok(())
+        });
+        let (mut client, dropped) = open_watched(service, subprotocols::V5, capacity).await;
+        let start = Instant::now();
+        let trickle = async {
+            let mut bytes = vec![0; takes];
+            // Ten hours are enough to see it.
+            while client.io.read_exact(&mut bytes).await.is_ok() && start.elapsed() < secs(36_000) {
+                sleep(secs(80)).await;
+            }
+        };
+        tokio::select! {
+            () = trickle => {}
+            _ = dropped => {}
+        }
+        // 63 KB at this rate, and at 2 KiB/s.
+        let allowed = secs(300 + 63_000 / rate + 63_000 / 2048 + 90);
+        let elapsed = start.elapsed();
+        assert!(
+            elapsed <= allowed,
+            "{rate} by {takes}: {elapsed:?}, not {allowed:?}"
+        );
+    }
+}
+
 /// A reader of 4 KiB a second gets all of it.
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_gets_all_of_a_long_end() {

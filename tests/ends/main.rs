@@ -32,7 +32,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower_wsstream::{
-    BoxError, ChannelSet, EndCause, Hold, LastWords, Limits, Outcome, Session, subprotocols,
+    BoxError, ByteRate, ChannelSet, EndCause, Hold, LastWords, Limits, Outcome, Session,
+    subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);

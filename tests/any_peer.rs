@@ -199,6 +199,7 @@ async fn whatever_a_peer_does_the_end_is_bounded_and_true() {
             eprintln!("{text}");
         }
     }));
+    // More of them: `SEEDS=6000 cargo test --all-features --test any_peer`.
     let seeds = std::env::var("SEEDS")
         .ok()
         .and_then(|n| n.parse().ok())

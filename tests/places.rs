@@ -178,6 +178,7 @@ async fn every_place_is_free_in_the_end() {
             eprintln!("{text}");
         }
     }));
+    // More of them: `SEEDS=6000 cargo test --all-features --test places`.
     let seeds = std::env::var("SEEDS")
         .ok()
         .and_then(|n| n.parse().ok())
