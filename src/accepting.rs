@@ -22,13 +22,13 @@ use crate::{
     connection::{Erased, ServiceState, Task},
     error::BoxError,
     handshake::{Rejection, accept::accept_response},
-    opening::{Agreed, Handshake, panicked},
+    opening::{Agreed, Handshake},
     session::{Entry, Session},
     unwind::{Quiet, catch, drop_quietly},
 };
 
-/// For a log: see [`drop_quietly`].
-const SERVICE: &str = "the inner service";
+/// Names what a log says was dropped; see [`drop_quietly`].
+pub(crate) const SERVICE: &str = "the inner service";
 const ERROR: &str = "the error of the inner service";
 
 /// A valid handshake that is not answered yet.
@@ -101,7 +101,7 @@ where
                 drop_quietly(error, ERROR);
                 rejection
             }
-            Err(_) => panicked("while it was made ready"),
+            Err(_) => Rejection::panicked("the poll_ready of the inner service"),
             Ok(Poll::Pending) => {
                 ready!(self.poll_timeout(cx));
                 Rejection::not_ready("the server has no room for another session: try again later")
@@ -124,7 +124,7 @@ where
         let (driver, session, set) = self.handshake.session(head.into_inner());
         let called = catch(|| service.get_mut().call(set));
         drop(service);
-        let future = called.map_err(|_| panicked("when it was called"))?;
+        let future = called.map_err(|_| Rejection::panicked("the call of the inner service"))?;
 
         let span = tracing::info_span!(
             "session",

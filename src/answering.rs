@@ -10,7 +10,7 @@ use http::{Response, request::Parts};
 use tower_service::Service;
 
 use crate::{
-    accepting::{Accepting, Patience},
+    accepting::{Accepting, Patience, SERVICE},
     channel::ChannelSet,
     config::Config,
     error::BoxError,
@@ -19,7 +19,7 @@ use crate::{
         detect::Upgrade,
         source::{Source, TableFuture, ask},
     },
-    opening::{Valid, panicked},
+    opening::Valid,
     unwind::{Quiet, catch},
 };
 
@@ -39,8 +39,11 @@ impl<S> Answering<S> {
         config: &Arc<Config>,
         service: impl FnOnce() -> S,
     ) -> Result<Self, Rejection> {
-        let service = Quiet::new(service, "the inner service");
-        let make = || catch(service.into_inner()).map_err(|_| panicked("when it was cloned"));
+        let service = Quiet::new(service, SERVICE);
+        let make = || {
+            catch(service.into_inner())
+                .map_err(|_| Rejection::panicked("the clone of the inner service"))
+        };
         let valid = Valid::judge(upgrade, head, config)?;
         Ok(match source {
             Source::Now(source) => {
@@ -52,7 +55,7 @@ impl<S> Answering<S> {
                 let table = ask(|| Ok(source(valid.head())))?;
                 Self::LookingUp(LookingUp {
                     table: Mutex::new(Quiet::new(table, "the look-up of the subprotocols")),
-                    found: Some((valid, Quiet::new(make()?, "the inner service"))),
+                    found: Some((valid, Quiet::new(make()?, SERVICE))),
                     patience: Patience::default(),
                 })
             }

@@ -88,8 +88,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
         // The extensions are the user's.
         let Ok(clone) = catch(|| parts.clone()) else {
-            tracing::error!("the extensions of a request panicked when they were cloned");
-            return Err(Rejection::internal().over(parts.version));
+            let rejection = Rejection::panicked("the clone of a request's extensions");
+            return Err(rejection.over(parts.version));
         };
         let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
@@ -113,20 +113,20 @@ impl WsStreamUpgrade {
         &self.head
     }
 
-    /// The subprotocols that the client offers, in its order.
+    /// Iterates over the subprotocols that the client offers, in its order.
     ///
-    /// Without those that are a bearer token, or look like one: see
-    /// [`BearerSubprotocolLayer`](crate::BearerSubprotocolLayer). Others may hold a credential
-    /// all the same, of a kind that is not known here: do not log what is offered. The `Debug`
-    /// of this type shows none of them.
+    /// Those that are or look like a bearer token are left out; see
+    /// [`BearerSubprotocolLayer`](crate::BearerSubprotocolLayer). The others may still hold a
+    /// credential of a kind that this crate does not know, so do not log them. The `Debug` of
+    /// this type shows none.
     pub fn offered(&self) -> impl Iterator<Item = &str> {
         negotiate::offered_openly(&self.head.headers)
     }
 
     /// Which subprotocols are spoken, with which channels; all else as by default.
     ///
-    /// What takes time to find out, a handler finds out before. The argument of a closure has
-    /// to be typed, as `|head: &Parts|`: see [`ProtocolSource`].
+    /// If the table has to be looked up, await that in the handler first. The argument of a
+    /// closure needs a type, as in `|head: &Parts|`; see [`ProtocolSource`].
     pub fn protocols(mut self, source: impl ProtocolSource) -> Self {
         self.protocols = Some(Source::Now(Arc::new(source)));
         self
@@ -152,7 +152,7 @@ impl WsStreamUpgrade {
     /// at once is an HTTP answer; with [`Accept::Explicit`](crate::Accept::Explicit) this
     /// waits until it has accepted.
     ///
-    /// A function whose error is another one converts it:
+    /// The error type is [`BoxError`]. Convert any other with `?`:
     ///
     /// ```
     /// # use tower_wsstream::{ChannelSet, axum08::WsStreamUpgrade};
@@ -165,7 +165,7 @@ impl WsStreamUpgrade {
     /// # }
     /// ```
     ///
-    /// Unconverted it is not taken:
+    /// Without the conversion it does not compile:
     ///
     /// ```compile_fail
     /// # use tower_wsstream::{ChannelSet, axum08::WsStreamUpgrade};

@@ -1,10 +1,10 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// The reason that a peer gave in its Close frame; empty where it gave none.
+/// The reason that a peer gave in its Close frame; empty if it gave none.
 ///
-/// At most 123 bytes of UTF-8, because a Close frame carries no more (RFC 6455, sections
-/// 5.5 and 5.5.1). The peer has chosen the text: it may hold control characters, so show it
-/// to people as `Debug` prints it. Cloning is cheap.
+/// It is at most 123 bytes of UTF-8, because a Close frame carries no more (RFC 6455, sections
+/// 5.5 and 5.5.1). The peer chooses the text, which may hold control characters: print it
+/// with `Debug`, which escapes them, in logs and terminals. Cloning is cheap.
 ///
 /// # Examples
 ///
@@ -12,7 +12,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 /// use tower_wsstream::EndCause;
 ///
 /// fn is_reload(cause: &EndCause) -> bool {
-///     matches!(cause, EndCause::PeerClosed { code: Some(4000), reason, .. } if &**reason == "reload")
+///     matches!(cause, EndCause::PeerClosed { code: Some(4000), reason, .. } if reason == "reload")
 /// }
 /// # assert!(!is_reload(&EndCause::Completed));
 /// ```

@@ -1,7 +1,6 @@
 //! Why a session ended, and what a handle says about it.
 //!
-//! Knows of other modules only the net under the user's code, and the text that a peer gives:
-//! everything else may name an [`EndCause`].
+//! Imports only `unwind` and `close_reason`: every other module may name an [`EndCause`].
 
 use std::{
     error::Error as StdError,
@@ -37,8 +36,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// EOF; a channel that its peer has ended by a CLOSE (v5) has its EOF whatever comes
 /// later. A writer that still works does so for the grace, and what it accepts
 /// goes out; "fails" is `BrokenPipe` at once, and so is every write once the session
-/// is closing. What a command says
-/// (`RemoteCommandLayer`) is a JSON Status on
+/// is closing. What a command says (`RemoteCommandLayer`) is a JSON Status on
 /// `v4` and `v5`, given by its reason and code; on older subprotocols it is the
 /// message of that Status as text, and silence for a success. "Its own" is what the
 /// command returned: its exit status, or `InternalError` 500 for an error or a
@@ -130,7 +128,9 @@ pub enum EndCause {
         /// What was wrong with it.
         rule: &'static str,
     },
-    /// The transport took not one byte of what was left for 90 seconds.
+    /// Closing took too long: the transport took not one byte of what was left for 90
+    /// seconds, or the peer read more slowly than
+    /// [`Limits::min_read_rate`](crate::Limits::min_read_rate) allows.
     Stalled,
     /// The session's task was dropped, as when the runtime shuts down; or the
     /// upgrade was refused after the service had been given its channels.
@@ -138,9 +138,10 @@ pub enum EndCause {
 }
 
 impl EndCause {
-    /// A label for metrics: lower case, words joined by `_`, and stable. It holds nothing that
-    /// the peer has chosen, and so is one of as many as there are variants; one that is added
-    /// later has a label of its own.
+    /// Returns a stable label for metrics, in lower case with words joined by `_`.
+    ///
+    /// There is one label for each variant, and nothing in it comes from the peer. A variant
+    /// that is added later gets a label of its own.
     ///
     /// ```
     /// use tower_wsstream::EndCause;
@@ -269,10 +270,10 @@ impl fmt::Display for EndCause {
             } => {
                 write!(f, "the peer closed with code {code}")?;
                 // Escaped, because it goes to logs.
-                match reason.is_empty() {
-                    true => Ok(()),
-                    false => write!(f, ": {reason:?}"),
+                if reason.is_empty() {
+                    return Ok(());
                 }
+                write!(f, ": {reason:?}")
             }
             Self::Closed { code } => write!(f, "closed here with code {code}"),
             Self::IdleTimeout => f.write_str("no data for the idle timeout"),
@@ -286,7 +287,7 @@ impl fmt::Display for EndCause {
             Self::ProtocolError { rule } => write!(f, "the peer broke the protocol: {rule}"),
             Self::TooLarge => f.write_str("the peer sent more than the limits allow"),
             Self::InvalidText { rule } => write!(f, "the peer sent invalid text: {rule}"),
-            Self::Stalled => f.write_str("the peer stopped taking bytes"),
+            Self::Stalled => f.write_str("the peer did not read what was left in time"),
             Self::Aborted => f.write_str("the session was aborted"),
         }
     }
@@ -294,8 +295,8 @@ impl fmt::Display for EndCause {
 
 impl StdError for EndCause {}
 
-/// An error and its sources, outermost first. They are the user's code: one that panics
-/// when it is asked for its source has none.
+/// Iterates over an error and its sources, outermost first. `source` is the user's code: the
+/// chain ends at an error whose `source` panics.
 pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -46,16 +46,16 @@ pub struct WsStreamLayer<F = UpgradeRequired> {
 }
 
 impl WsStreamLayer {
-    /// A layer with the default policy, for a table of subprotocols or something that
+    /// Creates a layer with the default policy, for a table of subprotocols or a source that
     /// makes one for each request; see [`ProtocolSource`].
     ///
-    /// For a closure take [`from_fn`](Self::from_fn).
+    /// For a closure, use [`from_fn`](Self::from_fn).
     pub fn new(protocols: impl ProtocolSource) -> Self {
         Self::of(Source::Now(Arc::new(protocols)))
     }
 
-    /// A layer with the default policy, and a table of subprotocols by the head of each
-    /// request.
+    /// Creates a layer with the default policy, and a function that makes the table of
+    /// subprotocols from the head of each request.
     ///
     /// # Examples
     ///
@@ -80,14 +80,14 @@ impl WsStreamLayer {
         Self::new(protocols)
     }
 
-    /// A layer with the default policy, and a table of subprotocols that is looked up for
-    /// each request: for a gateway that has to ask what lies behind it.
+    /// Creates a layer with the default policy, and an asynchronous function that looks up the
+    /// table of subprotocols for each request: for a gateway that has to ask its backend.
     ///
-    /// The function is called for a request whose head has nothing against an upgrade. Its
-    /// future cannot borrow from the head, so what it needs is cloned. It runs in the task of
-    /// the request, before the inner service is made ready, and under the
-    /// [accept timeout](Self::accept_timeout), which counts for all of that together. A
-    /// client that leaves drops it. A panic is answered with 500.
+    /// The function is called once the head has been validated. Its future cannot borrow from
+    /// the head: clone what it needs. The future runs in the task of the request, before the
+    /// inner service is polled for readiness, and shares one
+    /// [accept timeout](Self::accept_timeout) with it. It is dropped if the client leaves. A
+    /// panic is answered with 500.
     ///
     /// # Examples
     ///
@@ -107,7 +107,7 @@ impl WsStreamLayer {
     /// # let _ = layer;
     /// ```
     ///
-    /// An `async` closure would borrow from the head, and is not taken:
+    /// An `async` closure borrows from the head, and does not compile:
     ///
     /// ```compile_fail
     /// # use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
@@ -177,9 +177,9 @@ impl<F> WsStreamLayer<F> {
     /// [name](crate::RejectionKind::name) of its kind.
     ///
     /// For the label of a metric take [`EndCause::name`](crate::EndCause::name), because the
-    /// text of a cause may hold a code that the peer has chosen. A command that was refused by
-    /// a limit, or that failed, has completed as a session: its outcome is in
-    /// [`SessionSummary::status`].
+    /// text of a cause may hold a code that the peer has chosen. The session of a command that
+    /// failed, or that a limit refused, still ends as `Completed`: the outcome of the command is
+    /// in [`SessionSummary::status`].
     ///
     /// ```
     /// use tower_wsstream::WsStreamLayer;
@@ -305,28 +305,28 @@ impl<F> WsStreamLayer<F> {
 
     /// How long the service may go on after a clean Close of the peer on a subprotocol
     /// without half-close, in a session that has input: that is how a client says that its
-    /// input has ended. Default 30 s, counted from that Close; where a Close cannot mean that
-    /// ([`ChannelProtocolConfig::close_ends_input`](crate::ChannelProtocolConfig::close_ends_input)),
-    /// the ordinary grace applies.
+    /// input has ended. Default 30 s, counted from that Close. The ordinary [grace](Self::grace)
+    /// applies if a Close cannot mean that; see
+    /// [`ChannelProtocolConfig::close_ends_input`](crate::ChannelProtocolConfig::close_ends_input).
     #[must_use]
     pub fn closed_grace(self, grace: Duration) -> Self {
         self.set(|config| config.closed_grace = grace)
     }
 
-    /// How long a peer may be silent after our Close.
+    /// Sets how long a peer may be silent after our Close. Default 30 s; a longer one holds
+    /// sockets of dead clients longer.
     ///
-    /// Its own Close is awaited for so long before our side is shut down, because proxies
-    /// that copy bytes close both of their connections at the first end of file, and take
-    /// from their client what it has not read yet. The socket is let go when it has then been
-    /// silent for so long once more. Default 30 s; a longer one holds sockets of dead
-    /// clients longer. Five minutes after our Close all of that is over, whatever the peer
-    /// sends.
+    /// It applies twice. The sending side is shut down when the peer's own Close has come, or
+    /// after that much silence: proxies that copy bytes close both of their connections at the
+    /// first end of file, and an earlier FIN would cost their client the output that it has not
+    /// read yet. Then the socket is dropped at the peer's FIN, or after that much silence again.
+    /// Both together take five minutes at most, whatever the peer sends.
     #[must_use]
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.close_timeout = timeout)
     }
 
-    /// Whether the configuration makes sense. A layer whose does not answers
+    /// Checks the configuration. A layer with an invalid one answers
     /// every upgrade with a 500 that says so.
     ///
     /// # Errors

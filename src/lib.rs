@@ -56,7 +56,7 @@
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
 //! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
-//! | limits on how many sessions begin, or are there for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; over sessions of different kinds [`SessionPlaces`] |
+//! | limits on how many sessions begin, or are open for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; [`SessionPlaces`] over sessions of different kinds |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | what became of each | [`WsStreamLayer::on_end`] |
@@ -78,7 +78,7 @@
 //! | [`TapLayer`](tap::TapLayer) | there are no channels yet | records the session; outside of `RemoteCommandLayer` |
 //! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers, while tower's own fails, which `route_service` does not take | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
-//! | what wraps the body of answers: `ResponseBodyTimeoutLayer`, middleware of your own | outside of a compression, or with a size hint that is passed on; else the empty body of the 101 looks like a stream, and the compression says `content-encoding` in it | there is no HTTP any more |
+//! | body wrappers: `ResponseBodyTimeoutLayer`, middleware of your own | outside of a compression layer, unless they pass the size hint on; otherwise the empty body of the 101 looks like a stream, and compression adds `content-encoding` to the 101 | there is no HTTP any more |
 //!
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
 //! else, so that a request that is no upgrade never holds a session's permit.
@@ -203,15 +203,15 @@
 //!
 //! | what | default | when it is over |
 //! |---|---|---|
-//! | [readiness, and an explicit accept](WsStreamLayer::accept_timeout) | 10 s | 504 |
+//! | [a look-up of the table](WsStreamLayer::from_async_fn), readiness and an explicit accept [together](WsStreamLayer::accept_timeout) | 10 s | 504 |
 //! | [the connection is handed over](WsStreamLayer::upgrade_timeout) | 10 s | the session is lost |
 //! | [no data either way](WsStreamLayer::idle_timeout), for a route: [`IdleTimeoutLayer`] | none | [`EndCause::IdleTimeout`] |
 //! | [the session as a whole](WsStreamLayer::time_limit), or [what let it in](ValidUntil) | none | [`EndCause::TimeLimit`] |
 //! | [a drain](Sessions::drain) | | [`EndCause::Drained`]; what is not gone at its deadline is aborted |
-//! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](KeepAlive::timeout): [`EndCause::PeerUnresponsive`] |
+//! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](KeepAlive::timeout), longer by what lies in front of the Ping: [`EndCause::PeerUnresponsive`] |
 //! | [the service after the end](WsStreamLayer::grace) | 1 s; [30 s](WsStreamLayer::closed_grace) where a Close means the end of input | its future is dropped |
 //! | nothing leaves while closing | 90 s | [`EndCause::Stalled`] |
-//! | closing as a whole | 5 min, and what is queued at [2 KiB/s](Limits::min_read_rate) | [`EndCause::Stalled`] |
+//! | closing as a whole | 5 min, plus the time that the queue takes at [2 KiB/s](Limits::min_read_rate) | [`EndCause::Stalled`] |
 //! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s | our side is shut down |
 //! | [it is silent after that too](WsStreamLayer::close_timeout) | 30 s; from our Close on 5 min in all | the socket is let go |
 //!
@@ -232,10 +232,10 @@
 //!
 //! # The parameters of a path
 //!
-//! A service is not an axum handler, and has no extractors; it has the head of its request,
-//! which they read. An axum router leaves the parameters of its path in the head's
-//! extensions, so [`ChannelSet::take_request`], or the field `request` of a command, is all
-//! that `Path`, `RawPathParams` or an extractor of your own needs:
+//! A service is not an axum handler and takes no extractors, but it has the head of its
+//! request. An axum router puts the parameters of the path into the head's extensions, so
+//! `Path`, `RawPathParams` or an extractor of your own can read them from
+//! [`ChannelSet::take_request`], or from the field `request` of a command:
 //!
 //! ```
 //! use axum::{Router, extract::{FromRequestParts, Path}};
@@ -247,7 +247,7 @@
 //! };
 //!
 //! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
-//!     let mut head = command.request.take().ok_or("somebody took the head")?;
+//!     let mut head = command.request.take().ok_or("the head was taken")?;
 //!     let Path((namespace, pod)) =
 //!         Path::<(String, String)>::from_request_parts(&mut head, &()).await?;
 //!     // It keeps a read buffer of the server alive.
@@ -278,8 +278,8 @@
 //! # let _ = app;
 //! ```
 //!
-//! An error of the extractor is one of the service: [`Rejection`] says what a client is to
-//! be told.
+//! An error of the extractor is an error of the service. Return a [`Rejection`] to choose what
+//! the client is told.
 //!
 //! # What it promises
 //!
@@ -298,9 +298,9 @@
 //!   the answer is decided, and a service that ignores the end of its session is
 //!   dropped after a grace.
 //! * **A refusal is an HTTP answer**, with a [`Status`] that says what to do.
-//! * **A panic of your code costs its own session**, and its client is told: in a service or
-//!   its future, a closure that the layer was given, an error that is shown, or the drop of any
-//!   of them. It needs `panic = "unwind"`, which is the default.
+//! * **A panic in your code ends its own session alone**, and its client is told: a panic in a
+//!   service or its future, in a closure given to the layer, in the `Display` of an error, or in
+//!   the drop of any of them. This needs `panic = "unwind"`, which is the default.
 //!
 //! # How a byte travels
 //!
@@ -340,19 +340,20 @@
 //! # Serving
 //!
 //! The server must allow upgrades (hyper: `with_upgrades`; axum's `serve` does). It should
-//! set a header read timeout (hyper's `header_read_timeout`, which counts from the first
-//! bytes on; a client that says nothing needs another), go on where an accept fails for lack
-//! of descriptors, and set `TCP_NODELAY`, without which everything above 64 bytes is slow.
+//! set a header read timeout (hyper's `header_read_timeout`; under hyper-util's auto server it
+//! starts with the first bytes, so a client that sends none needs a timeout of its own), keep
+//! accepting after an accept fails for lack of descriptors, and set `TCP_NODELAY`, without
+//! which everything above 64 bytes is slow.
 //! This crate sets `TCP_NODELAY` itself only where it finds the TCP stream in what the
 //! server hands over: under hyper's own HTTP/1 server over `TokioIo<TcpStream>`, and with
 //! the feature `auto-server` under hyper-util's auto server and axum's `serve`. Elsewhere,
 //! under axum: `axum::serve(listener.tap_io(|tcp| { let _ = tcp.set_nodelay(true); }), app)`.
 //!
-//! axum's `serve` has no knobs for timeouts and for HTTP/2: good on a laptop, and behind a
-//! proxy that has them. For a port that strangers reach, this does all that is asked for
-//! here, with the fast path by the feature `auto-server`. It is
-//! `examples/support/serve.rs`, to be copied and changed: TLS goes between `accept` and
-//! `serve_connection_with_upgrades`, as in `examples/pod_server`.
+//! axum's `serve` has no knobs for timeouts and for HTTP/2: use it on a laptop, or behind a
+//! proxy that has them. A server for the open internet that does everything above is
+//! `examples/support/serve.rs`, shown here: copy and change it. TLS goes between `accept` and
+//! `serve_connection_with_upgrades`, as in `examples/pod_server`. The feature `auto-server`
+//! gives it the fast path.
 //!
 //! ```
 #![doc = include_str!("../examples/support/serve.rs")]
@@ -380,9 +381,9 @@
 //! them: beside the server's shutdown, and not behind it.
 //!
 //! Over HTTP/1.1 hyper adds `close` to the `Connection` header of each answer on a connection
-//! that it is to close, the 101 included. Clients that compare the whole value, kube-rs and
-//! tungstenite among them, refuse that, when the session has begun. So leave hyper's
-//! `keep_alive` on for routes with sessions, and [close](Sessions::close) or
+//! that it is going to close, the 101 included. Clients that compare the whole value, kube-rs
+//! and tungstenite among them, refuse such a 101, when the session has already begun. So leave
+//! hyper's `keep_alive` on for routes with sessions, and [close](Sessions::close) or
 //! [drain](Sessions::drain) the sessions *before* a graceful shutdown: what still waits for
 //! an [explicit acceptance](Accept::Explicit) is then answered with 503. A handshake that asks
 //! for `close` itself is refused with 400.
@@ -438,6 +439,8 @@ mod protocol;
 mod query;
 mod service;
 mod session;
+#[cfg(feature = "testing")]
+mod told;
 mod unwind;
 mod wire;
 

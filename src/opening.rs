@@ -25,7 +25,7 @@ use crate::{
     wire::{Format, Shared, StallReserve, Turn, WireConfig},
 };
 
-/// A head that has nothing against an upgrade. Its subprotocol is not selected yet.
+/// A valid request head whose subprotocol is not selected yet.
 pub(crate) struct Valid {
     opening: Opening,
     on: OnUpgrade,
@@ -92,12 +92,12 @@ impl Valid {
         self.config.accept_timeout
     }
 
-    /// To be asked again where time has passed since the head was judged.
+    /// Refuses if a drain has begun since the head was judged.
     pub(crate) fn refuse_if_draining(&self) -> Result<(), Rejection> {
         refuse_if_draining(&self.config)
     }
 
-    /// Selects what is spoken from the table of the request.
+    /// Selects the subprotocol from the request's table.
     pub(crate) fn select(self, protocols: &ChannelProtocols) -> Result<Agreed, Rejection> {
         let head = self.head();
         let names = negotiate::offered(&head.headers)?;
@@ -124,10 +124,10 @@ impl Valid {
 }
 
 fn refuse_if_draining(config: &Config) -> Result<(), Rejection> {
-    match config.sessions.is_closed() {
-        true => Err(Rejection::draining()),
-        false => Ok(()),
+    if config.sessions.is_closed() {
+        return Err(Rejection::draining());
     }
+    Ok(())
 }
 
 /// What the handshake has settled.
@@ -140,9 +140,9 @@ pub(crate) struct Handshake {
     pub(crate) peer: Option<Peer>,
     /// Messages carry no channel: the whole of each is the one channel's.
     bare: bool,
-    /// Where the request is that of a test's client.
+    /// Set if the request comes from a `testing::Client`.
     #[cfg(feature = "testing")]
-    told: Option<crate::testing::Told>,
+    told: Option<crate::told::Told>,
     #[cfg(test)]
     pub(crate) whole: Option<crate::mux::Whole>,
 }
@@ -228,15 +228,10 @@ impl Handshake {
         let map = &self.config.map_rejection.0;
         // The user's code, as the service's is.
         let rejection = catch(|| map(&**error))
-            .unwrap_or_else(|_| panicked("while its error was made a rejection"));
+            .unwrap_or_else(|_| Rejection::panicked("the closure of map_rejection"));
         if rejection.kind() == RejectionKind::Internal {
             tracing::error!(error = %Report(&**error), "the inner service failed");
         }
         rejection
     }
-}
-
-pub(crate) fn panicked(when: &'static str) -> Rejection {
-    tracing::error!("the inner service panicked {when}");
-    Rejection::internal()
 }

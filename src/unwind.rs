@@ -1,12 +1,12 @@
-//! The net under the user's code: services, errors, closures, and what goes along with a
-//! request. A panic in any of them costs its own session at most, and its client is told.
+//! Contains panics of the user's code: services, errors, closures, and the values in a
+//! request. A panic in any of them ends its own session at most, and its client is told.
 
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// A step of the user's code has panicked.
+/// The error of a step of the user's code that panicked.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
@@ -16,8 +16,8 @@ pub(crate) struct Panicked;
 /// and [drops](drop_quietly) it.
 pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
-        // The payload is the user's as well. One that panics too is leaked: there has to be
-        // an end.
+        // The payload is the user's as well. If its drop panics too, that second payload is
+        // leaked: there has to be an end.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             mem::forget(second);
         }
@@ -25,13 +25,13 @@ pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
     })
 }
 
-/// Drops a value of the user's, whose outcome has been decided: a panic in that is logged,
-/// and changes nothing. `what` names the value.
+/// Drops a value of the user's that no longer matters: a panic in its drop is logged, and
+/// changes nothing. `what` names the value in the log.
 pub(crate) fn drop_quietly<T>(value: T, what: &str) {
     quietly(what, || drop(value));
 }
 
-/// Runs what drops a value in its place: see [`drop_quietly`].
+/// Runs `drop`, which drops a value in place; see [`drop_quietly`].
 pub(crate) fn quietly(what: &str, drop: impl FnOnce()) {
     if catch(drop).is_err() {
         tracing::error!("{what} panicked while it was dropped");

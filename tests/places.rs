@@ -70,9 +70,7 @@ impl Service<ChannelSet> for Service1 {
                     1 => return Err("no".into()),
                     2 => return Ok(()),
                     3 => set.session().close(4000, "")?,
-                    4 | 5 => {
-                        let _ = set.session().accept();
-                    }
+                    4 | 5 => set.session().accept().await,
                     6 => {
                         set.session().ended().await;
                     }

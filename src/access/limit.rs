@@ -123,19 +123,18 @@ impl<R> Clone for SessionLimitLayer<R> {
     }
 }
 
-/// How many sessions there may be at once with the same key, over requests of different kinds:
-/// a cheap handle to share.
+/// Limits how many sessions there are at once with the same key, over sessions of different
+/// kinds. Clones share the places.
 ///
-/// Each [`layer`](Self::layer) takes places for what passes it, as [`SessionLimitLayer`] does,
-/// from the ones that all of them have together. What is no layer's business
-/// [takes](Self::take) its place itself.
+/// Each [`layer`](Self::layer) works as a [`SessionLimitLayer`] does, and all of them take from
+/// the same places. Code that no layer covers [takes](Self::take) its own place.
 ///
 /// # Examples
 ///
-/// Four sessions of each user, whatever they are. kubectl shows no refused upgrade, so for exec
-/// and attach the layer belongs inside of `RemoteCommandLayer`, and what it refuses is told as
-/// a Status. Over the ports of a port-forward it would count each of them, so there it belongs
-/// around `PortForwardLayer`; and a followed log has its place for as long as its body.
+/// Four sessions per user, of any kind. kubectl does not show why an upgrade was refused, so for
+/// exec and attach the layer belongs inside of `RemoteCommandLayer`, and its refusals are told as
+/// a Status. Inside of `PortForwardLayer` it would count each port, so there it belongs outside;
+/// and a followed log keeps its place for as long as its body lives.
 ///
 /// ```
 /// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {
@@ -205,14 +204,15 @@ impl<K> SessionPlaces<K>
 where
     K: Hash + Eq + Clone + Send + 'static,
 {
-    /// Places for so many sessions at once with the same key; with 0, for none.
+    /// Creates a limit of that many sessions at once with the same key; 0 refuses all that have
+    /// a key.
     pub fn new(sessions: usize) -> Self {
         Self {
             places: Arc::new(Places::new(sessions)),
         }
     }
 
-    /// A layer that takes one of these places for each session; see
+    /// Returns a layer that takes one of these places for each session; see
     /// [`SessionLimitLayer::new`].
     pub fn layer<R>(
         &self,
@@ -228,10 +228,10 @@ where
         }
     }
 
-    /// Takes a place for this key, until it is dropped.
+    /// Takes a place for this key, and keeps it until the returned guard is dropped.
     ///
     /// # Errors
-    /// There is none left: the refusal, with 429 and `Retry-After`.
+    /// There is none left: the [`Rejection`] answers with 429 and `Retry-After`.
     pub fn take(&self, key: K) -> Result<SessionPlace, Rejection> {
         match self.places.take(key) {
             Some(place) => Ok(SessionPlace {
@@ -259,7 +259,7 @@ impl<K> fmt::Debug for SessionPlaces<K> {
     }
 }
 
-/// A session's place, which is free again when this is dropped.
+/// The place of a session, returned by [`SessionPlaces::take`]. Dropping it frees the place.
 #[must_use = "the place is free again when this is dropped"]
 pub struct SessionPlace {
     /// Its key left behind: no type that a user sees names it. Never locked: the mutex makes

@@ -33,9 +33,9 @@ impl ChannelStream {
         }
     }
 
-    /// Returns the reader, which goes on behind what the stream has given.
+    /// Returns the reader, which continues after the last item of the stream.
     ///
-    /// Nothing is lost: the stream holds no bytes of its own.
+    /// Nothing is lost: the stream buffers no bytes of its own.
     pub fn into_inner(self) -> ChannelReader {
         self.reader
     }
@@ -69,7 +69,7 @@ impl ChannelSink {
         Self { writer }
     }
 
-    /// Returns the writer. What the sink was given is its writer's: nothing is lost.
+    /// Returns the writer. Nothing is lost: the sink passes its items on at once.
     pub fn into_inner(self) -> ChannelWriter {
         self.writer
     }

@@ -78,11 +78,11 @@ impl ChannelSet {
         &self.subprotocol
     }
 
-    /// What the selected subprotocol means: its encoding, its channels, and whether one of
-    /// them can end alone.
+    /// The configuration of the selected subprotocol: its encoding, its channels, and whether
+    /// it has half-close.
     ///
-    /// For a service that passes the channels on, as a gateway does, and must not guess that
-    /// from the name.
+    /// For a gateway, which passes the channels on and should not have to guess these from
+    /// the name.
     pub fn config(&self) -> &ChannelProtocolConfig {
         &self.config
     }

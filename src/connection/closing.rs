@@ -12,9 +12,9 @@
 //!           or silence           down
 //! ```
 //!
-//! Every phase leads to `Closed` at once where the connection is lost, or where the
-//! transport takes no more. Beside it runs the service's own end: from a cause on it has
-//! a grace. What follows from which cause stands in `ends`.
+//! Every phase goes straight to `Closed` when the connection is lost, when the transport
+//! stalls or the total is over, and at the deadline of a drain. The service's own end runs
+//! beside this: once there is a cause, it has its grace. The table of causes is in `ends`.
 
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ use crate::error::EndCause;
 /// A kubectl that is alive and writes gives up after 60 s itself.
 pub(super) const STALL: Duration = Duration::from_secs(90);
 
-/// The wait for the peer's Close and lingering end after so long together, whatever the
-/// peer still sends. Closing has the same time, and beside it what
-/// [`Limits::min_read_rate`](crate::Limits::min_read_rate) grants for what is queued.
+/// The longest time from our Close to the end of lingering, whatever the peer still sends.
+/// Closing has this time as well, plus the time that the queue takes at
+/// [`Limits::min_read_rate`](crate::Limits::min_read_rate).
 pub(super) const AT_MOST: Duration = Duration::from_secs(5 * 60);
 
 /// Where the wire is.
@@ -40,17 +40,22 @@ pub(super) enum Phase {
     /// read: a client that writes before it reads would otherwise wait for us while
     /// we wait for it.
     Closing {
-        /// The transport took a byte last.
+        /// When the transport last took a byte.
         progress: Instant,
-        /// The peer has had its time.
+        /// When the total is over.
         until: Instant,
     },
     /// Our Close is out, and the peer's is awaited (RFC 6455, section 7.1.1). A FIN
-    /// behind our Close would end the session for proxies that close both of their
-    /// connections at the first end of file, with what the peer has not read yet.
-    Awaiting { since: Instant, heard: Instant },
-    /// The transport has been told that nothing more will be written, and has not
-    /// finished doing so.
+    /// right behind our Close would make proxies that close both of their connections
+    /// at the first end of file drop the output that the peer has not read yet.
+    Awaiting {
+        /// When our Close was out.
+        since: Instant,
+        /// When the peer last sent a byte.
+        heard: Instant,
+    },
+    /// The transport is shutting down its sending side: over TLS a close_notify has to
+    /// leave first.
     ShuttingDown { since: Instant, asked: Instant },
     /// Our side is shut down. Reading goes on until the peer's FIN: closing a
     /// socket with unread bytes resets it, and a reset destroys what the client
@@ -60,7 +65,7 @@ pub(super) enum Phase {
     Closed,
 }
 
-/// Since when, and until when, the service is to end.
+/// Why the session ends, and until when the service may go on.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) cause: EndCause,

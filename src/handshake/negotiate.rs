@@ -28,8 +28,8 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
         .collect()
 }
 
-/// The offered subprotocols that may be shown to the service: no credential, nor what was
-/// meant as one.
+/// Iterates over the offered subprotocols that may be shown to the service: all but those that
+/// are, or look like, a credential.
 #[cfg(feature = "axum08")]
 pub(crate) fn offered_openly(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     members(headers, &SEC_WEBSOCKET_PROTOCOL)
@@ -37,7 +37,8 @@ pub(crate) fn offered_openly(headers: &HeaderMap) -> impl Iterator<Item = &str> 
         .filter_map(|entry| std::str::from_utf8(entry).ok())
 }
 
-/// Whether an offered entry begins like one that holds a credential, in any case.
+/// Returns whether an offered entry begins like one that holds a credential, in upper or lower
+/// case.
 pub(crate) fn is_like_a_credential(entry: &[u8]) -> bool {
     let prefix = CREDENTIAL_PREFIX.as_bytes();
     let beginning = entry.get(..prefix.len());
@@ -46,7 +47,7 @@ pub(crate) fn is_like_a_credential(entry: &[u8]) -> bool {
 
 /// Selects the first offered name that the table has; the client's order wins.
 ///
-/// Who offers nothing gets the table's `""`. Who offers only names that we do
+/// A client that offers nothing gets the table's `""`. Who offers only names that we do
 /// not know does not: a client that names its subprotocols would not
 /// understand the answer without one (RFC 6455, 4.1).
 pub(crate) fn select(

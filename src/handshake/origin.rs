@@ -299,10 +299,8 @@ type Allows = dyn Fn(&HeaderValue, &Parts) -> bool + Send + Sync;
 
 impl Predicate {
     fn ask(&self, origin: &HeaderValue, head: &Parts) -> Result<bool, Rejection> {
-        catch(|| (self.0)(origin, head)).map_err(|_| {
-            tracing::error!("the predicate of the OriginPolicy panicked");
-            Rejection::internal()
-        })
+        catch(|| (self.0)(origin, head))
+            .map_err(|_| Rejection::panicked("the predicate of the OriginPolicy"))
     }
 }
 

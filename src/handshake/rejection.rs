@@ -96,8 +96,9 @@ pub enum RejectionKind {
 }
 
 impl RejectionKind {
-    /// A label for metrics: lower case, words joined by `_`, and stable. A kind that is added
-    /// later has one of its own.
+    /// Returns a stable label for metrics, in lower case with words joined by `_`.
+    ///
+    /// A kind that is added later gets a label of its own.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -127,9 +128,9 @@ impl Rejection {
     /// outside 300 to 599 would tell the client that it was accepted, and is
     /// replaced by 500.
     ///
-    /// A header that HTTP demands with the status is added: `WWW-Authenticate: Bearer` with
+    /// The headers that HTTP requires with a status are added: `WWW-Authenticate: Bearer` with
     /// 401 and `Proxy-Authenticate: Bearer` with 407, `Allow: GET` with 405, `Upgrade` and
-    /// the version of WebSocket with 426. [`with_header`](Self::with_header) replaces it.
+    /// the version of WebSocket with 426. [`with_header`](Self::with_header) replaces them.
     #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let status = match status.as_u16() {
@@ -296,16 +297,22 @@ impl Rejection {
         .with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// Who is counted is not said: it need not be a user.
+    /// The message does not say what is counted: it need not be a user.
     pub(crate) fn session_limit(most: usize) -> Self {
         Self::of(
             RejectionKind::SessionLimit,
             StatusCode::TOO_MANY_REQUESTS,
             format!(
-                "you have as many sessions open as you may have, which is {most}: end one of them, then try again"
+                "the limit of {most} sessions at a time is reached: end one of yours, then try again"
             ),
         )
         .with_header(RETRY_AFTER, RETRY_AFTER_OVERLOAD)
+    }
+
+    /// Refuses after a panic of the user's code, which `what` names in the log.
+    pub(crate) fn panicked(what: &'static str) -> Self {
+        tracing::error!("{what} panicked");
+        Self::internal()
     }
 
     /// The text is fixed: an error of the service may hold what the client

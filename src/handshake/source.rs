@@ -10,9 +10,9 @@ use crate::{protocol::ChannelProtocols, unwind::catch};
 /// Tells which subprotocols, with which channels, a request may have.
 ///
 /// A [`ChannelProtocols`] is the same for every request. A function can look at the
-/// request's head, because exec and port-forward derive their channels from the query. A
-/// closure is best given to [`WsStreamLayer::from_fn`](crate::WsStreamLayer::from_fn), which
-/// tells the compiler the type of its argument; elsewhere its argument has to be typed, as
+/// request's head, because exec and port-forward derive their channels from the query. Pass a
+/// closure to [`WsStreamLayer::from_fn`](crate::WsStreamLayer::from_fn), which lets the
+/// compiler infer the type of its argument; elsewhere the argument needs a type, as in
 /// `|head: &Parts|`:
 ///
 /// ```
@@ -25,7 +25,7 @@ use crate::{protocol::ChannelProtocols, unwind::catch};
 /// # let _ = layer;
 /// ```
 ///
-/// Without the type the compiler complains of an implementation that "is not general enough":
+/// Without the type, compilation fails with "implementation of `FnOnce` is not general enough":
 ///
 /// ```compile_fail
 /// use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
@@ -35,8 +35,8 @@ use crate::{protocol::ChannelProtocols, unwind::catch};
 /// });
 /// ```
 ///
-/// A table that takes time, because it is somebody else's, is
-/// [`WsStreamLayer::from_async_fn`](crate::WsStreamLayer::from_async_fn)'s.
+/// For a table that has to be looked up elsewhere, use
+/// [`WsStreamLayer::from_async_fn`](crate::WsStreamLayer::from_async_fn).
 pub trait ProtocolSource: Send + Sync + 'static {
     /// The table for one request.
     ///
@@ -61,7 +61,7 @@ where
     }
 }
 
-/// Where a layer has its tables from.
+/// Where a layer gets its tables from.
 #[derive(Clone)]
 pub(crate) enum Source {
     Now(Arc<dyn ProtocolSource>),
@@ -73,10 +73,7 @@ pub(crate) type LookUp = dyn Fn(&Parts) -> TableFuture + Send + Sync;
 pub(crate) type TableFuture =
     Pin<Box<dyn Future<Output = Result<ChannelProtocols, Rejection>> + Send>>;
 
-/// Runs a step of a source, which is the user's code like the service's later.
+/// Runs a step of a source: a panic in it, which is the user's code, is a refusal with 500.
 pub(crate) fn ask<T>(step: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
-    catch(step).unwrap_or_else(|_| {
-        tracing::error!("the source of the subprotocols panicked");
-        Err(Rejection::internal())
-    })
+    catch(step).unwrap_or_else(|_| Err(Rejection::panicked("the source of the subprotocols")))
 }

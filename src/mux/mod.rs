@@ -180,7 +180,10 @@ impl Mux {
         match self.shared.pipe(channel) {
             Some(_) => Target::Channel(channel),
             None => {
-                tracing::debug!(channel, "message for a channel that cannot be read ignored");
+                tracing::debug!(
+                    channel,
+                    "ignored a message for a channel that is not readable"
+                );
                 self.ignore()
             }
         }

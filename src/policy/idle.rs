@@ -6,7 +6,7 @@ use super::timers::after;
 
 /// The idle timeout of the session that a request asks for; `None` for none.
 ///
-/// Zero is a mistake, as on the layer: it is answered with a 500 that says so.
+/// Zero is an error, as on the layer: the request is answered with a 500 that says so.
 ///
 /// A request extension: it goes before what the
 /// [`WsStreamLayer`](crate::WsStreamLayer) has been given, and any layer, auth or

@@ -59,11 +59,10 @@ impl KeepAlive {
     /// Any byte is a sign of life. Time in which the session does not read does
     /// not count, and neither does time in which output waits for the peer: a
     /// slow reader answers late, and TCP itself gives up on one that has
-    /// vanished. Output that the kernel has taken, 4 MiB and more, lies in front of the Ping:
-    /// the timeout is longer by the time that a peer needs for it which reads as slowly as
-    /// [`Limits::min_read_rate`](crate::Limits::min_read_rate) allows, by 15 minutes at most. How
-    /// much of it the peer has read is known from the Pings that it has answered. Some
-    /// clients answer only while their user reads.
+    /// vanished. Output that the kernel has already taken, 4 MiB and more, is in front of the
+    /// Ping: the timeout is extended by the time that it takes at
+    /// [`Limits::min_read_rate`](crate::Limits::min_read_rate), by 15 minutes at most. The Pongs
+    /// tell how much of it the peer has read. Some clients answer only while their user reads.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -103,10 +102,10 @@ pub(crate) struct Beats {
     next_ping: Instant,
     /// The first Ping since the last sign of life: the later ones ask the same.
     unanswered: Option<Instant>,
-    /// Bytes of data that the peer has read for certain: those in front of a Ping that it
+    /// Bytes of data that the peer is known to have read: those in front of a Ping that it
     /// has answered.
     read: u64,
-    /// What the peer may need for the data in front of the Pings.
+    /// How long the peer may take to read the data in front of the Pings.
     to_read: Duration,
 }
 
@@ -121,7 +120,7 @@ impl Beats {
         }
     }
 
-    /// The peer has answered the Ping behind so many bytes of data.
+    /// Notes that the peer has answered the Ping behind that many bytes of data.
     pub(crate) fn answered(&mut self, read: u64) {
         self.read = self.read.max(read);
     }
@@ -236,7 +235,7 @@ mod tests {
             (60_000, 0, 60),
             (60_000, 40_000, 20),
             (60_000, 60_000, 0),
-            // What was never sent cannot have been read; whoever says so waits for less.
+            // A peer that claims to have read more than was sent only shortens its own time.
             (60_000, u64::MAX, 0),
             (u64::MAX, 0, 15 * 60),
         ] {

@@ -20,8 +20,8 @@ const DEFAULT_STALL_RESERVE: usize = 16 * 1024 * 1024;
 /// header and nothing else.
 const DEFAULT_MAX_FRAME: u64 = 4 << 30;
 
-/// Bytes a second that the slowest line carries over which a terminal is of any use: a
-/// telephone with GPRS at the edge of its cell.
+/// The rate of the slowest link on which a terminal is of any use: a phone with GPRS at the
+/// edge of its cell. In bytes a second.
 const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 
 /// Bounds on what a peer can make a session hold, and for how long.
@@ -125,14 +125,13 @@ impl Limits {
         self
     }
 
-    /// Sets the rate, in bytes a second, at which a peer has to read at least where the
-    /// session waits for it. Default 2 KiB/s. With a lower one the session keeps the output
-    /// of a peer that hardly reads for longer.
+    /// Sets the lowest rate, in bytes a second, at which a peer may read while the session
+    /// waits for it. Default 2 KiB/s; it must be above 0. A lower rate keeps the output of a
+    /// peer that hardly reads in memory for longer.
     ///
-    /// * While the session closes, what is queued has five minutes to leave, and in addition
-    ///   the time that it takes at this rate, and at a [`ByteRate`](crate::ByteRate) of our own
-    ///   where there is one. After that the session ends as
-    ///   [`Stalled`](crate::EndCause::Stalled), as it does where not one byte leaves
+    /// * While the session closes, the queue has five minutes to leave, plus the time that it
+    ///   takes at this rate, and at a [`ByteRate`](crate::ByteRate) if one is set. After that the
+    ///   session ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves
     ///   for 90 s.
     /// * A [keep-alive timeout](crate::KeepAlive::timeout) is extended by the time that the
     ///   output in front of the Ping takes at this rate.
@@ -142,7 +141,7 @@ impl Limits {
         self
     }
 
-    /// How long a peer may take to read so many bytes.
+    /// Returns how long a peer may take to read that many bytes.
     pub(crate) fn time_to_read(&self, bytes: u64) -> Duration {
         Duration::from_millis(bytes.saturating_mul(1000) / self.min_read_rate.max(1))
     }

@@ -3,8 +3,8 @@ use std::time::{Duration, SystemTime};
 /// How long the session that a request asks for may last, data or not; `None` for
 /// any time.
 ///
-/// Zero is a mistake, as on the layer: it is answered with a 500 that says so. For what
-/// may be over when the request comes, use [`ValidUntil`].
+/// Zero is an error, as on the layer: the request is answered with a 500 that says so. For a
+/// time that may be over when the request comes, use [`ValidUntil`].
 ///
 /// A request extension: it goes before
 /// [`WsStreamLayer::time_limit`](crate::WsStreamLayer::time_limit), and any layer, auth

@@ -152,21 +152,23 @@ impl ChannelProtocolConfig {
     }
 
     /// Sets whether a clean Close frame may mean that the client's input has ended while
-    /// it still waits for output.
+    /// it still waits for output. On by default.
     ///
-    /// On by default. Without half-close, clients such as kube-rs have no other way to say so:
-    /// the service then has the [longer grace](crate::WsStreamLayer::closed_grace) to
-    /// report what is left. Turn it off where a Close can only mean that the client is
-    /// leaving, as it does for a terminal: the ordinary [grace](crate::WsStreamLayer::grace)
-    /// applies. With half-close, or without a readable channel, it always does.
+    /// Without half-close, clients such as kube-rs have no other way to end their input: the
+    /// service then has the [longer grace](crate::WsStreamLayer::closed_grace) to report what
+    /// is left. Turn it off if a Close can only mean that the client is leaving, as with a
+    /// terminal: then the ordinary [grace](crate::WsStreamLayer::grace) applies, as it always
+    /// does with half-close or without a readable channel.
     #[must_use]
     pub fn close_ends_input(mut self, may: bool) -> Self {
         self.close_ends_input = may;
         self
     }
 
-    /// Whether a clean Close may be the end of the input alone.
-    pub(crate) fn may_close_end_input(&self) -> bool {
+    /// Returns whether a clean Close may be the end of the input alone: it was not
+    /// [turned off](Self::close_ends_input), there is no half-close, and there is a readable channel.
+    #[must_use]
+    pub fn may_close_end_input(&self) -> bool {
         let has_input = self.channels.iter().any(|channel| channel.is_readable());
         self.close_ends_input && !self.half_close && has_input
     }

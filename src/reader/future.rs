@@ -13,14 +13,11 @@ use pin_project_lite::pin_project;
 use super::messages::Messages;
 use crate::{
     BoxError, Rejection, ResponseBody,
-    accepting::{Accepting, Patience},
+    accepting::{Accepting, Patience, SERVICE},
     handshake::detect::Upgrade,
-    opening::{Agreed, Handshake, panicked},
+    opening::{Agreed, Handshake},
     unwind::{Quiet, catch, drop_quietly, quietly},
 };
-
-/// For a log: see [`quietly`].
-const SERVICE: &str = "the inner service";
 
 /// A valid handshake that waits for the service's answer.
 pub(super) struct Upgrading {
@@ -119,7 +116,7 @@ where
                             Err(_) => {
                                 let done = Kind::Refused { rejection: None };
                                 quietly(SERVICE, || this.kind.set(done));
-                                break Err(panicked("before it had answered"));
+                                break Err(Rejection::panicked(SERVICE));
                             }
                         },
                     };

@@ -159,7 +159,7 @@ impl WsReaderLayer {
         self.set(|config| config.close_timeout = timeout)
     }
 
-    /// Whether the configuration makes sense. A layer whose does not answers every
+    /// Checks the configuration. A layer with an invalid one answers every
     /// upgrade with a 500 that says so.
     ///
     /// # Errors

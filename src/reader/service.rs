@@ -10,10 +10,12 @@ use tower_service::Service;
 
 use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
 use crate::{
-    BoxError, ProtocolSource, ResponseBody,
-    handshake::detect::{self, Upgrade},
-    handshake::source::ask,
-    opening::{Agreed, Valid, panicked},
+    BoxError, ProtocolSource, Rejection, ResponseBody,
+    handshake::{
+        detect::{self, Upgrade},
+        source::ask,
+    },
+    opening::{Agreed, Valid},
     unwind::{catch, drop_quietly},
 };
 
@@ -96,7 +98,10 @@ where
         let request = Request::from_parts(head, body);
         match catch(|| self.inner.call(request)) {
             Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
-            Err(_) => WsReaderFuture::refused(upgrade, panicked("when it was called")),
+            Err(_) => WsReaderFuture::refused(
+                upgrade,
+                Rejection::panicked("the call of the inner service"),
+            ),
         }
     }
 }

@@ -78,14 +78,14 @@ impl RemoteCommandLayer {
     /// Sets how output is held back for each session; default:
     /// [`hold_by_user_agent`](super::hold_by_user_agent).
     ///
-    /// A [`Hold`] costs a session one round trip and 20 ms by default, and 250 ms at most.
-    /// Without one a client that is not ready loses the first output, and an exit code that
-    /// comes as early. The function is called once a session, before the service, and
-    /// should be quick; if it panics, output is held.
+    /// The default [`Hold`] delays output by one round trip and 20 ms, and by 250 ms at most.
+    /// Without one, a client that is not ready loses its first output, or an exit code that
+    /// comes early. The function is called once per session, before the service, and should be
+    /// quick; if it panics, output is held.
     ///
     /// # Examples
     ///
-    /// No client needs it, because none of them is built on client-go:
+    /// Never holding, for clients that are known to be ready:
     ///
     /// ```
     /// use tower_wsstream::remotecommand::RemoteCommandLayer;
@@ -94,7 +94,7 @@ impl RemoteCommandLayer {
     /// # let _ = layer;
     /// ```
     ///
-    /// Every client may need it, and has a long way to this server:
+    /// Always holding, with a longer bound for clients that are far away:
     ///
     /// ```
     /// use std::time::Duration;
@@ -115,7 +115,7 @@ impl RemoteCommandLayer {
     }
 }
 
-/// A function of the user's.
+/// The function of [`RemoteCommandLayer::hold`].
 #[derive(Clone)]
 struct ChooseHold(Arc<Choose>);
 

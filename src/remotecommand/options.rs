@@ -107,13 +107,12 @@ impl Options {
 
     /// Returns the program and its arguments as text.
     ///
-    /// For servers that pass a command on as strings, which the container runtime
-    /// interface and most configuration formats have. A service that returns the error
-    /// refuses the command with it.
+    /// For servers that pass a command on as strings, as the container runtime interface
+    /// requires. A service may return the error as it is.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] with 400 that tells which argument is not UTF-8; the program is
+    /// A [`Rejection`] with 400 that says which argument is not UTF-8; the program is
     /// number 0.
     ///
     /// # Examples

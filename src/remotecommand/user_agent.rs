@@ -7,9 +7,10 @@ use crate::Hold;
 /// The first minor version of kubectl 1 that makes its streams before it reads.
 const READY_SINCE: u32 = 34;
 
-/// Chooses the default [`Hold`] for clients that may lose output which comes early, by the
-/// `User-Agent` of the handshake: the default of
-/// [`RemoteCommandLayer::hold`](super::RemoteCommandLayer::hold).
+/// Returns the default [`Hold`] for a client that may lose early output, going by the
+/// `User-Agent` of the handshake.
+///
+/// This is the default of [`RemoteCommandLayer::hold`](super::RemoteCommandLayer::hold).
 ///
 /// | client | `User-Agent` | held |
 /// |---|---|---|
@@ -23,7 +24,7 @@ const READY_SINCE: u32 = 34;
 ///
 /// # Examples
 ///
-/// A program that is known to be ready, in front of the default:
+/// Adding a program that is known to be ready:
 ///
 /// ```
 /// use http::{header::USER_AGENT, request::Parts};
@@ -42,7 +43,7 @@ const READY_SINCE: u32 = 34;
 #[must_use]
 pub fn hold_by_user_agent(head: &Parts) -> Option<Hold> {
     let mut agents = head.headers.get_all(USER_AGENT).iter();
-    // Of a header that is there twice nobody can say which one counts: both must do.
+    // With two headers it is unclear which one counts, so both must name a ready client.
     let is_ready = agents.all(|agent| agent.to_str().is_ok_and(is_ready));
     (!is_ready).then(Hold::default)
 }

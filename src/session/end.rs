@@ -48,8 +48,8 @@ impl LastWords {
         }
     }
 
-    /// The outcome that these words tell, for [`SessionSummary::status`]: metrics and audits
-    /// know it then, in whatever form the subprotocol carries it.
+    /// Sets the outcome that these words tell, for [`SessionSummary::status`]: metrics and
+    /// audits get it there, in whatever form the subprotocol carries it.
     ///
     /// [`SessionSummary::status`]: crate::SessionSummary::status
     #[must_use]

@@ -21,8 +21,8 @@ pub struct Hold {
 }
 
 impl Default for Hold {
-    /// Holds until the peer reads, with what an unmodified kubectl needs: 20 ms to settle,
-    /// and 250 ms at most.
+    /// Holds until the peer reads, with the times that an unmodified kubectl needs: 20 ms to
+    /// settle, and 250 ms at most.
     fn default() -> Self {
         Self::until_peer_reads(SETTLE, AT_MOST)
     }

@@ -108,7 +108,7 @@ impl Session {
     /// still reaches the peer where the cause lets it. After that its future is
     /// dropped.
     ///
-    /// A service that reads needs this not: its read gives what came, then EOF or an
+    /// A service that is reading does not need this: its reads return what arrived, then EOF or an
     /// error with the cause. It is for services that wait for something else; beside a
     /// read, select with a bias to the read, or what came last is lost. What the
     /// service returns then counts: after an idle timeout `Ok` closes with 1000, an
@@ -193,15 +193,15 @@ impl Session {
     /// return from the service: 1000 says that the outcome was told in full,
     /// which only the end of the service can know.
     ///
-    /// The upgrade is accepted for it, like for a write: the client gets its session and this
-    /// end of it, whatever the service returns, in its first poll or later. With
-    /// [`Accept::Explicit`](crate::Accept) nothing counts before the acceptance: an error is
-    /// the refusal then, while `Ok` accepts, and the session ends with this code.
+    /// Like a write, this accepts the upgrade: the client gets a session that ends with this
+    /// code, whatever the service returns, in its first poll or later. With
+    /// [`Accept::Explicit`](crate::Accept) it does not: until the service has accepted, an
+    /// error is still the refusal, while `Ok` accepts and the session ends with this code.
     ///
     /// # Examples
     ///
-    /// To close a browser with a code of your own, from 4000 to 4999. A page is not shown a
-    /// refused upgrade; of this it gets the code and the reason in its `onclose`:
+    /// Closing a browser's session with a code of your own, from 4000 to 4999. A page cannot
+    /// see why an upgrade was refused, but its `onclose` gets this code and reason:
     ///
     /// ```
     /// use tower::ServiceBuilder;
@@ -253,8 +253,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether [`close`](Self::close) was called, and the driver has not been told yet:
-    /// before the acceptance there is none.
+    /// Returns whether [`close`](Self::close) was called and not carried out yet. Before the
+    /// acceptance no driver runs that could.
     pub(crate) fn is_closing(&self) -> bool {
         self.commands().close.is_some()
     }

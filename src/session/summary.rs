@@ -20,10 +20,11 @@ pub struct SessionSummary {
     pub cause: EndCause,
     /// The code of our Close frame; `None` where there was no frame, or none in it.
     pub close_code: Option<u16>,
-    /// The outcome that the client was told behind all output, where that was a [`Status`]:
-    /// a command's, on every subprotocol, or what
-    /// [`LastWords::with_status`](crate::LastWords::with_status) says. `None` where nothing
-    /// could be said any more.
+    /// The outcome in the last words, if they had a [`Status`]: that of a command, on every
+    /// subprotocol, or the one given to
+    /// [`LastWords::with_status`](crate::LastWords::with_status). `None` if the session ended
+    /// before the last words. A client that was lost while the session closed may not have
+    /// received it.
     ///
     /// Its [`exit_code_value`](Status::exit_code_value) and [`reason`](Status::reason) tell
     /// apart what has [completed](EndCause::Completed): a command that succeeded, one that ended
@@ -120,7 +121,7 @@ impl OnEnd {
     pub(crate) fn tell(&self, summary: &SessionSummary) {
         let Some(tell) = &self.0 else { return };
         if catch(|| tell(summary)).is_err() {
-            tracing::error!("what was to be told of a session's end panicked");
+            tracing::error!("the closure of on_end panicked");
         }
     }
 }

@@ -20,10 +20,8 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{
-    Message, Received, Transcript, limit::CallLimit, server::Server, stream::Stream, told::Told,
-};
-use crate::{BoxError, wire::Format};
+use super::{Message, Received, Transcript, limit::CallLimit, server::Server, stream::Stream};
+use crate::{BoxError, told::Told, wire::Format};
 
 /// Of the one frame that tungstenite does not mask: any will do.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -31,7 +29,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// A handshake that was accepted.
 pub(super) struct Opened {
     pub(super) socket: WebSocketStream<Stream>,
-    /// Those of the answer.
+    /// The headers of the answer.
     pub(super) headers: HeaderMap,
     pub(super) server: Server,
 }
@@ -155,8 +153,8 @@ impl Client {
     /// Receives what comes next; answers Pings meanwhile.
     ///
     /// # Panics
-    /// Nothing has come for the time of the [call timeout](super::Connect::call_timeout):
-    /// the test waits for what never comes.
+    /// Nothing arrived within the [call timeout](super::Connect::call_timeout): the test
+    /// waits for something that never comes.
     ///
     /// # Cancel safety
     /// Cancel safe: what was not returned is returned by the next call.
@@ -294,7 +292,7 @@ impl Client {
     }
 }
 
-/// A test that waits for what never comes has failed.
+/// Unwraps a call that was over in time. A test whose call was not has failed.
 fn in_time<T>(called: io::Result<T>) -> T {
     match called {
         Ok(came) => came,

@@ -11,10 +11,8 @@ use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 use tower_layer::Layer as _;
 use tower_service::Service;
 
-use super::{
-    Client, Refused, client::Opened, limit::CallLimit, server::Server, stream::Stream, told::Told,
-};
-use crate::{BoxError, PolicyLayer};
+use super::{Client, Refused, client::Opened, limit::CallLimit, server::Server, stream::Stream};
+use crate::{BoxError, PolicyLayer, told::Told};
 
 /// What the in-memory stream holds in each direction, unless set: more than
 /// any one message of a test, as a socket would.

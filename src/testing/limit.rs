@@ -18,15 +18,15 @@ impl Default for CallLimit {
 }
 
 impl CallLimit {
-    /// Waits for a call. `waits_for` ends the sentence "... has not come".
-    pub(super) async fn of<F>(self, call: F, waits_for: &'static str) -> io::Result<F::Output>
+    /// Waits for a call. `missing` begins the sentence "... within 24h of tokio's time".
+    pub(super) async fn of<F>(self, call: F, missing: &'static str) -> io::Result<F::Output>
     where
         F: Future,
     {
         let Some(limit) = self.0 else {
             return Ok(call.await);
         };
-        let over = |_| io::Error::new(io::ErrorKind::TimedOut, Over { limit, waits_for });
+        let over = |_| io::Error::new(io::ErrorKind::TimedOut, Over { limit, missing });
         timeout(limit, call).await.map_err(over)
     }
 }
@@ -35,15 +35,15 @@ impl CallLimit {
 #[derive(Debug)]
 struct Over {
     limit: Duration,
-    waits_for: &'static str,
+    missing: &'static str,
 }
 
 impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limit, waits_for } = self;
+        let Self { limit, missing } = self;
         write!(
             f,
-            "{waits_for} within {limit:?} of tokio's time: if it may take longer, say so with \
+            "{missing} within {limit:?} of tokio's time: if it may take longer, say so with \
              `testing::Connect::call_timeout`"
         )
     }

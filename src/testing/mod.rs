@@ -352,12 +352,10 @@ mod received;
 mod refused;
 mod server;
 mod stream;
-mod told;
 mod transcript;
 
 pub use tokio_tungstenite::tungstenite::Message;
 
-pub(crate) use self::told::Told;
 pub use self::{
     client::Client, connect::Connect, received::Received, refused::Refused, transcript::Transcript,
 };

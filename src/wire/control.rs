@@ -17,7 +17,7 @@ pub(super) struct ControlLane {
     /// Encoded Pongs, oldest first.
     pongs: Vec<u8>,
     count: usize,
-    /// What the Ping says.
+    /// The payload of the Ping that waits.
     ping: Option<u64>,
     /// Encoded, in the hands of the transport up to `sent`. What lies here is
     /// finished before anything else is written.
@@ -38,7 +38,8 @@ impl ControlLane {
         self.count += 1;
     }
 
-    /// A Ping that says `mark`, and whose Pong will say it again. One that waits is enough.
+    /// Queues a Ping with `mark` as its payload, which the Pong repeats. It replaces one that
+    /// still waits.
     pub(super) fn ping(&mut self, mark: u64) {
         self.ping = Some(mark);
     }

@@ -441,8 +441,8 @@ impl Outbox {
         }
     }
 
-    /// A Ping that says how much data has left in front of it: so a Pong says how much of
-    /// it the peer has read.
+    /// Queues a Ping whose payload is how much data has left in front of it, so that its Pong
+    /// tells how much of it the peer has read.
     pub(crate) fn ping(&mut self) {
         if !self.closing {
             self.control.ping(self.left);

@@ -258,8 +258,8 @@ impl Pipe {
         state.free(self.chunks)
     }
 
-    /// Discards what has come and what will. A reader that waits goes on waiting: for the
-    /// end of the channel.
+    /// Discards what has arrived and what will. A reader that waits keeps its waker, and
+    /// learns of the end of the channel.
     pub(crate) fn ignore(&self) -> Freed {
         let mut state = self.lock();
         state.discard = true;
@@ -272,8 +272,8 @@ impl Pipe {
         freed
     }
 
-    /// The reader is gone, and has released what it held. Its waker may be all that keeps
-    /// its task.
+    /// Notes that the reader is gone, and has released what it held. Its waker goes too: it
+    /// may be all that keeps its task alive.
     pub(crate) fn discard(&self) -> Freed {
         let reader = self.lock().reader.take();
         drop(reader);

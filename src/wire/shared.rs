@@ -211,7 +211,7 @@ impl Shared {
         }
     }
 
-    /// What comes for a channel is not wanted any more.
+    /// Discards what arrives for a channel from now on.
     pub(crate) fn ignore(&self, channel: u8) {
         if let Some(pipe) = self.pipe(channel) {
             self.freed(pipe.ignore());

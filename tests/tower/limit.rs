@@ -328,7 +328,10 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
         (Some(429), Some("TooManyRequests"))
     );
     assert!(
-        refusal.message().unwrap().contains("which is 2"),
+        refusal
+            .message()
+            .unwrap()
+            .contains("the limit of 2 sessions"),
         "{refusal:?}"
     );
     assert_limit(&refused(forward_of("anna"), forward.clone()).await);

@@ -30,7 +30,7 @@ use tower_wsstream::{
         Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
         TapService,
     },
-    testing::{Client, Connect, Received, Refused, Transcript},
+    testing::{Client, Connect, Message, Received, Refused, Transcript},
 };
 
 /// Asks a type what it is: an associated constant of its own wins over that of a
@@ -115,7 +115,7 @@ fn every_public_type_is_what_it_is() {
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
-            Connect, EndCause, LastWords, Options, OriginPolicy, OriginPolicyLayer,
+            Connect, EndCause, LastWords, Message, Options, OriginPolicy, OriginPolicyLayer,
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,

@@ -62,7 +62,7 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<Config>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    /// A clean Close of the peer may be the end of its input alone.
+    /// Whether a clean Close of the peer may end its input alone.
     pub(crate) close_ends_input: bool,
     pub(crate) policy: SessionPolicy,
     /// For the summary.
@@ -70,7 +70,7 @@ pub(crate) struct DriverParts {
     pub(crate) peer: Option<Peer>,
 }
 
-/// What is told when all is over.
+/// Data for the [`SessionSummary`].
 #[derive(Debug)]
 struct Story {
     subprotocol: Cow<'static, str>,
@@ -213,7 +213,7 @@ impl Driver {
 }
 
 impl Driver {
-    /// Whatever woke the driver, finds out and does it.
+    /// Runs whatever the driver was woken for.
     pub(super) fn run(&mut self) {
         self.fired = self.timer.has_fired();
         self.obey();

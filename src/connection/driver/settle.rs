@@ -195,7 +195,7 @@ impl Driver {
         }
     }
 
-    /// A phase that follows at once is settled in the same round.
+    /// Moves the end on, through as many phases as are over in this round.
     fn settle_phase(&mut self, now: Instant, drained: &Progress) {
         if let Phase::Closing { progress, until } = self.phase {
             if drained.idle && !self.shared.has_output() {
@@ -230,7 +230,9 @@ impl Driver {
                     self.shared.turn().wake_driver();
                 }
                 Poll::Ready(Err(_)) => self.close_transport(),
-                Poll::Pending if asked + STALL <= now => self.end(EndCause::Stalled),
+                Poll::Pending if (asked + STALL).min(since + AT_MOST) <= now => {
+                    self.end(EndCause::Stalled);
+                }
                 Poll::Pending => {}
             }
         }
@@ -242,7 +244,8 @@ impl Driver {
         }
     }
 
-    /// The queue begins to leave now, or could not have left before.
+    /// Returns `Closing` with its whole time ahead: the queue begins to leave now, or was
+    /// held back by this side until now.
     pub(super) fn closing(&self, now: Instant) -> Phase {
         let queued = self.shared.queued();
         let granted = (self.policy.limits.time_to_read(queued))
@@ -258,7 +261,7 @@ impl Driver {
         let phase = match self.phase {
             Phase::Open | Phase::Closed => None,
             Phase::Closing { progress, until } => Some(until.min(progress + STALL)),
-            Phase::ShuttingDown { asked, .. } => Some(asked + STALL),
+            Phase::ShuttingDown { since, asked } => Some((asked + STALL).min(since + AT_MOST)),
             Phase::Awaiting { since, heard } | Phase::Lingering { since, heard } => {
                 Some(after(heard, self.config.close_timeout).min(since + AT_MOST))
             }

@@ -23,9 +23,9 @@ impl Told {
 
     /// Returns the format that the subprotocol has, for a client that knows nothing else.
     ///
-    /// What Kubernetes fixed goes first: there the client is a judge of what the server
-    /// does.
-    pub(super) fn format(&self, subprotocol: &str) -> Format {
+    /// The subprotocols of Kubernetes come first: for those the client checks the server, and
+    /// does not believe it.
+    pub(crate) fn format(&self, subprotocol: &str) -> Format {
         match subprotocol {
             subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64 => Format::Base64,
             subprotocols::CHANNEL
