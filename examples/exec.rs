@@ -8,8 +8,11 @@
 //!
 //!     npx wscat -s base64.channel.k8s.io -c 'ws://127.0.0.1:8007/api/v1/namespaces/default/pods/demo/exec?command=id&stdout=true'
 //!
-//! It asks nobody who they are: a server for others wants authentication. `pod_server` is
-//! the large one, with terminals and TLS.
+//! It has no authentication: add some before others can reach it (kubectl sends a token
+//! over TLS only). `pod_server` is the large one, with terminals and TLS.
+//!
+//! A package of its own needs axum, tower (`limit`, `load-shed`, `util`), tokio (`full`),
+//! hyper (`http1`, `server`), hyper-util (`tokio`, `service`), and rustix (`process`).
 
 use std::{convert::Infallible, future::pending, io, process::Stdio, time::Duration};
 
@@ -117,9 +120,11 @@ async fn pump(from: Option<impl AsyncRead + Unpin>, to: Option<ChannelWriter>) -
 fn app(sessions: Sessions) -> Router {
     let exec = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()).sessions(sessions))
+        .layer(RemoteCommandLayer::new())
+        // Sessions. In here, because kubectl shows what is refused here: further out it
+        // would be a refused upgrade, of which kubectl tells nothing.
         .load_shed()
         .concurrency_limit(64)
-        .layer(RemoteCommandLayer::new())
         .service_fn(run);
     const POD: &str = "/api/v1/namespaces/default/pods/demo";
     let documents = [

@@ -28,6 +28,10 @@ pub(crate) const DEFAULT_CLOSED_GRACE: Duration = Duration::from_secs(30);
 /// that says nothing still gets what the kernel holds.
 pub(crate) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// For closing, where what is queued has its own time beside it, and from our Close on for
+/// all that follows: a peer that has not got so far by then never will.
+pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
+
 /// When an upgrade is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -78,6 +82,7 @@ pub(crate) struct Config {
     pub(crate) grace: Duration,
     pub(crate) closed_grace: Duration,
     pub(crate) close_timeout: Duration,
+    pub(crate) close_limit: Duration,
 }
 
 impl Default for Config {
@@ -94,6 +99,7 @@ impl Default for Config {
             grace: DEFAULT_GRACE,
             closed_grace: DEFAULT_CLOSED_GRACE,
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
+            close_limit: DEFAULT_CLOSE_LIMIT,
         }
     }
 }

@@ -226,8 +226,8 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.policy.time_limit = limit)
     }
 
-    /// How many bytes a second a session may move in each direction. Default: as many as
-    /// there are. A [`ByteRate`] in the request's extensions goes before this.
+    /// How many bytes a second a session may move in each direction. Unlimited by
+    /// default. A [`ByteRate`] in the request's extensions goes before this.
     #[must_use]
     pub fn byte_rate(self, rate: ByteRate) -> Self {
         self.set(|config| config.policy.byte_rate = rate)
@@ -320,10 +320,20 @@ impl<F> WsStreamLayer<F> {
     /// after that much silence: proxies that copy bytes close both of their connections at the
     /// first end of file, and an earlier FIN would cost their client the output that it has not
     /// read yet. Then the socket is dropped at the peer's FIN, or after that much silence again.
-    /// Both together take five minutes at most, whatever the peer sends.
+    /// Both together take no longer than the [`close_limit`](Self::close_limit), whatever the
+    /// peer sends.
     #[must_use]
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.close_timeout = timeout)
+    }
+
+    /// Sets how long a session may take to close, whatever the peer does. Default 5 minutes.
+    ///
+    /// It applies twice: until our Close has left, where what is queued has its own time
+    /// beside it ([`Limits::min_read_rate`]), and from then on until the socket is dropped.
+    #[must_use]
+    pub fn close_limit(self, limit: Duration) -> Self {
+        self.set(|config| config.close_limit = limit)
     }
 
     /// Checks the configuration. A layer with an invalid one answers

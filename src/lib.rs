@@ -56,7 +56,7 @@
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
 //! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
 //! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
-//! | limits on how many sessions begin, or are open for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; [`SessionPlaces`] over sessions of different kinds |
+//! | limits on how many sessions begin, or are open for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; [`SessionPermits`] over sessions of different kinds |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | what became of each | [`WsStreamLayer::on_end`] |
@@ -70,7 +70,7 @@
 //! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no place for |
 //! | [`SessionRateLimitLayer`] | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
 //! | [`SessionLimitLayer`] | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the place is free when the service is done. Its readiness is the inner service's, because the key is not known before the call |
-//! | tower's `rate_limit` | counts requests | is no `Clone`: needs a `buffer` in front of it |
+//! | tower's `rate_limit` | counts requests | does not implement `Clone`: put a `buffer` in front of it |
 //! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`Accept::Explicit`] |
 //! | [`BearerSubprotocolLayer`] | outermost, before trace and auth: what is further out sees the token | there is no HTTP any more |
 //! | [`UpgradeIntentLayer`] | before authorisation | there is no HTTP any more |
@@ -169,7 +169,7 @@
 //! # use std::time::Duration;
 //! # use tower::ServiceBuilder;
 //! use tower_wsstream::{
-//!     BoxError, Rejection, SessionRateLimitLayer, WsStreamLayer,
+//!     BoxError, Rejection, RejectionKind, SessionRateLimitLayer, WsStreamLayer,
 //!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 //! };
 //! # async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
@@ -177,9 +177,10 @@
 //! # }
 //!
 //! fn told(error: BoxError) -> BoxError {
-//!     match error.downcast_ref::<Rejection>() {
-//!         Some(rejection) => rejection.to_status().into(),
-//!         None => error,
+//!     let rejection = Rejection::from_error(&*error);
+//!     match rejection.kind() {
+//!         RejectionKind::Internal => error,
+//!         _ => rejection.to_status().into(),
 //!     }
 //! }
 //!
@@ -211,9 +212,9 @@
 //! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](KeepAlive::timeout), longer by what lies in front of the Ping: [`EndCause::PeerUnresponsive`] |
 //! | [the service after the end](WsStreamLayer::grace) | 1 s; [30 s](WsStreamLayer::closed_grace) where a Close means the end of input | its future is dropped |
 //! | nothing leaves while closing | 90 s | [`EndCause::Stalled`] |
-//! | closing as a whole | 5 min, plus the time that the queue takes at [2 KiB/s](Limits::min_read_rate) | [`EndCause::Stalled`] |
+//! | [closing as a whole](WsStreamLayer::close_limit) | 5 min, plus the time that the queue takes at [2 KiB/s](Limits::min_read_rate) | [`EndCause::Stalled`] |
 //! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s | our side is shut down |
-//! | [it is silent after that too](WsStreamLayer::close_timeout) | 30 s; from our Close on 5 min in all | the socket is let go |
+//! | [it is silent after that too](WsStreamLayer::close_timeout) | 30 s; from our Close on [5 min in all](WsStreamLayer::close_limit) | the socket is let go |
 //!
 //! # Policies for a route, and for a request
 //!
@@ -465,8 +466,8 @@ pub mod testing;
 pub use self::{
     access::{
         BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
-        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPlace,
-        SessionPlaces, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
+        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPermit,
+        SessionPermits, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
         UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},

@@ -175,7 +175,7 @@ impl Handshake {
         let format = self.format();
         #[cfg(feature = "testing")]
         if let Some(told) = self.told.take() {
-            told.tell(format);
+            told.tell(format, self.channels.supports_half_close());
         }
         let wire = WireConfig {
             format,

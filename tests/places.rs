@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower::{Layer, Service};
 use tower_wsstream::{
-    Accept, BoxError, ChannelSet, Rejection, SessionPlaces, Sessions, WsStreamLayer, subprotocols,
+    Accept, BoxError, ChannelSet, Rejection, SessionPermits, Sessions, WsStreamLayer, subprotocols,
 };
 
 type Dice = Arc<Mutex<u64>>;
@@ -92,7 +92,7 @@ async fn run(seed: u64) {
     for _ in 0..10 {
         roll(&dice, 2);
     }
-    let places = SessionPlaces::new(3);
+    let permits = SessionPermits::new(3);
     let sessions = Sessions::default();
     let (for_key, for_look) = (dice.clone(), dice.clone());
     let mut layer = WsStreamLayer::from_async_fn(move |_| {
@@ -117,7 +117,7 @@ async fn run(seed: u64) {
     if roll(&dice, 2) == 0 {
         layer = layer.accept(Accept::Explicit);
     }
-    let limit = places.layer(move |_: &ChannelSet| match roll(&for_key, 20) {
+    let limit = permits.layer(move |_: &ChannelSet| match roll(&for_key, 20) {
         0 => panic!("on purpose"),
         1 => None,
         _ => Some(roll(&for_key, 2)),
@@ -163,7 +163,7 @@ async fn run(seed: u64) {
     sleep(Duration::from_secs(100)).await;
     assert_eq!(sessions.len(), 0, "{seed}");
     for key in 0..2 {
-        let free: Vec<_> = std::iter::from_fn(|| places.take(key).ok()).collect();
+        let free: Vec<_> = std::iter::from_fn(|| permits.try_acquire(key).ok()).collect();
         assert_eq!(free.len(), 3, "{seed}: places of {key}");
     }
 }

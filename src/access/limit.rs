@@ -1,11 +1,10 @@
 //! How many sessions there may be at once of whom.
 
 use std::{
-    collections::HashMap,
     fmt,
     hash::Hash,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,15 +12,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{
-    channel::ChannelSet,
-    error::BoxError,
-    handshake::Rejection,
-    unwind::{catch, drop_quietly},
-};
-
-/// For a log: see [`drop_quietly`].
-const KEY: &str = "the key of a session";
+use super::permits::{SessionPermit, SessionPermits};
+use crate::{channel::ChannelSet, error::BoxError, handshake::Rejection};
 
 /// Limits how many sessions there are at once with the same key, a user or a tenant
 /// say: one more is refused with 429 and `Retry-After`.
@@ -39,7 +31,7 @@ const KEY: &str = "the key of a session";
 /// each key that has a session.
 ///
 /// Clones of the layer, the services that it makes and their clones share the places; layers
-/// over different requests do by [`SessionPlaces`].
+/// over different requests do by [`SessionPermits`].
 ///
 /// # Examples
 ///
@@ -100,7 +92,20 @@ impl<R> SessionLimitLayer<R> {
     where
         K: Hash + Eq + Clone + Send + 'static,
     {
-        SessionPlaces::new(sessions).layer(key)
+        SessionPermits::new(sessions).layer(key)
+    }
+
+    /// Returns a layer that asks `admit` for each session's permit; `sessions` is for its `Debug`.
+    pub(super) fn admitting(
+        sessions: usize,
+        admit: impl Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            limit: Limit {
+                sessions,
+                admit: Arc::new(admit),
+            },
+        }
     }
 }
 
@@ -120,156 +125,6 @@ impl<R> Clone for SessionLimitLayer<R> {
         Self {
             limit: self.limit.clone(),
         }
-    }
-}
-
-/// Limits how many sessions there are at once with the same key, over sessions of different
-/// kinds. Clones share the places.
-///
-/// Each [`layer`](Self::layer) works as a [`SessionLimitLayer`] does, and all of them take from
-/// the same places. Code that no layer covers [takes](Self::take) its own place.
-///
-/// # Examples
-///
-/// Four sessions per user, of any kind. kubectl does not show why an upgrade was refused, so for
-/// exec and attach the layer belongs inside of `RemoteCommandLayer`, and its refusals are told as
-/// a Status. Inside of `PortForwardLayer` it would count each port, so there it belongs outside;
-/// and a followed log keeps its place for as long as its body lives.
-///
-/// ```
-/// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {
-/// use axum::{Extension, Router, body::Body, extract::State, routing::get};
-/// use http::request::Parts;
-/// use http_body_util::BodyExt;
-/// use tower::ServiceBuilder;
-/// use tower_wsstream::{
-///     BoxError, ChannelSet, Rejection, SessionPlaces, WsStreamLayer,
-///     portforward::{self, ForwardedPort, PortForwardLayer},
-///     reader::WsReaderLayer,
-///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
-/// };
-///
-/// /// What an authentication layer outside has put into the request's extensions.
-/// #[derive(Clone, PartialEq, Eq, Hash)]
-/// struct User(String);
-///
-/// fn user(head: &Parts) -> Option<User> {
-///     head.extensions.get().cloned()
-/// }
-///
-/// fn told(error: BoxError) -> BoxError {
-///     match error.downcast_ref::<Rejection>() {
-///         Some(rejection) => rejection.to_status().into(),
-///         None => error,
-///     }
-/// }
-///
-/// async fn log(
-///     State(places): State<SessionPlaces<User>>,
-///     Extension(user): Extension<User>,
-/// ) -> Result<Body, Rejection> {
-///     let place = places.take(user)?;
-///     let log = Body::from("a line\n").map_frame(move |frame| {
-///         // It goes with the body.
-///         let _place = &place;
-///         frame
-///     });
-///     Ok(Body::new(log))
-/// }
-///
-/// let places = SessionPlaces::new(4);
-/// let exec = ServiceBuilder::new()
-///     .layer(WsStreamLayer::new(Protocols::default()))
-///     .layer(RemoteCommandLayer::new())
-///     .map_err(told)
-///     .layer(places.layer(|command: &RemoteCommand| user(command.request.as_ref()?)))
-///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
-/// let port_forward = ServiceBuilder::new()
-///     .layer(WsStreamLayer::new(portforward::Protocols::default()))
-///     .layer(places.layer(|channels: &ChannelSet| user(channels.request()?)))
-///     .layer(PortForwardLayer::new())
-///     .service_fn(async |_: ForwardedPort| Ok::<_, BoxError>(()));
-/// let logs: Router = Router::new()
-///     .route("/log", get(log))
-///     .layer(WsReaderLayer::new())
-///     .with_state(places);
-/// # let _ = (exec, port_forward, logs);
-/// # }
-/// ```
-pub struct SessionPlaces<K> {
-    places: Arc<Places<K>>,
-}
-
-impl<K> SessionPlaces<K>
-where
-    K: Hash + Eq + Clone + Send + 'static,
-{
-    /// Creates a limit of that many sessions at once with the same key; 0 refuses all that have
-    /// a key.
-    pub fn new(sessions: usize) -> Self {
-        Self {
-            places: Arc::new(Places::new(sessions)),
-        }
-    }
-
-    /// Returns a layer that takes one of these places for each session; see
-    /// [`SessionLimitLayer::new`].
-    pub fn layer<R>(
-        &self,
-        key: impl Fn(&R) -> Option<K> + Send + Sync + 'static,
-    ) -> SessionLimitLayer<R> {
-        let places = self.clone();
-        let admit = move |request: &R| key(request).map(|key| places.take(key)).transpose();
-        SessionLimitLayer {
-            limit: Limit {
-                sessions: self.places.most,
-                admit: Arc::new(admit),
-            },
-        }
-    }
-
-    /// Takes a place for this key, and keeps it until the returned guard is dropped.
-    ///
-    /// # Errors
-    /// There is none left: the [`Rejection`] answers with 429 and `Retry-After`.
-    pub fn take(&self, key: K) -> Result<SessionPlace, Rejection> {
-        match self.places.take(key) {
-            Some(place) => Ok(SessionPlace {
-                _place: Box::new(Mutex::new(place)),
-            }),
-            None => Err(Rejection::session_limit(self.places.most)),
-        }
-    }
-}
-
-impl<K> Clone for SessionPlaces<K> {
-    fn clone(&self) -> Self {
-        Self {
-            places: Arc::clone(&self.places),
-        }
-    }
-}
-
-/// Without the keys: they may say who is there.
-impl<K> fmt::Debug for SessionPlaces<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionPlaces")
-            .field("sessions", &self.places.most)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The place of a session, returned by [`SessionPlaces::take`]. Dropping it frees the place.
-#[must_use = "the place is free again when this is dropped"]
-pub struct SessionPlace {
-    /// Its key left behind: no type that a user sees names it. Never locked: the mutex makes
-    /// a key that is `Send` alone `Sync` as well.
-    _place: Box<Mutex<dyn Send>>,
-}
-
-impl fmt::Debug for SessionPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionPlace").finish_non_exhaustive()
     }
 }
 
@@ -371,7 +226,7 @@ pin_project! {
             #[pin]
             future: F,
             // Behind the future: the place is free once nothing of the session is left.
-            place: Option<SessionPlace>,
+            place: Option<SessionPermit>,
         },
         Refused { rejection: Option<Rejection> },
     }
@@ -407,7 +262,7 @@ struct Limit<R> {
     admit: Arc<Admit<R>>,
 }
 
-type Admit<R> = dyn Fn(&R) -> Result<Option<SessionPlace>, Rejection> + Send + Sync;
+type Admit<R> = dyn Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync;
 
 impl<R> Clone for Limit<R> {
     fn clone(&self) -> Self {
@@ -417,80 +272,6 @@ impl<R> Clone for Limit<R> {
         }
     }
 }
-
-/// How many sessions each key has. None is kept that has none: clients may choose them.
-struct Places<K> {
-    most: usize,
-    taken: Mutex<HashMap<K, usize>>,
-}
-
-impl<K> Places<K> {
-    fn new(most: usize) -> Self {
-        Self {
-            most,
-            taken: Mutex::default(),
-        }
-    }
-
-    /// A key that panics while it is compared has changed nothing yet.
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K: Hash + Eq + Clone> Places<K> {
-    fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
-        let mut taken = self.lock();
-        match taken.get_mut(&key) {
-            Some(count) if *count < self.most => *count += 1,
-            None if self.most > 0 => {
-                taken.insert(key.clone(), 1);
-            }
-            _ => return None,
-        }
-        drop(taken);
-        Some(Place {
-            places: Arc::clone(self),
-            key: Some(key),
-        })
-    }
-}
-
-impl<K: Hash + Eq> Places<K> {
-    /// Returns the key of the map, where this was the last place of it: no key is dropped
-    /// under the lock.
-    fn give_back(&self, key: &K) -> Option<K> {
-        let mut taken = self.lock();
-        match taken.get_mut(key) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                None
-            }
-            _ => taken.remove_entry(key).map(|(key, _)| key),
-        }
-    }
-}
-
-/// A session's place, until it is dropped.
-struct Place<K: Hash + Eq> {
-    places: Arc<Places<K>>,
-    /// Until it is dropped.
-    key: Option<K>,
-}
-
-impl<K: Hash + Eq> Drop for Place<K> {
-    fn drop(&mut self) {
-        let Some(key) = self.key.take() else { return };
-        // A key is the user's code, and this may run while a panic of the session unwinds:
-        // another one that left it would abort the process.
-        match catch(|| self.places.give_back(&key)) {
-            Ok(last) => drop_quietly(last, KEY),
-            Err(_) => tracing::error!("a key panicked: the place of its session is lost"),
-        }
-        drop_quietly(key, KEY);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::{Ready, pending, ready};
@@ -584,22 +365,6 @@ mod tests {
         }
         let mut service = layer.layer(service_fn(stay));
         assert!(begin(&mut service, Some("a")).is_some());
-    }
-
-    #[test]
-    fn keys_that_are_gone_leave_nothing_behind() {
-        let places = Arc::new(Places::new(2));
-        for round in 0..1_000 {
-            let held: Vec<_> = (0..10)
-                .filter_map(|n| places.take(round * 10 + n / 3))
-                .collect();
-            assert_eq!((held.len(), places.lock().len()), (7, 4));
-        }
-        assert!(places.lock().is_empty());
-        // Nor does one that is refused.
-        let full = Arc::new(Places::new(0));
-        assert!(full.take(1).is_none());
-        assert!(full.lock().is_empty());
     }
 
     #[tokio::test]

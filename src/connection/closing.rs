@@ -26,11 +26,6 @@ use crate::error::EndCause;
 /// A kubectl that is alive and writes gives up after 60 s itself.
 pub(super) const STALL: Duration = Duration::from_secs(90);
 
-/// The longest time from our Close to the end of lingering, whatever the peer still sends.
-/// Closing has this time as well, plus the time that the queue takes at
-/// [`Limits::min_read_rate`](crate::Limits::min_read_rate).
-pub(super) const AT_MOST: Duration = Duration::from_secs(5 * 60);
-
 /// Where the wire is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {

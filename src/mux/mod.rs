@@ -62,7 +62,7 @@ pub(crate) struct Mux {
     base64: Base64Decoder,
     /// Base64 once decoded, on its way into a pipe.
     scratch: BytesMut,
-    /// The session is over for the channels: what comes is for nobody.
+    /// The session is over for the channels: incoming data is discarded.
     over: bool,
     regardless: bool,
     /// Messages for channels that do not exist, or that only we write.

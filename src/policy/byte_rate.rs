@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::timers::after;
+use super::timers::{after, time_for};
 use crate::protocol::ConfigError;
 
 /// How many bytes a second a session may move, for each direction of its own.
@@ -59,19 +59,18 @@ impl ByteRate {
         Ok(())
     }
 
-    /// What may come, as a bucket that starts full.
+    /// Returns the bucket for inbound data, full at first.
     pub(crate) fn inbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.inbound.map(|rate| Bucket::new(rate, now))
     }
 
-    /// How long so many bytes take where they may leave as fast as that.
+    /// Returns how long that many bytes take to leave at the outbound rate.
     pub(crate) fn time_to_send(&self, bytes: u64) -> Duration {
-        self.outbound.map_or(Duration::ZERO, |rate| {
-            Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1))
-        })
+        self.outbound
+            .map_or(Duration::ZERO, |rate| time_for(bytes, rate))
     }
 
-    /// Likewise what may go.
+    /// Returns the bucket for outbound data, full at first.
     pub(crate) fn outbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.outbound.map(|rate| Bucket::new(rate, now))
     }

@@ -22,7 +22,7 @@ use super::{
 /// Sealed: these are the extensions that [`WsStreamLayer`](crate::WsStreamLayer) reads.
 pub trait Policy: Sealed + Clone + Send + Sync + 'static {}
 
-/// Who may be one.
+/// Seals [`Policy`].
 #[allow(unreachable_pub, reason = "nobody outside can name it")]
 pub trait Sealed {}
 

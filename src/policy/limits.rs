@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::timers::time_for;
 use crate::protocol::ConfigError;
 
 /// Receive window of a channel: eight messages of kubectl. Less would stop the
@@ -129,7 +130,7 @@ impl Limits {
     /// waits for it. Default 2 KiB/s; it must be above 0. A lower rate keeps the output of a
     /// peer that hardly reads in memory for longer.
     ///
-    /// * While the session closes, the queue has five minutes to leave, plus the time that it
+    /// * While the session closes, the queue has the [close limit](crate::WsStreamLayer::close_limit) to leave, plus the time that it
     ///   takes at this rate, and at a [`ByteRate`](crate::ByteRate) if one is set. After that the
     ///   session ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves
     ///   for 90 s.
@@ -143,7 +144,7 @@ impl Limits {
 
     /// Returns how long a peer may take to read that many bytes.
     pub(crate) fn time_to_read(&self, bytes: u64) -> Duration {
-        Duration::from_millis(bytes.saturating_mul(1000) / self.min_read_rate.max(1))
+        time_for(bytes, self.min_read_rate)
     }
 
     /// The one step in which nonsense is found.

@@ -159,6 +159,15 @@ impl WsReaderLayer {
         self.set(|config| config.close_timeout = timeout)
     }
 
+    /// Sets how long a session may take to close, whatever the peer does. Default 5 minutes.
+    ///
+    /// It applies twice: until our Close has left, where what is queued has its own time
+    /// beside it ([`Limits::min_read_rate`](crate::Limits::min_read_rate)), and from then on until the socket is dropped.
+    #[must_use]
+    pub fn close_limit(self, limit: Duration) -> Self {
+        self.set(|config| config.close_limit = limit)
+    }
+
     /// Checks the configuration. A layer with an invalid one answers every
     /// upgrade with a 500 that says so.
     ///

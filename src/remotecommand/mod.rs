@@ -61,7 +61,8 @@
 //!
 //! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 //!     if let Some(stdout) = &mut command.stdout {
-//!         stdout.write_all(command.options.command_str()?.join(" ").as_bytes()).await?;
+//!         let words = command.options.command.join(" ".as_ref());
+//!         stdout.write_all(words.as_encoded_bytes()).await?;
 //!     }
 //!     Ok(ExitStatus::code(3))
 //! }

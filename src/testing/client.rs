@@ -1,4 +1,4 @@
-use std::{future::poll_fn, io, pin::Pin, task::ready, time::Duration};
+use std::{future::poll_fn, io, panic::Location, pin::Pin, task::ready, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -48,6 +48,7 @@ pub struct Client {
     socket: WebSocketStream<Stream>,
     subprotocol: String,
     format: Format,
+    half_close: bool,
     limit: CallLimit,
     _server: Server,
 }
@@ -64,9 +65,11 @@ impl Client {
             .and_then(|name| name.to_str().ok())
             .unwrap_or_default()
             .to_owned();
+        let (format, half_close) = told.of(&subprotocol);
         Self {
             socket,
-            format: told.format(&subprotocol),
+            format,
+            half_close,
             subprotocol,
             limit,
             _server: server.connected(),
@@ -108,8 +111,17 @@ impl Client {
     /// the session goes on.
     ///
     /// # Errors
-    /// As those of [`send_message`](Self::send_message).
+    /// The subprotocol has no such signal: there [`close`](Self::close) ends all input. And those of
+    /// [`send_message`](Self::send_message), which also sends the bytes of a CLOSE where
+    /// it has no meaning.
     pub async fn close_channel(&mut self, channel: u8) -> Result<(), BoxError> {
+        if !self.half_close {
+            return Err(format!(
+                "{:?} has no end of one channel: end all input with Client::close(Some(1000))",
+                self.subprotocol
+            )
+            .into());
+        }
         self.send_message(Message::binary(vec![255, channel])).await
     }
 
@@ -154,13 +166,15 @@ impl Client {
     ///
     /// # Panics
     /// Nothing arrived within the [call timeout](super::Connect::call_timeout): the test
-    /// waits for something that never comes.
+    /// waits for something that never comes. The text begins with "no message came within",
+    /// and ends with the line of this call.
     ///
     /// # Cancel safety
     /// Cancel safe: what was not returned is returned by the next call.
-    pub async fn receive(&mut self) -> Received {
-        let limit = self.limit;
-        in_time(limit.of(self.next(), "no message came").await)
+    #[track_caller]
+    pub fn receive(&mut self) -> impl Future<Output = Received> {
+        let (limit, caller) = (self.limit, Location::caller());
+        async move { in_time(limit.of(self.next(), "no message came").await, caller) }
     }
 
     async fn next(&mut self) -> Received {
@@ -218,10 +232,11 @@ impl Client {
     ///
     /// # Panics
     /// The connection was not over within the [call
-    /// timeout](super::Connect::call_timeout).
-    pub async fn read_to_end(mut self) -> Transcript {
-        let limit = self.limit;
-        let reading = async {
+    /// timeout](super::Connect::call_timeout). The text ends with the line of this call.
+    #[track_caller]
+    pub fn read_to_end(mut self) -> impl Future<Output = Transcript> {
+        let (limit, caller) = (self.limit, Location::caller());
+        let reading = async move {
             let mut transcript = Transcript::default();
             loop {
                 match self.next().await {
@@ -238,11 +253,8 @@ impl Client {
                 }
             }
         };
-        in_time(
-            limit
-                .of(reading, "the end of the connection did not come")
-                .await,
-        )
+        let missing = "the end of the connection did not come";
+        async move { in_time(limit.of(reading, missing).await, caller) }
     }
 
     /// Waits, with the connection left alone: neither read nor written. What is sent to
@@ -292,10 +304,10 @@ impl Client {
     }
 }
 
-/// Unwraps a call that was over in time. A test whose call was not has failed.
-fn in_time<T>(called: io::Result<T>) -> T {
+/// Unwraps a call that was over in time. A test whose call was not has failed, there.
+fn in_time<T>(called: io::Result<T>, caller: &Location<'_>) -> T {
     match called {
         Ok(came) => came,
-        Err(over) => panic!("{over}"),
+        Err(over) => panic!("{over} ({caller})"),
     }
 }

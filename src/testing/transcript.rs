@@ -2,7 +2,8 @@ use bytes::Bytes;
 
 use crate::{CloseReason, Status};
 
-/// All that a client received.
+/// Everything that [`Client::read_to_end`](super::Client::read_to_end) received. A message or a
+/// Close that [`receive`](super::Client::receive) has returned before is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transcript {

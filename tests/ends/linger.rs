@@ -158,6 +158,22 @@ async fn lingering_ends_after_five_minutes_whatever_comes() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_closing_can_be_set() {
+    let service = once_in(layer().close_limit(secs(40)), goodbye);
+    let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
+    within(LONG, client.read_to_close()).await;
+    let start = Instant::now();
+    let talk = async {
+        while client.send(0, b"still here").await.is_ok() {
+            sleep(secs(10)).await;
+        }
+    };
+    let _ = within(LONG, async { tokio::join!(talk, dropped) }).await;
+    let elapsed = start.elapsed();
+    assert!(elapsed >= secs(40) && elapsed <= secs(51), "{elapsed:?}");
+}
+
 /// What a peer takes byte by byte cannot be kept for ever, and slow readers are no
 /// enemies: five minutes, and what is queued at 2 KiB a second.
 #[tokio::test(start_paused = true)]

@@ -238,7 +238,7 @@ async fn commands_can_be_counted_on_either_side_of_their_layer() {
 async fn places_are_shared_by_sessions_of_different_kinds() {
     use http_body_util::BodyExt;
     use tower_wsstream::{
-        SessionPlaces,
+        SessionPermits,
         portforward::{self, ForwardedPort, PortForwardLayer},
         reader::{WsReader, WsReaderLayer},
     };
@@ -246,7 +246,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
     fn of(head: &http::request::Parts) -> Option<User> {
         head.extensions.get().cloned()
     }
-    let places = SessionPlaces::new(2);
+    let permits = SessionPermits::new(2);
 
     let exec = ServiceBuilder::new()
         .map_request(authenticate)
@@ -256,14 +256,14 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
             Ok(rejection) => BoxError::from(rejection.to_status()),
             Err(error) => error,
         })
-        .layer(places.layer(|command: &RemoteCommand| of(command.request.as_ref()?)))
+        .layer(permits.layer(|command: &RemoteCommand| of(command.request.as_ref()?)))
         .service_fn(async |mut command: RemoteCommand| {
             tokio::io::copy(&mut command.stdin.take().unwrap(), &mut tokio::io::sink()).await?;
             Ok::<_, BoxError>(ExitStatus::success())
         });
     let forward = stack!(
         WsStreamLayer::new(portforward::Protocols::default()),
-        places.layer(|channels: &ChannelSet| of(channels.request()?)),
+        permits.layer(|channels: &ChannelSet| of(channels.request()?)),
         tower::Layer::layer(
             &PortForwardLayer::new(),
             service_fn(async |port: ForwardedPort| {
@@ -275,15 +275,15 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
     );
     let own = stack!(
         layer(),
-        places.layer(|channels: &ChannelSet| of(channels.request()?)),
+        permits.layer(|channels: &ChannelSet| of(channels.request()?)),
         service_fn(echo)
     );
-    let of_logs = places.clone();
+    let of_logs = permits.clone();
     let logs = ServiceBuilder::new()
         .map_request(authenticate)
         .layer(WsReaderLayer::new())
         .service_fn(move |request: http::Request<Incoming>| {
-            let place = of_logs.take(of(&request.into_parts().0).unwrap());
+            let place = of_logs.try_acquire(of(&request.into_parts().0).unwrap());
             let answer = place.map(|place| {
                 // Says nothing, and does not end.
                 let (near, far) = tokio::io::duplex(1);
@@ -357,10 +357,10 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
     assert_limit(&refused(forward_of("anna"), forward).await);
     drop(command);
     sleep(secs(120)).await;
-    let allowed = places.take(User("anna".to_owned()));
+    let allowed = permits.try_acquire(User("anna".to_owned()));
     assert!(allowed.is_ok());
-    assert!(places.take(User("anna".to_owned())).is_err());
+    assert!(permits.try_acquire(User("anna".to_owned())).is_err());
     drop(allowed);
-    assert!(places.take(User("anna".to_owned())).is_ok());
-    assert!(!format!("{places:?}").contains("anna"));
+    assert!(permits.try_acquire(User("anna".to_owned())).is_ok());
+    assert!(!format!("{permits:?}").contains("anna"));
 }

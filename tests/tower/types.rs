@@ -13,7 +13,7 @@ use tower_wsstream::{
     IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy,
     OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection,
     RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionLimit,
-    SessionLimitFuture, SessionLimitLayer, SessionPlace, SessionPlaces, SessionRateLimit,
+    SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit,
     SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit,
     Traffic, UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil,
     WsStream, WsStreamLayer,
@@ -111,7 +111,7 @@ fn every_public_type_is_what_it_is() {
         HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
             ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
-            SessionLimitFuture<Done>, SessionPlace, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
+            SessionLimitFuture<Done>, SessionPermit, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
@@ -119,7 +119,7 @@ fn every_public_type_is_what_it_is() {
             OriginPolicyService<Good>, Protocols, Received, Rejection,
             RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
-            SessionLimit<Good, Client>, SessionLimitLayer<Client>, SessionPlaces<u8>,
+            SessionLimit<Good, Client>, SessionLimitLayer<Client>, SessionPermits<u8>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
             WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>, End,
             Payload, Record;

@@ -221,7 +221,9 @@ impl Driver {
         {
             idle.active(Instant::now());
         }
-        if let (Some(read), Some(beats)) = (heard.pong, &mut self.beats) {
+        if let (Some(read), Some(beats)) = (heard.pong, &mut self.beats)
+            && read <= self.shared.sent()
+        {
             beats.answered(read);
         }
         if let Some(Holding { hold, until }) = &mut self.holding {

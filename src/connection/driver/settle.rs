@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Driver, Holding};
 use crate::{
     connection::{
-        closing::{AT_MOST, Phase, STALL},
+        closing::{Phase, STALL},
         ends::{self, Urgency},
         task::ServiceState,
     },
@@ -217,7 +217,7 @@ impl Driver {
         if let Phase::Awaiting { since, heard } = self.phase {
             let silent = after(heard, self.config.close_timeout) <= now;
             let answered = self.peer_closed || self.eof || self.raw;
-            if answered || silent || since + AT_MOST <= now {
+            if answered || silent || self.is_long_closed(since, now) {
                 self.raw = true;
                 self.phase = Phase::ShuttingDown { since, asked: now };
             }
@@ -230,7 +230,7 @@ impl Driver {
                     self.shared.turn().wake_driver();
                 }
                 Poll::Ready(Err(_)) => self.close_transport(),
-                Poll::Pending if (asked + STALL).min(since + AT_MOST) <= now => {
+                Poll::Pending if asked + STALL <= now || self.is_long_closed(since, now) => {
                     self.end(EndCause::Stalled);
                 }
                 Poll::Pending => {}
@@ -238,10 +238,15 @@ impl Driver {
         }
         if let Phase::Lingering { since, heard } = self.phase {
             let silent = after(heard, self.config.close_timeout) <= now;
-            if self.eof || silent || since + AT_MOST <= now {
+            if self.eof || silent || self.is_long_closed(since, now) {
                 self.close_transport();
             }
         }
+    }
+
+    /// Returns whether our Close, sent at `since`, is past the limit for all that follows it.
+    fn is_long_closed(&self, since: Instant, now: Instant) -> bool {
+        after(since, self.config.close_limit) <= now
     }
 
     /// Returns `Closing` with its whole time ahead: the queue begins to leave now, or was
@@ -252,7 +257,7 @@ impl Driver {
             .saturating_add(self.policy.byte_rate.time_to_send(queued));
         Phase::Closing {
             progress: now,
-            until: after(now, AT_MOST.saturating_add(granted)),
+            until: after(now, self.config.close_limit.saturating_add(granted)),
         }
     }
 
@@ -261,9 +266,12 @@ impl Driver {
         let phase = match self.phase {
             Phase::Open | Phase::Closed => None,
             Phase::Closing { progress, until } => Some(until.min(progress + STALL)),
-            Phase::ShuttingDown { since, asked } => Some((asked + STALL).min(since + AT_MOST)),
+            Phase::ShuttingDown { since, asked } => {
+                Some((asked + STALL).min(after(since, self.config.close_limit)))
+            }
             Phase::Awaiting { since, heard } | Phase::Lingering { since, heard } => {
-                Some(after(heard, self.config.close_timeout).min(since + AT_MOST))
+                let limit = after(since, self.config.close_limit);
+                Some(after(heard, self.config.close_timeout).min(limit))
             }
         };
         let active = self.ending.is_none();
