@@ -10,17 +10,25 @@ use std::{convert::Infallible, net::SocketAddr, process::Command, time::Duration
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+    ext::Protocol,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest, protocol::Role},
+};
 use tower::{ServiceBuilder, service_fn};
 use tower_wsstream::{
     BoxError, ChannelProtocols, ChannelSet, ChannelType, Sessions, WsStreamLayer,
@@ -56,7 +64,7 @@ async fn start() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     (address, stop, server)
 }
 
-async fn session(address: SocketAddr) -> tokio_tungstenite::WebSocketStream<TcpStream> {
+async fn session(address: SocketAddr) -> WebSocketStream<TcpStream> {
     let request = format!("ws://{address}/").into_client_request().unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     tokio_tungstenite::client_async(request, stream)
@@ -65,7 +73,10 @@ async fn session(address: SocketAddr) -> tokio_tungstenite::WebSocketStream<TcpS
         .0
 }
 
-async fn echoes(client: &mut tokio_tungstenite::WebSocketStream<TcpStream>) {
+async fn echoes<S>(client: &mut WebSocketStream<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     client.send(Message::binary(&b"\0hello"[..])).await.unwrap();
     let echo = loop {
         match client.next().await.unwrap().unwrap() {
@@ -176,42 +187,46 @@ fn a_server_without_descriptors_goes_on_when_there_are_some() {
     });
 }
 
-/// One that reads nothing of what it has asked for.
-#[tokio::test(start_paused = true)]
-async fn a_client_that_reads_no_answer_is_let_go() {
-    let (address, _stop, _server) = start().await;
-    let client = TcpStream::connect(address).await.unwrap();
-    let requests = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
-    let hour = tokio::time::Instant::now() + Duration::from_secs(3600);
-    // Until nothing moves any more, and then for an hour.
-    while tokio::time::timeout_at(hour, client.writable())
-        .await
-        .is_ok()
-    {
-        match client.try_write(&requests) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-    panic!("it is still waited for after an hour");
+/// A client over HTTP/2, and its connection.
+async fn http_2(address: SocketAddr) -> (SendRequest<Empty<Bytes>>, JoinHandle<()>) {
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let client = http2::handshake(TokioExecutor::new(), stream).await;
+    let (sender, connection) = client.unwrap();
+    let connection = tokio::spawn(async { drop(connection.await) });
+    (sender, connection)
 }
 
 /// One that has asked over HTTP/2 once, and answers Pings.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_for_no_more_over_http_2_is_let_go() {
-    use http_body_util::{BodyExt, Empty};
-    use hyper_util::rt::{TokioExecutor, TokioIo};
-
     let (address, _stop, _server) = start().await;
-    let stream = TcpStream::connect(address).await.unwrap();
-    let client = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = client.await.unwrap();
-    let connection = tokio::spawn(connection);
+    let (mut client, connection) = http_2(address).await;
     let request = Request::get(format!("http://{address}/"));
-    let request = request.body(Empty::<Bytes>::new()).unwrap();
-    let answer = sender.send_request(request).await.unwrap();
-    answer.into_body().collect().await.unwrap();
+    let answer = client.send_request(request.body(Empty::new()).unwrap());
+    answer.await.unwrap().into_body().collect().await.unwrap();
     let end = timeout(Duration::from_secs(3600), connection).await;
     assert!(end.is_ok(), "it is still waited for after an hour");
+}
+
+/// Its connection is told to go, and waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_session_over_http_2_lives_longer_than_a_head_may_take() {
+    let (address, _stop, _server) = start().await;
+    let (mut client, _connection) = http_2(address).await;
+    // The settings that allow a session come with the first answer.
+    let plain = Request::get(format!("http://{address}/"));
+    let plain = client.send_request(plain.body(Empty::new()).unwrap());
+    plain.await.unwrap();
+    let request = Request::connect(format!("http://{address}/"))
+        .extension(Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13");
+    let answer = client.send_request(request.body(Empty::new()).unwrap());
+    let upgraded = hyper::upgrade::on(answer.await.unwrap()).await.unwrap();
+    let upgraded = TokioIo::new(upgraded);
+    let mut session = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    for _ in 0..5 {
+        echoes(&mut session).await;
+        sleep(Duration::from_secs(25)).await;
+    }
+    echoes(&mut session).await;
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceExt};
 use tower_wsstream::BoxError;
 
+use crate::stream_deadline::{Streams, Timed};
 use crate::write_deadline::WriteDeadline;
 
 /// A handshake is two round trips and some arithmetic. Until it is over the
@@ -53,13 +54,13 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 #[derive(Clone)]
 pub(crate) struct Connections<S> {
     tls: Option<TlsAcceptor>,
-    http: auto::Builder<TokioExecutor>,
+    http: auto::Builder<Streams>,
     service: S,
 }
 
 impl<S> Connections<S> {
     pub(crate) fn new(tls: Option<TlsAcceptor>, service: S) -> Self {
-        let mut http = auto::Builder::new(TokioExecutor::new());
+        let mut http = auto::Builder::new(Streams);
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(REQUEST_TIMEOUT);
@@ -119,14 +120,16 @@ impl<S> Connections<S> {
                 let deadline = deadline.clone();
                 async move {
                     let response = answer.await?;
-                    // Over HTTP/2 all streams share the deadline, and what is upgraded
-                    // leaves the connection to the others.
+                    let limit = deadline.as_ref().map(|deadline| deadline.limit());
+                    // Over HTTP/2 what is upgraded leaves the socket, and the deadline
+                    // on it, to the other streams. Those have one each beside it: for a
+                    // client that reads from the socket, but nothing of a stream.
                     if let Some(deadline) = deadline
                         && response.status() == StatusCode::SWITCHING_PROTOCOLS
                     {
                         deadline.lift();
                     }
-                    Ok::<_, Infallible>(response)
+                    Ok::<_, Infallible>(response.map(|body| Timed::new(body, limit)))
                 }
             })
         };

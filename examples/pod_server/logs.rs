@@ -130,11 +130,15 @@ fn answer(asked: &Asked, hub: &Arc<Hub>) -> Response<Body> {
     response
 }
 
+/// The most that one frame of the body holds. Over HTTP/2 a frame is hyper's once it is
+/// handed out, and the last one keeps its place there until the client takes it.
+const PIECE: usize = 16 * 1024;
+
 /// One client's way through the log. Dropped, its place is free.
 #[derive(Debug)]
 struct Reading {
-    /// What was printed before; empty once it is handed out.
-    before: Vec<u8>,
+    /// What was printed before, and then the last chunk, as far as it is not handed out.
+    chunk: Bytes,
     following: Option<Attached>,
     /// Of the last chunk, until the next is asked for: what took it has room
     /// again.
@@ -152,7 +156,7 @@ impl Reading {
             (hub.recent(asked.tail_lines), None)
         };
         Self {
-            before,
+            chunk: before.into(),
             following,
             in_hand: 0,
             left: asked.limit_bytes.unwrap_or(u64::MAX),
@@ -165,8 +169,7 @@ impl Reading {
         if self.left == 0 {
             return Ok(None);
         }
-        let mut chunk = std::mem::take(&mut self.before);
-        if chunk.is_empty() {
+        if self.chunk.is_empty() {
             let Some(following) = &self.following else {
                 return Ok(None);
             };
@@ -174,7 +177,7 @@ impl Reading {
             match following.next().await {
                 Ok(Next::Output(_, bytes)) => {
                     self.in_hand = bytes.len();
-                    chunk = bytes;
+                    self.chunk = bytes.into();
                 }
                 Ok(Next::Ended(_)) => return Ok(None),
                 Err(lagged) => {
@@ -183,11 +186,11 @@ impl Reading {
                 }
             }
         }
-        if let Ok(left) = usize::try_from(self.left) {
-            chunk.truncate(left);
-        }
-        self.left -= chunk.len() as u64;
-        Ok(Some(chunk.into()))
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let piece = self.chunk.len().min(PIECE).min(left);
+        self.left -= piece as u64;
+        // A copy: the last one must not keep all the others.
+        Ok(Some(Bytes::copy_from_slice(&self.chunk.split_to(piece))))
     }
 }
 

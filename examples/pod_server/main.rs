@@ -18,7 +18,7 @@
 //! | file | what |
 //! |---|---|
 //! | `server.rs` | the tower stack, and the listener under it |
-//! | `connection.rs`, `tls.rs`, `write_deadline.rs` | hyper: HTTP/1.1 and HTTP/2, with TLS or without, and their deadlines |
+//! | `connection.rs`, `tls.rs`, `write_deadline.rs`, `stream_deadline.rs` | hyper: HTTP/1.1 and HTTP/2, with TLS or without, and their deadlines |
 //! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
 //! | `attach.rs` | the other service: a session's channels and the pod's process |
 //! | `forward.rs` | the third one: a port of this machine |
@@ -72,6 +72,8 @@ mod recent;
 mod server;
 #[cfg(target_os = "linux")]
 mod start;
+#[cfg(target_os = "linux")]
+mod stream_deadline;
 #[cfg(target_os = "linux")]
 mod ticker;
 #[cfg(target_os = "linux")]

@@ -16,14 +16,19 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 pub(crate) struct WriteDeadline {
     // Of the same socket, whose other descriptor hyper owns.
     socket: OwnedFd,
+    limit: Duration,
 }
 
 impl WriteDeadline {
     pub(crate) fn set(socket: impl AsFd, limit: Duration) -> io::Result<Self> {
         let socket = socket.as_fd().try_clone_to_owned()?;
-        let limit = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
-        set_tcp_user_timeout(&socket, limit)?;
-        Ok(Self { socket })
+        let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        set_tcp_user_timeout(&socket, millis)?;
+        Ok(Self { socket, limit })
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// For a session: whoever has stopped the output of a terminal is still there, and

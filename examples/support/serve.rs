@@ -1,26 +1,21 @@
-// HTTP/1.1 and HTTP/2 on one listener, WebSockets over both, and no wait for a client that
-// has no end. A file to copy: the examples use it as it is.
+// HTTP/1.1 and HTTP/2 on one listener, and WebSockets over both. A client that asks for
+// nothing is let go. One that asks and does not read the answer is waited for: where that
+// matters, `examples/pod_server` has the deadlines (`TCP_USER_TIMEOUT` for a connection, a
+// reset for a stream of HTTP/2). A file to copy: the examples use it as it is.
 
-use std::{
-    convert::Infallible,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use tokio::{
     net::TcpListener,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 use tower::{Service, ServiceExt};
@@ -70,7 +65,8 @@ pub(crate) async fn serve<S, B>(
         // All streams may stall at once, and the next byte still has room.
         .initial_connection_window_size(STREAMS * STREAM_WINDOW);
 
-    let graceful = GracefulShutdown::new();
+    // Each connection holds a receiver: it learns of the stop, and is waited for.
+    let (stopping, told) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -84,27 +80,35 @@ pub(crate) async fn serve<S, B>(
         // Without it everything above 64 bytes is slow.
         let _ = tcp.set_nodelay(true);
 
-        let asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(Notify::new());
         let note = Arc::clone(&asked);
         let service = service.clone().map_request(move |request| {
-            note.store(true, Ordering::Relaxed);
+            note.notify_one();
             request
         });
         let connection = server
             .serve_connection_with_upgrades(TokioIo::new(tcp), TowerToHyperService::new(service))
             .into_owned();
-        let connection = graceful.watch(connection);
+        let mut told = told.clone();
         tokio::spawn(async move {
             let mut connection = pin!(connection);
-            let first = timeout(HEAD, connection.as_mut()).await;
-            if first.is_err() && asked.load(Ordering::Relaxed) {
-                // An error is the end of one connection, and its client's to see.
-                let _ = connection.await;
+            loop {
+                tokio::select! {
+                    // An error is the end of one connection, and its client's to see.
+                    _ = connection.as_mut() => return,
+                    _ = told.changed() => break,
+                    next = timeout(HEAD, asked.notified()) => if next.is_err() { break },
+                }
             }
+            // What is being answered goes on, sessions too; nothing new begins.
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
         });
     }
     // No client waits in a queue that is not served any more.
     drop(listener);
+    drop(told);
+    stopping.send_replace(());
     // Beside each other: over HTTP/2 a connection is there as long as its sessions.
-    let _ = tokio::join!(sessions.drain(DRAIN), timeout(DRAIN, graceful.shutdown()));
+    let _ = tokio::join!(sessions.drain(DRAIN), timeout(DRAIN, stopping.closed()));
 }

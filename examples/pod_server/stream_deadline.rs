@@ -1,0 +1,101 @@
+//! The end of a stream of HTTP/2 whose client takes nothing.
+//!
+//! A client that answers Pings and opens no window escapes the kernel's deadline: nothing
+//! is written for it. hyper asks the body for no more until what it gave has gone, so the
+//! body cannot end itself. The task of the stream can, and the stream is reset; the others
+//! on its connection go on, sessions too.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
+use tokio::time::{Instant, sleep};
+
+tokio::task_local! {
+    /// When the stream of this task ends unless its body is asked for more. A body over
+    /// HTTP/1.1 has no task of its own, and needs none: the kernel sees its client.
+    static UNTIL: Cell<Option<Instant>>;
+}
+
+/// Runs each stream of HTTP/2 until it ends, or its [`Timed`] body has waited for too
+/// long.
+#[derive(Clone)]
+pub(crate) struct Streams;
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(UNTIL.scope(Cell::default(), run(stream)));
+    }
+}
+
+async fn run(stream: impl Future<Output = ()>) {
+    let mut stream = pin!(stream);
+    let mut alarm = pin!(sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        if stream.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(until) = UNTIL.with(Cell::get) else {
+            return Poll::Pending;
+        };
+        alarm.as_mut().reset(until);
+        alarm.as_mut().poll(cx)
+    })
+    .await;
+}
+
+pin_project_lite::pin_project! {
+    /// A body that notes when the next frame is to be asked for.
+    pub(crate) struct Timed<B> {
+        #[pin]
+        body: B,
+        limit: Option<Duration>,
+    }
+}
+
+impl<B> Timed<B> {
+    /// Made in the task of the stream: the time begins now.
+    pub(crate) fn new(body: B, limit: Option<Duration>) -> Self {
+        ask_within(limit);
+        Self { body, limit }
+    }
+}
+
+impl<B: Body> Body for Timed<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        // A body that has nothing to give is waited for, and not its client.
+        ask_within(if frame.is_ready() { *this.limit } else { None });
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn ask_within(limit: Option<Duration>) {
+    let _ = UNTIL.try_with(|until| until.set(limit.map(|limit| Instant::now() + limit)));
+}
+
+#[cfg(test)]
+#[path = "stream_deadline_tests.rs"]
+mod tests;
