@@ -354,7 +354,17 @@
 //! proxy that has them. A server for the open internet that does everything above is
 //! `examples/support/serve.rs`, shown here: copy and change it. TLS goes between `accept` and
 //! `serve_connection_with_upgrades`, as in `examples/pod_server`. The feature `auto-server`
-//! gives it the fast path.
+//! gives it the fast path. `sessions` is the [`Sessions`] that every layer of the service was
+//! given ([`WsStreamLayer::sessions`], and that of `WsReaderLayer`): the sessions of a layer
+//! without it are cut off without a word when the server stops. Beside tokio and tower, it
+//! needs:
+//!
+//! ```toml
+//! http = "1"
+//! http-body = "1"
+//! hyper = "1"
+//! hyper-util = { version = "0.1", features = ["server-auto", "service", "tokio"] }
+//! ```
 //!
 //! ```
 #![doc = include_str!("../examples/support/serve.rs")]

@@ -28,7 +28,8 @@ const KEY: &str = "the key of a session";
 /// exec and attach the layer belongs inside of `RemoteCommandLayer`, and its refusals are told as
 /// a Status. Inside of `PortForwardLayer` it would count each port, so there it belongs outside;
 /// and a followed log keeps its place for as long as its body lives. The handler returns a
-/// [`Rejection`], which needs the feature `axum08`.
+/// [`Rejection`], which needs the feature `axum08`. kubectl retries an answer with `Retry-After`
+/// for ten seconds before it shows it, so a refused log is shown late.
 ///
 /// ```
 /// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {
