@@ -443,7 +443,7 @@ async fn a_flood_of_pings_does_not_hold_up_output() {
             tokio::task::yield_now().await;
         }
     });
-    let told = within(LONG, read.read_to_end()).await;
+    let told = within(LONG, read.read_to_close()).await;
     assert_eq!(told.channel(1).len(), 300_000);
     assert_eq!(told.close, Some(Some(1000)));
     flood.abort();
