@@ -135,14 +135,14 @@ async fn a_dozen_writers_over_tcp_to_a_slow_reader() {
         let mut client = open_tcp(service, subprotocols::V4, true).await;
         let mut slow = [0; 1500];
         let slowly = async {
-            loop {
+            // Up to the Close: the server waits for its answer.
+            while !client.buf.ends_with(&[0x88, 2, 0x03, 0xe8]) {
                 for _ in 0..20 {
                     tokio::task::yield_now().await;
                 }
-                match client.io.read(&mut slow).await.unwrap() {
-                    0 => break,
-                    n => client.buf.extend_from_slice(&slow[..n]),
-                }
+                let n = client.io.read(&mut slow).await.unwrap();
+                assert!(n > 0, "an end without a Close");
+                client.buf.extend_from_slice(&slow[..n]);
             }
         };
         within(BITE, slowly).await;
