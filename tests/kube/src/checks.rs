@@ -139,7 +139,8 @@ pub(crate) async fn empty_stdin(pod: &Pod) -> Checked {
 /// `join` at once, as many users have it: it ends stdin, on v4 with a Close before
 /// the command has begun.
 pub(crate) async fn joined_at_once(pod: &Pod) -> Checked {
-    let params = AttachParams::default().stdout(false);
+    // With stdin: without it a Close is a goodbye, and the command ends.
+    let params = AttachParams::default().stdin(true).stdout(false);
     let mut process = pod.exec(&["sh", "-c", "sleep 1; exit 3"], &params).await?;
     let status = process.take_status().ok_or("kube gives no status")?;
     process.join().await.map_err(|error| why("join", &error))?;
