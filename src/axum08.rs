@@ -50,19 +50,19 @@ use tower_service::Service;
 
 use crate::{
     BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, ResponseBody, WsStreamLayer,
-    answering::Answering,
-    config::Config,
     handshake::{
         Source,
         detect::{self, Upgrade},
         negotiate,
     },
+    opening::Answering,
+    session::SessionConfig,
     unwind::{catch, drop_quietly},
 };
 
 /// What holds where the handler names no layer. One for all, because the bound on what
 /// all sessions together may hold is part of it.
-static DEFAULT: LazyLock<Arc<Config>> = LazyLock::new(Arc::default);
+static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
 ///
@@ -79,7 +79,7 @@ pub struct WsStreamUpgrade {
     upgrade: Upgrade,
     head: Box<Parts>,
     protocols: Option<Source>,
-    config: Arc<Config>,
+    config: Arc<SessionConfig>,
 }
 
 impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {

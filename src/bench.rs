@@ -16,10 +16,13 @@ use crate::{
     error::EndCause,
     frame::{Control, Decoder, Masked, MessageKind, Role, Sink},
     mux::Mux,
-    protocol::base64::{Base64Decoder, encode_into},
+    protocol::{
+        Format,
+        base64::{Base64Decoder, encode_into},
+    },
     wire::{
-        Chunk, FLUSH, Format, Outbox, Pipe, Shared, StallReserve, Take, TotalReserve, Traffic,
-        Turn, WireConfig,
+        Chunk, FLUSH, Outbox, Pipe, Shared, StallReserve, Take, TotalReserve, Traffic, Turn,
+        WireConfig,
     },
 };
 

@@ -307,18 +307,18 @@
 //!
 //! | stage | module | rule |
 //! |---|---|---|
-//! | is it an upgrade? a valid one? which subprotocol? | `handshake`, `opening`, `answering` | RFC 6455, 4.2; RFC 8441 |
-//! | inner service ready, polled until it is decided, answer | `service`, `accepting` | |
+//! | is it an upgrade? a valid one? which subprotocol? | `handshake`, `opening` | RFC 6455, 4.2; RFC 8441 |
+//! | inner service ready, polled until it is decided, answer | `ws_stream`, `opening` | |
 //! | the connection is handed over and taken apart | `connection::upgrade` | |
 //! | frames: bytes in, pieces of messages out | `frame` | RFC 6455, 5 and 8.1 |
 //! | pieces to channels; which byte has room | `mux`, `protocol` | `channel.k8s.io` |
-//! | a window of chunks for each channel, and what a stalled one may take beyond | `wire::pipe`, `wire::reserve` | |
+//! | a window of chunks for each channel, and what a stalled one may take beyond | `wire::inbound` | |
 //! | [`ChannelReader`], [`ChannelWriter`] | `channel` | |
-//! | encoded into one buffer, written by who fills it | `wire::shared` | RFC 6455, 5.2 |
-//! | what the service had and said, for a tap | `channel::{tapped, records}`, [`tap`] | |
+//! | encoded into one buffer, written by who fills it | `wire::outbound` | RFC 6455, 5.2 |
+//! | what the service had and said, for a tap | [`tap`] | |
 //! | timeouts, Pings, rates, the clock of a pause | `policy` | |
 //! | the sessions that live, and what became of them | `session::{registry, summary}` | |
-//! | causes, grace, last words, Close, lingering | `connection::{ends, closing, driver}` | RFC 6455, 7 |
+//! | causes, grace, last words, Close, lingering | `connection::{consequences, closing, driver}` | RFC 6455, 7 |
 //!
 //! # What a message costs
 //!
@@ -429,31 +429,27 @@
 #![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod accepting;
 mod access;
-mod answering;
 mod body;
 mod channel;
 mod close_reason;
-mod config;
 mod connection;
 mod error;
 mod frame;
-mod future;
 mod handshake;
-mod layer;
 mod mux;
 mod opening;
 mod policy;
 mod protocol;
 #[cfg(any(feature = "portforward", feature = "remotecommand"))]
 mod query;
-mod service;
+mod rejection;
 mod session;
 #[cfg(feature = "testing")]
 mod told;
 mod unwind;
 mod wire;
+mod ws_stream;
 
 #[cfg(feature = "axum08")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum08")))]
@@ -468,42 +464,40 @@ pub mod reader;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;
-pub mod tap;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
 pub use self::{
     access::{
-        BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, OriginPolicyLayer,
-        OriginPolicyService, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPermit,
-        SessionPermits, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
-        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
+        BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, SessionLimit,
+        SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit,
+        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
+        UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
-    channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter},
+    channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter, tap},
     close_reason::CloseReason,
-    config::Accept,
     error::{BoxError, EndCause},
-    future::ResponseFuture,
     handshake::{
-        IsWebSocketRequest, OriginPolicy, ProtocolSource, Rejection, RejectionKind,
-        is_websocket_request, is_websocket_request_with_stream_close_protocol,
+        IsWebSocketRequest, ProtocolSource, is_websocket_request,
+        is_websocket_request_with_stream_close_protocol,
         is_websocket_request_with_tunneling_protocol,
     },
-    layer::WsStreamLayer,
     policy::{
-        ByteRate, IdleTimeout, IdleTimeoutLayer, IdleTimeoutService, KeepAlive, Limits, Policy,
-        PolicyLayer, PolicyService, TimeLimit, ValidUntil,
+        ByteRate, IdleTimeout, IdleTimeoutLayer, IdleTimeoutService, KeepAlive, Limits,
+        OriginPolicy, OriginPolicyLayer, OriginPolicyService, Policy, PolicyLayer, PolicyService,
+        TimeLimit, ValidUntil,
     },
     protocol::{
         ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
         Encoding, Status, subprotocols,
     },
-    service::{UpgradeRequired, WsStream},
+    rejection::{Rejection, RejectionKind},
     session::{
-        ChannelSummary, CloseError, Drained, Hold, LastWords, Outcome, Peer, Session, SessionInfo,
-        SessionSummary, Sessions,
+        Accept, ChannelSummary, CloseError, Drained, Hold, LastWords, Outcome, Peer, Session,
+        SessionInfo, SessionSummary, Sessions,
     },
     wire::Traffic,
+    ws_stream::{ResponseFuture, UpgradeRequired, WsStream, WsStreamLayer},
 };

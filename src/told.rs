@@ -2,8 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{
     policy::{Policy, Sealed},
-    protocol::subprotocols,
-    wire::Format,
+    protocol::{Format, subprotocols},
 };
 
 /// Carries what a session speaks from the handshake to the client of a test: the format of its

@@ -21,12 +21,12 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     handshake::{
-        Rejection,
         detect::{members, members_of},
         is_websocket_request,
         negotiate::is_like_a_credential,
     },
     protocol::table::CREDENTIAL_PREFIX,
+    rejection::Rejection,
 };
 
 /// As Go's `RawURLEncoding`: no padding, and no look at the bits behind the last byte.
@@ -345,7 +345,7 @@ mod tests {
     use tower::{BoxError, ServiceExt, service_fn};
 
     use super::*;
-    use crate::handshake::RejectionKind;
+    use crate::rejection::RejectionKind;
 
     fn entry(token: impl AsRef<[u8]>) -> String {
         format!("{CREDENTIAL_PREFIX}{}", URL_SAFE_NO_PAD.encode(token))

@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
-use super::{ChannelStream, Records, record::Direction, tapped::Tapped};
+use super::{
+    ChannelStream,
+    tap::{Direction, Records, Tapped},
+};
 use crate::wire::{CHUNK, Chunk, End, Shared, Take};
 
 /// So few bytes are handed out as a copy: a slice would keep its whole chunk of
@@ -223,7 +226,8 @@ mod tests {
     use super::*;
     use crate::{
         frame::Masked,
-        wire::{Format, StallReserve, TotalReserve, Traffic, Turn, WireConfig, fill},
+        protocol::Format,
+        wire::{StallReserve, TotalReserve, Traffic, Turn, WireConfig, fill},
     };
 
     #[test]

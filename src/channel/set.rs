@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::request::Parts;
 
-use super::{Channel, ChannelReader, ChannelWriter, Records};
+use super::{Channel, ChannelReader, ChannelWriter, tap::Records};
 use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Shared};
 
 /// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for

@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use super::{ChannelSink, Records, record::Direction, tapped::Tapped};
+use super::{
+    ChannelSink,
+    tap::{Direction, Records, Tapped},
+};
 use crate::wire::{Shared, WRITE_CUT};
 
 /// The outbound side of a channel: what the peer receives on it.

@@ -14,7 +14,7 @@
 //!
 //! Every phase goes straight to `Closed` when the connection is lost, when the transport
 //! stalls or the total is over, and at the deadline of a drain. The service's own end runs
-//! beside this: once there is a cause, it has its grace. The table of causes is in `ends`.
+//! beside this: once there is a cause, it has its grace. The table of causes is in `consequences`.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The only code that drives the socket.
 
 mod closing;
+mod consequences;
 mod driver;
-mod ends;
 mod reading;
 mod task;
 mod upgrade;

@@ -7,8 +7,8 @@ use http::{Request, Version};
 use tower::BoxError;
 use tower::filter::Predicate;
 
-use super::rejection::Rejection;
 use crate::protocol::subprotocols;
+use crate::rejection::Rejection;
 
 /// How a subprotocol that carries SPDY in a WebSocket begins and ends.
 const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";

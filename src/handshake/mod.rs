@@ -4,18 +4,14 @@
 //! |---|---|---|
 //! | is this an upgrade? | `detect` | RFC 6455, 4.2.1; RFC 9110, 7.8 |
 //! | is it a valid one? | `validate` | RFC 6455, 4.2.1 and 4.4 |
-//! | from a page that may? | `origin` | RFC 6455, 10.2; RFC 6454 |
 //! | which subprotocol? | `negotiate` | RFC 6455, 4.2.2 and 11.3.4 |
 //! | yes | `accept` | RFC 6455, 4.2.2 |
-//! | no | `rejection` | RFC 9110, 15; `metav1.Status` |
 //!
 //! Pure functions: nothing here waits, and nothing is remembered.
 
 pub(crate) mod accept;
 pub(crate) mod detect;
 pub(crate) mod negotiate;
-pub(crate) mod origin;
-pub(crate) mod rejection;
 pub(crate) mod source;
 pub(crate) mod validate;
 
@@ -23,7 +19,5 @@ pub use self::detect::{
     IsWebSocketRequest, is_websocket_request, is_websocket_request_with_stream_close_protocol,
     is_websocket_request_with_tunneling_protocol,
 };
-pub use self::origin::OriginPolicy;
-pub use self::rejection::{Rejection, RejectionKind};
 pub use self::source::ProtocolSource;
 pub(crate) use self::source::Source;

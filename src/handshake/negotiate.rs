@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 
 use super::detect::members;
-use super::rejection::Rejection;
 use crate::protocol::table::CREDENTIAL_PREFIX;
 use crate::protocol::{ChannelProtocolConfig, ChannelProtocols};
+use crate::rejection::Rejection;
 
 /// The subprotocols a client offers, over all header lines, in its order.
 ///
@@ -72,8 +72,8 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::handshake::RejectionKind;
     use crate::protocol::Encoding;
+    use crate::rejection::RejectionKind;
 
     fn table(names: &[&'static str]) -> ChannelProtocols {
         names

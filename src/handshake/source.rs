@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use http::request::Parts;
 
-use super::rejection::Rejection;
+use crate::rejection::Rejection;
 use crate::{protocol::ChannelProtocols, unwind::catch};
 
 /// Tells which subprotocols, with which channels, a request may have.

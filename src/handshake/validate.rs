@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::detect::{Upgrade, members};
-use super::rejection::Rejection;
+use crate::rejection::Rejection;
 
 /// Bytes that a key stands for, and their length in base64.
 const KEY_BYTES: usize = 16;
@@ -138,7 +138,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::handshake::RejectionKind;
+    use crate::rejection::RejectionKind;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 

@@ -14,8 +14,8 @@ use self::inlet::Inlet;
 use crate::{
     error::EndCause,
     frame::{Control, FrameError, Masked, MessageKind, Sink},
-    protocol::base64::Base64Decoder,
-    wire::{End, Format, Shared},
+    protocol::{Format, base64::Base64Decoder},
+    wire::{End, Shared},
 };
 
 /// Base64 characters that are decoded at a time, and what they make at most.

@@ -17,7 +17,8 @@ use super::Mux;
 use crate::{
     error::EndCause,
     frame::{Decoder, Role},
-    wire::{Chunk, End, Format, Shared, StallReserve, Take, TotalReserve, Turn, WireConfig},
+    protocol::Format,
+    wire::{Chunk, End, Shared, StallReserve, Take, TotalReserve, Turn, WireConfig},
 };
 
 /// Two chunks of a pipe, so that most streams here pause.

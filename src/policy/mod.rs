@@ -4,8 +4,9 @@
 mod byte_rate;
 mod idle;
 mod keep_alive;
-mod layers;
+mod layer;
 mod limits;
+mod origin;
 mod pause;
 mod session;
 mod time_limit;
@@ -15,7 +16,7 @@ pub(crate) use self::{
     byte_rate::Bucket,
     idle::Idle,
     keep_alive::{Beat, Beats},
-    layers::Sealed,
+    layer::Sealed,
     pause::Pause,
     session::SessionPolicy,
     timers::after,
@@ -24,7 +25,8 @@ pub use self::{
     byte_rate::ByteRate,
     idle::IdleTimeout,
     keep_alive::KeepAlive,
-    layers::{IdleTimeoutLayer, IdleTimeoutService, Policy, PolicyLayer, PolicyService},
+    layer::{IdleTimeoutLayer, IdleTimeoutService, Policy, PolicyLayer, PolicyService},
     limits::Limits,
+    origin::{OriginPolicy, OriginPolicyLayer, OriginPolicyService},
     time_limit::{TimeLimit, ValidUntil},
 };

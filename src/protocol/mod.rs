@@ -4,9 +4,11 @@
 //! and gives bytes.
 
 pub(crate) mod base64;
+mod format;
 pub(crate) mod status;
 pub(crate) mod table;
 
+pub(crate) use self::format::Format;
 pub use self::status::Status;
 pub use self::table::{
     ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,

@@ -13,9 +13,8 @@ use pin_project_lite::pin_project;
 use super::messages::Messages;
 use crate::{
     BoxError, Rejection, ResponseBody,
-    accepting::{Accepting, Patience, SERVICE},
     handshake::detect::Upgrade,
-    opening::{Agreed, Handshake},
+    opening::{Accepting, Agreed, Handshake, Patience, SERVICE},
     unwind::{Quiet, catch, drop_quietly, quietly},
 };
 

@@ -5,7 +5,7 @@ use tower_layer::Layer;
 use super::{ReaderProtocols, WsReaderService};
 use crate::{
     ByteRate, ConfigError, KeepAlive, Limits, OriginPolicy, SessionSummary, Sessions,
-    config::Config, session::OnEnd,
+    session::{OnEnd, SessionConfig},
 };
 
 /// Payload of a message, at most: what kubectl's own buffers are.
@@ -40,7 +40,7 @@ const MESSAGE: usize = 32 * 1024;
 #[derive(Clone, Debug)]
 pub struct WsReaderLayer {
     pub(super) protocols: Arc<ReaderProtocols>,
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<SessionConfig>,
     pub(super) ping: bool,
     pub(super) message: usize,
 }
@@ -177,7 +177,7 @@ impl WsReaderLayer {
         self.config.check()
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    fn set(mut self, change: impl FnOnce(&mut SessionConfig)) -> Self {
         change(Arc::make_mut(&mut self.config));
         self
     }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, ffi::OsString, fmt};
 
 use crate::{
-    handshake::Rejection,
     query::{unescape, unescape_bytes},
+    rejection::Rejection,
 };
 
 /// What a client of exec or attach asked for.

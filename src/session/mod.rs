@@ -1,17 +1,20 @@
 //! What the inner service holds beside its channels.
 
+mod config;
 mod end;
 mod hold;
 mod registry;
 mod summary;
 
 pub use self::{
+    config::Accept,
     end::{CloseError, LastWords, Outcome},
     hold::Hold,
     registry::{Drained, Peer, SessionInfo, Sessions},
     summary::{ChannelSummary, SessionSummary},
 };
 pub(crate) use self::{
+    config::{MapRejection, SessionConfig},
     registry::{Entry, Registered},
     summary::OnEnd,
 };

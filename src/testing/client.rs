@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 };
 
 use super::{Message, Received, Transcript, limit::CallLimit, server::Server, stream::Stream};
-use crate::{BoxError, told::Told, wire::Format};
+use crate::{BoxError, protocol::Format, told::Told};
 
 /// Of the one frame that tungstenite does not mask: any will do.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

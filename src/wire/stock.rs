@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use super::chunk::Chunk;
+use super::inbound::Chunk;
 
 /// Chunks that a thread keeps: one default window.
 const CHUNKS: usize = 16;

@@ -8,7 +8,7 @@ use super::Driver;
 use crate::{
     connection::{
         closing::{Ending, Phase},
-        ends::{self, Urgency},
+        consequences::{self, Urgency},
         reading::Reading,
         task::ServiceState,
     },
@@ -24,7 +24,7 @@ impl Driver {
     /// A cause has come. The first one is told; a later one can only make the
     /// end come sooner.
     pub(in crate::connection) fn end(&mut self, cause: EndCause) {
-        let urgency = ends::urgency(&cause);
+        let urgency = consequences::urgency(&cause);
         if matches!(self.phase, Phase::Closed) {
             return;
         }
@@ -35,7 +35,7 @@ impl Driver {
         let now = Instant::now();
         let deadline = after(
             now,
-            ends::grace(&cause, self.close_ends_input, &self.config),
+            consequences::grace(&cause, self.close_ends_input, &self.config),
         );
         match &mut self.ending {
             Some(ending) if urgency == Urgency::WaitForService => {
@@ -61,7 +61,9 @@ impl Driver {
         }
         match urgency {
             Urgency::WaitForService | Urgency::CloseNow => {}
-            Urgency::CloseOnly => self.start_closing(&ends::close_frame(&cause, false), true),
+            Urgency::CloseOnly => {
+                self.start_closing(&consequences::close_frame(&cause, false), true)
+            }
             Urgency::Gone => self.abandon(&cause),
         }
         self.shared.turn().wake_driver();
@@ -110,7 +112,7 @@ impl Driver {
         };
         let frame = match (&ending.cause, self.close.take()) {
             (EndCause::Closed { .. }, Some(frame)) => frame,
-            (cause, _) => ends::close_frame(cause, told),
+            (cause, _) => consequences::close_frame(cause, told),
         };
         self.start_closing(&frame, false);
     }

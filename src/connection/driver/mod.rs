@@ -10,7 +10,7 @@
 //!
 //! Writes come after the service so that what it has written leaves in the same
 //! round. Behind a poll of the task that has used up tokio's budget, in which nothing
-//! could leave, one round goes without the service. Rules live elsewhere: in `ends`, `policy`, `mux` and `frame`.
+//! could leave, one round goes without the service. Rules live elsewhere: in `consequences`, `policy`, `mux` and `frame`.
 
 mod end;
 mod read;
@@ -35,15 +35,14 @@ use super::{
     upgrade::Upgrading,
 };
 use crate::{
-    config::Config,
     error::EndCause,
     frame::{ClosePayload, Decoder, Role},
     mux::Mux,
     policy::{Beats, Bucket, Idle, Pause, SessionPolicy, after},
-    protocol::Status,
-    session::{ChannelSummary, Hold, Peer, Session, SessionSummary},
+    protocol::{Format, Status},
+    session::{ChannelSummary, Hold, Peer, Session, SessionConfig, SessionSummary},
     unwind::drop_quietly,
-    wire::{Format, Progress, Shared},
+    wire::{Progress, Shared},
 };
 
 /// Output is held.
@@ -59,7 +58,7 @@ struct Holding {
 pub(crate) struct DriverParts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) session: Session,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
     /// Whether a clean Close of the peer may end its input alone.
@@ -88,7 +87,7 @@ struct Story {
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     session: Session,
-    config: Arc<Config>,
+    config: Arc<SessionConfig>,
     close_ends_input: bool,
     waker: Waker,
     upgrading: Option<Upgrading>,

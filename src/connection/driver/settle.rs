@@ -11,7 +11,7 @@ use super::{Driver, Holding};
 use crate::{
     connection::{
         closing::{Phase, STALL},
-        ends::{self, Urgency},
+        consequences::{self, Urgency},
         task::ServiceState,
     },
     error::EndCause,
@@ -189,7 +189,7 @@ impl Driver {
             service.drop_future();
         }
         let done = service.is_done() && (over || self.shared.open_writers() == 0);
-        let now = ends::urgency(&ending.cause) == Urgency::CloseNow;
+        let now = consequences::urgency(&ending.cause) == Urgency::CloseNow;
         if (done || now) && matches!(self.phase, Phase::Open) {
             self.say_last(service);
         }

@@ -3,13 +3,13 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use http::request::Parts;
 use tower_layer::Layer;
 
+use super::service::{UpgradeRequired, WsStream};
 use crate::{
-    config::{Accept, Config, MapRejection},
-    handshake::{OriginPolicy, ProtocolSource, Rejection, Source},
-    policy::{ByteRate, KeepAlive, Limits},
+    handshake::{ProtocolSource, Source},
+    policy::{ByteRate, KeepAlive, Limits, OriginPolicy},
     protocol::{ChannelProtocols, ConfigError},
-    service::{UpgradeRequired, WsStream},
-    session::{OnEnd, SessionSummary, Sessions},
+    rejection::Rejection,
+    session::{Accept, MapRejection, OnEnd, SessionConfig, SessionSummary, Sessions},
 };
 
 /// Turns WebSocket upgrades into sessions of an inner
@@ -41,7 +41,7 @@ use crate::{
 #[derive(Clone)]
 pub struct WsStreamLayer<F = UpgradeRequired> {
     protocols: Source,
-    config: Arc<Config>,
+    config: Arc<SessionConfig>,
     fallback: F,
 }
 
@@ -347,11 +347,11 @@ impl<F> WsStreamLayer<F> {
 
     /// What an extractor does the layer's work with.
     #[cfg(feature = "axum08")]
-    pub(crate) fn parts(&self) -> (Source, Arc<Config>) {
+    pub(crate) fn parts(&self) -> (Source, Arc<SessionConfig>) {
         (self.protocols.clone(), Arc::clone(&self.config))
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    fn set(mut self, change: impl FnOnce(&mut SessionConfig)) -> Self {
         change(Arc::make_mut(&mut self.config));
         self
     }

@@ -9,17 +9,19 @@ use std::{
 use http::{Response, request::Parts};
 use tower_service::Service;
 
-use crate::{
+use super::{
     accepting::{Accepting, Patience, SERVICE},
+    agreement::Valid,
+};
+use crate::{
     channel::ChannelSet,
-    config::Config,
     error::BoxError,
     handshake::{
-        Rejection,
         detect::Upgrade,
         source::{Source, TableFuture, ask},
     },
-    opening::Valid,
+    rejection::Rejection,
+    session::SessionConfig,
     unwind::{Quiet, catch},
 };
 
@@ -36,7 +38,7 @@ impl<S> Answering<S> {
         upgrade: Upgrade,
         head: Box<Parts>,
         source: &Source,
-        config: &Arc<Config>,
+        config: &Arc<SessionConfig>,
         service: impl FnOnce() -> S,
     ) -> Result<Self, Rejection> {
         let service = Quiet::new(service, SERVICE);

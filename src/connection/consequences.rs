@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use crate::{
-    config::Config,
     error::EndCause,
     frame::{ClosePayload, close_payload},
+    session::SessionConfig,
 };
 
 /// How long the service may go on after a cause.
-pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &Config) -> Duration {
+pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &SessionConfig) -> Duration {
     match cause {
         // Without half-close that is how a client says that its input is
         // finished: kube-rs does so on v4, and reads on. Without input it can only

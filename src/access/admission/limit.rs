@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::permits::{SessionPermit, SessionPermits};
-use crate::{channel::ChannelSet, error::BoxError, handshake::Rejection};
+use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
 
 /// Limits how many sessions there are at once with the same key, a user or a tenant
 /// say: one more is refused with 429 and `Retry-After`.
@@ -280,7 +280,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::handshake::RejectionKind;
+    use crate::rejection::RejectionKind;
 
     /// A request that names its key, or none.
     type Named = Option<&'static str>;

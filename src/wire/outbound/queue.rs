@@ -18,10 +18,11 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
-use super::{control::ControlLane, stock, traffic::Traffic};
+use super::control::ControlLane;
 use crate::{
     frame::{ClosePayload, OpCode, frame_head, head_len, read_frame_len},
-    protocol::base64,
+    protocol::{Format, base64},
+    wire::{Traffic, stock},
 };
 
 /// A queue of this size goes out at once. Larger buffers gain nothing on
@@ -44,34 +45,7 @@ const FRAGMENT_BASE64: usize = 24 * 1024;
 /// socket is full now and then has this many: with the default budgets all of them.
 const KEPT: usize = 4;
 
-/// How a message looks on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// A binary message: the channel's byte, then the payload.
-    Binary,
-    /// A text message: the channel's character, then base64.
-    Base64,
-    /// A binary message that is all payload, of the only channel there is.
-    BareBinary,
-    /// A text message that is all base64, likewise.
-    BareBase64,
-    /// The payload alone; its first byte says whether it is text. For the
-    /// Autobahn suite, which knows no channels.
-    #[cfg(test)]
-    Whole,
-}
-
 impl Format {
-    /// Whether payload travels as base64, in text.
-    pub(crate) fn is_base64(self) -> bool {
-        matches!(self, Self::Base64 | Self::BareBase64)
-    }
-
-    /// Whether a message begins with its channel.
-    pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Self::Binary | Self::Base64)
-    }
-
     fn opcode(self) -> OpCode {
         match self.is_base64() {
             true => OpCode::Text,
@@ -79,38 +53,10 @@ impl Format {
         }
     }
 
-    /// What a message of this channel begins with.
-    fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
-        match self {
-            Self::Binary => out.push(channel),
-            Self::Base64 => out.push(channel.wrapping_add(b'0')),
-            _ => {}
-        }
-    }
-
-    fn prefix_len(self) -> usize {
-        usize::from(self.has_channels())
-    }
-
-    fn channel(self, first: u8) -> u8 {
-        match self {
-            Self::Binary => first,
-            Self::Base64 => first.wrapping_sub(b'0'),
-            _ => 0,
-        }
-    }
-
     fn fragment(self) -> usize {
         match self.is_base64() {
             true => FRAGMENT_BASE64,
             false => FRAGMENT,
-        }
-    }
-
-    fn encoded_len(self, len: usize) -> usize {
-        match self.is_base64() {
-            true => base64::encoded_len(len),
-            false => len,
         }
     }
 

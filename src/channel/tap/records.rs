@@ -84,7 +84,7 @@ pub(super) enum Passing<'a> {
 }
 
 impl Passing<'_> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::channel) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -136,12 +136,12 @@ impl Records {
     }
 
     /// The session whose records these are.
-    pub(super) fn attach(&self, session: &Session) {
+    pub(in crate::channel) fn attach(&self, session: &Session) {
         self.lock().session = Some(session.clone());
     }
 
     /// One source more, and its place among those who wait.
-    pub(super) fn add_source(&self) -> usize {
+    pub(in crate::channel) fn add_source(&self) -> usize {
         let mut state = self.lock();
         state.sources += 1;
         state.waiting.push(None);
@@ -165,7 +165,7 @@ impl Records {
     }
 
     /// Waits until what is to be read or written can be recorded, or need not be.
-    pub(super) fn poll_room(&self, place: usize, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::channel) fn poll_room(&self, place: usize, cx: &mut Context<'_>) -> Poll<()> {
         if self.overflow == Overflow::Lossy {
             return Poll::Ready(());
         }

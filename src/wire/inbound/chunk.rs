@@ -22,7 +22,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn new() -> Self {
+    pub(in crate::wire) fn new() -> Self {
         Self {
             memory: BytesMut::zeroed(CHUNK),
             len: 0,
@@ -43,11 +43,11 @@ impl Chunk {
     /// # Panics
     /// If it does not.
     #[inline(always)] // the one step that each message takes
-    pub(super) fn push(&mut self, piece: Masked<'_>) {
+    pub(in crate::wire) fn push(&mut self, piece: Masked<'_>) {
         self.len += piece.copy_to(&mut self.memory[self.len..]).len();
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::wire) fn clear(&mut self) {
         self.len = 0;
     }
 

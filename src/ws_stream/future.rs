@@ -9,11 +9,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    answering::Answering,
-    body::ResponseBody,
-    channel::ChannelSet,
-    error::BoxError,
-    handshake::{Rejection, detect::Upgrade},
+    body::ResponseBody, channel::ChannelSet, error::BoxError, handshake::detect::Upgrade,
+    opening::Answering, rejection::Rejection,
 };
 
 pin_project! {

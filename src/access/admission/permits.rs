@@ -9,7 +9,7 @@ use std::{
 
 use super::limit::SessionLimitLayer;
 use crate::{
-    handshake::Rejection,
+    rejection::Rejection,
     unwind::{catch, drop_quietly},
 };
 

@@ -9,20 +9,19 @@ use tokio::time::Instant;
 
 use crate::{
     channel::ChannelSet,
-    config::{Accept, Config},
     connection::{Driver, DriverParts},
     error::{BoxError, Report},
     handshake::{
-        Rejection, RejectionKind,
         detect::Upgrade,
         negotiate,
         validate::{self, Opening},
     },
     policy::SessionPolicy,
-    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError, Encoding},
-    session::{Peer, Session},
+    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError, Encoding, Format},
+    rejection::{Rejection, RejectionKind},
+    session::{Accept, Peer, Session, SessionConfig},
     unwind::{Quiet, catch},
-    wire::{Format, Shared, StallReserve, Turn, WireConfig},
+    wire::{Shared, StallReserve, Turn, WireConfig},
 };
 
 /// A valid request head whose subprotocol is not selected yet.
@@ -30,7 +29,7 @@ pub(crate) struct Valid {
     opening: Opening,
     on: OnUpgrade,
     head: Quiet<Box<Parts>>,
-    config: Arc<Config>,
+    config: Arc<SessionConfig>,
     policy: SessionPolicy,
     #[cfg(test)]
     whole: Option<crate::mux::Whole>,
@@ -51,7 +50,7 @@ impl Valid {
     pub(crate) fn judge(
         upgrade: Upgrade,
         head: Box<Parts>,
-        config: &Arc<Config>,
+        config: &Arc<SessionConfig>,
     ) -> Result<Self, Rejection> {
         let mut quiet = Quiet::new(head, "the head of a request");
         let head = quiet.get_mut();
@@ -123,7 +122,7 @@ impl Valid {
     }
 }
 
-fn refuse_if_draining(config: &Config) -> Result<(), Rejection> {
+fn refuse_if_draining(config: &SessionConfig) -> Result<(), Rejection> {
     if config.sessions.is_closed() {
         return Err(Rejection::draining());
     }
@@ -135,7 +134,7 @@ pub(crate) struct Handshake {
     pub(crate) opening: Opening,
     pub(crate) subprotocol: Cow<'static, str>,
     pub(crate) channels: ChannelProtocolConfig,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Arc<SessionConfig>,
     pub(crate) policy: SessionPolicy,
     pub(crate) peer: Option<Peer>,
     /// Messages carry no channel: the whole of each is the one channel's.

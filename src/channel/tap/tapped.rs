@@ -14,7 +14,7 @@ use super::{
 
 /// One side of one channel, as a tap sees it; and the other taps on it, for there
 /// may be a layer around a layer.
-pub(super) struct Tapped {
+pub(in crate::channel) struct Tapped {
     records: Arc<Records>,
     place: usize,
     channel: u8,
@@ -24,7 +24,7 @@ pub(super) struct Tapped {
 
 impl Tapped {
     /// Puts a tap before those that are there.
-    pub(super) fn add(
+    pub(in crate::channel) fn add(
         taps: &mut Option<Box<Self>>,
         records: &Arc<Records>,
         channel: u8,
@@ -46,7 +46,7 @@ impl Tapped {
 
     /// Waits until every tap has room. Where it waits nothing was taken from any,
     /// so nothing has to be given back.
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::channel) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut full = false;
         for tap in self.all() {
             full |= tap.records.poll_room(tap.place, cx).is_pending();
@@ -56,12 +56,12 @@ impl Tapped {
 
     /// Records bytes of which the caller has no more than a slice.
     #[cold]
-    pub(super) fn copy(&self, slice: &[u8]) {
+    pub(in crate::channel) fn copy(&self, slice: &[u8]) {
         self.record(Passing::Slice(slice));
     }
 
     /// Records bytes that keep so much memory.
-    pub(super) fn share(&self, bytes: Bytes, held: usize) {
+    pub(in crate::channel) fn share(&self, bytes: Bytes, held: usize) {
         self.record(Passing::Shared { bytes, held });
     }
 

@@ -8,10 +8,11 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{
-    channel::{ChannelSet, End, Lost, Next, Overflow, Record, Records},
-    error::EndCause,
+use super::{
+    record::{End, Lost, Record},
+    records::{Next, Overflow, Records},
 };
+use crate::{channel::ChannelSet, error::EndCause};
 
 /// What a tap holds before its session waits for its reader, or loses records: as
 /// much as a receive window, so that a reader that is away for a moment stalls nothing.

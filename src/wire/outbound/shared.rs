@@ -24,16 +24,19 @@ use std::{
 use bytes::Bytes;
 use tokio::{io::ReadBuf, time::Instant};
 
-use super::{
-    chunk::{CHUNK, Chunk},
-    outbox::{FLUSH, Format, Outbox},
-    pipe::{Freed, Pipe},
-    reserve::StallReserve,
-    traffic::Traffic,
-    transport::WriteHalf,
-    turn::Turn,
+use super::queue::{FLUSH, Outbox};
+use crate::{
+    error::EndCause,
+    frame::ClosePayload,
+    policy::Bucket,
+    protocol::Format,
+    wire::{
+        inbound::{CHUNK, Chunk, Freed, Pipe, StallReserve},
+        traffic::Traffic,
+        transport::WriteHalf,
+        turn::Turn,
+    },
 };
-use crate::{error::EndCause, frame::ClosePayload, policy::Bucket};
 
 /// A `write` takes no more than this at once, so that control frames fit
 /// between and a budget is never passed by more. It is what kubectl sends.

@@ -16,14 +16,14 @@ use tokio::{
 };
 use tower_service::Service;
 
+use super::agreement::{Agreed, Handshake};
 use crate::{
     channel::ChannelSet,
-    config::Accept,
     connection::{Erased, ServiceState, Task},
     error::BoxError,
-    handshake::{Rejection, accept::accept_response},
-    opening::{Agreed, Handshake},
-    session::{Entry, Session},
+    handshake::accept::accept_response,
+    rejection::Rejection,
+    session::{Accept, Entry, Session},
     unwind::{Quiet, catch, drop_quietly},
 };
 

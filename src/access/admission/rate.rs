@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{error::BoxError, handshake::Rejection};
+use crate::{error::BoxError, rejection::Rejection};
 
 /// Refuses sessions that begin faster than a rate, with 429 and `Retry-After`.
 ///
@@ -244,7 +244,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::handshake::RejectionKind;
+    use crate::rejection::RejectionKind;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -16,12 +16,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{
-    chunk::{CHUNK, Chunk},
-    stock,
-    traffic::Traffic,
+use super::chunk::{CHUNK, Chunk};
+use crate::{
+    error::EndCause,
+    frame::Masked,
+    wire::{Traffic, stock},
 };
-use crate::{error::EndCause, frame::Masked};
 
 /// How a channel's inbound side ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

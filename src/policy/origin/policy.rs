@@ -1,7 +1,5 @@
 //! Which web pages may connect. RFC 6455, 10.2; RFC 6454.
 
-mod site;
-
 use std::{fmt, sync::Arc};
 
 use http::{
@@ -10,8 +8,8 @@ use http::{
     uri::Authority,
 };
 
-use self::site::{Pattern, Site};
-use super::rejection::Rejection;
+use super::site::{self, Pattern, Site};
+use crate::rejection::Rejection;
 use crate::{protocol::ConfigError, unwind::catch};
 
 /// What a proxy calls the host that it was asked for. No standard, but what they all send.

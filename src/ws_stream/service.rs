@@ -9,17 +9,18 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
+use super::future::ResponseFuture;
 use crate::{
-    answering::Answering,
     body::{NoBody, ResponseBody},
     channel::ChannelSet,
-    config::Config,
     error::BoxError,
-    future::ResponseFuture,
     handshake::{
-        Rejection, Source,
+        Source,
         detect::{self, Upgrade},
     },
+    opening::Answering,
+    rejection::Rejection,
+    session::SessionConfig,
     unwind::drop_quietly,
 };
 
@@ -45,11 +46,16 @@ pub struct WsStream<S, F = UpgradeRequired> {
     inner: S,
     fallback: F,
     protocols: Source,
-    config: Arc<Config>,
+    config: Arc<SessionConfig>,
 }
 
 impl<S, F> WsStream<S, F> {
-    pub(crate) fn new(inner: S, fallback: F, protocols: Source, config: Arc<Config>) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        fallback: F,
+        protocols: Source,
+        config: Arc<SessionConfig>,
+    ) -> Self {
         Self {
             inner,
             fallback,

@@ -2,11 +2,11 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use super::{OnEnd, Sessions};
 use crate::{
-    handshake::{OriginPolicy, Rejection},
-    policy::SessionPolicy,
+    policy::{OriginPolicy, SessionPolicy},
     protocol::ConfigError,
-    session::{OnEnd, Sessions},
+    rejection::Rejection,
 };
 
 /// How long an answer may wait for the inner service: for its readiness, and with
@@ -69,7 +69,7 @@ impl fmt::Debug for MapRejection {
 
 /// All of a layer's knobs.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub(crate) struct SessionConfig {
     /// What a request's extensions may override.
     pub(crate) policy: SessionPolicy,
     pub(crate) sessions: Sessions,
@@ -85,7 +85,7 @@ pub(crate) struct Config {
     pub(crate) close_limit: Duration,
 }
 
-impl Default for Config {
+impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             policy: SessionPolicy::default(),
@@ -104,7 +104,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl SessionConfig {
     /// The one step in which nonsense is found.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.policy.check()

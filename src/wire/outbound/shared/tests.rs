@@ -11,10 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::*;
 use crate::{
-    config::Config,
     connection::{Driver, DriverParts},
     policy::SessionPolicy,
-    session::Session,
+    session::{Session, SessionConfig},
 };
 
 #[derive(Default)]
@@ -229,7 +228,7 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
     let driver = Driver::new(DriverParts {
         shared: Arc::clone(&shared),
         session,
-        config: Arc::new(Config::default()),
+        config: Arc::new(SessionConfig::default()),
         format: Format::Binary,
         half_close: true,
         close_ends_input: false,

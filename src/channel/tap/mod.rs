@@ -110,11 +110,16 @@
 //! # let _ = layer;
 //! ```
 
-mod ends;
 mod layer;
+mod reader;
+mod record;
+mod records;
+mod tapped;
 
 pub use self::{
-    ends::{Tap, TapReader},
     layer::{TapFuture, TapLayer, TapService},
+    reader::{Tap, TapReader},
+    record::{Direction, End, Lost, Payload, Record},
+    records::Overflow,
 };
-pub use crate::channel::{Direction, End, Lost, Overflow, Payload, Record};
+pub(super) use self::{records::Records, tapped::Tapped};

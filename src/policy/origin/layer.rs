@@ -1,9 +1,7 @@
 //! Whose pages may connect, for a route of its own.
 
-use crate::{
-    handshake::OriginPolicy,
-    policy::{Policy, PolicyLayer, PolicyService, Sealed},
-};
+use super::policy::OriginPolicy;
+use crate::policy::{Policy, PolicyLayer, PolicyService, Sealed};
 
 /// Gives a route an [`OriginPolicy`] of its own.
 ///

@@ -1,0 +1,12 @@
+//! From the driver to the readers: a queue for each channel, and what they may take beyond
+//! their windows.
+
+mod chunk;
+mod pipe;
+mod reserve;
+
+pub(crate) use self::{
+    chunk::{CHUNK, Chunk},
+    pipe::{End, Freed, Pipe, Take, fill},
+    reserve::{StallReserve, TotalReserve},
+};

@@ -1,0 +1,11 @@
+//! The layer, its service and its future.
+
+mod future;
+mod layer;
+mod service;
+
+pub use self::{
+    future::ResponseFuture,
+    layer::WsStreamLayer,
+    service::{UpgradeRequired, WsStream},
+};
