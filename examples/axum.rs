@@ -34,8 +34,11 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, signal::ctrl_c};
 use tower::ServiceBuilder;
 use tower_http::trace::TraceLayer;
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, ConfigError, IdleTimeoutLayer, NoBody,
-    Rejection, ResponseBody, SessionRateLimitLayer, Sessions, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, ConfigError, Rejection, Sessions,
+    WsStreamLayer,
+    access::SessionRateLimitLayer,
+    body::{NoBody, ResponseBody},
+    policy::IdleTimeoutLayer,
 };
 
 /// Sessions at the same time, and how many may begin in a second.

@@ -51,7 +51,7 @@ async fn upload(mut command: RemoteCommand, files: Files) -> Result<ExitStatus, 
         .read_to_end(&mut file)
         .await?;
     if file.len() > LARGEST {
-        return Ok(ExitStatus::code(27)); // EFBIG
+        return Ok(ExitStatus::from_code(27)); // EFBIG
     }
     let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
     files.insert(name, file);
@@ -82,7 +82,7 @@ async fn main() -> Result<(), BoxError> {
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use tower_wsstream::{
-        subprotocols::{V4, V5},
+        protocol::subprotocols::{V4, V5},
         testing::{Client, Connect, Refused},
     };
 

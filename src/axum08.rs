@@ -49,7 +49,8 @@ use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
 use crate::{
-    BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, ResponseBody, WsStreamLayer,
+    BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, WsStreamLayer,
+    body::ResponseBody,
     handshake::{
         Source,
         detect::{self, Upgrade},
@@ -116,7 +117,7 @@ impl WsStreamUpgrade {
     /// Iterates over the subprotocols that the client offers, in its order.
     ///
     /// Those that are or look like a bearer token are left out; see
-    /// [`BearerSubprotocolLayer`](crate::BearerSubprotocolLayer). The others may still hold a
+    /// [`BearerSubprotocolLayer`](crate::access::BearerSubprotocolLayer). The others may still hold a
     /// credential of a kind that this crate does not know, so do not log them. The `Debug` of
     /// this type shows none.
     pub fn offered(&self) -> impl Iterator<Item = &str> {
@@ -149,7 +150,7 @@ impl WsStreamUpgrade {
     ///
     /// As with a service inside of [`WsStreamLayer`]: the
     /// function is called and its future polled once before the answer, so that what fails
-    /// at once is an HTTP answer; with [`Accept::Explicit`](crate::Accept::Explicit) this
+    /// at once is an HTTP answer; with [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) this
     /// waits until it has accepted.
     ///
     /// The error type is [`BoxError`]. Convert any other with `?`:
@@ -235,7 +236,7 @@ where
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response<Body> {
-        let response: Response<ResponseBody<crate::NoBody>> = Rejection::into_response(self);
+        let response: Response<ResponseBody<crate::body::NoBody>> = Rejection::into_response(self);
         response.map(Body::new)
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         base64::{Base64Decoder, encode_into},
     },
     wire::{
-        Chunk, FLUSH, Outbox, Pipe, Shared, StallReserve, Take, TotalReserve, Traffic, Turn,
+        Chunk, FLUSH, Outbox, Pipe, StallReserve, Take, TotalReserve, Traffic, Turn, Wire,
         WireConfig,
     },
 };
@@ -91,11 +91,11 @@ impl Inbound {
             stamps: false,
         };
         let reserve = StallReserve::new(0, &TotalReserve::new(0));
-        let shared = Shared::new(Turn::new(), &config, reserve, |_| true, |_| false);
+        let wire = Wire::new(Turn::new(), &config, reserve, |_| true, |_| false);
         Self {
             decoder: decoder(),
-            mux: Mux::new(Arc::clone(&shared), format, false),
-            reader: ChannelReader::new(shared, 0),
+            mux: Mux::new(Arc::clone(&wire), format, false),
+            reader: ChannelReader::new(wire, 0),
         }
     }
 

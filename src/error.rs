@@ -41,7 +41,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// message of that Status as text, and silence for a success. "Its own" is what the
 /// command returned: its exit status, or `InternalError` 500 for an error or a
 /// panic. The last columns are for a service that does not use
-/// [`last_words`](crate::Session::last_words).
+/// [`say_last`](crate::Session::say_last).
 ///
 /// | cause | reader | writer | a command says | if it is too late | Close behind a command | plain service: `Ok` | error, panic | too late |
 /// |---|---|---|---|---|---|---|---|---|
@@ -95,11 +95,11 @@ pub enum EndCause {
     /// [idle timeout](crate::WsStreamLayer::idle_timeout).
     IdleTimeout,
     /// The session has lasted as long as its [time limit](crate::WsStreamLayer::time_limit)
-    /// allows, or [what let it in](crate::ValidUntil) is valid no more.
+    /// allows, or [what let it in](crate::policy::ValidUntil) is valid no more.
     TimeLimit,
     /// The server [drains](crate::Sessions::drain) its sessions.
     Drained,
-    /// Not a byte came in the time that [`KeepAlive::timeout`](crate::KeepAlive::timeout) allows.
+    /// Not a byte came in the time that [`KeepAlive::timeout`](crate::policy::KeepAlive::timeout) allows.
     PeerUnresponsive,
     /// The server did not hand the connection over after the 101.
     #[non_exhaustive]
@@ -120,7 +120,7 @@ pub enum EndCause {
         /// The rule.
         rule: &'static str,
     },
-    /// A frame or message was larger than the [`Limits`](crate::Limits) allow; Close code 1009.
+    /// A frame or message was larger than the [`Limits`](crate::policy::Limits) allow; Close code 1009.
     TooLarge,
     /// Text that is not UTF-8 (RFC 6455, section 8.1), or base64 that is none; Close code 1007.
     #[non_exhaustive]
@@ -130,7 +130,7 @@ pub enum EndCause {
     },
     /// Closing took too long: the transport took not one byte of what was left for 90
     /// seconds, or the peer read more slowly than
-    /// [`Limits::min_read_rate`](crate::Limits::min_read_rate) allows.
+    /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate) allows.
     Stalled,
     /// The session's task was dropped, as when the runtime shuts down; or the
     /// upgrade was refused after the service had been given its channels.

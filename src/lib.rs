@@ -55,8 +55,8 @@
 //! | logs, and whatever else only the server writes | [`reader`] |
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
 //! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
-//! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`], [`UpgradeIntentLayer`], [`OriginPolicy`] |
-//! | limits on how many sessions begin, or are open for each user | [`SessionRateLimitLayer`], [`SessionLimitLayer`]; [`SessionPermits`] over sessions of different kinds |
+//! | a browser's token, authorisation by intent, origins | [`BearerSubprotocolLayer`](access::BearerSubprotocolLayer), [`UpgradeIntentLayer`](access::UpgradeIntentLayer), [`OriginPolicy`](policy::OriginPolicy) |
+//! | limits on how many sessions begin, or are open for each user | [`SessionRateLimitLayer`](access::SessionRateLimitLayer), [`SessionLimitLayer`](access::SessionLimitLayer); [`SessionPermits`](access::SessionPermits) over sessions of different kinds |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | what became of each | [`WsStreamLayer::on_end`] |
@@ -68,13 +68,13 @@
 //! |---|---|---|
 //! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout. Inside of `PortForwardLayer` it counts ports |
 //! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no place for |
-//! | [`SessionRateLimitLayer`] | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
-//! | [`SessionLimitLayer`] | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the place is free when the service is done. Its readiness is the inner service's, because the key is not known before the call |
+//! | [`SessionRateLimitLayer`](access::SessionRateLimitLayer) | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
+//! | [`SessionLimitLayer`](access::SessionLimitLayer) | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the place is free when the service is done. Its readiness is the inner service's, because the key is not known before the call |
 //! | tower's `rate_limit` | counts requests | does not implement `Clone`: put a `buffer` in front of it |
-//! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`Accept::Explicit`] |
-//! | [`BearerSubprotocolLayer`] | outermost, before trace and auth: what is further out sees the token | there is no HTTP any more |
-//! | [`UpgradeIntentLayer`] | before authorisation | there is no HTTP any more |
-//! | [`PolicyLayer`], [`IdleTimeoutLayer`], [`OriginPolicyLayer`] | go before what the layer says; the innermost counts | there is no HTTP any more |
+//! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`AcceptMode::Explicit`] |
+//! | [`BearerSubprotocolLayer`](access::BearerSubprotocolLayer) | outermost, before trace and auth: what is further out sees the token | there is no HTTP any more |
+//! | [`UpgradeIntentLayer`](access::UpgradeIntentLayer) | before authorisation | there is no HTTP any more |
+//! | [`PolicyLayer`](policy::PolicyLayer), [`IdleTimeoutLayer`](policy::IdleTimeoutLayer), [`PolicyLayer`](policy::PolicyLayer) | go before what the layer says; the innermost counts | there is no HTTP any more |
 //! | [`TapLayer`](tap::TapLayer) | there are no channels yet | records the session; outside of `RemoteCommandLayer` |
 //! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers, while tower's own fails, which `route_service` does not take | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
@@ -83,7 +83,7 @@
 //! [`WsStream`]'s `poll_ready` shows the readiness of the fallback and of nothing
 //! else, so that a request that is no upgrade never holds a session's permit.
 //!
-//! The order inside: `load_shed` first, then [`SessionLimitLayer`], so that what either
+//! The order inside: `load_shed` first, then [`SessionLimitLayer`](access::SessionLimitLayer), so that what either
 //! refuses counts for no rate, then rates, then `concurrency_limit`. A stack of both sides on axum, whose
 //! `route_service` wants `Sync`: where the stack or the inner service is boxed, the
 //! box has to be tower's `BoxCloneSyncService`.
@@ -95,7 +95,8 @@
 //! use tower::{ServiceBuilder, util::BoxCloneSyncService};
 //! use tower_http::timeout::TimeoutLayer;
 //! use tower_wsstream::{
-//!     BoxError, SessionRateLimitLayer, WsStreamLayer,
+//!     BoxError, WsStreamLayer,
+//!     access::SessionRateLimitLayer,
 //!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 //! };
 //!
@@ -150,14 +151,14 @@
 //! | when | a plain `Service<ChannelSet>` | under `RemoteCommandLayer` |
 //! |---|---|---|
 //! | before the upgrade is accepted, nothing written and no [close](Session::close) asked for | the answer, as [`WsStreamLayer::map_rejection`] says; by default a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
-//! | later | close code 1011, or what [`Session::last_words`] says | a Status, and 1000 |
+//! | later | close code 1011, or what [`Session::say_last`] says | a Status, and 1000 |
 //!
 //! Under `PortForwardLayer` a [`Rejection`] or `Overloaded` of *every* port before the
 //! acceptance is the answer; anything else, at any time, is a text on that port's error
 //! channel, and 1000.
 //!
 //! The upgrade is accepted after the first poll of the service's future; with
-//! [`Accept::Explicit`] when the service calls [`Session::accept`], so that an
+//! [`AcceptMode::Explicit`] when the service calls [`Session::accept`], so that an
 //! asynchronous look-up can still be a 404.
 //!
 //! **kubectl shows no refused upgrade**: it tries SPDY next, and prints what the
@@ -169,7 +170,8 @@
 //! # use std::time::Duration;
 //! # use tower::ServiceBuilder;
 //! use tower_wsstream::{
-//!     BoxError, Rejection, RejectionKind, SessionRateLimitLayer, WsStreamLayer,
+//!     BoxError, Rejection, RejectionKind, WsStreamLayer,
+//!     access::SessionRateLimitLayer,
 //!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 //! };
 //! # async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
@@ -198,7 +200,7 @@
 //! A browser shows its page no refusal either, only close code 1006: what a page
 //! has to know, tell after the upgrade, with [`Session::close`] and a code of your
 //! own. It sends cookies but no headers of its own:
-//! its token comes as a subprotocol, see [`BearerSubprotocolLayer`].
+//! its token comes as a subprotocol, see [`BearerSubprotocolLayer`](access::BearerSubprotocolLayer).
 //!
 //! # Time
 //!
@@ -206,13 +208,13 @@
 //! |---|---|---|
 //! | [a look-up of the table](WsStreamLayer::from_async_fn), readiness and an explicit accept [together](WsStreamLayer::accept_timeout) | 10 s | 504 |
 //! | [the connection is handed over](WsStreamLayer::upgrade_timeout) | 10 s | the session is lost |
-//! | [no data either way](WsStreamLayer::idle_timeout), for a route: [`IdleTimeoutLayer`] | none | [`EndCause::IdleTimeout`] |
-//! | [the session as a whole](WsStreamLayer::time_limit), or [what let it in](ValidUntil) | none | [`EndCause::TimeLimit`] |
+//! | [no data either way](WsStreamLayer::idle_timeout), for a route: [`IdleTimeoutLayer`](policy::IdleTimeoutLayer) | none | [`EndCause::IdleTimeout`] |
+//! | [the session as a whole](WsStreamLayer::time_limit), or [what let it in](policy::ValidUntil) | none | [`EndCause::TimeLimit`] |
 //! | [a drain](Sessions::drain) | | [`EndCause::Drained`]; what is not gone at its deadline is aborted |
-//! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](KeepAlive::timeout), longer by what lies in front of the Ping: [`EndCause::PeerUnresponsive`] |
+//! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](policy::KeepAlive::timeout), longer by what lies in front of the Ping: [`EndCause::PeerUnresponsive`] |
 //! | [the service after the end](WsStreamLayer::grace) | 1 s; [30 s](WsStreamLayer::closed_grace) where a Close means the end of input | its future is dropped |
 //! | nothing leaves while closing | 90 s | [`EndCause::Stalled`] |
-//! | [closing as a whole](WsStreamLayer::close_limit) | 5 min, plus the time that the queue takes at [2 KiB/s](Limits::min_read_rate) | [`EndCause::Stalled`] |
+//! | [closing as a whole](WsStreamLayer::close_limit) | 5 min, plus the time that the queue takes at [2 KiB/s](policy::Limits::min_read_rate) | [`EndCause::Stalled`] |
 //! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s | our side is shut down |
 //! | [it is silent after that too](WsStreamLayer::close_timeout) | 30 s; from our Close on [5 min in all](WsStreamLayer::close_limit) | the socket is let go |
 //!
@@ -220,16 +222,16 @@
 //!
 //! | policy | of the layer | of a request, as an extension |
 //! |---|---|---|
-//! | idle timeout | [`WsStreamLayer::idle_timeout`] | [`IdleTimeout`] |
-//! | Pings | [`WsStreamLayer::keep_alive`] | [`KeepAlive`] |
-//! | windows, budgets, sizes | [`WsStreamLayer::limits`] | [`Limits`] |
-//! | how long a session lasts | [`WsStreamLayer::time_limit`] | [`TimeLimit`], and beside it [`ValidUntil`] |
-//! | bytes a second | [`WsStreamLayer::byte_rate`] | [`ByteRate`] |
-//! | pages that may connect | [`WsStreamLayer::origin`] | [`OriginPolicy`] |
-//! | who is there, for lists and logs | | [`Peer`] |
+//! | idle timeout | [`WsStreamLayer::idle_timeout`] | [`IdleTimeout`](policy::IdleTimeout) |
+//! | Pings | [`WsStreamLayer::keep_alive`] | [`KeepAlive`](policy::KeepAlive) |
+//! | windows, budgets, sizes | [`WsStreamLayer::limits`] | [`Limits`](policy::Limits) |
+//! | how long a session lasts | [`WsStreamLayer::time_limit`] | [`TimeLimit`](policy::TimeLimit), and beside it [`ValidUntil`](policy::ValidUntil) |
+//! | bytes a second | [`WsStreamLayer::byte_rate`] | [`ByteRate`](policy::ByteRate) |
+//! | pages that may connect | [`WsStreamLayer::origin`] | [`OriginPolicy`](policy::OriginPolicy) |
+//! | who is there, for lists and logs | | [`Peer`](session::Peer) |
 //!
 //! Any layer, handler or auth outside of `WsStreamLayer` may insert an extension;
-//! [`PolicyLayer`] does only that. The innermost wins.
+//! [`PolicyLayer`](policy::PolicyLayer) does only that. The innermost wins.
 //!
 //! # The parameters of a path
 //!
@@ -294,7 +296,7 @@
 //!   message, any number of fragments, any reader that stalls.
 //! * **A stalled channel stalls only itself**: behind a full window other channels
 //!   go on, Pongs go out, and 32 KiB a second are taken into a bounded
-//!   [reserve](Limits::stall_reserve), which keeps a kubectl alive for eight minutes.
+//!   [reserve](policy::Limits::stall_reserve), which keeps a kubectl alive for eight minutes.
 //! * **One task a session** drives it and its service. Nothing is spawned before
 //!   the answer is decided, and a service that ignores the end of its session is
 //!   dropped after a grace.
@@ -396,7 +398,7 @@
 //! and tungstenite among them, refuse such a 101, when the session has already begun. So leave
 //! hyper's `keep_alive` on for routes with sessions, and [close](Sessions::close) or
 //! [drain](Sessions::drain) the sessions *before* a graceful shutdown: what still waits for
-//! an [explicit acceptance](Accept::Explicit) is then answered with 503. A handshake that asks
+//! an [explicit acceptance](AcceptMode::Explicit) is then answered with 503. A handshake that asks
 //! for `close` itself is refused with 400.
 //!
 //! Over HTTP/2 the server must allow extended CONNECT (hyper:
@@ -429,9 +431,9 @@
 #![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod access;
-mod body;
-mod channel;
+pub mod access;
+pub mod body;
+pub mod channel;
 mod close_reason;
 mod connection;
 mod error;
@@ -439,17 +441,18 @@ mod frame;
 mod handshake;
 mod mux;
 mod opening;
-mod policy;
-mod protocol;
+pub mod policy;
+pub mod protocol;
 #[cfg(any(feature = "portforward", feature = "remotecommand"))]
 mod query;
+pub mod reader;
 mod rejection;
-mod session;
+pub mod session;
 #[cfg(feature = "testing")]
 mod told;
 mod unwind;
 mod wire;
-mod ws_stream;
+pub mod ws_stream;
 
 #[cfg(feature = "axum08")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum08")))]
@@ -460,7 +463,6 @@ pub mod bench;
 #[cfg(feature = "portforward")]
 #[cfg_attr(docsrs, doc(cfg(feature = "portforward")))]
 pub mod portforward;
-pub mod reader;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;
@@ -468,36 +470,16 @@ pub mod remotecommand;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
+#[doc(inline)]
 pub use self::{
-    access::{
-        BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, SessionLimit,
-        SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit,
-        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
-        UpgradeIntentService,
-    },
-    body::{NoBody, ResponseBody},
-    channel::{Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter, tap},
-    close_reason::CloseReason,
+    channel::{Channel, ChannelReader, ChannelSet, ChannelWriter, tap},
     error::{BoxError, EndCause},
-    handshake::{
-        IsWebSocketRequest, ProtocolSource, is_websocket_request,
-        is_websocket_request_with_stream_close_protocol,
-        is_websocket_request_with_tunneling_protocol,
-    },
-    policy::{
-        ByteRate, IdleTimeout, IdleTimeoutLayer, IdleTimeoutService, KeepAlive, Limits,
-        OriginPolicy, OriginPolicyLayer, OriginPolicyService, Policy, PolicyLayer, PolicyService,
-        TimeLimit, ValidUntil,
-    },
+    handshake::{IsWebSocketRequest, ProtocolSource, is_websocket_request},
     protocol::{
-        ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
-        Encoding, Status, subprotocols,
+        ChannelProtocolConfig, ChannelProtocols, ChannelType, ConfigError, Encoding, Status,
+        subprotocols,
     },
     rejection::{Rejection, RejectionKind},
-    session::{
-        Accept, ChannelSummary, CloseError, Drained, Hold, LastWords, Outcome, Peer, Session,
-        SessionInfo, SessionSummary, Sessions,
-    },
-    wire::Traffic,
-    ws_stream::{ResponseFuture, UpgradeRequired, WsStream, WsStreamLayer},
+    session::{AcceptMode, Session, Sessions},
+    ws_stream::{WsStream, WsStreamLayer},
 };

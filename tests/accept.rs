@@ -36,8 +36,9 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn,
 };
 use tower_wsstream::{
-    BoxError, Channel, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause, NoBody,
-    Rejection, ResponseBody, Session, WsStreamLayer,
+    BoxError, Channel, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
+    Rejection, Session, WsStreamLayer,
+    body::{NoBody, ResponseBody},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::{Connect, Received},
@@ -211,9 +212,9 @@ async fn a_session_is_accepted_after_the_first_poll() {
     let service = layer().layer(service_fn(move |set: ChannelSet| {
         let seen = seen.clone();
         async move {
-            let _ = seen.send(set.session().accepted());
+            let _ = seen.send(set.session().is_accepted());
             tokio::task::yield_now().await;
-            let _ = seen.send(set.session().accepted());
+            let _ = seen.send(set.session().is_accepted());
             Ok::<_, BoxError>(())
         }
     }));
@@ -428,7 +429,7 @@ fn assert_aborted(mut given: Given) {
 
     let mut ended = tokio_test::task::spawn(given.session.ended());
     assert_eq!(assert_ready!(ended.poll()), EndCause::Aborted);
-    assert!(!given.session.accepted());
+    assert!(!given.session.is_accepted());
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -595,7 +596,7 @@ async fn last_words_that_are_not_said_are_dropped_with_the_session() {
         let service = layer().layer(service_fn(move |set: ChannelSet| {
             let guard = Dropped(drops.clone());
             let session = set.session().clone();
-            set.session().last_words(move |_| {
+            set.session().say_last(move |_| {
                 let _ = (&guard, &session);
                 None
             });

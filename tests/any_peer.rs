@@ -16,7 +16,12 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
 };
-use tower_wsstream::{BoxError, ByteRate, ChannelSet, Hold, KeepAlive, subprotocols};
+use tower_wsstream::{
+    BoxError, ChannelSet,
+    policy::{ByteRate, KeepAlive},
+    session::Hold,
+    subprotocols,
+};
 
 struct Random(u64);
 

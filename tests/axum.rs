@@ -37,7 +37,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_wsstream::{
-    Accept, BoxError, ChannelSet, EndCause, Rejection, Sessions, WsStreamLayer,
+    AcceptMode, BoxError, ChannelSet, EndCause, Rejection, Sessions, WsStreamLayer,
     axum08::WsStreamUpgrade,
     subprotocols,
     testing::{Client, Connect, Received, Refused},
@@ -426,7 +426,7 @@ async fn a_layer_that_looks_up_does_so_for_a_handler() {
 async fn an_explicit_acceptance_is_waited_for() {
     const LOOK_UP: Duration = Duration::from_secs(2);
     let app = route(
-        raw::layer().accept(Accept::Explicit),
+        raw::layer().accept(AcceptMode::Explicit),
         async |mut channels: ChannelSet| {
             sleep(LOOK_UP).await;
             let request = channels.take_request().ok_or("no head")?;
@@ -454,7 +454,7 @@ async fn an_explicit_acceptance_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_that_does_not_come_is_named() {
     let app = route(
-        raw::layer().accept(Accept::Explicit),
+        raw::layer().accept(AcceptMode::Explicit),
         async |channels: ChannelSet| {
             let _channels = channels;
             pending::<Result<(), BoxError>>().await
@@ -477,7 +477,7 @@ async fn a_handler_that_is_dropped_leaves_nothing_behind() {
         let sessions = Sessions::default();
         let layer = raw::layer()
             .sessions(sessions.clone())
-            .accept(Accept::Explicit)
+            .accept(AcceptMode::Explicit)
             .accept_timeout(FOREVER);
         let (tell, mut told) = mpsc::unbounded_channel();
         let app = route(layer, move |channels: ChannelSet| {

@@ -26,8 +26,8 @@ use tower_http::{
     validate_request::ValidateRequestHeaderLayer,
 };
 use tower_wsstream::{
-    BearerSubprotocolLayer, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection,
-    RejectionKind, WsStreamLayer, testing::Connect,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, RejectionKind, WsStreamLayer,
+    access::BearerSubprotocolLayer, testing::Connect,
 };
 use tracing::Level;
 use tracing_subscriber::fmt::format::FmtSpan;

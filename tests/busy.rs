@@ -21,7 +21,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tower_wsstream::{Accept, ChannelSet, KeepAlive, subprotocols};
+use tower_wsstream::{AcceptMode, ChannelSet, policy::KeepAlive, subprotocols};
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -149,7 +149,7 @@ async fn output_leaves_beside_a_branch_that_uses_up_every_budget() {
 async fn a_service_that_uses_up_every_budget_is_refused_when_its_time_to_accept_is_over() {
     let _watchdog = Watchdog::bites_after(secs(10));
     let layer = layer()
-        .accept(Accept::Explicit)
+        .accept(AcceptMode::Explicit)
         .accept_timeout(Duration::ZERO);
     let service = once_in(layer, async |_: ChannelSet| work_for_ever().await);
     let (near, far) = tokio::io::duplex(1 << 16);
@@ -166,7 +166,7 @@ async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {
     let found = Arc::new(AtomicBool::new(false));
     let look = Arc::clone(&found);
     let service = once_in(
-        layer().accept(Accept::Explicit),
+        layer().accept(AcceptMode::Explicit),
         async move |set: ChannelSet| {
             while !look.load(Ordering::Relaxed) {
                 let mut yielded = false;

@@ -22,7 +22,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower_wsstream::{
-    BoxError, ChannelReader, ChannelSet, ChannelStream, Limits, Session, subprotocols,
+    BoxError, ChannelReader, ChannelSet, Session, channel::ChannelStream, policy::Limits,
+    subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);

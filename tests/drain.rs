@@ -13,7 +13,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    BoxError, ChannelSet, EndCause, Peer, Session, Sessions, WsStreamLayer, subprotocols,
+    BoxError, ChannelSet, EndCause, Session, Sessions, WsStreamLayer, session::Peer, subprotocols,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -229,12 +229,12 @@ async fn sessions_learn_that_the_server_takes_no_new_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_being_accepted_when_the_drain_begins_is_refused() {
-    use tower_wsstream::Accept;
+    use tower_wsstream::AcceptMode;
 
     let sessions = Sessions::default();
     let (go, gone) = oneshot::channel::<()>();
     let service = once_in(
-        layer(&sessions).accept(Accept::Explicit),
+        layer(&sessions).accept(AcceptMode::Explicit),
         |channels: ChannelSet| async move {
             let _ = gone.await;
             channels.session().accept().await;
@@ -326,7 +326,7 @@ async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_session
     use hyper::server::conn::http1;
     use hyper_util::{rt::TokioIo, service::TowerToHyperService};
     use tokio::time::{sleep, timeout};
-    use tower_wsstream::Accept;
+    use tower_wsstream::AcceptMode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -334,13 +334,13 @@ async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_session
     /// server may shut down after one.
     async fn answer(keep_alive: bool, closes: bool, shuts_down: bool) -> String {
         let sessions = Sessions::default();
-        let service = layer(&sessions).accept(Accept::Explicit).layer(service_fn(
-            async |channels: ChannelSet| {
+        let service = layer(&sessions)
+            .accept(AcceptMode::Explicit)
+            .layer(service_fn(async |channels: ChannelSet| {
                 sleep(2 * SECOND).await;
                 channels.session().accept().await;
                 Ok::<_, BoxError>(())
-            },
-        ));
+            }));
         let (mut near, far) = tokio::io::duplex(64 * 1024);
         let connection = http1::Builder::new()
             .keep_alive(keep_alive)

@@ -1,4 +1,4 @@
-//! `Accept::Explicit`: the answer waits until the service knows it.
+//! `AcceptMode::Explicit`: the answer waits until the service knows it.
 #![cfg(all(feature = "remotecommand", feature = "testing"))]
 
 #[path = "support/handshake.rs"]
@@ -30,7 +30,7 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn,
 };
 use tower_wsstream::{
-    Accept, BoxError, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
+    AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
     Rejection, Session, Status, WsStream, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
@@ -48,7 +48,7 @@ fn secs(n: u64) -> Duration {
 /// Channel 0 for the client, channel 1 for us.
 fn layer() -> WsStreamLayer {
     let channels = [ChannelType::Read, ChannelType::Write];
-    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap()).accept(Accept::Explicit)
+    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap()).accept(AcceptMode::Explicit)
 }
 
 type Serviced<F> = WsStream<tower::util::ServiceFn<F>>;
@@ -143,7 +143,7 @@ async fn what_a_look_up_finds_is_the_answer_and_nothing_is_spawned_for_it() {
     for (found, code, kind, message) in cases {
         let service = explicit(move |set: ChannelSet| async move {
             look_up().await;
-            assert!(!set.session().accepted());
+            assert!(!set.session().is_accepted());
             Err(found())
         });
         let start = Instant::now();
@@ -227,9 +227,9 @@ async fn what_is_written_after_the_acceptance_arrives_in_order() {
         let mut stdin = set.take_reader(0).unwrap();
         let mut stdout = set.take_writer(1).unwrap();
         look_up().await;
-        assert!(!set.session().accepted());
+        assert!(!set.session().is_accepted());
         set.session().accept().await;
-        assert!(set.session().accepted());
+        assert!(set.session().is_accepted());
         stdout.write_all(b"one ").await?;
         stdout.send(Bytes::from("two ")).await?;
         let mut line = [0; 6];
@@ -329,7 +329,7 @@ async fn a_write_waits_for_the_acceptance_and_is_woken_by_it() {
     let session = undecided.session.clone();
     let writing = tokio::spawn(async move {
         writer_1.write_all(b"written").await.unwrap();
-        assert!(session.accepted());
+        assert!(session.is_accepted());
         writer_1.send(Bytes::from("sent")).await.unwrap();
         writer_1.flush().await.unwrap();
         let _ = give.send(writer_1);
@@ -492,12 +492,12 @@ async fn accept_may_be_called_in_any_way() {
 async fn accept_does_nothing_where_it_is_not_waited_for() {
     let service =
         layer()
-            .accept(Accept::Immediate)
+            .accept(AcceptMode::Immediate)
             .layer(service_fn(async |mut set: ChannelSet| {
                 let mut stdout = set.take_writer(1).unwrap();
                 stdout.write_all(b"before ").await?;
                 set.session().accept().await;
-                assert!(set.session().accepted());
+                assert!(set.session().is_accepted());
                 timeout(EXACT, set.session().accept()).await?;
                 stdout.write_all(b"behind").await?;
                 Ok::<_, BoxError>(())
@@ -662,7 +662,7 @@ async fn an_answer_that_is_dropped_takes_the_service_with_it() {
     assert_eq!(cause(&error), &EndCause::Aborted);
     assert_eq!(soon(session.ended()).await, EndCause::Aborted);
     soon(session.accept()).await;
-    assert!(!session.accepted(), "there is nothing to wait for");
+    assert!(!session.is_accepted(), "there is nothing to wait for");
     assert_eq!(tasks(), before);
 }
 
@@ -741,7 +741,7 @@ async fn errors_before_the_answer_are_mapped() {
 #[tokio::test(start_paused = true)]
 async fn an_accepted_session_has_nothing_to_map() {
     let service = layer()
-        .accept(Accept::Immediate)
+        .accept(AcceptMode::Immediate)
         .map_rejection(|_| panic!("there is nothing to map"))
         .layer(Failing(From::LaterPoll));
     assert_eq!(told(service).await.close_code, Some(1011));
@@ -778,7 +778,7 @@ where
     Fut: Future<Output = Result<ExitStatus, BoxError>> + Send + 'static,
 {
     ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()).accept(Accept::Explicit))
+        .layer(WsStreamLayer::new(Protocols::default()).accept(AcceptMode::Explicit))
         .layer(RemoteCommandLayer::new())
         .service_fn(run)
 }
@@ -865,7 +865,7 @@ async fn an_accepted_command_is_ready_first_and_then_speaks() {
                     let stdout = command.stdout.as_mut().unwrap();
                     stdout.write_all(b"hello").await?;
                 }
-                Ok(ExitStatus::code(3))
+                Ok(ExitStatus::from_code(3))
             });
             let client = soon(exec(offer).connect(service)).await.unwrap();
             let transcript = soon(client.read_to_end()).await;

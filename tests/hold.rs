@@ -8,8 +8,9 @@ use http::{header::USER_AGENT, request::Parts};
 use tokio::{io::AsyncWriteExt, time::Instant};
 use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{
-    BoxError, Hold, WsStreamLayer,
+    BoxError, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer, hold_by_user_agent},
+    session::Hold,
     subprotocols,
     testing::Connect,
 };
@@ -20,7 +21,7 @@ const NEW: &str = "kubectl/v1.34.1 (linux/amd64) kubernetes/93248f9";
 async fn greet(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let stdout = command.stdout.as_mut().ok_or("no stdout")?;
     stdout.write_all(b"hello").await?;
-    Ok(ExitStatus::code(3))
+    Ok(ExitStatus::from_code(3))
 }
 
 /// How long a session took, of which nothing is lost.

@@ -29,7 +29,10 @@ use tokio_tungstenite::tungstenite::{
 use tower::{Layer, service_fn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet, ChannelType,
-    Encoding, Hold, LastWords, Limits, WsStreamLayer, testing::Connect,
+    Encoding, WsStreamLayer,
+    policy::Limits,
+    session::{Hold, LastWords},
+    testing::Connect,
 };
 
 const NAME: &str = "attack.k8s.io";
@@ -213,7 +216,7 @@ async fn last_words_that_were_never_said_do_not_keep_their_session() {
         let mine = Arc::clone(&mine);
         async move {
             let session = set.session().clone();
-            set.session().last_words(move |_| {
+            set.session().say_last(move |_| {
                 let _ = (&session, &mine);
                 None::<LastWords>
             });

@@ -11,7 +11,8 @@ use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, OriginPolicy, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+    policy::OriginPolicy,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::Connect,
@@ -58,7 +59,7 @@ async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
             let mut all = Vec::new();
             command.stdin.take().unwrap().read_to_end(&mut all).await?;
             command.stdout.take().unwrap().write_all(&all).await?;
-            Ok::<_, BoxError>(ExitStatus::code(3))
+            Ok::<_, BoxError>(ExitStatus::from_code(3))
         });
     let target = format!("/exec?command=login&command={TOKEN}&stdin=1&stdout=1");
     let connect = Connect::to(target)

@@ -8,8 +8,8 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, OriginPolicy, OriginPolicyLayer,
-    RejectionKind, WsStream, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, RejectionKind, WsStream, WsStreamLayer,
+    policy::{OriginPolicy, PolicyLayer},
 };
 
 async fn session(_: ChannelSet) -> Result<(), BoxError> {
@@ -65,11 +65,11 @@ async fn a_policy_of_the_request_goes_before_the_layers_and_the_innermost_counts
     let own = layer().layer(tower::service_fn(session));
     let (page, other) = ("https://a.example", "https://b.example");
 
-    let route = OriginPolicyLayer::new(only(page)).layer(own.clone());
+    let route = PolicyLayer::new(only(page)).layer(own.clone());
     assert!(lets_in!(route, page));
     assert!(!lets_in!(route, "http://localhost"));
 
-    let stricter = OriginPolicyLayer::new(OriginPolicy::same_origin()).layer(
+    let stricter = PolicyLayer::new(OriginPolicy::same_origin()).layer(
         layer()
             .origin(OriginPolicy::any())
             .layer(tower::service_fn(session)),
@@ -77,14 +77,14 @@ async fn a_policy_of_the_request_goes_before_the_layers_and_the_innermost_counts
     assert!(!lets_in!(stricter, page));
 
     let two = ServiceBuilder::new()
-        .layer(OriginPolicyLayer::new(only(other)))
-        .layer(OriginPolicyLayer::new(only(page)))
+        .layer(PolicyLayer::new(only(other)))
+        .layer(PolicyLayer::new(only(page)))
         .service(own.clone());
     assert!(lets_in!(two, page));
     assert!(!lets_in!(two, other));
 
     let by_request = ServiceBuilder::new()
-        .layer(OriginPolicyLayer::new(only(other)))
+        .layer(PolicyLayer::new(only(other)))
         .map_request(|mut request: Request<Incoming>| {
             if request.uri().path() == "/open" {
                 request.extensions_mut().insert(OriginPolicy::any());

@@ -36,8 +36,9 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    Accept, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, SessionLimitLayer,
-    Sessions, Status, WsStreamLayer,
+    AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, Sessions, Status,
+    WsStreamLayer,
+    access::SessionLimitLayer,
     axum08::WsStreamUpgrade,
     portforward::{self, ForwardedPort, PortForwardLayer},
     reader::{WsReader, WsReaderLayer},
@@ -269,7 +270,7 @@ async fn an_error_that_cannot_be_shown_is_500_also_where_the_service_accepts() {
     let mut wrong = Wrong::default();
     for (trap, when) in all() {
         let service = layer()
-            .accept(Accept::Explicit)
+            .accept(AcceptMode::Explicit)
             .layer(Failing { trap, when });
         let seen = see(Connect::to("/"), service).await;
         wrong.check(format!("{} {when:?}", trap.name()), is_500(&seen), &seen);
@@ -635,7 +636,7 @@ async fn an_answer_that_is_dropped_drops_the_service_quietly() {
             }
         }
         let inner = Never(Arc::default(), explicit);
-        let service = layer().accept(Accept::Explicit).layer(inner.clone());
+        let service = layer().accept(AcceptMode::Explicit).layer(inner.clone());
         let mut service = std::mem::ManuallyDrop::new(service);
         let mut request = Request::get("/")
             .header("connection", "Upgrade")
@@ -795,7 +796,7 @@ async fn functions_of_the_user_that_panic_are_500() {
     let seen = see(Connect::to("/"), WsStreamLayer::new(source).layer(fine())).await;
     wrong.check("source of protocols".into(), is_500(&seen), &seen);
 
-    let policy = tower_wsstream::OriginPolicy::predicate(|_, _| panic!("on purpose"));
+    let policy = tower_wsstream::policy::OriginPolicy::predicate(|_, _| panic!("on purpose"));
     let connect = Connect::to("/").header(header::ORIGIN, "https://a.example");
     let seen = see(connect, layer().origin(policy).layer(fine())).await;
     wrong.check("predicate of origins".into(), is_500(&seen), &seen);
@@ -819,7 +820,7 @@ async fn functions_of_the_user_that_panic_are_500() {
     wrong.check("on_end".into(), right, &seen);
 
     let words = service_fn(async |channels: ChannelSet| {
-        channels.session().last_words(|_| panic!("on purpose"));
+        channels.session().say_last(|_| panic!("on purpose"));
         Ok::<_, BoxError>(())
     });
     let seen = see(Connect::to("/"), layer().layer(words)).await;

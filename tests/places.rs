@@ -17,7 +17,8 @@ use tokio::{
 };
 use tower::{Layer, Service};
 use tower_wsstream::{
-    Accept, BoxError, ChannelSet, Rejection, SessionPermits, Sessions, WsStreamLayer, subprotocols,
+    AcceptMode, BoxError, ChannelSet, Rejection, Sessions, WsStreamLayer, access::SessionPermits,
+    subprotocols,
 };
 
 type Dice = Arc<Mutex<u64>>;
@@ -115,7 +116,7 @@ async fn run(seed: u64) {
     })
     .sessions(sessions.clone());
     if roll(&dice, 2) == 0 {
-        layer = layer.accept(Accept::Explicit);
+        layer = layer.accept(AcceptMode::Explicit);
     }
     let limit = permits.layer(move |_: &ChannelSet| match roll(&for_key, 20) {
         0 => panic!("on purpose"),

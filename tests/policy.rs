@@ -16,8 +16,9 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, util::BoxCloneService};
 use tower_wsstream::{
-    Accept, BoxError, ByteRate, ChannelSet, ChannelWriter, EndCause, IdleTimeout, IdleTimeoutLayer,
-    KeepAlive, Limits, PolicyLayer, TimeLimit, WsStreamLayer, subprotocols,
+    AcceptMode, BoxError, ChannelSet, ChannelWriter, EndCause, WsStreamLayer,
+    policy::{ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, PolicyLayer, TimeLimit},
+    subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -250,7 +251,7 @@ async fn pings_and_pongs_do_not_move_the_idle_end() {
 async fn the_idle_clock_starts_at_the_upgrade() {
     let _watchdog = Watchdog::bites_after(BITE);
     let (tell, ended) = oneshot::channel();
-    let layer = idle().accept(Accept::Explicit).accept_timeout(LONG);
+    let layer = idle().accept(AcceptMode::Explicit).accept_timeout(LONG);
     let service = once_in(layer, |set: ChannelSet| async move {
         sleep(secs(25)).await;
         set.session().accept().await;
@@ -877,7 +878,7 @@ async fn a_request_that_asks_for_no_time_is_told_so() {
     let session = idle().layer(tower::service_fn(never));
     macro_rules! asking {
         ($policy:expr) => {
-            BoxCloneService::new(PolicyLayer::of($policy).layer(session.clone()))
+            BoxCloneService::new(PolicyLayer::new($policy).layer(session.clone()))
         };
     }
     for (service, knob) in [

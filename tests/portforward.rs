@@ -28,9 +28,9 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn, util::ServiceFn};
 use tower_wsstream::{
-    Accept, BoxError, EndCause, Rejection, RejectionKind, WsStream, WsStreamLayer,
-    portforward::{ForwardedPort, PortForwardLayer, PortForwardService, Protocols},
-    subprotocols::{self, V4, V4_BASE64, V5},
+    AcceptMode, BoxError, EndCause, Rejection, RejectionKind, WsStream, WsStreamLayer,
+    portforward::{ForwardedPort, PortForward, PortForwardLayer, Protocols},
+    protocol::subprotocols::{self, V4, V4_BASE64, V5},
     testing::{Client, Connect, Received, Refused, Transcript},
 };
 
@@ -48,7 +48,7 @@ fn layer() -> WsStreamLayer {
     WsStreamLayer::new(Protocols::default()).keep_alive(None)
 }
 
-type Forward<F> = WsStream<PortForwardService<ServiceFn<F>>>;
+type Forward<F> = WsStream<PortForward<ServiceFn<F>>>;
 
 /// The ports of a function.
 fn forward<F, Fut>(function: F) -> Forward<F>
@@ -934,7 +934,7 @@ async fn one_that_refuses_among_others_is_told_by_its_text() {
 
 #[tokio::test(start_paused = true)]
 async fn with_explicit_acceptance_ports_can_look_up_first() {
-    let layer = || layer().accept(Accept::Explicit);
+    let layer = || layer().accept(AcceptMode::Explicit);
     let service = forward_in(layer(), async |port: ForwardedPort| {
         sleep(secs(port.index as u64 + 1)).await;
         Err(no_pod())

@@ -24,8 +24,9 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    Accept, BoxError, ByteRate, ChannelSet, EndCause, KeepAlive, Limits, PolicyLayer, TimeLimit,
-    ValidUntil, subprotocols,
+    AcceptMode, BoxError, ChannelSet, EndCause,
+    policy::{ByteRate, KeepAlive, Limits, PolicyLayer, TimeLimit, ValidUntil},
+    subprotocols,
 };
 
 const MIB: u64 = 1 << 20;
@@ -379,7 +380,7 @@ async fn a_route_or_a_request_has_a_rate_of_its_own() {
             Ok::<_, BoxError>(())
         }));
     let service = ServiceBuilder::new()
-        .layer(PolicyLayer::of(ByteRate::default()))
+        .layer(PolicyLayer::new(ByteRate::default()))
         .service(inner);
     let mut client = open_with(service, subprotocols::V4, 1 << 20).await;
     let start = Instant::now();
@@ -392,10 +393,13 @@ async fn a_route_or_a_request_has_a_rate_of_its_own() {
 async fn a_policy_of_a_request_that_makes_no_sense_is_a_500_that_names_it() {
     for (layer, named) in [
         (
-            PolicyLayer::of(Limits::default().receive_window(0)),
+            PolicyLayer::new(Limits::default().receive_window(0)),
             "receive_window",
         ),
-        (PolicyLayer::of(Limits::default().max_frame(0)), "max_frame"),
+        (
+            PolicyLayer::new(Limits::default().max_frame(0)),
+            "max_frame",
+        ),
     ] {
         let inner = once(|_: ChannelSet| async { Ok(()) });
         let service = ServiceBuilder::new().layer(layer).service(inner);
@@ -492,8 +496,12 @@ async fn what_expires_does_so_while_the_service_gets_ready() {
     let secs = Duration::from_secs;
     let start = Instant::now();
     let service = ServiceBuilder::new()
-        .layer(PolicyLayer::of(ValidUntil(SystemTime::now() + secs(50))))
-        .layer(raw::layer().accept(Accept::Explicit).accept_timeout(LONG))
+        .layer(PolicyLayer::new(ValidUntil(SystemTime::now() + secs(50))))
+        .layer(
+            raw::layer()
+                .accept(AcceptMode::Explicit)
+                .accept_timeout(LONG),
+        )
         .service(service_fn(move |set: ChannelSet| async move {
             tokio::time::sleep(secs(40)).await;
             set.session().accept().await;
@@ -517,7 +525,7 @@ async fn pings_can_be_switched_off_for_a_request() {
             Ok::<_, BoxError>(())
         }));
     let quiet = ServiceBuilder::new()
-        .layer(PolicyLayer::of(KeepAlive::never()))
+        .layer(PolicyLayer::new(KeepAlive::never()))
         .service(inner.clone());
     let mut client = open_with(quiet, subprotocols::V4, 64 * 1024).await;
     let nothing = tokio::time::timeout(LONG, client.next()).await;

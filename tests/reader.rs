@@ -24,7 +24,8 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    BoxError, ByteRate, Encoding, Limits, PolicyLayer, Sessions, TimeLimit,
+    BoxError, Encoding, Sessions,
+    policy::{ByteRate, Limits, PolicyLayer, TimeLimit},
     reader::{ReaderProtocols, WsReader, WsReaderLayer},
 };
 
@@ -394,7 +395,7 @@ async fn the_policies_of_the_layer_hold() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_no_upgrade_passes_unchanged() {
     let service = ServiceBuilder::new()
-        .layer(PolicyLayer::of(TimeLimit(None)))
+        .layer(PolicyLayer::new(TimeLimit(None)))
         .layer(WsReaderLayer::new())
         .service_fn(|request: Request<Full<Bytes>>| async move {
             let (head, body) = request.into_parts();

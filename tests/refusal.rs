@@ -23,8 +23,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, Limits, OriginPolicy, Rejection,
-    RejectionKind, WsStream, WsStreamLayer, remotecommand,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, RejectionKind, WsStream,
+    WsStreamLayer,
+    policy::{Limits, OriginPolicy},
+    remotecommand,
 };
 
 fn table() -> ChannelProtocols {

@@ -14,7 +14,7 @@ async fn echo_all() -> Result<(), BoxError> {
             let mut all = Vec::new();
             c.stdin.take().unwrap().read_to_end(&mut all).await?;
             c.stdout.take().unwrap().write_all(&all).await?;
-            Ok::<_, BoxError>(ExitStatus::code(3))
+            Ok::<_, BoxError>(ExitStatus::from_code(3))
         });
     for n in [0, 10, 100_000, 1_000_000] {
         let mut client = Connect::to("/exec?command=false&stdin=true&stdout=true")

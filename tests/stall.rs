@@ -23,7 +23,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tower_wsstream::{
-    BoxError, ChannelReader, ChannelSet, EndCause, Limits, Sessions, WsStreamLayer, subprotocols,
+    BoxError, ChannelReader, ChannelSet, EndCause, Sessions, WsStreamLayer, policy::Limits,
+    subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);

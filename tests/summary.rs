@@ -12,7 +12,9 @@ use raw::{BINARY, TEXT, frame, on, open, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    Accept, BoxError, ChannelSet, EndCause, Peer, SessionSummary, WsStreamLayer, subprotocols,
+    AcceptMode, BoxError, ChannelSet, EndCause, WsStreamLayer,
+    session::{Peer, SessionSummary},
+    subprotocols,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -190,7 +192,8 @@ async fn every_end_is_told_with_its_cause() {
 #[tokio::test(start_paused = true)]
 async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
     use tower_wsstream::{
-        Rejection, SessionLimitLayer, Status,
+        Rejection, Status,
+        access::SessionLimitLayer,
         remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     };
     for subprotocol in [
@@ -218,7 +221,7 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
                 })
                 .layer(SessionLimitLayer::new(most, |_: &RemoteCommand| Some(())))
                 .service_fn(move |_: RemoteCommand| async move {
-                    result.map(ExitStatus::code).map_err(BoxError::from)
+                    result.map(ExitStatus::from_code).map_err(BoxError::from)
                 });
             let (near, far) = tokio::io::duplex(64 * 1024);
             raw::serve(far, service);
@@ -232,7 +235,7 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
             assert_eq!(summary.close_code, Some(1000));
             let status = summary.status.expect("a command's outcome");
             assert_eq!(
-                (status.exit_code_value(), status.reason()),
+                (status.exit_code(), status.reason()),
                 (code, reason),
                 "{subprotocol}"
             );
@@ -244,9 +247,9 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
     let words = told
         .layer()
         .layer(service_fn(|channels: ChannelSet| async move {
-            channels.session().last_words(|_| {
-                let words = tower_wsstream::LastWords::silence();
-                Some(words.with_status(Status::exit_code(7)))
+            channels.session().say_last(|_| {
+                let words = tower_wsstream::session::LastWords::silence();
+                Some(words.with_status(Status::from_exit_code(7)))
             });
             answer(channels).await
         }));
@@ -258,13 +261,13 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
     client.close_channel(0).await.unwrap();
     within(SOON, client.read_to_end()).await;
     drop(client);
-    assert_eq!(told.only().await.status, Some(Status::exit_code(7)));
+    assert_eq!(told.only().await.status, Some(Status::from_exit_code(7)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_refused_was_none() {
     let told = Told::default();
-    let layer = told.layer().accept(Accept::Explicit);
+    let layer = told.layer().accept(AcceptMode::Explicit);
     let service = layer.layer(service_fn(|_: ChannelSet| async {
         tokio::task::yield_now().await;
         Err::<(), BoxError>("no".into())

@@ -18,8 +18,9 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{
-    Accept, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
-    ChannelStream, ChannelType, ChannelWriter, Encoding, EndCause, Rejection, WsStreamLayer,
+    AcceptMode, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
+    ChannelType, ChannelWriter, Encoding, EndCause, Rejection, WsStreamLayer,
+    channel::ChannelStream,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     tap::{Direction, Lost, Overflow, Payload, Record, Tap, TapLayer, TapReader},
@@ -249,7 +250,7 @@ async fn a_command_is_recorded_with_its_sizes_and_without_its_status() {
             let mut stdout = command.stdout.take().unwrap();
             let size = command.resize.as_mut().unwrap().next().await.unwrap();
             stdout.write_all(size.to_string().as_bytes()).await?;
-            Ok::<_, BoxError>(ExitStatus::code(3))
+            Ok::<_, BoxError>(ExitStatus::from_code(3))
         });
     let connect = Connect::to("/exec?command=sh&stdout=1&tty=1").offer(subprotocols::V5);
     let mut client = within(connect.connect(service)).await.unwrap();
@@ -610,7 +611,7 @@ async fn every_end_is_told() {
 }
 
 /// Its answer, where there is no session.
-async fn refused<F>(layer: TapLayer<F>, accept: Accept) -> u16
+async fn refused<F>(layer: TapLayer<F>, accept: AcceptMode) -> u16
 where
     F: Fn(&ChannelSet) -> Option<Tap> + Clone + Send + Sync + 'static,
 {
@@ -627,7 +628,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_refused_ends_its_recording() {
-    for accept in [Accept::Immediate, Accept::Explicit] {
+    for accept in [AcceptMode::Immediate, AcceptMode::Explicit] {
         let (tap, mut records) = Tap::new(Overflow::Backpressure);
         assert_eq!(refused(with(tap), accept).await, 404);
         let all = rest_seen(&mut records).await;
@@ -682,7 +683,7 @@ async fn who_is_recorded_is_decided_on_the_request() {
 #[tokio::test(start_paused = true)]
 async fn a_function_that_panics_is_answered() {
     let layer = TapLayer::new(|_: &ChannelSet| -> Option<Tap> { panic!("as it should") });
-    assert_eq!(refused(layer, Accept::Immediate).await, 500);
+    assert_eq!(refused(layer, AcceptMode::Immediate).await, 500);
 }
 
 #[tokio::test(start_paused = true)]

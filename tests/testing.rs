@@ -26,9 +26,10 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    Accept, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet,
+    AcceptMode, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet,
     ChannelType::{Read, Write},
-    Encoding, EndCause, Limits, WsStreamLayer,
+    Encoding, EndCause, WsStreamLayer,
+    policy::Limits,
     reader::{ReaderProtocols, WsReaderLayer},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
@@ -202,7 +203,7 @@ async fn a_command_tells_its_exit_status() {
         .service_fn(async |mut command: RemoteCommand| {
             let mut stderr = command.stderr.take().ok_or("no stderr")?;
             stderr.write_all(b"no such file").await?;
-            Ok::<_, BoxError>(ExitStatus::code(2))
+            Ok::<_, BoxError>(ExitStatus::from_code(2))
         });
     for connect in transports("/exec?command=ls&stdout=true&stderr=true") {
         let connect = connect.offer(subprotocols::V4);
@@ -430,16 +431,15 @@ async fn a_client_that_gives_up_the_handshake_leaves_nothing() {
     let before = tasks();
     for connect in transports("/") {
         let (tell, mut told) = mpsc::unbounded_channel::<()>();
-        let undecided =
-            raw::layer()
-                .accept(Accept::Explicit)
-                .layer(service_fn(move |channels: ChannelSet| {
-                    let tell = tell.clone();
-                    async move {
-                        let _held = (channels, tell);
-                        pending::<Result<(), BoxError>>().await
-                    }
-                }));
+        let undecided = raw::layer().accept(AcceptMode::Explicit).layer(service_fn(
+            move |channels: ChannelSet| {
+                let tell = tell.clone();
+                async move {
+                    let _held = (channels, tell);
+                    pending::<Result<(), BoxError>>().await
+                }
+            },
+        ));
         let connecting = connect.connect(undecided);
         let given_up = timeout(Duration::from_secs(1), connecting).await;
         assert!(given_up.is_err());

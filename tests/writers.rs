@@ -25,7 +25,7 @@ use tokio::{
 use tower::Layer;
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter,
-    Encoding, Limits, WsStreamLayer, subprotocols,
+    Encoding, WsStreamLayer, policy::Limits, subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);

@@ -224,7 +224,7 @@ async fn the_end_of_the_process_is_told_after_its_output() {
     client.hear("the last words").await;
     assert_eq!(
         within(client.driving).await.unwrap().unwrap(),
-        ExitStatus::code(137)
+        ExitStatus::from_code(137)
     );
 }
 

@@ -94,7 +94,7 @@ impl Pod {
     async fn keep_running(self, argv: Vec<OsString>, mut running: Running) {
         loop {
             let status = Code::from(running.finish().await);
-            let why = format!("it ended with exit code {}", status.exit_code());
+            let why = format!("it ended with exit code {}", status.code());
             running = self.restart(&argv, why).await;
         }
     }

@@ -41,7 +41,7 @@ async fn code(attached: &Attached) -> u8 {
     loop {
         match attached.next().await.unwrap() {
             Next::Output(_, bytes) => attached.written(bytes.len()),
-            Next::Ended(status) => return super::Code::from(status).exit_code(),
+            Next::Ended(status) => return super::Code::from(status).code(),
         }
     }
 }

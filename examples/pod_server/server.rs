@@ -11,7 +11,7 @@ use tower::ServiceBuilder;
 use tower_wsstream::portforward::{self, PortForwardLayer};
 use tower_wsstream::reader::WsReaderLayer;
 use tower_wsstream::remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer};
-use tower_wsstream::{BearerSubprotocolLayer, BoxError, Sessions, WsStreamLayer};
+use tower_wsstream::{BoxError, Sessions, WsStreamLayer, access::BearerSubprotocolLayer};
 
 use crate::api::Api;
 use crate::connection::Connections;

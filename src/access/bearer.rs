@@ -92,7 +92,8 @@ const TOO_MANY_HEADERS: &str = "the request has too many headers: send fewer";
 /// use tower::ServiceBuilder;
 /// use tower_http::trace::TraceLayer;
 /// use tower_wsstream::{
-///     BearerSubprotocolLayer, BoxError, WsStreamLayer,
+///     BoxError, WsStreamLayer,
+///     access::BearerSubprotocolLayer,
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///

@@ -10,8 +10,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::handshake::{
-    detect::members, is_websocket_request, is_websocket_request_with_stream_close_protocol,
-    is_websocket_request_with_tunneling_protocol,
+    detect::{members, offers_stream_close, offers_tunnel},
+    is_websocket_request,
 };
 
 /// What a request asks to become.
@@ -26,18 +26,18 @@ use crate::handshake::{
 ///
 /// ```
 /// use http::Request;
-/// use tower_wsstream::UpgradeIntent;
+/// use tower_wsstream::access::UpgradeIntent;
 ///
 /// let request = Request::get("/api/v1/namespaces/default/pods/web/exec?command=sh&stdin=1")
 ///     .header("connection", "Upgrade")
 ///     .header("upgrade", "websocket")
 ///     .header("sec-websocket-protocol", "v5.channel.k8s.io")
 ///     .body(())?;
-/// let intent = UpgradeIntent::of(&request);
+/// let intent = UpgradeIntent::from_request(&request);
 /// assert!(intent.is_websocket() && intent.offers_stream_close());
 ///
 /// let request = Request::get("/api/v1/namespaces/default/pods/web").body(())?;
-/// assert!(!UpgradeIntent::of(&request).is_upgrade());
+/// assert!(!UpgradeIntent::from_request(&request).is_upgrade());
 /// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,17 +52,17 @@ pub struct UpgradeIntent {
 impl UpgradeIntent {
     /// Reads the intent of a request off its head.
     #[must_use]
-    pub fn of<B>(request: &Request<B>) -> Self {
+    pub fn from_request<B>(request: &Request<B>) -> Self {
         let websocket = is_websocket_request(request);
         Self {
             upgrade: websocket || asks_for_another_protocol(request),
             websocket,
-            stream_close: is_websocket_request_with_stream_close_protocol(request),
-            tunnel: is_websocket_request_with_tunneling_protocol(request),
+            stream_close: offers_stream_close(request),
+            tunnel: offers_tunnel(request),
         }
     }
 
-    /// Whether the request asks for another protocol than HTTP, a WebSocket or not: by
+    /// Returns whether the request asks for another protocol than HTTP, a WebSocket or not: by
     /// `Upgrade`, or as a CONNECT of any kind.
     ///
     /// This is the one to authorise by where a [fallback](crate::WsStreamLayer::fallback)
@@ -72,22 +72,28 @@ impl UpgradeIntent {
         self.upgrade
     }
 
-    /// Whether the request asks for a WebSocket; see
+    /// Returns whether the request asks for a WebSocket; see
     /// [`is_websocket_request`].
     #[must_use]
     pub fn is_websocket(&self) -> bool {
         self.websocket
     }
 
-    /// Whether it also offers a subprotocol in which one channel can end alone,
-    /// `v5.channel.k8s.io`.
+    /// Returns whether the request asks for a WebSocket and offers a subprotocol in which one
+    /// channel can end alone: `v5.channel.k8s.io`, spelt exactly so, anywhere in the list.
     #[must_use]
+    #[doc(alias = "is_websocket_request_with_stream_close_protocol")]
     pub fn offers_stream_close(&self) -> bool {
         self.stream_close
     }
 
-    /// Whether it also offers a tunnel for SPDY, as kubectl's port-forward does.
+    /// Returns whether the request asks for a WebSocket and offers a tunnel for SPDY, as
+    /// kubectl's port-forward does.
+    ///
+    /// Such a subprotocol begins with `SPDY/3.1+` and ends in `.k8s.io`. This crate does not
+    /// speak it, but a proxy may want to pass it on.
     #[must_use]
+    #[doc(alias = "is_websocket_request_with_tunneling_protocol")]
     pub fn offers_tunnel(&self) -> bool {
         self.tunnel
     }
@@ -119,8 +125,9 @@ fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
 /// use tower::ServiceBuilder;
 /// use tower_http::validate_request::ValidateRequestHeaderLayer;
 /// use tower_wsstream::{
-///     BearerSubprotocolLayer, BoxError, Rejection, ResponseBody, UpgradeIntent,
-///     UpgradeIntentLayer, WsStreamLayer,
+///     BoxError, Rejection, WsStreamLayer,
+///     access::{BearerSubprotocolLayer, UpgradeIntent, UpgradeIntentLayer},
+///     body::ResponseBody,
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///
@@ -232,7 +239,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        let intent = UpgradeIntent::of(&request);
+        let intent = UpgradeIntent::from_request(&request);
         request.extensions_mut().insert(intent);
         self.inner.call(request)
     }
@@ -260,7 +267,7 @@ mod tests {
 
     /// Upgrade, WebSocket, stream close, tunnel.
     fn told<B>(request: &Request<B>) -> [bool; 4] {
-        let intent = UpgradeIntent::of(request);
+        let intent = UpgradeIntent::from_request(request);
         [
             intent.is_upgrade(),
             intent.is_websocket(),
@@ -303,9 +310,9 @@ mod tests {
         }
         for upgrade in ["websocket", ""] {
             let mut asked = request(upgrade, "x");
-            let forged = UpgradeIntent::of(&request("h2c", ""));
+            let forged = UpgradeIntent::from_request(&request("h2c", ""));
             asked.extensions_mut().insert(forged);
-            let expected = UpgradeIntent::of(&asked);
+            let expected = UpgradeIntent::from_request(&asked);
             let headers = asked.headers().clone();
 
             let service = UpgradeIntentLayer::new().layer(service_fn(echo));

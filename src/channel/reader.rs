@@ -12,7 +12,7 @@ use super::{
     ChannelStream,
     tap::{Direction, Records, Tapped},
 };
-use crate::wire::{CHUNK, Chunk, End, Shared, Take};
+use crate::wire::{CHUNK, Chunk, End, Take, Wire};
 
 /// So few bytes are handed out as a copy: a slice would keep its whole chunk of
 /// 16 KiB alive, and a peer decides how small its messages are.
@@ -24,7 +24,7 @@ const SMALL: usize = 1024;
 ///
 /// Bytes come in the order in which the peer sent them; the boundaries of its
 /// messages are not kept. What has arrived and was not read is bounded by the
-/// receive window ([`Limits::receive_window`](crate::Limits::receive_window)). When the window
+/// receive window ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window
 /// is full and the peer sends more on this channel, the session stops reading,
 /// so a handle that is kept and not read stalls its session in the end. Drop
 /// the reader instead: what comes for a channel whose reader was dropped is
@@ -54,7 +54,7 @@ const SMALL: usize = 1024;
 /// All reads are cancel safe: bytes are lost to a future that was dropped only
 /// if it had returned them.
 pub struct ChannelReader {
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     channel: u8,
     chunk: Option<Chunk>,
     at: usize,
@@ -62,9 +62,9 @@ pub struct ChannelReader {
 }
 
 impl ChannelReader {
-    pub(crate) fn new(shared: Arc<Shared>, channel: u8) -> Self {
+    pub(crate) fn new(wire: Arc<Wire>, channel: u8) -> Self {
         Self {
-            shared,
+            wire,
             channel,
             chunk: None,
             at: 0,
@@ -100,7 +100,7 @@ impl ChannelReader {
         if self.chunk.is_some() {
             return Poll::Ready(Ok(true));
         }
-        let Some(pipe) = self.shared.pipe(self.channel) else {
+        let Some(pipe) = self.wire.inbound.pipe(self.channel) else {
             return Poll::Ready(Ok(false));
         };
         match ready!(pipe.poll_take(cx)) {
@@ -132,7 +132,7 @@ impl ChannelReader {
 
     fn release(&mut self, chunk: Option<Chunk>) {
         self.at = 0;
-        self.shared.release(self.channel, chunk);
+        self.wire.inbound.release(self.channel, chunk);
     }
 
     pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
@@ -204,7 +204,7 @@ impl Drop for ChannelReader {
         if let Some(chunk) = self.chunk.take() {
             self.release(Some(chunk));
         }
-        self.shared.discard(self.channel);
+        self.wire.inbound.discard(self.channel);
     }
 }
 
@@ -241,19 +241,19 @@ mod tests {
             stamps: false,
         };
         let reserve = StallReserve::new(0, &TotalReserve::new(0));
-        let shared = Shared::new(Turn::new(), &config, reserve, |_| true, |_| false);
+        let wire = Wire::new(Turn::new(), &config, reserve, |_| true, |_| false);
         let mut chunks = Vec::new();
-        let pipe = shared.pipe(0).unwrap();
+        let pipe = wire.inbound.pipe(0).unwrap();
         pipe.lend(&mut chunks).unwrap();
         fill(&mut chunks, Masked::plain(b"x"));
         let _ = pipe.take_back(&mut chunks, Traffic::default());
-        let mut reader = ChannelReader::new(Arc::clone(&shared), 0);
+        let mut reader = ChannelReader::new(Arc::clone(&wire), 0);
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(Some(bytes))) = reader.poll_bytes(cx) else {
             panic!("a byte is there");
         };
         let held = bytes.try_into_mut().unwrap().capacity();
         assert!(held < 1024, "{held} bytes for one");
-        assert_eq!(shared.pipe(0).unwrap().room(), 1 << 18);
+        assert_eq!(wire.inbound.pipe(0).unwrap().room(), 1 << 18);
     }
 }

@@ -3,7 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::request::Parts;
 
 use super::{Channel, ChannelReader, ChannelWriter, tap::Records};
-use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Shared};
+use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Wire};
 
 /// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for
 /// each session: its channels, typed by the selected subprotocol.
@@ -50,14 +50,14 @@ impl ChannelSet {
         subprotocol: Cow<'static, str>,
         request: Box<Parts>,
         session: Session,
-        shared: &Arc<Shared>,
+        wire: &Arc<Wire>,
         config: ChannelProtocolConfig,
     ) -> Self {
         let channels = (0..)
             .zip(config.channels())
             .map(|(id, channel)| {
-                let reader = || ChannelReader::new(Arc::clone(shared), id);
-                let writer = || ChannelWriter::new(Arc::clone(shared), id);
+                let reader = || ChannelReader::new(Arc::clone(wire), id);
+                let writer = || ChannelWriter::new(Arc::clone(wire), id);
                 (
                     channel.is_readable().then(reader),
                     channel.is_writable().then(writer),

@@ -12,7 +12,7 @@ use super::{
     ChannelSink,
     tap::{Direction, Records, Tapped},
 };
-use crate::wire::{Shared, WRITE_CUT};
+use crate::wire::{WRITE_CUT, Wire};
 
 /// The outbound side of a channel: what the peer receives on it.
 ///
@@ -25,7 +25,7 @@ use crate::wire::{Shared, WRITE_CUT};
 /// has run once, so no flush is needed for a prompt to appear.
 ///
 /// What was accepted and has not left is bounded per channel
-/// ([`Limits::send_budget`](crate::Limits::send_budget)) and per session; a write waits
+/// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session; a write waits
 /// while there is no room. `flush` waits until everything that this channel
 /// accepted was handed to the transport.
 ///
@@ -44,15 +44,15 @@ use crate::wire::{Shared, WRITE_CUT};
 /// that was pending none. A dropped `send` has sent all or nothing; a dropped
 /// `write_all` may have sent a prefix.
 pub struct ChannelWriter {
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     channel: u8,
     tap: Option<Box<Tapped>>,
 }
 
 impl ChannelWriter {
-    pub(crate) fn new(shared: Arc<Shared>, channel: u8) -> Self {
+    pub(crate) fn new(wire: Arc<Wire>, channel: u8) -> Self {
         Self {
-            shared,
+            wire,
             channel,
             tap: None,
         }
@@ -94,14 +94,14 @@ impl ChannelWriter {
         if let Some(tap) = &self.tap {
             ready!(self.poll_recordable(tap, cx))?;
         }
-        self.shared.poll_ready(cx, self.channel)
+        self.wire.outbound.poll_ready(cx, self.channel)
     }
 
     pub(super) fn start_send(&mut self, message: Bytes) -> io::Result<()> {
         let Some(tap) = &self.tap else {
-            return self.shared.send(self.channel, message);
+            return self.wire.outbound.send(self.channel, message);
         };
-        self.shared.send(self.channel, message.clone())?;
+        self.wire.outbound.send(self.channel, message.clone())?;
         let held = message.len();
         tap.share(message, held);
         Ok(())
@@ -127,7 +127,7 @@ impl ChannelWriter {
         if tap.poll_room(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        self.shared.poll_refused(cx, self.channel).map(Err)
+        self.wire.outbound.poll_refused(cx, self.channel).map(Err)
     }
 }
 
@@ -140,24 +140,24 @@ impl AsyncWrite for ChannelWriter {
         if self.tap.is_some() {
             return self.get_mut().poll_write_tapped(cx, buf);
         }
-        self.shared.poll_write(cx, self.channel, buf)
+        self.wire.outbound.poll_write(cx, self.channel, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.poll_flush(cx, self.channel)
+        self.wire.outbound.poll_flush(cx, self.channel)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.close_writer(self.channel);
+        self.wire.outbound.close_writer(self.channel);
         // No more is accepted, so there is nothing more to record.
         self.tap = None;
-        self.shared.poll_flush(cx, self.channel)
+        self.wire.outbound.poll_flush(cx, self.channel)
     }
 }
 
 impl Drop for ChannelWriter {
     fn drop(&mut self) {
-        self.shared.close_writer(self.channel);
+        self.wire.outbound.close_writer(self.channel);
     }
 }
 

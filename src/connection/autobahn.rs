@@ -22,15 +22,15 @@ use tokio::{
 use tower::{Service, ServiceBuilder};
 
 use crate::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, Limits, WsStreamLayer, frame::MessageKind,
-    mux::Whole,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, frame::MessageKind,
+    mux::Whole, policy::Limits,
 };
 
 /// The largest message of groups 1 to 7 fits: a message is announced only when
 /// all of it is in the window.
 const WINDOW: usize = 1024 * 1024;
 
-type Body = crate::ResponseBody<crate::ResponseBody<crate::NoBody>>;
+type Body = crate::body::ResponseBody<crate::body::ResponseBody<crate::body::NoBody>>;
 
 type Messages = std::sync::Arc<Mutex<mpsc::UnboundedReceiver<(MessageKind, usize)>>>;
 

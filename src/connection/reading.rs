@@ -15,7 +15,7 @@ use tokio::{
     net::tcp::OwnedReadHalf,
 };
 
-use crate::wire::{ReadHalf, Shared};
+use crate::wire::{ReadHalf, Wire};
 
 /// Where bytes come from, if there is a connection.
 #[derive(Debug)]
@@ -77,13 +77,13 @@ impl fmt::Debug for Watch {
 impl Reading {
     pub(super) fn poll(
         &mut self,
-        shared: &Shared,
+        wire: &Wire,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self {
             Self::From(ReadHalf::Tcp(half)) => Pin::new(half).poll_read(cx, buf),
-            Self::From(ReadHalf::Shared) => shared.poll_read(cx, buf),
+            Self::From(ReadHalf::Shared) => wire.outbound.poll_read(cx, buf),
             Self::None | Self::Watched(_) => Poll::Pending,
         }
     }

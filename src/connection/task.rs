@@ -166,7 +166,7 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn new(driver: Driver, service: ServiceFuture, span: Span) -> Self {
-        let turn = Arc::clone(driver.shared().turn());
+        let turn = Arc::clone(&driver.wire().turn);
         Self {
             driver,
             service: ServiceState::Running(service),
@@ -221,7 +221,8 @@ impl Task {
     /// accepted any more.
     pub(crate) fn refuse(&self) -> bool {
         self.driver
-            .shared()
+            .wire()
+            .outbound
             .refuse_unless_written(&EndCause::Aborted)
     }
 
@@ -255,7 +256,7 @@ impl Future for Task {
         let mut output_first = this.output_first;
         for _ in 0..ROUNDS {
             let driver_due = this.turn.begin();
-            this.driver.shared().begin_turn(driver_due);
+            this.driver.wire().outbound.begin_turn(driver_due);
             if driver_due {
                 this.driver.run();
             }

@@ -105,50 +105,14 @@ pub fn is_websocket_request<B>(request: &Request<B>) -> bool {
     detect(request).is_some()
 }
 
-/// Returns whether a request asks for an upgrade to WebSocket and offers a
-/// subprotocol in which one channel can end alone.
-///
-/// That is `v5.channel.k8s.io`, spelt exactly so, anywhere in the list.
-///
-/// # Examples
-///
-/// ```
-/// use http::Request;
-/// use tower_wsstream::is_websocket_request_with_stream_close_protocol;
-///
-/// let request = Request::builder()
-///     .header("connection", "Upgrade")
-///     .header("upgrade", "websocket")
-///     .header("sec-websocket-protocol", "v4.channel.k8s.io, v5.channel.k8s.io")
-///     .body(())?;
-/// assert!(is_websocket_request_with_stream_close_protocol(&request));
-/// # Ok::<(), http::Error>(())
-/// ```
-pub fn is_websocket_request_with_stream_close_protocol<B>(request: &Request<B>) -> bool {
+/// Returns whether a request asks for a WebSocket and offers a subprotocol in which one
+/// channel can end alone.
+pub(crate) fn offers_stream_close<B>(request: &Request<B>) -> bool {
     offers(request, |name| name == subprotocols::V5.as_bytes())
 }
 
-/// Returns whether a request asks for an upgrade to WebSocket and offers a
-/// tunnel for SPDY, as kubectl's port-forward does.
-///
-/// Such a subprotocol begins with `SPDY/3.1+` and ends in `.k8s.io`; this crate
-/// does not speak it, and a proxy may want to pass it on.
-///
-/// # Examples
-///
-/// ```
-/// use http::Request;
-/// use tower_wsstream::is_websocket_request_with_tunneling_protocol;
-///
-/// let request = Request::builder()
-///     .header("connection", "Upgrade")
-///     .header("upgrade", "websocket")
-///     .header("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io")
-///     .body(())?;
-/// assert!(is_websocket_request_with_tunneling_protocol(&request));
-/// # Ok::<(), http::Error>(())
-/// ```
-pub fn is_websocket_request_with_tunneling_protocol<B>(request: &Request<B>) -> bool {
+/// Returns whether a request asks for a WebSocket and offers a tunnel for SPDY.
+pub(crate) fn offers_tunnel<B>(request: &Request<B>) -> bool {
     offers(request, |name| {
         name.starts_with(TUNNEL_PREFIX) && name.ends_with(TUNNEL_SUFFIX)
     })
@@ -305,10 +269,7 @@ mod tests {
             &[("Upgrade", "websocket"), v5],
         ] {
             let request = request(headers);
-            assert!(
-                !is_websocket_request_with_stream_close_protocol(&request),
-                "{headers:?}"
-            );
+            assert!(!offers_stream_close(&request), "{headers:?}");
         }
     }
 
@@ -325,10 +286,7 @@ mod tests {
             &["xv5.channel.k8s.io v5.channel.k8s.io"],
         ] {
             let request = offering(lines);
-            assert!(
-                !is_websocket_request_with_stream_close_protocol(&request),
-                "{lines:?}"
-            );
+            assert!(!offers_stream_close(&request), "{lines:?}");
         }
     }
 
@@ -343,17 +301,14 @@ mod tests {
             &["v4.channel.k8s.io", "v5.channel.k8s.io"],
         ] {
             let request = offering(lines);
-            assert!(
-                is_websocket_request_with_stream_close_protocol(&request),
-                "{lines:?}"
-            );
+            assert!(offers_stream_close(&request), "{lines:?}");
         }
         let lower = request(&[
             ("connection", "upgrade"),
             ("upgrade", "websocket"),
             ("sec-websocket-protocol", "v5.channel.k8s.io"),
         ]);
-        assert!(is_websocket_request_with_stream_close_protocol(&lower));
+        assert!(offers_stream_close(&lower));
     }
 
     #[test]
@@ -369,14 +324,10 @@ mod tests {
             ("", false),
         ] {
             let request = offering(&[line]);
-            assert_eq!(
-                is_websocket_request_with_tunneling_protocol(&request),
-                expected,
-                "{line}"
-            );
+            assert_eq!(offers_tunnel(&request), expected, "{line}");
         }
         let no_upgrade = request(&[("Sec-WebSocket-Protocol", "SPDY/3.1+portforward.k8s.io")]);
-        assert!(!is_websocket_request_with_tunneling_protocol(&no_upgrade));
+        assert!(!offers_tunnel(&no_upgrade));
     }
 
     #[test]

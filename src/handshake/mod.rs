@@ -15,9 +15,6 @@ pub(crate) mod negotiate;
 pub(crate) mod source;
 pub(crate) mod validate;
 
-pub use self::detect::{
-    IsWebSocketRequest, is_websocket_request, is_websocket_request_with_stream_close_protocol,
-    is_websocket_request_with_tunneling_protocol,
-};
+pub use self::detect::{IsWebSocketRequest, is_websocket_request};
 pub use self::source::ProtocolSource;
 pub(crate) use self::source::Source;

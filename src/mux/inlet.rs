@@ -7,7 +7,7 @@
 
 use crate::{
     frame::Masked,
-    wire::{Chunk, Shared, Traffic, fill},
+    wire::{Chunk, Traffic, Wire, fill},
 };
 
 /// See the module.
@@ -26,17 +26,17 @@ impl Inlet {
     /// Bytes of this channel that can be pushed now, which is the current one
     /// from here on.
     #[inline]
-    pub(super) fn room(&mut self, shared: &Shared, channel: u8) -> usize {
+    pub(super) fn room(&mut self, wire: &Wire, channel: u8) -> usize {
         if self.channel != Some(channel) || self.room == 0 {
-            self.open(shared, channel);
+            self.open(wire, channel);
         }
         self.room
     }
 
     #[inline(never)]
-    fn open(&mut self, shared: &Shared, channel: u8) {
-        self.settle(shared);
-        let Some(pipe) = shared.pipe(channel) else {
+    fn open(&mut self, wire: &Wire, channel: u8) {
+        self.settle(wire);
+        let Some(pipe) = wire.inbound.pipe(channel) else {
             return;
         };
         match pipe.lend(&mut self.chunks) {
@@ -74,13 +74,13 @@ impl Inlet {
     }
 
     /// Gives back what the current channel has lent.
-    pub(super) fn settle(&mut self, shared: &Shared) {
+    pub(super) fn settle(&mut self, wire: &Wire) {
         let Some(channel) = self.channel.take() else {
             return;
         };
         self.room = 0;
         self.deaf = false;
         let received = std::mem::take(&mut self.received);
-        shared.take_back(channel, &mut self.chunks, received);
+        wire.inbound.take_back(channel, &mut self.chunks, received);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     error::EndCause,
     frame::{Control, FrameError, Masked, MessageKind, Sink},
     protocol::{Format, base64::Base64Decoder},
-    wire::{End, Shared},
+    wire::{End, Wire},
 };
 
 /// Base64 characters that are decoded at a time, and what they make at most.
@@ -54,7 +54,7 @@ pub(crate) struct Heard {
 /// The inbound side of all channels of a session.
 #[derive(Debug)]
 pub(crate) struct Mux {
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     format: Format,
     half_close: bool,
     target: Target,
@@ -81,9 +81,9 @@ pub(crate) struct Whole {
 }
 
 impl Mux {
-    pub(crate) fn new(shared: Arc<Shared>, format: Format, half_close: bool) -> Self {
+    pub(crate) fn new(wire: Arc<Wire>, format: Format, half_close: bool) -> Self {
         Self {
-            shared,
+            wire,
             format,
             half_close,
             target: Target::Prefix,
@@ -101,7 +101,7 @@ impl Mux {
 
     /// A read is over: readers may have what has come.
     pub(crate) fn settle(&mut self) {
-        self.inlet.settle(&self.shared);
+        self.inlet.settle(&self.wire);
     }
 
     /// Whether the next payload byte has to wait; if so, the wake-up for room
@@ -112,7 +112,8 @@ impl Mux {
             Target::Channel(channel) if !self.over && !self.regardless => {
                 // A quad of base64 makes three bytes, and is never split.
                 let wanted = if self.format.is_base64() { 3 } else { 1 };
-                self.shared
+                self.wire
+                    .inbound
                     .pipe(channel)
                     .is_some_and(|pipe| pipe.pause(wanted))
             }
@@ -123,7 +124,7 @@ impl Mux {
     /// Lends the channel that has to wait some room out of the stall reserve.
     pub(crate) fn extend(&self) -> bool {
         match self.target {
-            Target::Channel(channel) if !self.over => self.shared.extend(channel),
+            Target::Channel(channel) if !self.over => self.wire.inbound.extend(channel),
             _ => false,
         }
     }
@@ -135,7 +136,7 @@ impl Mux {
 
     /// The least room of all channels that can be read.
     pub(crate) fn least_room(&self) -> usize {
-        let rooms = self.shared.pipes().map(|pipe| pipe.room());
+        let rooms = self.wire.inbound.pipes().map(|pipe| pipe.room());
         rooms.min().unwrap_or(usize::MAX)
     }
 
@@ -145,7 +146,7 @@ impl Mux {
         self.settle();
         let error = End::Error(cause.clone());
         if let Target::Channel(channel) = self.target
-            && let Some(pipe) = self.shared.pipe(channel)
+            && let Some(pipe) = self.wire.inbound.pipe(channel)
         {
             // Inside a message: what is missing of it was never sent.
             pipe.end(error.clone());
@@ -164,7 +165,7 @@ impl Mux {
     pub(crate) fn end_all(&mut self, end: &End) {
         self.settle();
         self.over = true;
-        for pipe in self.shared.pipes() {
+        for pipe in self.wire.inbound.pipes() {
             pipe.end(end.clone());
         }
     }
@@ -177,7 +178,7 @@ impl Mux {
         if self.half_close && first == CLOSE {
             return Target::Close(0, 0);
         }
-        match self.shared.pipe(channel) {
+        match self.wire.inbound.pipe(channel) {
             Some(_) => Target::Channel(channel),
             None => {
                 tracing::debug!(
@@ -196,12 +197,12 @@ impl Mux {
     }
 
     fn close_channel(&mut self, channel: u8, len: usize) -> Result<(), EndCause> {
-        if len != 1 || usize::from(channel) >= self.shared.channels() {
+        if len != 1 || usize::from(channel) >= self.wire.inbound.channels() {
             let rule = "a CLOSE is 255 and the number of one channel";
             return Err(EndCause::ProtocolError { rule });
         }
         self.settle();
-        if let Some(pipe) = self.shared.pipe(channel) {
+        if let Some(pipe) = self.wire.inbound.pipe(channel) {
             pipe.end(End::Eof);
         }
         Ok(())
@@ -264,7 +265,7 @@ impl Sink for Mux {
             _ if self.over => usize::MAX,
             Target::Prefix => 1,
             Target::Channel(channel) => {
-                let room = self.inlet.room(&self.shared, channel);
+                let room = self.inlet.room(&self.wire, channel);
                 let room = if self.regardless { usize::MAX } else { room };
                 match self.format {
                     Format::Base64 => {
@@ -296,7 +297,7 @@ impl Sink for Mux {
                     .map_or(Target::Nobody, |first| self.choose(first));
                 if let Target::Channel(channel) = self.target {
                     // The current one from here on, with room or without.
-                    self.inlet.room(&self.shared, channel);
+                    self.inlet.room(&self.wire, channel);
                     self.inlet.count();
                 }
                 debug_assert!(rest.is_empty(), "`room` is 1 before the prefix");
@@ -363,9 +364,9 @@ impl Sink for Mux {
             self.inlet.push(payload);
             return Ok(true);
         }
-        match self.shared.pipe(first) {
+        match self.wire.inbound.pipe(first) {
             // An empty message needs no room.
-            Some(_) if self.inlet.room(&self.shared, first) < payload.len() => Ok(false),
+            Some(_) if self.inlet.room(&self.wire, first) < payload.len() => Ok(false),
             Some(_) => {
                 self.inlet.count();
                 self.inlet.push(payload);
@@ -384,7 +385,7 @@ impl Sink for Mux {
 
     fn control(&mut self, control: Control<'_>) -> Result<(), EndCause> {
         match control {
-            Control::Ping(payload) => self.shared.pong(payload),
+            Control::Ping(payload) => self.wire.outbound.pong(payload),
             Control::Pong(mark) => {
                 let mark = mark.try_into().map_or(0, u64::from_be_bytes);
                 self.heard.pong = self.heard.pong.max(Some(mark));

@@ -18,7 +18,7 @@ use crate::{
     error::EndCause,
     frame::{Decoder, Role},
     protocol::Format,
-    wire::{Chunk, End, Shared, StallReserve, Take, TotalReserve, Turn, WireConfig},
+    wire::{Chunk, End, StallReserve, Take, TotalReserve, Turn, Wire, WireConfig},
 };
 
 /// Two chunks of a pipe, so that most streams here pause.
@@ -116,9 +116,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     vec(one, 0..120)
 }
 
-/// The wire, and what each of its bytes means.
+/// The script, and what each of its bytes means.
 #[derive(Default)]
-struct Wire {
+struct Script {
     bytes: Vec<u8>,
     /// For each byte, the channel whose payload it is.
     owner: Vec<Option<u8>>,
@@ -135,7 +135,7 @@ struct Span {
     over: usize,
     channel: u8,
     payload: Vec<u8>,
-    /// Offsets on the wire of the characters, or bytes, of the payload.
+    /// Offsets on the script of the characters, or bytes, of the payload.
     at: Vec<usize>,
 }
 
@@ -150,7 +150,7 @@ impl Span {
     }
 }
 
-impl Wire {
+impl Script {
     fn frame(
         &mut self,
         fin: bool,
@@ -250,19 +250,19 @@ impl Wire {
     }
 
     fn new(said: Vec<Said>, format: Format, half_close: bool) -> Self {
-        let mut wire = Self::default();
+        let mut script = Self::default();
         for said in said {
             match said {
-                Said::Message(message) => wire.message(message, format, half_close),
-                Said::Empty => wire.frame(true, 2, b"", |_| None),
+                Said::Message(message) => script.message(message, format, half_close),
+                Said::Empty => script.frame(true, 2, b"", |_| None),
                 Said::Close(channel) if half_close => {
-                    wire.frame(true, 2, &[CLOSE, channel], |_| None);
-                    wire.closes.push((wire.bytes.len(), channel));
+                    script.frame(true, 2, &[CLOSE, channel], |_| None);
+                    script.closes.push((script.bytes.len(), channel));
                 }
                 Said::Close(_) => {}
             }
         }
-        wire
+        script
     }
 
     /// Where a channel was ended, if it was by then.
@@ -312,10 +312,10 @@ struct Reader {
 }
 
 struct Play {
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     mux: Mux,
     decoder: Decoder,
-    wire: Wire,
+    script: Script,
     format: Format,
     fed: usize,
     /// Bytes that have come; those behind `fed` wait for room.
@@ -327,7 +327,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(wire: Wire, format: Format, half_close: bool) -> Self {
+    fn new(script: Script, format: Format, half_close: bool) -> Self {
         let config = WireConfig {
             format,
             channels: CHANNELS,
@@ -338,13 +338,13 @@ impl Play {
         };
         let reserve = StallReserve::new(RESERVE, &TotalReserve::new(RESERVE));
         let readable = |id| READABLE.contains(&(id as u8));
-        let shared = Shared::new(Turn::new(), &config, reserve, readable, |id| id == 1);
-        shared.turn().begin();
+        let wire = Wire::new(Turn::new(), &config, reserve, readable, |id| id == 1);
+        wire.turn.begin();
         Self {
-            mux: Mux::new(Arc::clone(&shared), format, half_close),
+            mux: Mux::new(Arc::clone(&wire), format, half_close),
             decoder: Decoder::new(Role::Server, 1 << 20, None),
-            shared,
             wire,
+            script,
             format,
             fed: 0,
             came: 0,
@@ -355,17 +355,17 @@ impl Play {
     }
 
     fn room(&self, channel: u8) -> usize {
-        self.shared.pipe(channel).unwrap().room()
+        self.wire.inbound.pipe(channel).unwrap().room()
     }
 
     fn feed(&mut self, more: usize) {
-        self.came = (self.came + more).min(self.wire.bytes.len());
-        if self.paused && !self.shared.turn().begin() {
+        self.came = (self.came + more).min(self.script.bytes.len());
+        if self.paused && !self.wire.turn.begin() {
             return;
         }
         self.paused = false;
         while self.fed < self.came {
-            let bytes = &self.wire.bytes[self.fed..self.came];
+            let bytes = &self.script.bytes[self.fed..self.came];
             let fed = self.decoder.decode(bytes, &mut self.mux);
             self.fed += fed.expect("nothing here breaks a rule");
             self.mux.settle();
@@ -376,10 +376,10 @@ impl Play {
         }
         if self.paused {
             // Only the next payload byte's own channel is a reason.
-            let owner = self.wire.owner[self.fed].expect("a payload byte waits");
+            let owner = self.script.owner[self.fed].expect("a payload byte waits");
             let wanted = if self.format == Format::Base64 { 3 } else { 1 };
             assert!(self.room(owner) < wanted, "paused with room");
-            let _ = self.shared.turn().begin();
+            let _ = self.wire.turn.begin();
         }
     }
 
@@ -388,7 +388,7 @@ impl Play {
         if reader.held.is_some() || reader.dropped || reader.end.is_some() {
             return;
         }
-        let pipe = self.shared.pipe(READABLE[at]).unwrap();
+        let pipe = self.wire.inbound.pipe(READABLE[at]).unwrap();
         match pipe.poll_take(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Take::Chunk(chunk)) => {
                 reader.got.extend_from_slice(chunk.bytes());
@@ -401,7 +401,9 @@ impl Play {
 
     fn release(&mut self, at: usize, keep: bool) {
         if let Some(chunk) = self.readers[at].held.take() {
-            self.shared.release(READABLE[at], (!keep).then_some(chunk));
+            self.wire
+                .inbound
+                .release(READABLE[at], (!keep).then_some(chunk));
         }
     }
 
@@ -413,12 +415,12 @@ impl Play {
             Act::Drop(at) => {
                 self.release(at, false);
                 self.readers[at].dropped = true;
-                self.shared.discard(READABLE[at]);
+                self.wire.inbound.discard(READABLE[at]);
             }
             Act::Extend => {
                 if self.paused && self.mux.extend() {
                     self.lent += CHUNK;
-                    self.shared.turn().wake_driver();
+                    self.wire.turn.wake_driver();
                 }
             }
         }
@@ -429,9 +431,9 @@ impl Play {
     fn check(&self) {
         for (at, reader) in self.readers.iter().enumerate() {
             let channel = READABLE[at];
-            let came = self.wire.came(channel, self.fed, self.format);
+            let came = self.script.came(channel, self.fed, self.format);
             assert!(reader.got.len() <= came, "channel {channel}");
-            let deaf = reader.dropped || self.wire.closed(channel, self.fed).is_some();
+            let deaf = reader.dropped || self.script.closed(channel, self.fed).is_some();
             if deaf {
                 continue;
             }
@@ -466,27 +468,38 @@ impl Play {
     }
 }
 
-fn play(wire: Wire, format: Format, half_close: bool, acts: &[Act], all: bool, code: Option<u16>) {
-    let mut play = Play::new(wire, format, half_close);
+fn play(
+    script: Script,
+    format: Format,
+    half_close: bool,
+    acts: &[Act],
+    all: bool,
+    code: Option<u16>,
+) {
+    let mut play = Play::new(script, format, half_close);
     for act in acts {
         play.act(act);
     }
     if all {
-        play.came = play.wire.bytes.len();
+        play.came = play.script.bytes.len();
     }
     play.drain();
     assert_eq!(play.fed, play.came, "a wake-up for room was lost");
-    let said = play.wire.heads.first().is_some_and(|end| *end <= play.fed);
+    let said = play
+        .script
+        .heads
+        .first()
+        .is_some_and(|end| *end <= play.fed);
     assert_eq!(play.mux.heard.data, said);
 
     for (at, channel) in READABLE.into_iter().enumerate() {
         let reader = &play.readers[at];
-        let came = play.wire.model(channel, play.fed, format);
+        let came = play.script.model(channel, play.fed, format);
         if reader.dropped {
             assert!(came.starts_with(&reader.got), "channel {channel}");
         } else {
             assert!(reader.got == came, "channel {channel}");
-            let closed = play.wire.closed(channel, play.fed).is_some();
+            let closed = play.script.closed(channel, play.fed).is_some();
             assert_eq!(reader.end, closed.then_some(End::Eof), "channel {channel}");
         }
     }
@@ -496,14 +509,14 @@ fn play(wire: Wire, format: Format, half_close: bool, acts: &[Act], all: bool, c
         reason: "bye".into(),
     };
     play.mux.end_by_close(&cause);
-    let inside = play.wire.inside(play.fed);
+    let inside = play.script.inside(play.fed);
     for (at, channel) in READABLE.into_iter().enumerate() {
         play.take(at);
         let reader = &play.readers[at];
         if reader.dropped {
             continue;
         }
-        let closed = play.wire.closed(channel, play.fed).is_some();
+        let closed = play.script.closed(channel, play.fed).is_some();
         let well = matches!(code, None | Some(1000)) && !half_close && inside != Some(channel);
         let end = if closed || well {
             End::Eof
@@ -529,8 +542,8 @@ proptest! {
         all in any::<bool>(),
         code in prop_oneof![Just(None), Just(Some(1000)), Just(Some(1001))],
     ) {
-        let wire = Wire::new(said, Format::Binary, half_close);
-        play(wire, Format::Binary, half_close, &acts, all, code);
+        let script = Script::new(said, Format::Binary, half_close);
+        play(script, Format::Binary, half_close, &acts, all, code);
     }
 
     #[test]
@@ -540,7 +553,7 @@ proptest! {
         all in any::<bool>(),
         code in prop_oneof![Just(None), Just(Some(1000)), Just(Some(1001))],
     ) {
-        let wire = Wire::new(said, Format::Base64, false);
-        play(wire, Format::Base64, false, &acts, all, code);
+        let script = Script::new(said, Format::Base64, false);
+        play(script, Format::Base64, false, &acts, all, code);
     }
 }

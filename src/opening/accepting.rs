@@ -23,7 +23,7 @@ use crate::{
     error::BoxError,
     handshake::accept::accept_response,
     rejection::Rejection,
-    session::{Accept, Entry, Session},
+    session::{AcceptMode, Entry, Session},
     unwind::{Quiet, catch, drop_quietly},
 };
 
@@ -145,8 +145,8 @@ where
         };
         let task = task.get_mut().unwrap_or_else(PoisonError::into_inner);
         match self.handshake.config.accept {
-            Accept::Immediate => task.first_poll(),
-            Accept::Explicit => {
+            AcceptMode::Immediate => task.first_poll(),
+            AcceptMode::Explicit => {
                 if task.poll_undecided(cx, session).is_pending() {
                     ready!(self.poll_timeout(cx));
                     self.give_up();
@@ -173,7 +173,7 @@ where
         );
         // A close that was asked for counts like a write that was accepted: the client is to
         // see it. Where the service accepts, nothing counts before it has.
-        let immediate = self.handshake.config.accept == Accept::Immediate;
+        let immediate = self.handshake.config.accept == AcceptMode::Immediate;
         let refuse = || !(immediate && session.is_closing()) && task.refuse();
         // First nothing more is accepted, then the error is asked what it is:
         // it may own a writer.

@@ -16,12 +16,12 @@ use crate::{
         negotiate,
         validate::{self, Opening},
     },
-    policy::SessionPolicy,
+    policy::ValidUntil,
     protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError, Encoding, Format},
     rejection::{Rejection, RejectionKind},
-    session::{Accept, Peer, Session, SessionConfig},
+    session::{AcceptMode, Peer, Session, SessionConfig},
     unwind::{Quiet, catch},
-    wire::{Shared, StallReserve, Turn, WireConfig},
+    wire::{StallReserve, Turn, Wire, WireConfig},
 };
 
 /// A valid request head whose subprotocol is not selected yet.
@@ -30,7 +30,8 @@ pub(crate) struct Valid {
     on: OnUpgrade,
     head: Quiet<Box<Parts>>,
     config: Arc<SessionConfig>,
-    policy: SessionPolicy,
+    /// When what let the request in expires.
+    expiry: Option<Instant>,
     #[cfg(test)]
     whole: Option<crate::mux::Whole>,
 }
@@ -68,16 +69,18 @@ impl Valid {
         let origin = head.extensions.get().unwrap_or(&config.origin);
         origin.check(head)?;
         refuse_if_draining(config)?;
-        let policy = config
+        let expiry = ValidUntil::expiry(&head.extensions, Instant::now());
+        let config = config.for_request(&head.extensions);
+        config
             .policy
-            .overridden_by(&head.extensions, Instant::now());
-        policy.check().map_err(|error| Rejection::config(&error))?;
+            .check()
+            .map_err(|error| Rejection::config(&error))?;
         Ok(Self {
             opening,
             on,
             head: quiet,
-            config: Arc::clone(config),
-            policy,
+            config,
+            expiry,
             #[cfg(test)]
             whole,
         })
@@ -109,7 +112,7 @@ impl Valid {
             #[cfg(feature = "testing")]
             told: head.extensions.get().cloned(),
             config: self.config,
-            policy: self.policy,
+            expiry: self.expiry,
             bare: false,
             #[cfg(test)]
             whole: self.whole,
@@ -135,7 +138,7 @@ pub(crate) struct Handshake {
     pub(crate) subprotocol: Cow<'static, str>,
     pub(crate) channels: ChannelProtocolConfig,
     pub(crate) config: Arc<SessionConfig>,
-    pub(crate) policy: SessionPolicy,
+    pub(crate) expiry: Option<Instant>,
     pub(crate) peer: Option<Peer>,
     /// Messages carry no channel: the whole of each is the one channel's.
     bare: bool,
@@ -170,7 +173,7 @@ impl Handshake {
     pub(crate) fn session(&mut self, head: Box<Parts>) -> (Driver, Session, ChannelSet) {
         let types = self.channels.channels();
         let config = &self.config;
-        let limits = &self.policy.limits;
+        let limits = &config.policy.limits;
         let format = self.format();
         #[cfg(feature = "testing")]
         if let Some(told) = self.told.take() {
@@ -182,36 +185,36 @@ impl Handshake {
             receive_window: limits.receive_window,
             send_budget: limits.send_budget,
             high_water: limits.high_water,
-            stamps: self.policy.idle_timeout.is_some(),
+            stamps: config.policy.idle_timeout.is_some(),
         };
-        let shared = Shared::new(
+        let wire = Wire::new(
             Turn::new(),
             &wire,
             StallReserve::new(limits.stall_reserve, config.sessions.reserve()),
             |id| types[id].is_readable(),
             |id| types[id].is_writable(),
         );
-        if config.accept == Accept::Explicit {
-            shared.wait_for_acceptance();
+        if config.accept == AcceptMode::Explicit {
+            wire.outbound.wait_for_acceptance();
         }
-        let session = Session::new(Arc::clone(&shared));
+        let session = Session::new(Arc::clone(&wire));
         let set = ChannelSet::new(
             self.subprotocol.clone(),
             head,
             session.clone(),
-            &shared,
+            &wire,
             self.channels.clone(),
         );
         #[allow(unused_mut, reason = "tests set the mode for whole messages")]
         let mut driver = Driver::new(DriverParts {
-            shared,
+            wire,
             session: session.clone(),
             config: Arc::clone(config),
             format,
             // Without input a Close does not say that the input is finished.
             half_close: self.bare || self.channels.supports_half_close(),
             close_ends_input: !self.bare && self.channels.may_close_end_input(),
-            policy: self.policy,
+            expiry: self.expiry,
             subprotocol: self.subprotocol.clone(),
             peer: self.peer.clone(),
         });

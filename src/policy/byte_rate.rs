@@ -24,7 +24,7 @@ use crate::protocol::ConfigError;
 /// # Examples
 ///
 /// ```
-/// use tower_wsstream::ByteRate;
+/// use tower_wsstream::policy::ByteRate;
 ///
 /// let rate = ByteRate::default().inbound(1024 * 1024).outbound(8 * 1024 * 1024);
 /// # let _ = rate;

@@ -11,13 +11,13 @@ use super::timers::after;
 /// A request extension: it goes before what the
 /// [`WsStreamLayer`](crate::WsStreamLayer) has been given, and any layer, auth or
 /// handler outside of that one may insert it. The last one counts, which is the
-/// innermost. [`IdleTimeoutLayer`](crate::IdleTimeoutLayer) does only that.
+/// innermost. [`IdleTimeoutLayer`](crate::policy::IdleTimeoutLayer) does only that.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_wsstream::IdleTimeout;
+/// use tower_wsstream::policy::IdleTimeout;
 ///
 /// let mut request = http::Request::new(());
 /// // Administrators may leave a session alone for a day.

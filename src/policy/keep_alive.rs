@@ -16,7 +16,7 @@ use crate::protocol::ConfigError;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_wsstream::KeepAlive;
+/// use tower_wsstream::policy::KeepAlive;
 ///
 /// // A host that vanished is noticed within 30 s.
 /// let keep_alive = KeepAlive::every(Duration::from_secs(20)).timeout(Duration::from_secs(10));
@@ -61,7 +61,7 @@ impl KeepAlive {
     /// slow reader answers late, and TCP itself gives up on one that has
     /// vanished. Output that the kernel has already taken, 4 MiB and more, is in front of the
     /// Ping: the timeout is extended by the time that it takes at
-    /// [`Limits::min_read_rate`](crate::Limits::min_read_rate), by 15 minutes at most. The Pongs
+    /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate), by 15 minutes at most. The Pongs
     /// tell how much of it the peer has read. Some clients answer only while their user reads.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {

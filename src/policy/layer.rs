@@ -58,7 +58,8 @@ policies!(
 /// use std::time::Duration;
 /// use tower::ServiceBuilder;
 /// use tower_wsstream::{
-///     BoxError, ByteRate, IdleTimeoutLayer, PolicyLayer, WsStreamLayer,
+///     BoxError, WsStreamLayer,
+///     policy::{ByteRate, IdleTimeoutLayer, PolicyLayer},
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///
@@ -72,7 +73,7 @@ policies!(
 /// // than a MiB a second; and on one where they may be idle for ever.
 /// let visitors = ServiceBuilder::new()
 ///     .layer(IdleTimeoutLayer::new(hours(1)))
-///     .layer(PolicyLayer::of(ByteRate::default().inbound(1 << 20).outbound(1 << 20)))
+///     .layer(PolicyLayer::new(ByteRate::default().inbound(1 << 20).outbound(1 << 20)))
 ///     .service(exec.clone());
 /// let operators = ServiceBuilder::new()
 ///     .layer(IdleTimeoutLayer::new(None))
@@ -84,23 +85,33 @@ pub struct PolicyLayer<P> {
     policy: P,
 }
 
-/// Gives the sessions of a route an idle timeout of their own: see [`PolicyLayer`].
-pub type IdleTimeoutLayer = PolicyLayer<IdleTimeout>;
-
-/// The service that [`IdleTimeoutLayer`] makes.
-pub type IdleTimeoutService<S> = PolicyService<S, IdleTimeout>;
-
 impl<P: Policy> PolicyLayer<P> {
     /// Gives this policy to all sessions of the route.
-    pub fn of(policy: P) -> Self {
+    pub fn new(policy: P) -> Self {
         Self { policy }
     }
 }
 
+/// Gives the sessions of a route an idle timeout of their own: a [`PolicyLayer`] of an
+/// [`IdleTimeout`].
+#[derive(Clone, Copy, Debug)]
+pub struct IdleTimeoutLayer {
+    layer: PolicyLayer<IdleTimeout>,
+}
+
 impl IdleTimeoutLayer {
-    /// Sessions of this route end after so long without data; `None`: never.
+    /// Ends the sessions of this route after so long without data; `None`: never.
     pub fn new(timeout: impl Into<Option<Duration>>) -> Self {
-        Self::of(IdleTimeout(timeout.into()))
+        let layer = PolicyLayer::new(IdleTimeout(timeout.into()));
+        Self { layer }
+    }
+}
+
+impl<S> Layer<S> for IdleTimeoutLayer {
+    type Service = PolicyService<S, IdleTimeout>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.layer.layer(inner)
     }
 }
 

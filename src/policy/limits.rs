@@ -34,7 +34,7 @@ const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 /// # Examples
 ///
 /// ```
-/// use tower_wsstream::Limits;
+/// use tower_wsstream::policy::Limits;
 ///
 /// // A web terminal: little in flight, and no message above 1 MiB.
 /// let limits = Limits::default()
@@ -131,10 +131,10 @@ impl Limits {
     /// peer that hardly reads in memory for longer.
     ///
     /// * While the session closes, the queue has the [close limit](crate::WsStreamLayer::close_limit) to leave, plus the time that it
-    ///   takes at this rate, and at a [`ByteRate`](crate::ByteRate) if one is set. After that the
+    ///   takes at this rate, and at a [`ByteRate`](crate::policy::ByteRate) if one is set. After that the
     ///   session ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves
     ///   for 90 s.
-    /// * A [keep-alive timeout](crate::KeepAlive::timeout) is extended by the time that the
+    /// * A [keep-alive timeout](crate::policy::KeepAlive::timeout) is extended by the time that the
     ///   output in front of the Ping takes at this rate.
     #[must_use]
     pub fn min_read_rate(mut self, bytes_per_second: u64) -> Self {

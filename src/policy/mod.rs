@@ -25,8 +25,8 @@ pub use self::{
     byte_rate::ByteRate,
     idle::IdleTimeout,
     keep_alive::KeepAlive,
-    layer::{IdleTimeoutLayer, IdleTimeoutService, Policy, PolicyLayer, PolicyService},
+    layer::{IdleTimeoutLayer, Policy, PolicyLayer, PolicyService},
     limits::Limits,
-    origin::{OriginPolicy, OriginPolicyLayer, OriginPolicyService},
+    origin::OriginPolicy,
     time_limit::{TimeLimit, ValidUntil},
 };

@@ -1,28 +1,22 @@
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Extensions;
 use tokio::time::Instant;
 
 use super::{
-    byte_rate::ByteRate,
-    idle::IdleTimeout,
-    keep_alive::KeepAlive,
-    limits::Limits,
-    time_limit::{TimeLimit, ValidUntil},
-    timers::after,
+    byte_rate::ByteRate, idle::IdleTimeout, keep_alive::KeepAlive, limits::Limits,
+    time_limit::TimeLimit, timers::after,
 };
 use crate::protocol::ConfigError;
 
 /// All that makes sense per session: what the layer says, and what the request's
 /// extensions put in its place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SessionPolicy {
     pub(crate) limits: Limits,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) keep_alive: Option<KeepAlive>,
     pub(crate) time_limit: Option<Duration>,
-    /// What let the request in is valid until then.
-    pub(crate) valid_until: Option<Instant>,
     pub(crate) byte_rate: ByteRate,
 }
 
@@ -34,16 +28,15 @@ impl Default for SessionPolicy {
             idle_timeout: None,
             keep_alive: Some(KeepAlive::default()),
             time_limit: None,
-            valid_until: None,
             byte_rate: ByteRate::default(),
         }
     }
 }
 
 impl SessionPolicy {
-    /// What holds for this request, which came now. An extension goes before the
+    /// Returns the policy of a request with these extensions, each of which goes before the
     /// layer's own value.
-    pub(crate) fn overridden_by(mut self, extensions: &Extensions, now: Instant) -> Self {
+    pub(crate) fn overridden_by(mut self, extensions: &Extensions) -> Self {
         if let Some(limits) = extensions.get() {
             self.limits = *limits;
         }
@@ -59,19 +52,14 @@ impl SessionPolicy {
         if let Some(rate) = extensions.get() {
             self.byte_rate = *rate;
         }
-        // An instant, not a limit: credentials expire also while the service gets ready.
-        if let Some(ValidUntil(until)) = extensions.get() {
-            let left = until.duration_since(SystemTime::now());
-            self.valid_until = Some(after(now, left.unwrap_or(Duration::ZERO)));
-        }
         self
     }
 
-    /// Until when a session that begins now may last. What expires does so whatever the
-    /// route allows.
-    pub(crate) fn ends_at(&self, now: Instant) -> Option<Instant> {
+    /// Returns until when a session that begins now may last, if what let it in is valid until
+    /// `expiry`. That expires whatever the route allows.
+    pub(crate) fn ends_at(&self, now: Instant, expiry: Option<Instant>) -> Option<Instant> {
         let limit = self.time_limit.map(|limit| after(now, limit));
-        limit.into_iter().chain(self.valid_until).min()
+        limit.into_iter().chain(expiry).min()
     }
 
     /// The one step in which nonsense is found.
@@ -94,7 +82,10 @@ impl SessionPolicy {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::policy::ValidUntil;
 
     #[test]
     fn the_request_goes_before_the_layer() {
@@ -104,8 +95,7 @@ mod tests {
             ..SessionPolicy::default()
         };
         let mut extensions = Extensions::new();
-        let now = Instant::now();
-        let same = layer.overridden_by(&extensions, now);
+        let same = layer.overridden_by(&extensions);
         assert_eq!(same.idle_timeout, layer.idle_timeout);
         assert_eq!(same.time_limit, layer.time_limit);
 
@@ -114,7 +104,7 @@ mod tests {
         extensions.insert(KeepAlive::never());
         extensions.insert(ByteRate::default().inbound(7));
         extensions.insert(Limits::default().receive_window(1));
-        let other = layer.overridden_by(&extensions, now);
+        let other = layer.overridden_by(&extensions);
         assert_eq!(other.idle_timeout, None);
         assert_eq!(other.time_limit, Some(Duration::from_secs(9)));
         assert_eq!(other.keep_alive, Some(KeepAlive::never()));
@@ -132,8 +122,8 @@ mod tests {
                 time_limit: limit,
                 ..SessionPolicy::default()
             };
-            let policy = layer.overridden_by(&extensions, begin);
-            policy.ends_at(begin).unwrap() - begin
+            let expiry = ValidUntil::expiry(&extensions, begin);
+            layer.ends_at(begin, expiry).unwrap() - begin
         };
         let hour = Duration::from_secs(60 * 60);
         let now = SystemTime::now();
@@ -159,7 +149,7 @@ mod tests {
             asking(ByteRate::default().outbound(0)),
             asking(Limits::default().max_frame(0)),
         ] {
-            let policy = SessionPolicy::default().overridden_by(&extensions, Instant::now());
+            let policy = SessionPolicy::default().overridden_by(&extensions);
             assert!(check(policy).is_err(), "{policy:?}");
         }
     }

@@ -1,5 +1,10 @@
 use std::time::{Duration, SystemTime};
 
+use http::Extensions;
+use tokio::time::Instant;
+
+use super::timers::after;
+
 /// How long the session that a request asks for may last, data or not; `None` for
 /// any time.
 ///
@@ -9,13 +14,13 @@ use std::time::{Duration, SystemTime};
 /// A request extension: it goes before
 /// [`WsStreamLayer::time_limit`](crate::WsStreamLayer::time_limit), and any layer, auth
 /// or handler outside of that one may insert it. The innermost counts.
-/// [`PolicyLayer`](crate::PolicyLayer) does only that.
+/// [`PolicyLayer`](crate::policy::PolicyLayer) does only that.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_wsstream::TimeLimit;
+/// use tower_wsstream::policy::TimeLimit;
 ///
 /// let mut request = http::Request::new(());
 /// let hour = Duration::from_secs(60 * 60);
@@ -36,7 +41,7 @@ pub struct TimeLimit(pub Option<Duration>);
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use tower_wsstream::ValidUntil;
+/// use tower_wsstream::policy::ValidUntil;
 ///
 /// // The claim `exp` of a token, in seconds since 1970.
 /// let exp = 1_900_000_000;
@@ -46,3 +51,13 @@ pub struct TimeLimit(pub Option<Duration>);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValidUntil(pub SystemTime);
+
+impl ValidUntil {
+    /// Returns when that is over, for a request that came now. An instant, not a limit:
+    /// credentials expire also while the service gets ready.
+    pub(crate) fn expiry(extensions: &Extensions, now: Instant) -> Option<Instant> {
+        let Self(until) = extensions.get()?;
+        let left = until.duration_since(SystemTime::now());
+        Some(after(now, left.unwrap_or(Duration::ZERO)))
+    }
+}

@@ -96,7 +96,7 @@ where
                 return Poll::Ready(Err(error));
             }
             // Nothing goes out before each service was polled once and, with
-            // `Accept::Explicit`, before one has accepted: until then they can refuse.
+            // `AcceptMode::Explicit`, before one has accepted: until then they can refuse.
             if self.open > 0 && self.poll_writable(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -33,7 +33,7 @@ use crate::{BoxError, ChannelSet, Rejection};
 /// error channel. Only a [`Rejection`](crate::Rejection), or tower's `Overloaded`,
 /// that *every* port has ended with before the upgrade is accepted is the HTTP answer
 /// instead: clients show that. Accepted means after the first poll, or with
-/// [`Accept::Explicit`](crate::Accept) once one port calls `session.accept()`. Where
+/// [`AcceptMode::Explicit`](crate::AcceptMode) once one port calls `session.accept()`. Where
 /// the pod of all ports has to be looked up, a layer around this one, over
 /// [`ChannelSet`], can do it once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,20 +48,20 @@ impl PortForwardLayer {
 }
 
 impl<S> Layer<S> for PortForwardLayer {
-    type Service = PortForwardService<S>;
+    type Service = PortForward<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PortForwardService { inner }
+        PortForward { inner }
     }
 }
 
 /// The service that [`PortForwardLayer`] makes.
 #[derive(Clone)]
-pub struct PortForwardService<S> {
+pub struct PortForward<S> {
     inner: S,
 }
 
-impl<S> PortForwardService<S> {
+impl<S> PortForward<S> {
     /// The inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
@@ -78,7 +78,7 @@ impl<S> PortForwardService<S> {
     }
 }
 
-impl<S> Service<ChannelSet> for PortForwardService<S>
+impl<S> Service<ChannelSet> for PortForward<S>
 where
     S: Service<ForwardedPort, Response = ()> + Clone,
     S::Error: Into<BoxError>,
@@ -142,8 +142,8 @@ fn pair<S, F>(
     Some(Pair::new(service, port, data, hand, errors, waker))
 }
 
-impl<S> fmt::Debug for PortForwardService<S> {
+impl<S> fmt::Debug for PortForward<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PortForwardService").finish_non_exhaustive()
+        f.debug_struct("PortForward").finish_non_exhaustive()
     }
 }

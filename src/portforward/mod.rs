@@ -76,7 +76,7 @@ mod stream;
 
 pub use self::{
     future::PortForwardFuture,
-    layer::{PortForwardLayer, PortForwardService},
+    layer::{PortForward, PortForwardLayer},
     port::ForwardedPort,
     protocols::Protocols,
     stream::{ForwardedStream, ForwardedWriter},

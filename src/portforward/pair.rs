@@ -13,7 +13,8 @@ use tower_service::Service;
 
 use super::{failure::Failure, port::ForwardedPort};
 use crate::{
-    BoxError, ChannelSink, ChannelWriter,
+    BoxError, ChannelWriter,
+    channel::ChannelSink,
     error::Report,
     unwind::{self, catch},
 };

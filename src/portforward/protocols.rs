@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 
 use super::ports::{MAX_PORTS, ports, too_many};
-use crate::subprotocols::{V4, V4_BASE64};
+use crate::protocol::subprotocols::{V4, V4_BASE64};
 use crate::{
     ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding, ProtocolSource, Rejection,
 };
@@ -54,7 +54,7 @@ impl Protocols {
     /// that there can be.
     ///
     /// Each has a receive window
-    /// ([`Limits::receive_window`](crate::Limits::receive_window)) and a send budget
+    /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and a send budget
     /// of its own, so this is what bounds the memory of a session.
     #[must_use]
     pub fn max_ports(mut self, most: usize) -> Self {

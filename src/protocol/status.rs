@@ -34,8 +34,8 @@ const INTERNAL_ERROR_CODE: u16 = 500;
 ///     br#"{"metadata":{},"status":"Success"}"#,
 /// );
 ///
-/// let status = Status::exit_code(3);
-/// assert_eq!(status.exit_code_value(), Some(3));
+/// let status = Status::from_exit_code(3);
+/// assert_eq!(status.exit_code(), Some(3));
 /// assert_eq!(Status::from_json(&status.to_json())?, status);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -119,7 +119,7 @@ impl Status {
     ///
     /// A signal is 128 plus its number.
     #[must_use]
-    pub fn exit_code(code: u8) -> Self {
+    pub fn from_exit_code(code: u8) -> Self {
         if code == 0 {
             return Self::success();
         }
@@ -162,7 +162,7 @@ impl Status {
     }
 
     /// Returns the HTTP status that fits a failure. This is *not* the exit
-    /// code of a command, see [`exit_code_value`](Self::exit_code_value).
+    /// code of a command, see [`exit_code`](Self::exit_code).
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         self.code
@@ -171,7 +171,7 @@ impl Status {
     /// Returns the exit code of the command: 0 for a success, `None` for a
     /// failure that does not carry one.
     #[must_use]
-    pub fn exit_code_value(&self) -> Option<u8> {
+    pub fn exit_code(&self) -> Option<u8> {
         if self.is_success() {
             return Some(0);
         }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn exit_code_is_written_as_go_writes_it() {
         assert_eq!(
-            text(&Status::exit_code(3).to_json()),
+            text(&Status::from_exit_code(3).to_json()),
             concat!(
                 r#"{"metadata":{},"status":"Failure","#,
                 r#""message":"command terminated with non-zero exit code: exit status 3","#,
@@ -282,14 +282,14 @@ mod tests {
 
     #[test]
     fn exit_code_zero_is_success() {
-        assert_eq!(Status::exit_code(0), Status::success());
+        assert_eq!(Status::from_exit_code(0), Status::success());
     }
 
     #[test]
     fn every_exit_code_survives_the_wire() {
         for code in 0..=u8::MAX {
-            let read = Status::from_json(&Status::exit_code(code).to_json()).unwrap();
-            assert_eq!(read.exit_code_value(), Some(code));
+            let read = Status::from_json(&Status::from_exit_code(code).to_json()).unwrap();
+            assert_eq!(read.exit_code(), Some(code));
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
             text(&status.to_json()),
             r#"{"metadata":{},"status":"Failure","message":"the container is gone","reason":"InternalError","code":500}"#
         );
-        assert_eq!(status.exit_code_value(), None);
+        assert_eq!(status.exit_code(), None);
         assert_eq!(status.to_string(), "the container is gone");
     }
 
@@ -329,10 +329,10 @@ mod tests {
         assert!(short.is_success());
         let long = br#"{"kind":"Status","metadata":null,"status":"Failure","details":{"name":"x",
             "causes":[{"field":"f"},{"reason":"ExitCode","message":"42"}]},"reason":"NonZeroExitCode","unknown":[1]}"#;
-        assert_eq!(Status::from_json(long).unwrap().exit_code_value(), Some(42));
+        assert_eq!(Status::from_json(long).unwrap().exit_code(), Some(42));
         let words = br#"{"status":"Failure","reason":"NonZeroExitCode",
             "details":{"causes":[{"reason":"ExitCode","message":"many"}]}}"#;
-        assert_eq!(Status::from_json(words).unwrap().exit_code_value(), None);
+        assert_eq!(Status::from_json(words).unwrap().exit_code(), None);
         for bad in [&b"{}"[..], b"", b"[]", br#"{"status":"Maybe"}"#] {
             assert!(Status::from_json(bad).is_err());
         }
@@ -342,7 +342,7 @@ mod tests {
     fn plain_text_is_for_failures_and_never_empty() {
         assert_eq!(Status::success().plain_text(), None);
         assert_eq!(
-            Status::exit_code(3).plain_text().as_deref(),
+            Status::from_exit_code(3).plain_text().as_deref(),
             Some("command terminated with non-zero exit code: exit status 3")
         );
         assert_eq!(

@@ -12,7 +12,8 @@ use pin_project_lite::pin_project;
 
 use super::messages::Messages;
 use crate::{
-    BoxError, Rejection, ResponseBody,
+    BoxError, Rejection,
+    body::ResponseBody,
     handshake::detect::Upgrade,
     opening::{Accepting, Agreed, Handshake, Patience, SERVICE},
     unwind::{Quiet, catch, drop_quietly, quietly},

@@ -4,8 +4,9 @@ use tower_layer::Layer;
 
 use super::{ReaderProtocols, WsReaderService};
 use crate::{
-    ByteRate, ConfigError, KeepAlive, Limits, OriginPolicy, SessionSummary, Sessions,
-    session::{OnEnd, SessionConfig},
+    ConfigError, Sessions,
+    policy::{ByteRate, KeepAlive, Limits, OriginPolicy},
+    session::{OnEnd, SessionConfig, SessionSummary},
 };
 
 /// Payload of a message, at most: what kubectl's own buffers are.
@@ -162,7 +163,7 @@ impl WsReaderLayer {
     /// Sets how long a session may take to close, whatever the peer does. Default 5 minutes.
     ///
     /// It applies twice: until our Close has left, where what is queued has its own time
-    /// beside it ([`Limits::min_read_rate`](crate::Limits::min_read_rate)), and from then on until the socket is dropped.
+    /// beside it ([`Limits::min_read_rate`](crate::policy::Limits::min_read_rate)), and from then on until the socket is dropped.
     #[must_use]
     pub fn close_limit(self, limit: Duration) -> Self {
         self.set(|config| config.close_limit = limit)

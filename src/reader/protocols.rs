@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use http::request::Parts;
 
 use crate::{
-    ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
-    Encoding, ProtocolSource, Rejection,
+    ChannelProtocolConfig, ChannelProtocols, ChannelType, ConfigError, Encoding, ProtocolSource,
+    Rejection, protocol::ChannelProtocolsBuilder,
 };
 
 /// The subprotocols that a [`WsReaderLayer`](super::WsReaderLayer) speaks, and how

@@ -10,7 +10,8 @@ use tower_service::Service;
 
 use super::{WsReaderFuture, WsReaderLayer, future::Upgrading};
 use crate::{
-    BoxError, ProtocolSource, Rejection, ResponseBody,
+    BoxError, ProtocolSource, Rejection,
+    body::ResponseBody,
     handshake::{
         detect::{self, Upgrade},
         source::ask,

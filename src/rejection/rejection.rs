@@ -423,7 +423,7 @@ impl Rejection {
     /// Turns the refusal into its answer, a [`Status`] as JSON, with the
     /// refusal itself in the extensions.
     ///
-    /// `B` is the body of the answers beside it, and [`NoBody`](crate::NoBody) where there
+    /// `B` is the body of the answers beside it, and [`NoBody`](crate::body::NoBody) where there
     /// are none: so in a middleware of axum, which makes an answer of it.
     ///
     /// A handler of axum's, with the feature `axum08`, returns the refusal itself: it is
@@ -434,7 +434,10 @@ impl Rejection {
     /// ```
     /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response};
     /// use http::{StatusCode, header};
-    /// use tower_wsstream::{NoBody, Rejection, ResponseBody};
+    /// use tower_wsstream::{
+    ///     Rejection,
+    ///     body::{NoBody, ResponseBody},
+    /// };
     ///
     /// type Refusal = Response<ResponseBody<NoBody>>;
     ///

@@ -21,7 +21,7 @@ const UNKNOWN_CODE: u8 = 255;
 /// use tower_wsstream::remotecommand::ExitStatus;
 ///
 /// assert!(ExitStatus::success().is_success());
-/// assert_eq!(ExitStatus::code(3).to_status().exit_code_value(), Some(3));
+/// assert_eq!(ExitStatus::from_code(3).to_status().exit_code(), Some(3));
 /// assert_eq!(ExitStatus::signal(9).to_string(), "exit status 137");
 /// ```
 ///
@@ -54,7 +54,7 @@ impl ExitStatus {
 
     /// Returns an exit code; 0 is success.
     #[must_use]
-    pub const fn code(code: u8) -> Self {
+    pub const fn from_code(code: u8) -> Self {
         Self { code }
     }
 
@@ -79,14 +79,14 @@ impl ExitStatus {
 
     /// Returns the code, 0 to 255.
     #[must_use]
-    pub const fn exit_code(self) -> u8 {
+    pub const fn code(self) -> u8 {
         self.code
     }
 
     /// Returns what is written to the error channel.
     #[must_use]
     pub fn to_status(self) -> Status {
-        Status::exit_code(self.code)
+        Status::from_exit_code(self.code)
     }
 }
 
@@ -95,7 +95,7 @@ impl From<process::ExitStatus> for ExitStatus {
     /// only Windows has, becomes 255.
     fn from(status: process::ExitStatus) -> Self {
         if let Some(code) = status.code() {
-            return Self::code(u8::try_from(code).unwrap_or(UNKNOWN_CODE));
+            return Self::from_code(u8::try_from(code).unwrap_or(UNKNOWN_CODE));
         }
         // Without a code it was a signal, which std shows on Unix alone; that
         // trait is a matter of std and adds no dependency.
@@ -103,7 +103,7 @@ impl From<process::ExitStatus> for ExitStatus {
         if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
             return Self::signal(number);
         }
-        Self::code(UNKNOWN_CODE)
+        Self::from_code(UNKNOWN_CODE)
     }
 }
 
@@ -119,12 +119,12 @@ mod tests {
 
     #[test]
     fn zero_is_success_and_nothing_else_is() {
-        assert_eq!(ExitStatus::success(), ExitStatus::code(0));
-        assert!(ExitStatus::code(0).to_status().is_success());
+        assert_eq!(ExitStatus::success(), ExitStatus::from_code(0));
+        assert!(ExitStatus::from_code(0).to_status().is_success());
         for code in 1..=u8::MAX {
-            assert!(!ExitStatus::code(code).is_success());
+            assert!(!ExitStatus::from_code(code).is_success());
             assert_eq!(
-                ExitStatus::code(code).to_status().exit_code_value(),
+                ExitStatus::from_code(code).to_status().exit_code(),
                 Some(code)
             );
         }
@@ -132,11 +132,11 @@ mod tests {
 
     #[test]
     fn signals_are_128_and_their_number() {
-        assert_eq!(ExitStatus::signal(9).exit_code(), 137);
-        assert_eq!(ExitStatus::signal(15).exit_code(), 143);
-        assert_eq!(ExitStatus::signal(127).exit_code(), 255);
+        assert_eq!(ExitStatus::signal(9).code(), 137);
+        assert_eq!(ExitStatus::signal(15).code(), 143);
+        assert_eq!(ExitStatus::signal(127).code(), 255);
         for number in [0, -1, i32::MIN, 128, i32::MAX] {
-            assert!(ExitStatus::signal(number).exit_code() > 128, "{number}");
+            assert!(ExitStatus::signal(number).code() > 128, "{number}");
         }
     }
 
@@ -147,12 +147,12 @@ mod tests {
 
         let exited = |code: i32| ExitStatus::from(process::ExitStatus::from_raw(code << 8));
         assert_eq!(exited(0), ExitStatus::success());
-        assert_eq!(exited(3), ExitStatus::code(3));
-        assert_eq!(exited(255), ExitStatus::code(255));
+        assert_eq!(exited(3), ExitStatus::from_code(3));
+        assert_eq!(exited(255), ExitStatus::from_code(255));
         let killed = ExitStatus::from(process::ExitStatus::from_raw(9));
-        assert_eq!(killed, ExitStatus::code(137));
+        assert_eq!(killed, ExitStatus::from_code(137));
         // With a core dump, which sets a flag beside the signal.
         let dumped = ExitStatus::from(process::ExitStatus::from_raw(11 | 0x80));
-        assert_eq!(dumped, ExitStatus::code(139));
+        assert_eq!(dumped, ExitStatus::from_code(139));
     }
 }

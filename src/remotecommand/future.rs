@@ -101,7 +101,7 @@ where
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(exit))) => exit.to_status(),
             Ok(Poll::Ready(Err(error))) => {
-                if !session.accepted() && is_rejection(&*error) {
+                if !session.is_accepted() && is_rejection(&*error) {
                     return Poll::Ready(Err(error));
                 }
                 tracing::debug!(error = %Report(&*error), "the command's service failed");

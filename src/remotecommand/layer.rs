@@ -17,7 +17,8 @@ use super::{
     user_agent::hold_by_user_agent,
 };
 use crate::{
-    BoxError, ChannelReader, ChannelSet, ChannelWriter, Hold, Session, Status, unwind::catch,
+    BoxError, ChannelReader, ChannelSet, ChannelWriter, Session, Status, session::Hold,
+    unwind::catch,
 };
 
 /// What the service said, for the last words.
@@ -62,7 +63,7 @@ pub struct RemoteCommand {
 /// kubectl prints only what comes in a Status, and tries SPDY where an upgrade is
 /// refused: so an error or a panic of the service is a Status, whenever it comes. A
 /// [`Rejection`](crate::Rejection) before the upgrade is accepted is the HTTP
-/// answer; with [`Accept::Explicit`](crate::Accept) the service has until
+/// answer; with [`AcceptMode::Explicit`](crate::AcceptMode) the service has until
 /// `session.accept()` to find out that it has to refuse.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteCommandLayer {
@@ -99,7 +100,7 @@ impl RemoteCommandLayer {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use tower_wsstream::{Hold, remotecommand::RemoteCommandLayer};
+    /// use tower_wsstream::{remotecommand::RemoteCommandLayer, session::Hold};
     ///
     /// let hold = Hold::until_peer_reads(Duration::from_millis(20), Duration::from_secs(1));
     /// let layer = RemoteCommandLayer::new().hold(move |_| Some(hold));
@@ -241,7 +242,7 @@ where
 
 fn register_last_words(session: &Session, subprotocol: String, decided: &Decided) {
     let decided = Arc::clone(decided);
-    session.last_words(move |outcome| {
+    session.say_last(move |outcome| {
         let decided = decided
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -256,7 +257,7 @@ fn register_last_words(session: &Session, subprotocol: String, decided: &Decided
 fn say_ready(writer: ChannelWriter) -> ChannelWriter {
     let mut sink = writer.into_sink();
     // Without `poll_ready`: an empty message needs no room, and with
-    // `Accept::Explicit` there is none yet. Should the session be over already,
+    // `AcceptMode::Explicit` there is none yet. Should the session be over already,
     // whoever writes next is told.
     let _ = std::pin::Pin::new(&mut sink).start_send(Bytes::new());
     sink.into_inner()

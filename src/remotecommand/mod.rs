@@ -64,7 +64,7 @@
 //!         let words = command.options.command.join(" ".as_ref());
 //!         stdout.write_all(words.as_encoded_bytes()).await?;
 //!     }
-//!     Ok(ExitStatus::code(3))
+//!     Ok(ExitStatus::from_code(3))
 //! }
 //!
 //! let service = ServiceBuilder::new()

@@ -7,8 +7,9 @@ use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
 use super::protocols::ERROR;
 use crate::{
-    EndCause, LastWords, Outcome, Rejection, Status,
+    EndCause, Rejection, Status,
     error::{chain, text},
+    session::{LastWords, Outcome},
     subprotocols,
 };
 

@@ -2,7 +2,7 @@
 
 use http::{header::USER_AGENT, request::Parts};
 
-use crate::Hold;
+use crate::session::Hold;
 
 /// The first minor version of kubectl 1 that makes its streams before it reads.
 const READY_SINCE: u32 = 34;
@@ -28,7 +28,10 @@ const READY_SINCE: u32 = 34;
 ///
 /// ```
 /// use http::{header::USER_AGENT, request::Parts};
-/// use tower_wsstream::{Hold, remotecommand::{self, RemoteCommandLayer}};
+/// use tower_wsstream::{
+///     remotecommand::{self, RemoteCommandLayer},
+///     session::Hold,
+/// };
 ///
 /// fn hold(head: &Parts) -> Option<Hold> {
 ///     match head.headers.get(USER_AGENT) {

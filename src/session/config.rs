@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use http::Extensions;
+
 use super::{OnEnd, Sessions};
 use crate::{
     policy::{OriginPolicy, SessionPolicy},
@@ -10,7 +12,7 @@ use crate::{
 };
 
 /// How long an answer may wait for the inner service: for its readiness, and with
-/// `Accept::Explicit` for its word, both together. Clients give up on an unanswered
+/// `AcceptMode::Explicit` for its word, both together. Clients give up on an unanswered
 /// handshake between 30 and 45 s.
 pub(crate) const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,7 +37,7 @@ pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// When an upgrade is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Accept {
+pub enum AcceptMode {
     /// As soon as the service's future was polled once and did not fail.
     #[default]
     Immediate,
@@ -75,7 +77,7 @@ pub(crate) struct SessionConfig {
     pub(crate) sessions: Sessions,
     pub(crate) origin: OriginPolicy,
     pub(crate) on_end: OnEnd,
-    pub(crate) accept: Accept,
+    pub(crate) accept: AcceptMode,
     pub(crate) map_rejection: MapRejection,
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
@@ -92,7 +94,7 @@ impl Default for SessionConfig {
             sessions: Sessions::default(),
             origin: OriginPolicy::default(),
             on_end: OnEnd::default(),
-            accept: Accept::default(),
+            accept: AcceptMode::default(),
             map_rejection: MapRejection::default(),
             accept_timeout: DEFAULT_ACCEPT_TIMEOUT,
             upgrade_timeout: DEFAULT_UPGRADE_TIMEOUT,
@@ -105,6 +107,19 @@ impl Default for SessionConfig {
 }
 
 impl SessionConfig {
+    /// Returns the configuration for a request with these extensions. Sessions that override
+    /// nothing share the layer's.
+    pub(crate) fn for_request(self: &Arc<Self>, extensions: &Extensions) -> Arc<Self> {
+        let policy = self.policy.overridden_by(extensions);
+        if policy == self.policy {
+            return Arc::clone(self);
+        }
+        Arc::new(Self {
+            policy,
+            ..Self::clone(self)
+        })
+    }
+
     /// The one step in which nonsense is found.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.policy.check()

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How a session's service ended, for
-/// [`Session::last_words`](crate::Session::last_words).
+/// [`Session::say_last`](crate::Session::say_last).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome<'a> {
@@ -51,7 +51,7 @@ impl LastWords {
     /// Sets the outcome that these words tell, for [`SessionSummary::status`]: metrics and
     /// audits get it there, in whatever form the subprotocol carries it.
     ///
-    /// [`SessionSummary::status`]: crate::SessionSummary::status
+    /// [`SessionSummary::status`]: crate::session::SessionSummary::status
     #[must_use]
     pub fn with_status(mut self, status: Status) -> Self {
         self.status = Some(Box::new(status));

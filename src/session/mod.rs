@@ -7,7 +7,7 @@ mod registry;
 mod summary;
 
 pub use self::{
-    config::Accept,
+    config::AcceptMode,
     end::{CloseError, LastWords, Outcome},
     hold::Hold,
     registry::{Drained, Peer, SessionInfo, Sessions},
@@ -18,6 +18,7 @@ pub(crate) use self::{
     registry::{Entry, Registered},
     summary::OnEnd,
 };
+pub use crate::{close_reason::CloseReason, wire::Traffic};
 
 use std::{
     fmt,
@@ -33,7 +34,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     error::EndCause,
     frame::{ClosePayload, close_payload},
-    wire::{Shared, Traffic},
+    wire::Wire,
 };
 
 /// One upgraded connection, as its service sees it: a cheap handle.
@@ -47,7 +48,7 @@ pub struct Session {
 
 struct Inner {
     id: u64,
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     cause: OnceLock<EndCause>,
     /// There is a cause, or the upgrade was accepted.
     changed: Notify,
@@ -82,12 +83,12 @@ pub(crate) struct Commands {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(wire: Arc<Wire>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 // Relaxed: only uniqueness matters.
                 id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-                shared,
+                wire,
                 cause: OnceLock::new(),
                 changed: Notify::new(),
                 accepting: AtomicBool::new(false),
@@ -139,18 +140,18 @@ impl Session {
     }
 
     /// Accepts the upgrade, where the layer waits for that
-    /// ([`Accept::Explicit`](crate::Accept)), and waits until it was: from then on
+    /// ([`AcceptMode::Explicit`](crate::AcceptMode)), and waits until it was: from then on
     /// an error of the service is the end of a session, and no HTTP answer.
     ///
     /// Where the upgrade was accepted already it returns at once. Where it is refused
     /// meanwhile the service's future is dropped; another task that waits here goes on,
-    /// and finds the session [ended](Self::ended) and not [accepted](Self::accepted).
+    /// and finds the session [ended](Self::ended) and not [accepted](Self::is_accepted).
     ///
     /// # Examples
     ///
     /// ```
     /// use http::StatusCode;
-    /// use tower_wsstream::{Accept, BoxError, ChannelSet, Rejection, WsStreamLayer};
+    /// use tower_wsstream::{AcceptMode, BoxError, ChannelSet, Rejection, WsStreamLayer};
     /// # use tower_wsstream::{ChannelProtocols, ChannelType};
     /// # async fn find(container: &str) -> Option<()> { Some(()) }
     ///
@@ -165,7 +166,7 @@ impl Session {
     /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
     /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
     ///
-    /// let layer = WsStreamLayer::new(protocols).accept(Accept::Explicit);
+    /// let layer = WsStreamLayer::new(protocols).accept(AcceptMode::Explicit);
     /// # let _ = (layer, logs);
     /// # Ok(())
     /// # }
@@ -178,7 +179,7 @@ impl Session {
         // Relaxed: read by the task that polls the service, which is this one,
         // or is woken for it below.
         self.inner.accepting.store(true, Ordering::Relaxed);
-        self.inner.shared.turn().wake_service();
+        self.inner.wire.turn.wake_service();
         self.inner
             .change(|inner| (inner.accepted() || inner.cause.get().is_some()).then_some(()))
             .await;
@@ -198,7 +199,7 @@ impl Session {
     ///
     /// Like a write, this accepts the upgrade: the client gets a session that ends with this
     /// code, whatever the service returns, in its first poll or later. With
-    /// [`Accept::Explicit`](crate::Accept) it does not: until the service has accepted, an
+    /// [`AcceptMode::Explicit`](crate::AcceptMode) it does not: until the service has accepted, an
     /// error is still the refusal, while `Ok` accepts and the session ends with this code.
     ///
     /// # Examples
@@ -246,7 +247,7 @@ impl Session {
     pub fn close(&self, code: u16, reason: &str) -> Result<(), CloseError> {
         let code = CloseError::check(code)?;
         let cause = EndCause::Closed { code };
-        self.inner.shared.refuse_writers(&cause);
+        self.inner.wire.outbound.refuse_writers(&cause);
         let mut commands = self.commands();
         commands
             .close
@@ -270,7 +271,7 @@ impl Session {
     /// what it accepted. The end of a session waits too: what is said last is
     /// output like any other. Only a fault of the peer ends the hold.
     pub fn hold_output(&self, hold: Hold) {
-        self.inner.shared.set_held(true);
+        self.inner.wire.outbound.set_held(true);
         self.commands().hold = Some(hold);
         self.tell_driver();
     }
@@ -285,7 +286,7 @@ impl Session {
     /// service did not return `Ok`, means it is not, and the code is 1011. It is not called where
     /// nothing can be said any more: when the connection is lost, or the peer
     /// broke the protocol. A second call replaces the first.
-    pub fn last_words<F>(&self, words: F)
+    pub fn say_last<F>(&self, words: F)
     where
         F: FnOnce(&Outcome<'_>) -> Option<LastWords> + Send + 'static,
     {
@@ -308,7 +309,7 @@ impl Session {
     /// any other.
     pub fn ignore_receives(&self) {
         for id in 0..=u8::MAX {
-            self.inner.shared.ignore(id);
+            self.inner.wire.inbound.ignore(id);
         }
     }
 
@@ -351,19 +352,19 @@ impl Session {
 
     /// What came and went so far on each channel: received, then sent.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
-        self.inner.shared.traffic()
+        self.inner.wire.traffic()
     }
 
     /// Whether the upgrade was accepted. Before that, an error of the service is
     /// the answer to the handshake.
-    pub fn accepted(&self) -> bool {
+    pub fn is_accepted(&self) -> bool {
         self.inner.accepted()
     }
 
     pub(crate) fn set_accepted(&self) {
         self.inner.accepted.store(true, Ordering::Relaxed);
         self.inner.changed.notify_waiters();
-        self.inner.shared.accept();
+        self.inner.wire.outbound.accept();
     }
 
     fn commands(&self) -> MutexGuard<'_, Commands> {
@@ -376,7 +377,7 @@ impl Session {
     fn tell_driver(&self) {
         // Release: the driver that sees the flag sees the command.
         self.inner.pending.store(true, Ordering::Release);
-        self.inner.shared.turn().wake_driver();
+        self.inner.wire.turn.wake_driver();
     }
 
     /// New commands, if there are any.

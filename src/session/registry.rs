@@ -31,7 +31,7 @@ const DEFAULT_STALL_RESERVE: usize = 256 * 1024 * 1024;
 /// # Examples
 ///
 /// ```
-/// use tower_wsstream::Peer;
+/// use tower_wsstream::session::Peer;
 ///
 /// let mut request = http::Request::new(());
 /// request.extensions_mut().insert(Peer::new("alice from 192.0.2.7"));
@@ -175,7 +175,7 @@ impl Default for Sessions {
 impl Sessions {
     /// Sessions whose stalled channels may take so many bytes together beyond their
     /// windows, first come, first served; default 256 MiB. See
-    /// [`Limits::stall_reserve`](crate::Limits::stall_reserve).
+    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve).
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
             inner: Arc::new(Registry {

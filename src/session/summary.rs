@@ -22,11 +22,11 @@ pub struct SessionSummary {
     pub close_code: Option<u16>,
     /// The outcome in the last words, if they had a [`Status`]: that of a command, on every
     /// subprotocol, or the one given to
-    /// [`LastWords::with_status`](crate::LastWords::with_status). `None` if the session ended
+    /// [`LastWords::with_status`](crate::session::LastWords::with_status). `None` if the session ended
     /// before the last words. A client that was lost while the session closed may not have
     /// received it.
     ///
-    /// Its [`exit_code_value`](Status::exit_code_value) and [`reason`](Status::reason) tell
+    /// Its [`exit_code`](Status::exit_code) and [`reason`](Status::reason) tell
     /// apart what has [completed](EndCause::Completed): a command that succeeded, one that ended
     /// with exit code 3 (`NonZeroExitCode`), and one that a limit refused (`TooManyRequests`).
     pub status: Option<Status>,
@@ -67,7 +67,7 @@ impl SessionSummary {
             duration = ?self.duration,
             cause = %self.cause,
             close_code = self.close_code,
-            exit_code = status.and_then(Status::exit_code_value),
+            exit_code = status.and_then(Status::exit_code),
             reason = status.and_then(Status::reason),
             received_bytes = received.bytes,
             received_messages = received.messages,

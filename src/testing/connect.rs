@@ -12,7 +12,7 @@ use tower_layer::Layer as _;
 use tower_service::Service;
 
 use super::{Client, Refused, client::Opened, limit::CallLimit, server::Server, stream::Stream};
-use crate::{BoxError, PolicyLayer, told::Told};
+use crate::{BoxError, policy::PolicyLayer, told::Told};
 
 /// What the in-memory stream holds in each direction, unless set: more than
 /// any one message of a test, as a socket would.
@@ -127,7 +127,7 @@ impl Connect {
             ..
         } = self;
         let told = Told::default();
-        let service = PolicyLayer::of(told.clone()).layer(service);
+        let service = PolicyLayer::new(told.clone()).layer(service);
         let request = self.request()?;
         let opening = async {
             match http {

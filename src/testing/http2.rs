@@ -24,7 +24,10 @@ use super::{
     server::{LAST, Server},
     stream::Stream,
 };
-use crate::{BoxError, NoBody, ResponseBody};
+use crate::{
+    BoxError,
+    body::{NoBody, ResponseBody},
+};
 
 /// What a connection's window is at least (RFC 9113, 6.9.2).
 const LEAST_WINDOW: u32 = 65_535;

@@ -28,14 +28,13 @@
 //! use tokio::io::AsyncWriteExt;
 //! use tower::ServiceBuilder;
 //! use tower_wsstream::{
-//!     BoxError, WsStreamLayer, remotecommand::*, subprotocols,
-//!     testing::Connect,
+//!     BoxError, WsStreamLayer, subprotocols, remotecommand::*, testing::Connect,
 //! };
 //!
 //! async fn run(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 //!     let mut stdout = command.stdout.take().ok_or("no stdout")?;
 //!     stdout.write_all(b"hello").await?;
-//!     Ok(ExitStatus::code(3))
+//!     Ok(ExitStatus::from_code(3))
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -67,8 +66,7 @@
 //! use tokio::io::AsyncReadExt;
 //! use tower::ServiceBuilder;
 //! use tower_wsstream::{
-//!     BoxError, WsStreamLayer, remotecommand::*, subprotocols,
-//!     testing::Connect,
+//!     BoxError, WsStreamLayer, subprotocols, remotecommand::*, testing::Connect,
 //! };
 //!
 //! /// How many bytes its input has.
@@ -76,7 +74,7 @@
 //!     let mut all = Vec::new();
 //!     let mut stdin = command.stdin.take().ok_or("no stdin")?;
 //!     stdin.read_to_end(&mut all).await?;
-//!     Ok(ExitStatus::code(all.len().try_into()?))
+//!     Ok(ExitStatus::from_code(all.len().try_into()?))
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -212,7 +210,7 @@
 //!
 //! ```
 //! # use tower::ServiceBuilder;
-//! # use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*, subprotocols};
+//! # use tower_wsstream::{BoxError, WsStreamLayer, subprotocols, remotecommand::*};
 //! use tower_wsstream::testing::{Connect, Refused};
 //!
 //! # async fn run(_: RemoteCommand) -> Result<ExitStatus, BoxError> {
@@ -243,7 +241,7 @@
 //! use axum::{Router, http::{StatusCode, header}};
 //! # use tower::ServiceBuilder;
 //! # use tower_http::validate_request::ValidateRequestHeaderLayer;
-//! # use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*, subprotocols};
+//! # use tower_wsstream::{BoxError, WsStreamLayer, subprotocols, remotecommand::*};
 //! use tower_wsstream::testing::{Connect, Refused};
 //!
 //! # async fn run(_: RemoteCommand) -> Result<ExitStatus, BoxError> {
@@ -284,7 +282,7 @@
 //! # #[cfg(feature = "http2")]
 //! # mod over {
 //! # use tower::ServiceBuilder;
-//! # use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*, subprotocols};
+//! # use tower_wsstream::{BoxError, WsStreamLayer, subprotocols, remotecommand::*};
 //! # use tower_wsstream::testing::Connect;
 //! # async fn run(_: RemoteCommand) -> Result<ExitStatus, BoxError> {
 //! #     Ok(ExitStatus::success())

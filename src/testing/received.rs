@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::CloseReason;
+use crate::session::CloseReason;
 
 /// What the client received.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::{CloseReason, Status};
+use crate::{Status, session::CloseReason};
 
 /// Everything that [`Client::read_to_end`](super::Client::read_to_end) received. A message or a
 /// Close that [`receive`](super::Client::receive) has returned before is not in it.
@@ -34,6 +34,6 @@ impl Transcript {
 
     /// The exit code that the Status tells.
     pub fn exit_code(&self) -> Option<u8> {
-        self.status()?.exit_code_value()
+        self.status()?.exit_code()
     }
 }

@@ -6,6 +6,7 @@ mod stock;
 mod traffic;
 mod transport;
 mod turn;
+mod wire;
 
 pub use self::traffic::Traffic;
 #[cfg(feature = "__bench")]
@@ -15,7 +16,8 @@ pub(crate) use self::{
 };
 pub(crate) use self::{
     inbound::{CHUNK, Chunk, End, StallReserve, Take, TotalReserve, fill},
-    outbound::{Progress, Shared, WRITE_CUT, WireConfig},
+    outbound::{Progress, WRITE_CUT, WireConfig},
     transport::{ReadHalf, Transport},
     turn::Turn,
+    wire::Wire,
 };

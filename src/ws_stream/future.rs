@@ -19,7 +19,7 @@ pin_project! {
     /// Until it is ready nothing is spawned. Dropping it before that drops the
     /// inner service's future, and nothing is left behind.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, S> {
+    pub struct WsStreamFuture<F, S> {
         version: Version,
         #[pin]
         kind: Kind<F, S>,
@@ -35,7 +35,7 @@ pin_project! {
     }
 }
 
-impl<F, S> ResponseFuture<F, S> {
+impl<F, S> WsStreamFuture<F, S> {
     pub(crate) fn fallback(future: F) -> Self {
         Self {
             version: Version::HTTP_11,
@@ -62,7 +62,7 @@ impl<F, S> ResponseFuture<F, S> {
     }
 }
 
-impl<F, S, B, E> Future for ResponseFuture<F, S>
+impl<F, S, B, E> Future for WsStreamFuture<F, S>
 where
     F: Future<Output = Result<Response<B>, E>>,
     S: Service<ChannelSet, Response = ()>,
@@ -91,8 +91,8 @@ where
     }
 }
 
-impl<F, S> fmt::Debug for ResponseFuture<F, S> {
+impl<F, S> fmt::Debug for WsStreamFuture<F, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+        f.debug_struct("WsStreamFuture").finish_non_exhaustive()
     }
 }

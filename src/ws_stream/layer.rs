@@ -9,7 +9,7 @@ use crate::{
     policy::{ByteRate, KeepAlive, Limits, OriginPolicy},
     protocol::{ChannelProtocols, ConfigError},
     rejection::Rejection,
-    session::{Accept, MapRejection, OnEnd, SessionConfig, SessionSummary, Sessions},
+    session::{AcceptMode, MapRejection, OnEnd, SessionConfig, SessionSummary, Sessions},
 };
 
 /// Turns WebSocket upgrades into sessions of an inner
@@ -157,7 +157,7 @@ impl<F> WsStreamLayer<F> {
 
     /// Which origins of a browser are let in; default: the same as the host. An
     /// [`OriginPolicy`] in the request's extensions goes before this: see
-    /// [`OriginPolicyLayer`](crate::OriginPolicyLayer).
+    /// [`PolicyLayer`](crate::policy::PolicyLayer).
     #[must_use]
     pub fn origin(self, policy: OriginPolicy) -> Self {
         self.set(|config| config.origin = policy)
@@ -207,8 +207,8 @@ impl<F> WsStreamLayer<F> {
     /// leave; Pings and Pongs do not. So a session whose client does not read, or
     /// whose service does not and has no [reserve](Limits::stall_reserve) left, is
     /// idle. The service learns the cause, and what it still says within the grace is sent.
-    /// An [`IdleTimeout`](crate::IdleTimeout) in the request's extensions goes
-    /// before this: see [`IdleTimeoutLayer`](crate::IdleTimeoutLayer).
+    /// An [`IdleTimeout`](crate::policy::IdleTimeout) in the request's extensions goes
+    /// before this: see [`IdleTimeoutLayer`](crate::policy::IdleTimeoutLayer).
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = timeout.into();
@@ -218,8 +218,8 @@ impl<F> WsStreamLayer<F> {
     /// Ends sessions after so long, data or not, with
     /// [`EndCause::TimeLimit`](crate::EndCause::TimeLimit). Default none.
     ///
-    /// A [`TimeLimit`](crate::TimeLimit) in the request's extensions goes before this, a
-    /// [`ValidUntil`](crate::ValidUntil) beside it.
+    /// A [`TimeLimit`](crate::policy::TimeLimit) in the request's extensions goes before this, a
+    /// [`ValidUntil`](crate::policy::ValidUntil) beside it.
     #[must_use]
     pub fn time_limit(self, limit: impl Into<Option<Duration>>) -> Self {
         let limit = limit.into();
@@ -242,9 +242,9 @@ impl<F> WsStreamLayer<F> {
         self.set(|config| config.policy.keep_alive = keep_alive)
     }
 
-    /// When an upgrade is accepted. Default [`Accept::Immediate`].
+    /// When an upgrade is accepted. Default [`AcceptMode::Immediate`].
     #[must_use]
-    pub fn accept(self, accept: Accept) -> Self {
+    pub fn accept(self, accept: AcceptMode) -> Self {
         self.set(|config| config.accept = accept)
     }
 
@@ -281,8 +281,8 @@ impl<F> WsStreamLayer<F> {
     }
 
     /// How long a request waits for the inner service to be ready, and with
-    /// [`Accept::Explicit`] to accept, both together, before it is answered with 504.
-    /// With [`Accept::Immediate`] a first poll that is pending accepts. Default 10 s:
+    /// [`AcceptMode::Explicit`] to accept, both together, before it is answered with 504.
+    /// With [`AcceptMode::Immediate`] a first poll that is pending accepts. Default 10 s:
     /// clients give up between 30 and 45 s.
     #[must_use]
     pub fn accept_timeout(self, timeout: Duration) -> Self {

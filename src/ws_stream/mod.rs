@@ -5,7 +5,7 @@ mod layer;
 mod service;
 
 pub use self::{
-    future::ResponseFuture,
+    future::WsStreamFuture,
     layer::WsStreamLayer,
     service::{UpgradeRequired, WsStream},
 };

@@ -9,7 +9,7 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::future::ResponseFuture;
+use super::future::WsStreamFuture;
 use crate::{
     body::{NoBody, ResponseBody},
     channel::ChannelSet,
@@ -41,7 +41,7 @@ use crate::{
 /// inner service that is not ready in time or whose future fails in its first
 /// poll, before it has written anything. What sits behind a `tower::buffer`
 /// usually cannot refuse: its first poll is pending as a rule. It can with
-/// [`Accept::Explicit`](crate::Accept::Explicit), which waits for it.
+/// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit), which waits for it.
 pub struct WsStream<S, F = UpgradeRequired> {
     inner: S,
     fallback: F,
@@ -109,7 +109,7 @@ where
 {
     type Response = Response<ResponseBody<FB>>;
     type Error = F::Error;
-    type Future = ResponseFuture<F::Future, S>;
+    type Future = WsStreamFuture<F::Future, S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
         self.fallback.poll_ready(cx)
@@ -117,11 +117,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(upgrade) = detect::detect(&request) else {
-            return ResponseFuture::fallback(self.fallback.call(request));
+            return WsStreamFuture::fallback(self.fallback.call(request));
         };
         match self.shake_hands(upgrade, request) {
-            Ok(answering) => ResponseFuture::answering(upgrade, answering),
-            Err(rejection) => ResponseFuture::refused(upgrade, rejection),
+            Ok(answering) => WsStreamFuture::answering(upgrade, answering),
+            Err(rejection) => WsStreamFuture::refused(upgrade, rejection),
         }
     }
 }

@@ -10,7 +10,7 @@ fn until_read() -> Hold {
 async fn hold(mut set: ChannelSet) -> Result<(), BoxError> {
     set.session().hold_output(until_read());
     set.session()
-        .last_words(|_| Some(LastWords::new(3, "status")));
+        .say_last(|_| Some(LastWords::new(3, "status")));
     let mut stdout = set.take_writer(1).unwrap();
     stdout.write_all(b"out").await?;
     Ok(())

@@ -32,7 +32,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower_wsstream::{
-    BoxError, ByteRate, ChannelSet, EndCause, Hold, LastWords, Limits, Outcome, Session,
+    BoxError, ChannelSet, EndCause, Session,
+    policy::{ByteRate, Limits},
+    session::{Hold, LastWords, Outcome},
     subprotocols,
 };
 

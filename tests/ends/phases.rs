@@ -9,7 +9,7 @@ use std::{
 use tokio::runtime::Handle;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_wsstream::{
-    Accept, ChannelReader, ChannelWriter, Status, WsStreamLayer, remotecommand::*,
+    AcceptMode, ChannelReader, ChannelWriter, Status, WsStreamLayer, remotecommand::*,
 };
 
 use super::*;
@@ -48,7 +48,7 @@ enum When {
     PollReady,
     Call,
     FirstPoll,
-    /// With an [`Accept::Explicit`] that it has not used.
+    /// With an [`AcceptMode::Explicit`] that it has not used.
     Undecided,
     AfterMessage,
     /// The client does not read.
@@ -357,8 +357,8 @@ async fn handshake(cell: Cell, alive: &Arc<()>) -> Result<Raw<DuplexStream>, Str
         alive: Arc::clone(alive),
     };
     let accept = match cell.when {
-        When::Undecided => Accept::Explicit,
-        _ => Accept::Immediate,
+        When::Undecided => AcceptMode::Explicit,
+        _ => AcceptMode::Immediate,
     };
     let layer = WsStreamLayer::new(Protocols::default())
         .keep_alive(None)

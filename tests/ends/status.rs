@@ -51,14 +51,14 @@ async fn each_outcome_is_told_behind_the_output() {
             type Outcome = fn() -> Result<ExitStatus, BoxError>;
             let outcomes: [(Outcome, &str, Option<u8>); 6] = [
                 (|| Ok(ExitStatus::success()), "", Some(0)),
-                (|| Ok(ExitStatus::code(3)), EXIT_3, Some(3)),
+                (|| Ok(ExitStatus::from_code(3)), EXIT_3, Some(3)),
                 (|| Ok(ExitStatus::signal(9)), "exit status 137", Some(137)),
                 (
                     || Err("no such container".into()),
                     "no such container",
                     None,
                 ),
-                (|| Err(Status::exit_code(3).into()), EXIT_3, Some(3)),
+                (|| Err(Status::from_exit_code(3).into()), EXIT_3, Some(3)),
                 (
                     || panic!("on purpose"),
                     "the command's service failed",
@@ -87,7 +87,7 @@ async fn each_outcome_is_told_behind_the_output() {
                 match told_status(&told) {
                     Some(status) if is_json(subprotocol) => {
                         let status = Status::from_json(status).unwrap();
-                        assert_eq!(status.exit_code_value(), code, "{context}");
+                        assert_eq!(status.exit_code(), code, "{context}");
                         assert_eq!(status.is_success(), text.is_empty(), "{context}");
                         let message = status.message().unwrap_or_default();
                         assert!(message.contains(text), "{context}: {message}");
@@ -119,7 +119,7 @@ async fn a_command_that_outlives_its_session_is_told_of() {
         let told = within(LONG, client.read_to_end()).await;
         assert_after(start, grace);
         let status = Status::from_json(told_status(&told).unwrap()).unwrap();
-        assert!(!status.is_success() && status.exit_code_value().is_none());
+        assert!(!status.is_success() && status.exit_code().is_none());
         assert_eq!(told.close, Some(Some(1000)));
     }
 }

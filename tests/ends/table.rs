@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, io::ErrorKind};
 use tokio::sync::watch;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_wsstream::{
-    ChannelReader, ChannelWriter, KeepAlive, Rejection, Status, WsStream, WsStreamLayer,
+    ChannelReader, ChannelWriter, Rejection, Status, WsStream, WsStreamLayer, policy::KeepAlive,
     remotecommand::*,
 };
 
@@ -459,7 +459,7 @@ fn service(plan: Plan, kind: Kind, registry: &tower_wsstream::Sessions) -> Sessi
                         session: command.session,
                     };
                     let run = take().run(handles, Kind::Command);
-                    async move { run.await.map(|()| ExitStatus::code(3)) }
+                    async move { run.await.map(|()| ExitStatus::from_code(3)) }
                 });
             BoxCloneSyncService::new(service_fn(move |set| {
                 let inner = command.clone().oneshot(set);

@@ -16,7 +16,7 @@ fn register(session: &Session, words: Words, outcomes: Arc<Mutex<Vec<String>>>) 
     if words == Words::Unregistered {
         return;
     }
-    session.last_words(move |outcome| {
+    session.say_last(move |outcome| {
         outcomes.lock().unwrap().push(match outcome {
             Outcome::Failed(error) => format!("Failed({error})"),
             Outcome::Ended(cause) => format!("Ended({cause})"),
@@ -82,7 +82,7 @@ async fn last_words_come_behind_all_output_whatever_the_budgets_say() {
         let layer = layer().limits(Limits::default().send_budget(1).high_water(1));
         let service = once_in(layer, move |mut set: ChannelSet| async move {
             set.session()
-                .last_words(move |_| Some(LastWords::new(3, words)));
+                .say_last(move |_| Some(LastWords::new(3, words)));
             let mut stdout = set.take_writer(1).unwrap();
             let mut stderr = set.take_writer(2).unwrap();
             drop(set);
@@ -165,7 +165,7 @@ async fn last_words_that_were_never_said_are_dropped_with_the_session() {
                 let session = set.session().clone();
                 let register = || {
                     let own = session.clone();
-                    session.last_words(move |_| {
+                    session.say_last(move |_| {
                         let _ = (&held, own.id());
                         None
                     });
@@ -201,10 +201,9 @@ async fn last_words_that_were_never_said_are_dropped_with_the_session() {
 #[tokio::test(start_paused = true)]
 async fn the_second_last_words_replace_the_first() {
     let service = once(|set: ChannelSet| async move {
+        set.session().say_last(|_| Some(LastWords::new(3, "first")));
         set.session()
-            .last_words(|_| Some(LastWords::new(3, "first")));
-        set.session()
-            .last_words(|_| Some(LastWords::new(3, "second")));
+            .say_last(|_| Some(LastWords::new(3, "second")));
         Ok(())
     });
     let told = within(LONG, open(service, subprotocols::V5).await.read_to_end()).await;

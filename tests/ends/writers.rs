@@ -7,7 +7,7 @@ fn writing_task(how: How, writes: u64) -> impl FnOnce(ChannelSet) -> Finish + Se
     move |mut set: ChannelSet| {
         let mut stdout = set.take_writer(1).unwrap();
         set.session()
-            .last_words(|_| Some(LastWords::new(3, "status")));
+            .say_last(|_| Some(LastWords::new(3, "status")));
         drop(set);
         tokio::spawn(async move {
             for _ in 0..writes {
@@ -127,7 +127,7 @@ async fn dropping_every_handle_keeps_what_was_accepted_in_order() {
         for capacity in [1, 100, 4096, 256 * 1024] {
             let service = once(|mut set: ChannelSet| async move {
                 set.session()
-                    .last_words(|_| Some(LastWords::new(3, "status")));
+                    .say_last(|_| Some(LastWords::new(3, "status")));
                 let mut stdout = set.take_writer(1).unwrap();
                 let mut stderr = set.take_writer(2).unwrap();
                 drop(set);

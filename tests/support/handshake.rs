@@ -16,7 +16,10 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tower::{Service, ServiceExt};
 pub(crate) use tower_wsstream::RejectionKind;
-use tower_wsstream::{BoxError, NoBody, Rejection, ResponseBody};
+use tower_wsstream::{
+    BoxError, Rejection,
+    body::{NoBody, ResponseBody},
+};
 
 /// The key of RFC 6455, section 1.3, and what it is accepted with.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

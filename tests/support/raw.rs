@@ -35,7 +35,9 @@ use tower::{Layer, Service, util::ServiceFn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
     ChannelType::{Read, Write},
-    Encoding, EndCause, Limits, WsStream, WsStreamLayer, subprotocols,
+    Encoding, EndCause, WsStream, WsStreamLayer,
+    policy::Limits,
+    subprotocols,
 };
 
 /// No subprotocol offered, and all with different rules.

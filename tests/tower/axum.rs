@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use ::axum::{Router, body::Body, extract::Request, response::Response, routing::get};
 use tower::util::{BoxCloneService, BoxCloneSyncService};
-use tower_wsstream::{SessionRateLimitLayer, WsStream};
+use tower_wsstream::{WsStream, access::SessionRateLimitLayer};
 
 use super::*;
 

@@ -1,7 +1,8 @@
 //! Layers over `ChannelSet`: they live as long as the session.
 
 use tower_wsstream::{
-    Rejection, SessionRateLimitLayer,
+    Rejection,
+    access::SessionRateLimitLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
 };

@@ -7,7 +7,8 @@ use std::sync::{
 
 use handshake::Head;
 use tower_wsstream::{
-    Accept, Rejection, RejectionKind, SessionLimitLayer, SessionRateLimitLayer,
+    AcceptMode, Rejection, RejectionKind,
+    access::{SessionLimitLayer, SessionRateLimitLayer},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
 };
@@ -52,7 +53,7 @@ macro_rules! stack {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
-    for accept in [Accept::Immediate, Accept::Explicit] {
+    for accept in [AcceptMode::Immediate, AcceptMode::Explicit] {
         let limit = SessionLimitLayer::new(2, user);
         let inner = service_fn(async |set: ChannelSet| {
             set.session().accept().await;
@@ -149,7 +150,7 @@ async fn however_a_session_ends_its_place_is_free() {
                 }
             }
         });
-        let layer = layer().accept(Accept::Explicit);
+        let layer = layer().accept(AcceptMode::Explicit);
         let service = ServiceBuilder::new()
             .layer(layer)
             .layer(limit)
@@ -238,7 +239,7 @@ async fn commands_can_be_counted_on_either_side_of_their_layer() {
 async fn places_are_shared_by_sessions_of_different_kinds() {
     use http_body_util::BodyExt;
     use tower_wsstream::{
-        SessionPermits,
+        access::SessionPermits,
         portforward::{self, ForwardedPort, PortForwardLayer},
         reader::{WsReader, WsReaderLayer},
     };
@@ -303,7 +304,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
             Err(error) => {
                 let rejection = error.downcast::<Rejection>()?;
                 rejection
-                    .into_response::<tower_wsstream::NoBody>()
+                    .into_response::<tower_wsstream::body::NoBody>()
                     .map(::axum::body::Body::new)
             }
         })

@@ -2,7 +2,7 @@
 
 use handshake::Head;
 use tower_wsstream::{
-    SessionRateLimitLayer,
+    access::SessionRateLimitLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
 };

@@ -6,31 +6,41 @@
 use std::{collections::BTreeSet, fs, future::Ready, marker::PhantomData, path::Path};
 
 use tower_wsstream::{
-    Accept, BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, ByteRate, Channel,
-    ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelReader, ChannelSet,
-    ChannelSink, ChannelStream, ChannelSummary, ChannelType, ChannelWriter, CloseError,
-    CloseReason, ConfigError, Drained, Encoding, EndCause, Hold, IdleTimeout, IdleTimeoutLayer,
-    IdleTimeoutService, IsWebSocketRequest, KeepAlive, LastWords, Limits, NoBody, OriginPolicy,
-    OriginPolicyLayer, OriginPolicyService, Outcome, Peer, PolicyLayer, PolicyService, Rejection,
-    RejectionKind, ResponseBody, ResponseFuture, Session, SessionInfo, SessionLimit,
-    SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit,
-    SessionRateLimitFuture, SessionRateLimitLayer, SessionSummary, Sessions, Status, TimeLimit,
-    Traffic, UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService, UpgradeRequired, ValidUntil,
-    WsStream, WsStreamLayer,
-    portforward::{
-        self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, PortForwardLayer,
-        PortForwardService,
+    AcceptMode, Channel, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
+    ChannelType, ChannelWriter, ConfigError, Encoding, EndCause, IsWebSocketRequest, Rejection,
+    RejectionKind, Session, Sessions, Status, WsStream, WsStreamLayer,
+    access::{
+        BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, SessionLimit,
+        SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit,
+        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
+        UpgradeIntentService,
     },
+    body::{NoBody, ResponseBody},
+    channel::{ChannelSink, ChannelStream},
+    policy::{
+        ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, OriginPolicy, PolicyLayer,
+        PolicyService, TimeLimit, ValidUntil,
+    },
+    portforward::{
+        self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForward, PortForwardFuture,
+        PortForwardLayer,
+    },
+    protocol::ChannelProtocolsBuilder,
     reader::{ReaderProtocols, WsReader, WsReaderFuture, WsReaderLayer, WsReaderService},
     remotecommand::{
         ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandFuture, RemoteCommandLayer,
         RemoteCommandService, TerminalSize, TerminalSizes,
+    },
+    session::{
+        ChannelSummary, CloseError, CloseReason, Drained, Hold, LastWords, Outcome, Peer,
+        SessionInfo, SessionSummary, Traffic,
     },
     tap::{
         Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
         TapService,
     },
     testing::{Client, Connect, Message, Received, Refused, Transcript},
+    ws_stream::{UpgradeRequired, WsStreamFuture},
 };
 
 /// Asks a type what it is: an associated constant of its own wins over that of a
@@ -110,21 +120,21 @@ fn every_public_type_is_what_it_is() {
     let table = table! {
         HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
-            ResponseFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
+            WsStreamFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
             SessionLimitFuture<Done>, SessionPermit, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
-            Connect, EndCause, LastWords, Message, Options, OriginPolicy, OriginPolicyLayer,
-            OriginPolicyService<Good>, Protocols, Received, Rejection,
+            Connect, EndCause, LastWords, Message, Options, OriginPolicy, PolicyLayer<OriginPolicy>,
+            PolicyService<Good, OriginPolicy>, Protocols, Received, Rejection,
             RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
             SessionLimit<Good, Client>, SessionLimitLayer<Client>, SessionPermits<u8>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
-            WsReaderService<Good>, portforward::Protocols, PortForwardService<Good>, End,
+            WsReaderService<Good>, portforward::Protocols, PortForward<Good>, End,
             Payload, Record;
-        COPY: Accept, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
-            IdleTimeoutLayer, IdleTimeoutService<Good>, IsWebSocketRequest, KeepAlive, Limits,
+        COPY: AcceptMode, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
+            IdleTimeoutLayer, IsWebSocketRequest, KeepAlive, Limits,
             NoBody, RejectionKind, TerminalSize, UpgradeRequired, ByteRate,
             ChannelSummary, Drained, PolicyLayer<TimeLimit>, PolicyService<Good, TimeLimit>,
             TimeLimit, Traffic, ValidUntil, BearerSubprotocol<Good>, BearerSubprotocolLayer,
@@ -156,11 +166,17 @@ fn public_types() -> impl Iterator<Item = String> {
     let mut text = String::new();
     for name in [
         "lib.rs",
+        "access/mod.rs",
+        "channel/mod.rs",
+        "channel/tap/mod.rs",
+        "policy/mod.rs",
         "portforward/mod.rs",
+        "protocol/mod.rs",
         "reader/mod.rs",
         "remotecommand/mod.rs",
-        "tap/mod.rs",
+        "session/mod.rs",
         "testing/mod.rs",
+        "ws_stream/mod.rs",
     ] {
         for used in read(name).split("pub use ").skip(1) {
             text.push_str(used.split_once(';').unwrap().0);
@@ -233,10 +249,10 @@ fn a_layer_is_as_good_as_what_it_is_given() {
     assert_eq!(traits!(WsStream<Good, NotSync>), "Send Clone Unpin");
     assert_eq!(traits!(SessionRateLimit<NotSync>), "Send Clone Unpin");
     assert_eq!(traits!(RemoteCommandService<NotClone>), HANDLE);
-    assert_eq!(traits!(PortForwardService<NotClone>), HANDLE);
+    assert_eq!(traits!(PortForward<NotClone>), HANDLE);
     assert_eq!(traits!(PortForwardFuture<Good, NotUnpin>), HANDLE);
     assert_eq!(traits!(SessionLimit<NotSync, NotSync>), "Send Clone Unpin");
     // The answer boxes what waits for the inner service.
-    assert_eq!(traits!(ResponseFuture<Done, NotUnpin>), HANDLE);
-    assert_eq!(traits!(ResponseFuture<NotUnpin, Good>), "Send Sync");
+    assert_eq!(traits!(WsStreamFuture<Done, NotUnpin>), HANDLE);
+    assert_eq!(traits!(WsStreamFuture<NotUnpin, Good>), "Send Sync");
 }

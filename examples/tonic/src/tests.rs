@@ -140,7 +140,7 @@ where
     assert_eq!(stdin, b"");
     assert_eq!(String::from_utf8(stdout)?, "out\n9\n");
     assert_eq!(String::from_utf8(stderr)?, "err\n");
-    assert_eq!(Status::from_json(&error)?.exit_code_value(), Some(3));
+    assert_eq!(Status::from_json(&error)?.exit_code(), Some(3));
     let code = end.map(|CloseFrame { code, .. }| code);
     assert_eq!(code, Some(CloseCode::Normal));
     Ok(())

@@ -20,7 +20,7 @@ use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
 ///
 /// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), where a refusal comes
 /// before the upgrade, and around whatever counts what begins, as
-/// [`SessionRateLimitLayer`](crate::SessionRateLimitLayer): a session that is refused
+/// [`SessionRateLimitLayer`](crate::access::SessionRateLimitLayer): a session that is refused
 /// here then counts for no rate. `concurrency_limit` has one number for all, and makes
 /// its callers wait; this does not, because whose place it would be is not known before
 /// the call.
@@ -38,7 +38,7 @@ use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
 /// ```
 /// use tower::ServiceBuilder;
 /// use tower_wsstream::{
-///     BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionLimitLayer, WsStreamLayer,
+///     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, access::SessionLimitLayer,
 /// };
 ///
 /// /// What an authentication layer outside has put into the request's extensions.
@@ -70,7 +70,7 @@ use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
 /// # #[cfg(feature = "remotecommand")] {
 /// # #[derive(Clone, PartialEq, Eq, Hash)]
 /// # struct User(String);
-/// use tower_wsstream::{SessionLimitLayer, remotecommand::RemoteCommand};
+/// use tower_wsstream::{access::SessionLimitLayer, remotecommand::RemoteCommand};
 ///
 /// let limit = SessionLimitLayer::new(4, |command: &RemoteCommand| {
 ///     command.request.as_ref()?.extensions.get::<User>().cloned()
@@ -306,7 +306,7 @@ mod tests {
             Poll::Ready(Err(error)) => {
                 let rejection = error.downcast_ref::<Rejection>().unwrap();
                 assert_eq!(rejection.kind(), RejectionKind::SessionLimit);
-                let answer = rejection.clone().into_response::<crate::NoBody>();
+                let answer = rejection.clone().into_response::<crate::body::NoBody>();
                 assert_eq!(answer.status(), 429);
                 assert_eq!(answer.headers()["retry-after"], "1");
                 None

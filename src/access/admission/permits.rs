@@ -38,7 +38,8 @@ const KEY: &str = "the key of a session";
 /// use http_body_util::BodyExt;
 /// use tower::ServiceBuilder;
 /// use tower_wsstream::{
-///     BoxError, ChannelSet, Rejection, RejectionKind, SessionPermits, WsStreamLayer,
+///     BoxError, ChannelSet, Rejection, RejectionKind, WsStreamLayer,
+///     access::SessionPermits,
 ///     portforward::{self, ForwardedPort, PortForwardLayer},
 ///     reader::WsReaderLayer,
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},

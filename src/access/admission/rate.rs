@@ -33,7 +33,8 @@ use crate::{error::BoxError, rejection::Rejection};
 ///
 /// use tower::ServiceBuilder;
 /// use tower_wsstream::{
-///     BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionRateLimitLayer, WsStreamLayer,
+///     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+///     access::SessionRateLimitLayer,
 /// };
 ///
 /// async fn session(channels: ChannelSet) -> Result<(), BoxError> {
@@ -273,7 +274,7 @@ mod tests {
         };
         let rejection = error.downcast_ref::<Rejection>().unwrap();
         assert_eq!(rejection.kind(), RejectionKind::RateLimited);
-        let answer = rejection.clone().into_response::<crate::NoBody>();
+        let answer = rejection.clone().into_response::<crate::body::NoBody>();
         assert_eq!(answer.status(), 429);
         Some(answer.headers()["retry-after"].to_str().unwrap().to_owned())
     }

@@ -17,7 +17,7 @@
 //!   `fill_buf` when they are consumed. What it never reads is not recorded.
 //! * outbound bytes when a [`ChannelWriter`](crate::ChannelWriter) has accepted them,
 //!   by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
-//!   [Last words](crate::Session::last_words), and so the Status of a command, are
+//!   [Last words](crate::Session::say_last), and so the Status of a command, are
 //!   no service's writes: of those the tap knows nothing.
 //!
 //! A record stands for what was taken or accepted, also where futures are dropped in

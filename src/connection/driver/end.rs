@@ -66,28 +66,28 @@ impl Driver {
             }
             Urgency::Gone => self.abandon(&cause),
         }
-        self.shared.turn().wake_driver();
+        self.wire.turn.wake_driver();
     }
 
     /// Drops the connection as it is.
     pub(super) fn abandon(&mut self, cause: &EndCause) {
         self.mux.end_all(&End::Error(cause.clone()));
         self.upgrading = None;
-        self.shared.refuse_writers(cause);
+        self.wire.outbound.refuse_writers(cause);
         self.close_transport();
     }
 
     fn start_closing(&mut self, frame: &ClosePayload, discard: bool) {
         let cause = self.cause().cloned().unwrap_or(EndCause::Completed);
-        self.shared.refuse_writers(&cause);
+        self.wire.outbound.refuse_writers(&cause);
         self.mux.end_all(&End::Error(cause));
         if discard {
             self.holding = None;
         }
-        self.shared.close(frame, discard);
+        self.wire.outbound.close(frame, discard);
         self.story.said = frame.code();
         self.phase = self.closing(Instant::now());
-        self.shared.turn().wake_driver();
+        self.wire.turn.wake_driver();
     }
 
     /// The service is done, or its grace is over: says what is to be said last.
@@ -104,7 +104,7 @@ impl Driver {
                 if let Some(words) = words {
                     self.story.status = words.status;
                     if let Some((channel, message)) = words.message {
-                        self.shared.last_words(channel, message);
+                        self.wire.outbound.last_words(channel, message);
                     }
                 }
                 told
@@ -124,9 +124,9 @@ impl Driver {
         self.holding = None;
         self.pause = None;
         self.phase = Phase::Closed;
-        if let Some(transport) = self.shared.take_transport() {
+        if let Some(transport) = self.wire.outbound.take_transport() {
             transport.close();
         }
-        self.shared.turn().wake_driver();
+        self.wire.turn.wake_driver();
     }
 }

@@ -5,7 +5,7 @@
 //! 1. [`Driver::run`]: commands of the service, the upgrade, then reads into the
 //!    channels, as much as there is room for;
 //! 2. the service's future, if it was woken;
-//! 3. a drain of what was written, by [`Shared::end_turn`];
+//! 3. a drain of what was written, by [`Wire::end_turn`];
 //! 4. [`Driver::settle`]: the phases, their deadlines, and the one timer.
 //!
 //! Writes come after the service so that what it has written leaves in the same
@@ -38,11 +38,11 @@ use crate::{
     error::EndCause,
     frame::{ClosePayload, Decoder, Role},
     mux::Mux,
-    policy::{Beats, Bucket, Idle, Pause, SessionPolicy, after},
+    policy::{Beats, Bucket, Idle, Pause, after},
     protocol::{Format, Status},
     session::{ChannelSummary, Hold, Peer, Session, SessionConfig, SessionSummary},
     unwind::drop_quietly,
-    wire::{Progress, Shared},
+    wire::{Progress, Wire},
 };
 
 /// Output is held.
@@ -56,14 +56,15 @@ struct Holding {
 /// What a driver is made of.
 #[derive(Debug)]
 pub(crate) struct DriverParts {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) wire: Arc<Wire>,
     pub(crate) session: Session,
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
     /// Whether a clean Close of the peer may end its input alone.
     pub(crate) close_ends_input: bool,
-    pub(crate) policy: SessionPolicy,
+    /// When what let the request in expires.
+    pub(crate) expiry: Option<Instant>,
     /// For the summary.
     pub(crate) subprotocol: Cow<'static, str>,
     pub(crate) peer: Option<Peer>,
@@ -85,7 +86,7 @@ struct Story {
 /// Drives one session's connection. See the module.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     session: Session,
     config: Arc<SessionConfig>,
     close_ends_input: bool,
@@ -101,7 +102,7 @@ pub(crate) struct Driver {
     pause: Option<Pause>,
     /// There is room again, but only what the stall reserve has lent.
     lent: bool,
-    policy: SessionPolicy,
+    expiry: Option<Instant>,
     /// These run from the upgrade on.
     idle: Option<Idle>,
     beats: Option<Beats>,
@@ -135,28 +136,28 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(parts: DriverParts) -> Self {
         let DriverParts {
-            shared,
+            wire,
             session,
             config,
             format,
             half_close,
             close_ends_input,
-            policy,
+            expiry,
             subprotocol,
             peer,
         } = parts;
-        let limits = &policy.limits;
+        let limits = &config.policy.limits;
         Self {
-            waker: shared.turn().driver_waker(),
+            waker: wire.turn.driver_waker(),
             upgrading: None,
             reading: Reading::None,
             decoder: Decoder::new(Role::Server, limits.max_frame, limits.max_message),
-            mux: Mux::new(Arc::clone(&shared), format, half_close),
+            mux: Mux::new(Arc::clone(&wire), format, half_close),
             rest: Bytes::new(),
             large: false,
             pause: None,
             lent: false,
-            policy,
+            expiry,
             idle: None,
             beats: None,
             limit: None,
@@ -182,7 +183,7 @@ impl Driver {
                 said: None,
                 status: None,
             },
-            shared,
+            wire,
             session,
             config,
             close_ends_input,
@@ -202,8 +203,8 @@ impl Driver {
         &mut self.mux
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(super) fn wire(&self) -> &Arc<Wire> {
+        &self.wire
     }
 
     pub(super) fn cause(&self) -> Option<&EndCause> {
@@ -230,7 +231,7 @@ impl Driver {
             return;
         };
         if let Some(hold) = commands.hold {
-            self.shared.ping();
+            self.wire.outbound.ping();
             let until = match self.reading {
                 // Not upgraded yet.
                 Reading::None => None,
@@ -259,14 +260,15 @@ impl Driver {
                 self.upgrading = None;
                 self.reading = Reading::From(transport.read);
                 self.rest = early;
-                self.shared.install(transport.write);
+                self.wire.outbound.install(transport.write);
                 let now = Instant::now();
-                let policy = &self.policy;
+                let policy = &self.config.policy;
                 self.idle = policy.idle_timeout.map(|timeout| Idle::new(timeout, now));
                 self.beats = policy.keep_alive.map(|policy| Beats::new(policy, now));
-                self.limit = policy.ends_at(now);
+                self.limit = policy.ends_at(now, self.expiry);
                 self.inbound = policy.byte_rate.inbound_bucket(now);
-                self.shared
+                self.wire
+                    .outbound
                     .limit_rate(policy.byte_rate.outbound_bucket(now));
                 self.timer.reconsider();
                 if let Some(Holding { hold, until }) = &mut self.holding {
@@ -283,7 +285,7 @@ impl Driver {
     }
 
     pub(super) fn end_turn(&mut self) -> Progress {
-        self.shared.end_turn(&mut self.woken)
+        self.wire.outbound.end_turn(&mut self.woken)
     }
 }
 

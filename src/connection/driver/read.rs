@@ -65,7 +65,7 @@ impl Driver {
                     self.pause = None;
                     return;
                 }
-                Poll::Ready(true) => return self.shared.turn().wake_driver(),
+                Poll::Ready(true) => return self.wire.turn.wake_driver(),
                 Poll::Ready(false) => {}
             }
         }
@@ -94,7 +94,7 @@ impl Driver {
     fn read_once<const N: usize>(&mut self, cx: &mut Context<'_>, allowed: usize) -> Poll<bool> {
         let mut storage = [const { MaybeUninit::<u8>::uninit() }; N];
         let mut buf = ReadBuf::uninit(&mut storage[..allowed.min(N)]);
-        let result = match self.reading.poll(&self.shared, cx, &mut buf) {
+        let result = match self.reading.poll(&self.wire, cx, &mut buf) {
             Poll::Ready(result) => result,
             Poll::Pending => return Poll::Pending,
         };
@@ -222,7 +222,7 @@ impl Driver {
             idle.active(Instant::now());
         }
         if let (Some(read), Some(beats)) = (heard.pong, &mut self.beats)
-            && read <= self.shared.sent()
+            && read <= self.wire.outbound.sent()
         {
             beats.answered(read);
         }

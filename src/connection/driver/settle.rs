@@ -35,7 +35,7 @@ impl Driver {
         }
         match service.end_cause() {
             Some(EndCause::Completed)
-                if self.ending.is_some() || self.shared.open_writers() > 0 => {}
+                if self.ending.is_some() || self.wire.outbound.open_writers() > 0 => {}
             // A failure behind another cause makes its grace no longer.
             Some(cause) => self.end(cause),
             None => {}
@@ -120,7 +120,7 @@ impl Driver {
         for again in [&mut self.read_again, &mut self.write_again] {
             if again.is_some_and(|at| at <= now) {
                 *again = None;
-                self.shared.turn().wake_driver();
+                self.wire.turn.wake_driver();
             }
         }
     }
@@ -132,8 +132,8 @@ impl Driver {
             && until <= now
         {
             self.holding = None;
-            self.shared.set_held(false);
-            self.shared.turn().wake_driver();
+            self.wire.outbound.set_held(false);
+            self.wire.turn.wake_driver();
         }
     }
 
@@ -145,11 +145,11 @@ impl Driver {
         if let Some(kind) = progress.broken {
             return self.lose(kind);
         }
-        self.shared.pong(&[]);
+        self.wire.outbound.pong(&[]);
         // Not from the start: most pauses are over sooner.
         self.reading.watch();
         self.lent = self.mux.extend();
-        self.shared.turn().wake_driver();
+        self.wire.turn.wake_driver();
     }
 
     fn settle_idle(&mut self, now: Instant) {
@@ -158,7 +158,7 @@ impl Driver {
             return;
         }
         // Writers note the time themselves, and nobody has asked until now.
-        if let Some(then) = self.shared.last_write() {
+        if let Some(then) = self.wire.outbound.last_write() {
             idle.active(then);
         }
         if idle.deadline() <= now {
@@ -172,11 +172,16 @@ impl Driver {
             return;
         }
         let excused = !self.rest.is_empty() || !progress.idle;
-        match beats.beat(now, excused, self.shared.sent(), &self.policy.limits) {
+        match beats.beat(
+            now,
+            excused,
+            self.wire.outbound.sent(),
+            &self.config.policy.limits,
+        ) {
             Beat::Nothing => {}
             Beat::Ping => {
-                self.shared.ping();
-                self.shared.turn().wake_driver();
+                self.wire.outbound.ping();
+                self.wire.turn.wake_driver();
             }
             Beat::Dead => self.end(EndCause::PeerUnresponsive),
         }
@@ -188,7 +193,7 @@ impl Driver {
         if over {
             service.drop_future();
         }
-        let done = service.is_done() && (over || self.shared.open_writers() == 0);
+        let done = service.is_done() && (over || self.wire.outbound.open_writers() == 0);
         let now = consequences::urgency(&ending.cause) == Urgency::CloseNow;
         if (done || now) && matches!(self.phase, Phase::Open) {
             self.say_last(service);
@@ -198,7 +203,7 @@ impl Driver {
     /// Moves the end on, through as many phases as are over in this round.
     fn settle_phase(&mut self, now: Instant, drained: &Progress) {
         if let Phase::Closing { progress, until } = self.phase {
-            if drained.idle && !self.shared.has_output() {
+            if drained.idle && !self.wire.outbound.has_output() {
                 self.phase = Phase::Awaiting {
                     since: now,
                     heard: now,
@@ -224,10 +229,10 @@ impl Driver {
         }
         if let Phase::ShuttingDown { since, asked } = self.phase {
             let cx = &mut Context::from_waker(&self.waker);
-            match self.shared.poll_shutdown(cx) {
+            match self.wire.outbound.poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {
                     self.phase = Phase::Lingering { since, heard: now };
-                    self.shared.turn().wake_driver();
+                    self.wire.turn.wake_driver();
                 }
                 Poll::Ready(Err(_)) => self.close_transport(),
                 Poll::Pending if asked + STALL <= now || self.is_long_closed(since, now) => {
@@ -252,9 +257,9 @@ impl Driver {
     /// Returns `Closing` with its whole time ahead: the queue begins to leave now, or was
     /// held back by this side until now.
     pub(super) fn closing(&self, now: Instant) -> Phase {
-        let queued = self.shared.queued();
-        let granted = (self.policy.limits.time_to_read(queued))
-            .saturating_add(self.policy.byte_rate.time_to_send(queued));
+        let queued = self.wire.outbound.queued();
+        let granted = (self.config.policy.limits.time_to_read(queued))
+            .saturating_add(self.config.policy.byte_rate.time_to_send(queued));
         Phase::Closing {
             progress: now,
             until: after(now, self.config.close_limit.saturating_add(granted)),

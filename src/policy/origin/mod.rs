@@ -1,10 +1,6 @@
 //! Which pages may connect.
 
-mod layer;
 mod policy;
 mod site;
 
-pub use self::{
-    layer::{OriginPolicyLayer, OriginPolicyService},
-    policy::OriginPolicy,
-};
+pub use self::policy::OriginPolicy;

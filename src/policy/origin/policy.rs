@@ -9,8 +9,12 @@ use http::{
 };
 
 use super::site::{self, Pattern, Site};
-use crate::rejection::Rejection;
-use crate::{protocol::ConfigError, unwind::catch};
+use crate::{
+    policy::{Policy, Sealed},
+    protocol::ConfigError,
+    rejection::Rejection,
+    unwind::catch,
+};
 
 /// What a proxy calls the host that it was asked for. No standard, but what they all send.
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -30,14 +34,14 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 ///
 /// The default is [`same_origin`](Self::same_origin). Set another one with
 /// [`WsStreamLayer::origin`](crate::WsStreamLayer::origin); for a route, with
-/// [`OriginPolicyLayer`](crate::OriginPolicyLayer); for a request, put it into the
+/// [`PolicyLayer`](crate::policy::PolicyLayer); for a request, put it into the
 /// request's extensions, as any layer, auth or handler outside of `WsStreamLayer` may: there it
 /// goes before what the layer has been given, and the last one counts.
 ///
 /// # Examples
 ///
 /// ```
-/// use tower_wsstream::OriginPolicy;
+/// use tower_wsstream::policy::OriginPolicy;
 ///
 /// let strict = OriginPolicy::default();
 /// assert_eq!(strict, OriginPolicy::same_origin());
@@ -54,6 +58,33 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// assert_ne!(console, trial);
 /// # Ok::<(), tower_wsstream::ConfigError>(())
 /// ```
+///
+/// For a route of its own:
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, WsStreamLayer,
+///     policy::{OriginPolicy, PolicyLayer},
+///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+/// };
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// // For pages of the own host.
+/// let exec = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(Protocols::default()))
+///     .layer(RemoteCommandLayer::new())
+///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+///
+/// // The same on a route for the pages of the console.
+/// let console = OriginPolicy::allow_list(["https://console.example.com"])?;
+/// let from_the_console = ServiceBuilder::new()
+///     .layer(PolicyLayer::new(console))
+///     .service(exec.clone());
+/// # let _ = (exec, from_the_console);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct OriginPolicy {
     rule: Rule,
@@ -69,6 +100,9 @@ enum Rule {
     Predicate(Predicate),
     Any,
 }
+
+impl Sealed for OriginPolicy {}
+impl Policy for OriginPolicy {}
 
 impl OriginPolicy {
     /// Lets in pages of the host that was asked, and requests without an
@@ -126,7 +160,7 @@ impl OriginPolicy {
     ///
     /// ```
     /// use http::{HeaderValue, request::Parts};
-    /// use tower_wsstream::OriginPolicy;
+    /// use tower_wsstream::policy::OriginPolicy;
     ///
     /// /// What an outer layer has found for the tenant that the request belongs to.
     /// #[derive(Clone)]

@@ -2,11 +2,13 @@
 //! their windows.
 
 mod chunk;
+mod front;
 mod pipe;
 mod reserve;
 
 pub(crate) use self::{
     chunk::{CHUNK, Chunk},
-    pipe::{End, Freed, Pipe, Take, fill},
+    front::Inbound,
+    pipe::{End, Pipe, Take, fill},
     reserve::{StallReserve, TotalReserve},
 };

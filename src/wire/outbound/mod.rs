@@ -1,9 +1,9 @@
 //! From the writers to the transport: one queue behind one lock.
 
 mod control;
+mod outbound;
 mod queue;
-mod shared;
 
+pub(crate) use self::outbound::{Outbound, Progress, WRITE_CUT, WireConfig};
 #[cfg(feature = "__bench")]
 pub(crate) use self::queue::{FLUSH, Outbox};
-pub(crate) use self::shared::{Progress, Shared, WRITE_CUT, WireConfig};

@@ -30,12 +30,7 @@ use crate::{
     frame::ClosePayload,
     policy::Bucket,
     protocol::Format,
-    wire::{
-        inbound::{CHUNK, Chunk, Freed, Pipe, StallReserve},
-        traffic::Traffic,
-        transport::WriteHalf,
-        turn::Turn,
-    },
+    wire::{traffic::Traffic, transport::WriteHalf, turn::Turn},
 };
 
 /// A `write` takes no more than this at once, so that control frames fit
@@ -70,11 +65,9 @@ pub(crate) struct Progress {
     pub(crate) throttled: Option<Instant>,
 }
 
-/// What handles, mux and driver of a session share.
-pub(crate) struct Shared {
+/// The write half of a session: see the module.
+pub(crate) struct Outbound {
     turn: Arc<Turn>,
-    pipes: Box<[Option<Pipe>]>,
-    reserve: StallReserve,
     out: Mutex<Out>,
 }
 
@@ -138,17 +131,12 @@ enum Wait {
     Refusal,
 }
 
-impl Shared {
+impl Outbound {
     pub(crate) fn new(
-        turn: Arc<Turn>,
+        turn: &Arc<Turn>,
         config: &WireConfig,
-        reserve: StallReserve,
-        readable: impl Fn(usize) -> bool,
         writable: impl Fn(usize) -> bool,
-    ) -> Arc<Self> {
-        let pipes = (0..config.channels)
-            .map(|id| readable(id).then(|| Pipe::new(config.receive_window)))
-            .collect();
+    ) -> Self {
         let writers: Box<[Writer]> = (0..config.channels)
             .map(|id| Writer {
                 open: writable(id),
@@ -157,10 +145,8 @@ impl Shared {
             .collect();
         let open = writers.iter().filter(|writer| writer.open).count();
         let waker = turn.driver_waker();
-        Arc::new(Self {
-            turn,
-            pipes,
-            reserve,
+        Self {
+            turn: Arc::clone(turn),
             out: Mutex::new(Out {
                 queue: Outbox::new(
                     config.format,
@@ -190,91 +176,15 @@ impl Shared {
                 throttled: false,
                 alarm: false,
             }),
-        })
-    }
-
-    pub(crate) fn turn(&self) -> &Arc<Turn> {
-        &self.turn
-    }
-
-    /// The pipe of a channel that can be read.
-    #[inline]
-    pub(crate) fn pipe(&self, channel: u8) -> Option<&Pipe> {
-        self.pipes.get(usize::from(channel))?.as_ref()
-    }
-
-    pub(crate) fn pipes(&self) -> impl Iterator<Item = &Pipe> {
-        self.pipes.iter().flatten()
-    }
-
-    /// A reader has let go of a chunk: see [`Pipe::release`].
-    pub(crate) fn release(&self, channel: u8, chunk: Option<Chunk>) {
-        if let Some(pipe) = self.pipe(channel) {
-            self.freed(pipe.release(chunk));
         }
     }
 
-    /// Discards what arrives for a channel from now on.
-    pub(crate) fn ignore(&self, channel: u8) {
-        if let Some(pipe) = self.pipe(channel) {
-            self.freed(pipe.ignore());
-        }
-    }
-
-    /// A reader is gone.
-    pub(crate) fn discard(&self, channel: u8) {
-        if let Some(pipe) = self.pipe(channel) {
-            self.freed(pipe.discard());
-        }
-    }
-
-    /// The mux is through with a channel for now: see [`Pipe::take_back`].
-    pub(crate) fn take_back(&self, channel: u8, chunks: &mut Vec<Chunk>, received: Traffic) {
-        if let Some(pipe) = self.pipe(channel) {
-            self.freed(pipe.take_back(chunks, received));
-        }
-    }
-
-    /// All that ever came and went on each channel: received, then sent.
-    pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
+    /// All that each channel's writer ever accepted.
+    pub(crate) fn sent_on_each(&self) -> Vec<Traffic> {
         let out = self.lock();
-        let sent: Vec<Traffic> = (0..self.channels())
+        (0..out.writers.len())
             .map(|id| out.queue.sent_on(id as u8))
-            .collect();
-        drop(out);
-        let received = |pipe: &Option<Pipe>| pipe.as_ref().map(Pipe::received);
-        let pipes = self.pipes.iter().map(received);
-        let both = pipes.zip(sent);
-        both.map(|(received, sent)| (received.unwrap_or_default(), sent))
             .collect()
-    }
-
-    fn freed(&self, freed: Freed) {
-        if freed.extra > 0 {
-            self.reserve.give_back(freed.extra * CHUNK);
-        }
-        if freed.resume {
-            self.turn.wake_driver();
-        }
-    }
-
-    /// Lends a full channel a chunk out of the reserve, if that has one left.
-    pub(crate) fn extend(&self, channel: u8) -> bool {
-        let Some(pipe) = self.pipe(channel) else {
-            return false;
-        };
-        if !self.reserve.take(CHUNK) {
-            return false;
-        }
-        let used = pipe.extend();
-        if !used {
-            self.reserve.give_back(CHUNK);
-        }
-        used
-    }
-
-    pub(crate) fn channels(&self) -> usize {
-        self.pipes.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Out> {
@@ -285,7 +195,7 @@ impl Shared {
 }
 
 // What writers do.
-impl Shared {
+impl Outbound {
     /// Accepts a part of `payload` as one message.
     pub(crate) fn poll_write(
         &self,
@@ -306,7 +216,7 @@ impl Shared {
         })
     }
 
-    /// Whether [`Shared::send`] would be accepted.
+    /// Whether [`Outbound::send`] would be accepted.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
@@ -426,7 +336,7 @@ impl Shared {
 }
 
 // What the session's task does.
-impl Shared {
+impl Outbound {
     /// The task's round starts: it flushes at its end, so nobody need kick it.
     pub(crate) fn begin_turn(&self, driver_due: bool) {
         let mut out = self.lock();
@@ -595,8 +505,9 @@ impl Shared {
     /// Queues the last message, whatever the budgets say: room for it is
     /// reserved by having no limit.
     pub(crate) fn last_words(&self, channel: u8, payload: Bytes) {
-        if usize::from(channel) < self.channels() {
-            self.lock().queue.push_bytes(channel, payload);
+        let mut out = self.lock();
+        if usize::from(channel) < out.writers.len() {
+            out.queue.push_bytes(channel, payload);
         }
     }
 
@@ -856,9 +767,9 @@ impl Out {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("Outbound").finish_non_exhaustive()
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::*;
 use crate::{
     connection::{Driver, DriverParts},
-    policy::SessionPolicy,
     session::{Session, SessionConfig},
+    wire::{StallReserve, TotalReserve, Wire},
 };
 
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl AsyncWrite for Taking {
 }
 
 /// Channels 0 and 1 can be written, and there is no transport yet.
-fn shared() -> Arc<Shared> {
+fn wire() -> Arc<Wire> {
     let config = WireConfig {
         format: Format::Binary,
         channels: 2,
@@ -96,101 +96,110 @@ fn shared() -> Arc<Shared> {
         high_water: 1 << 18,
         stamps: false,
     };
-    let reserve = StallReserve::new(0, &crate::wire::TotalReserve::new(0));
-    Shared::new(Turn::new(), &config, reserve, |_| false, |_| true)
+    let reserve = StallReserve::new(0, &TotalReserve::new(0));
+    Wire::new(Turn::new(), &config, reserve, |_| false, |_| true)
 }
 
-fn install(shared: &Shared, takes: usize) {
-    shared.install(WriteHalf::Whole(Box::pin(Taking(takes))));
+fn install(wire: &Wire, takes: usize) {
+    wire.outbound
+        .install(WriteHalf::Whole(Box::pin(Taking(takes))));
 }
 
-fn turn(shared: &Shared, due: bool) -> Progress {
-    shared.begin_turn(due);
-    shared.end_turn(&mut Vec::new())
+fn turn(wire: &Wire, due: bool) -> Progress {
+    wire.outbound.begin_turn(due);
+    wire.outbound.end_turn(&mut Vec::new())
 }
 
 #[test]
 fn a_flush_is_not_woken_because_its_channel_has_room() {
-    let shared = shared();
+    let wire = wire();
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
-    assert!(shared.poll_write(cx, 0, b"x").is_ready());
-    assert!(shared.poll_flush(cx, 0).is_pending());
-    turn(&shared, false);
+    assert!(wire.outbound.poll_write(cx, 0, b"x").is_ready());
+    assert!(wire.outbound.poll_flush(cx, 0).is_pending());
+    turn(&wire, false);
     assert_eq!(
         count.get(),
         0,
         "nothing has left: it would be pending again"
     );
-    install(&shared, usize::MAX);
-    turn(&shared, true);
+    install(&wire, usize::MAX);
+    turn(&wire, true);
     assert_eq!(count.get(), 1);
-    assert!(shared.poll_flush(cx, 0).is_ready());
+    assert!(wire.outbound.poll_flush(cx, 0).is_ready());
 }
 
 #[test]
 fn a_write_is_not_woken_because_its_channel_is_flushed() {
-    let shared = shared();
+    let wire = wire();
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
-    shared.send(0, vec![0; 300_000].into()).unwrap();
-    assert!(shared.poll_write(cx, 1, b"x").is_pending());
-    turn(&shared, false);
+    wire.outbound.send(0, vec![0; 300_000].into()).unwrap();
+    assert!(wire.outbound.poll_write(cx, 1, b"x").is_pending());
+    turn(&wire, false);
     assert_eq!(count.get(), 0, "the high-water mark is still passed");
-    install(&shared, usize::MAX);
-    turn(&shared, true);
+    install(&wire, usize::MAX);
+    turn(&wire, true);
     assert_eq!(count.get(), 1);
-    assert!(shared.poll_write(cx, 1, b"x").is_ready());
+    assert!(wire.outbound.poll_write(cx, 1, b"x").is_ready());
 }
 
 #[test]
 fn a_flush_is_not_woken_because_writes_are_refused() {
-    let shared = shared();
+    let wire = wire();
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
-    assert!(shared.poll_write(cx, 0, b"x").is_ready());
-    shared.refuse_writers(&EndCause::Closed { code: 4000 });
+    assert!(wire.outbound.poll_write(cx, 0, b"x").is_ready());
+    wire.outbound
+        .refuse_writers(&EndCause::Closed { code: 4000 });
     assert!(
-        shared.poll_flush(cx, 0).is_pending(),
+        wire.outbound.poll_flush(cx, 0).is_pending(),
         "it goes out before the Close"
     );
-    turn(&shared, false);
+    turn(&wire, false);
     assert_eq!(count.get(), 0);
-    drop(shared.take_transport());
-    turn(&shared, false);
+    drop(wire.outbound.take_transport());
+    turn(&wire, false);
     assert_eq!(count.get(), 1);
-    assert!(matches!(shared.poll_flush(cx, 0), Poll::Ready(Err(_))));
+    assert!(matches!(
+        wire.outbound.poll_flush(cx, 0),
+        Poll::Ready(Err(_))
+    ));
 }
 
 #[test]
 fn a_flush_of_what_was_discarded_fails_at_once() {
-    let shared = shared();
+    let wire = wire();
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
-    assert!(shared.poll_write(cx, 0, b"x").is_ready());
-    assert!(shared.poll_flush(cx, 0).is_pending());
-    shared.refuse_writers(&EndCause::TooLarge);
-    shared.close(&crate::frame::close_payload(Some(1009), ""), true);
-    install(&shared, usize::MAX);
-    assert!(turn(&shared, true).idle);
+    assert!(wire.outbound.poll_write(cx, 0, b"x").is_ready());
+    assert!(wire.outbound.poll_flush(cx, 0).is_pending());
+    wire.outbound.refuse_writers(&EndCause::TooLarge);
+    wire.outbound
+        .close(&crate::frame::close_payload(Some(1009), ""), true);
+    install(&wire, usize::MAX);
+    assert!(turn(&wire, true).idle);
     assert!(count.get() > 0);
-    assert!(matches!(shared.poll_flush(cx, 0), Poll::Ready(Err(_))));
+    assert!(matches!(
+        wire.outbound.poll_flush(cx, 0),
+        Poll::Ready(Err(_))
+    ));
 }
 
 #[test]
 fn a_vectored_write_of_another_task_has_the_transport_flushed() {
-    let shared = shared();
+    let wire = wire();
     let (count, waker) = Count::new();
     // The session's task sleeps, its transport has room.
-    install(&shared, usize::MAX);
-    shared.turn().register(&waker);
-    shared.turn().begin();
-    turn(&shared, true);
-    shared.turn().take_service();
-    assert!(shared.turn().end());
+    install(&wire, usize::MAX);
+    wire.turn.register(&waker);
+    wire.turn.begin();
+    turn(&wire, true);
+    wire.turn.take_service();
+    assert!(wire.turn.end());
     let cx = &mut Context::from_waker(Waker::noop());
-    assert!(shared.poll_write(cx, 0, &[7; 30_000]).is_ready());
-    let flushed = !shared.lock().unflushed;
+    assert!(wire.outbound.poll_write(cx, 0, &[7; 30_000]).is_ready());
+    let flushed = !wire.outbound.lock().unflushed;
     assert!(
         flushed || count.get() > 0,
         "nobody will ever flush the transport"
@@ -200,7 +209,7 @@ fn a_vectored_write_of_another_task_has_the_transport_flushed() {
 /// A waker that polls at once, as another worker thread does that is faster
 /// than this one.
 struct Eager {
-    shared: Arc<Shared>,
+    wire: Arc<Wire>,
     /// Whether the last poll was ready, or a wake came after it.
     ready: Mutex<bool>,
     me: Mutex<Option<Waker>>,
@@ -210,7 +219,10 @@ impl Eager {
     fn poll(self: &Arc<Self>) {
         let waker = self.me.lock().unwrap().take();
         let waker = waker.unwrap_or_else(|| Waker::from(Arc::clone(self)));
-        let result = self.shared.poll_flush(&mut Context::from_waker(&waker), 0);
+        let result = self
+            .wire
+            .outbound
+            .poll_flush(&mut Context::from_waker(&waker), 0);
         *self.ready.lock().unwrap() = result.is_ready();
     }
 }
@@ -223,23 +235,23 @@ impl Wake for Eager {
 
 #[test]
 fn a_flush_on_a_faster_thread_ends_with_its_session() {
-    let shared = shared();
-    let session = Session::new(Arc::clone(&shared));
+    let wire = wire();
+    let session = Session::new(Arc::clone(&wire));
     let driver = Driver::new(DriverParts {
-        shared: Arc::clone(&shared),
+        wire: Arc::clone(&wire),
         session,
         config: Arc::new(SessionConfig::default()),
         format: Format::Binary,
         half_close: true,
         close_ends_input: false,
-        policy: SessionPolicy::default(),
+        expiry: None,
         subprotocol: "".into(),
         peer: None,
     });
-    install(&shared, 0);
-    shared.send(0, vec![7; 10].into()).unwrap();
+    install(&wire, 0);
+    wire.outbound.send(0, vec![7; 10].into()).unwrap();
     let eager = Arc::new(Eager {
-        shared,
+        wire,
         ready: Mutex::new(false),
         me: Mutex::new(None),
     });
