@@ -432,6 +432,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;
+#[cfg(test)]
+mod autobahn;
 pub mod body;
 pub mod channel;
 mod close_reason;

@@ -7,9 +7,6 @@ mod reading;
 mod task;
 mod upgrade;
 
-#[cfg(test)]
-mod autobahn;
-
 pub(crate) use self::{
     driver::{Driver, DriverParts},
     task::{Erased, ServiceState, Task},

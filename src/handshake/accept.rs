@@ -1,12 +1,16 @@
 //! The answer that accepts an upgrade. RFC 6455, 4.2.2.
 
-use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{
+    Response, StatusCode,
+    header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
-use http::{Response, StatusCode};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use sha1_smol::Sha1;
 
 use super::validate::Opening;
+
+/// The value that a server appends to the client's key, to show that it speaks WebSocket.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Builds the 101, or over HTTP/2 the 200, which has neither `Connection` nor
 /// `Upgrade` nor a key (RFC 8441, 5).
@@ -23,7 +27,7 @@ pub(crate) fn accept_response<B: Default>(opening: &Opening, selected: &str) -> 
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        if let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) {
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
     }
@@ -36,9 +40,18 @@ pub(crate) fn accept_response<B: Default>(opening: &Opening, selected: &str) -> 
     response
 }
 
+/// Returns the `Sec-WebSocket-Accept` that answers a key.
+fn accept_key(key: &[u8]) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update(GUID);
+    STANDARD.encode(hash.digest().bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
     use super::*;
     use crate::handshake::{detect::Upgrade, validate::validate};
@@ -74,6 +87,15 @@ mod tests {
         );
         assert_eq!(headers["sec-websocket-protocol"], "chat");
         assert_eq!(headers.len(), 4, "nothing else, least of all a length");
+    }
+
+    #[test]
+    fn keys_are_answered_as_by_tungstenite() {
+        // Any length, though only keys of 24 characters pass the check before.
+        for len in 0..130_u8 {
+            let key: Vec<u8> = (0..len).map(|i| b'!' + i % 90).collect();
+            assert_eq!(accept_key(&key), derive_accept_key(&key), "{len}");
+        }
     }
 
     #[test]

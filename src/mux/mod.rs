@@ -68,16 +68,6 @@ pub(crate) struct Mux {
     /// Messages for channels that do not exist, or that only we write.
     pub(crate) ignored: u64,
     pub(crate) heard: Heard,
-    #[cfg(test)]
-    pub(crate) whole: Option<Whole>,
-}
-
-/// For [`Format::Whole`]: where whole messages are announced.
-#[cfg(test)]
-#[derive(Clone, Debug)]
-pub(crate) struct Whole {
-    pub(crate) messages: tokio::sync::mpsc::UnboundedSender<(MessageKind, usize)>,
-    pub(crate) current: (MessageKind, usize),
 }
 
 impl Mux {
@@ -94,8 +84,6 @@ impl Mux {
             regardless: false,
             ignored: 0,
             heard: Heard::default(),
-            #[cfg(test)]
-            whole: None,
         }
     }
 
@@ -190,6 +178,18 @@ impl Mux {
         }
     }
 
+    /// The target of a message that names no channel.
+    fn only_channel(&mut self) -> Target {
+        if self.wire.inbound.pipe(0).is_none() {
+            return self.ignore();
+        }
+        if !self.over {
+            self.inlet.room(&self.wire, 0);
+            self.inlet.count();
+        }
+        Target::Channel(0)
+    }
+
     /// A message is for nobody.
     fn ignore(&mut self) -> Target {
         self.ignored += 1;
@@ -246,17 +246,12 @@ impl From<FrameError> for EndCause {
 impl Sink for Mux {
     type Error = EndCause;
 
-    fn begin(&mut self, _kind: MessageKind) -> Result<(), EndCause> {
-        self.target = match self.format {
-            Format::BareBinary | Format::BareBase64 => self.ignore(),
-            _ => Target::Prefix,
+    fn begin(&mut self, _: MessageKind) -> Result<(), EndCause> {
+        self.target = match self.format.has_channels() {
+            true => Target::Prefix,
+            false => self.only_channel(),
         };
         self.heard.data = true;
-        #[cfg(test)]
-        if let Some(whole) = &mut self.whole {
-            whole.current = (_kind, 0);
-            self.target = Target::Channel(0);
-        }
         Ok(())
     }
 
@@ -268,7 +263,7 @@ impl Sink for Mux {
                 let room = self.inlet.room(&self.wire, channel);
                 let room = if self.regardless { usize::MAX } else { room };
                 match self.format {
-                    Format::Base64 => {
+                    Format::Base64 | Format::BareBase64 => {
                         // Up to three characters of a quad may wait in the
                         // decoder; with them a piece makes no more than this.
                         let quads = room / 3;
@@ -276,7 +271,7 @@ impl Sink for Mux {
                             .saturating_sub(3)
                             .min(BASE64_PIECE)
                     }
-                    _ => room,
+                    Format::Binary | Format::BareBinary => room,
                 }
             }
             Target::Nobody | Target::Close(..) => usize::MAX,
@@ -305,13 +300,7 @@ impl Sink for Mux {
             Target::Channel(_) if self.format.is_base64() => {
                 self.push_base64(piece)?;
             }
-            Target::Channel(_) => {
-                #[cfg(test)]
-                if let Some(whole) = &mut self.whole {
-                    whole.current.1 += piece.len();
-                }
-                self.inlet.push(piece);
-            }
+            Target::Channel(_) => self.inlet.push(piece),
             Target::Nobody => {}
             Target::Close(_, len) => {
                 let channel = piece.first().unwrap_or_default();
@@ -327,14 +316,8 @@ impl Sink for Mux {
         }
         match std::mem::replace(&mut self.target, Target::Prefix) {
             Target::Close(channel, len) => self.close_channel(channel, len)?,
-            Target::Channel(_) if self.format == Format::Base64 => {
+            Target::Channel(_) if self.format.is_base64() => {
                 self.base64.finish().map_err(|_| INVALID_BASE64)?;
-            }
-            #[cfg(test)]
-            Target::Channel(_) if self.whole.is_some() => {
-                if let Some(whole) = &self.whole {
-                    let _ = whole.messages.send(whole.current);
-                }
             }
             Target::Prefix | Target::Channel(_) | Target::Nobody => {}
         }
@@ -342,11 +325,7 @@ impl Sink for Mux {
     }
 
     #[inline]
-    fn message(&mut self, _kind: MessageKind, piece: Masked<'_>) -> Result<bool, EndCause> {
-        #[cfg(test)]
-        if self.whole.is_some() {
-            return Ok(false);
-        }
+    fn message(&mut self, _: MessageKind, piece: Masked<'_>) -> Result<bool, EndCause> {
         if self.over {
             self.heard.data = true;
             return Ok(true);

@@ -557,3 +557,65 @@ proptest! {
         play(script, Format::Base64, false, &acts, all, code);
     }
 }
+
+/// Feeds whole messages of these opcodes and payloads to a mux with one channel.
+fn feed_bare(format: Format, messages: &[(u8, &[u8])]) -> (Arc<Wire>, Mux, Result<(), EndCause>) {
+    let config = WireConfig {
+        format,
+        channels: 1,
+        receive_window: WINDOW,
+        send_budget: 1,
+        high_water: 1,
+        stamps: false,
+    };
+    let reserve = StallReserve::new(0, &TotalReserve::new(0));
+    let wire = Wire::new(Turn::new(), &config, reserve, |_| true, |_| false);
+    let mut mux = Mux::new(Arc::clone(&wire), format, false);
+    let mut script = Script::default();
+    for (opcode, payload) in messages {
+        script.frame(true, *opcode, payload, |_| None);
+    }
+    let mut decoder = Decoder::new(Role::Server, u64::MAX, None);
+    let fed = decoder.decode(&script.bytes, &mut mux);
+    mux.settle();
+    (wire, mux, fed.map(drop))
+}
+
+fn take_all(wire: &Wire) -> Vec<u8> {
+    let pipe = wire.inbound.pipe(0).unwrap();
+    let mut got = Vec::new();
+    while let Poll::Ready(Take::Chunk(chunk)) =
+        pipe.poll_take(&mut Context::from_waker(Waker::noop()))
+    {
+        got.extend_from_slice(chunk.bytes());
+        let _ = pipe.release(Some(chunk));
+    }
+    got
+}
+
+#[test]
+fn messages_without_a_channel_are_those_of_channel_0() {
+    for (format, messages) in [
+        (
+            Format::BareBinary,
+            [(2, &b"\x01a"[..]), (1, b""), (1, b"b")],
+        ),
+        (
+            Format::BareBase64,
+            [(1, &b"AWE="[..]), (1, b""), (2, b"Yg==")],
+        ),
+    ] {
+        let (wire, mux, fed) = feed_bare(format, &messages);
+        assert_eq!(fed, Ok(()));
+        assert_eq!(take_all(&wire), b"\x01ab", "{format:?}");
+        let (received, _) = wire.traffic()[0];
+        assert_eq!((received.messages, received.bytes), (3, 3), "{format:?}");
+        assert_eq!(mux.ignored, 0);
+    }
+}
+
+#[test]
+fn base64_without_a_channel_ends_with_its_message() {
+    let (_, _, fed) = feed_bare(Format::BareBase64, &[(1, b"AWE"), (1, b"=")]);
+    assert!(matches!(fed, Err(EndCause::InvalidText { .. })), "{fed:?}");
+}

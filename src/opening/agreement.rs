@@ -17,7 +17,7 @@ use crate::{
         validate::{self, Opening},
     },
     policy::ValidUntil,
-    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError, Encoding, Format},
+    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError},
     rejection::{Rejection, RejectionKind},
     session::{AcceptMode, Peer, Session, SessionConfig},
     unwind::{Quiet, catch},
@@ -32,8 +32,6 @@ pub(crate) struct Valid {
     config: Arc<SessionConfig>,
     /// When what let the request in expires.
     expiry: Option<Instant>,
-    #[cfg(test)]
-    whole: Option<crate::mux::Whole>,
 }
 
 /// A handshake whose subprotocol is selected, with what goes along with it.
@@ -57,8 +55,6 @@ impl Valid {
         let head = quiet.get_mut();
         config.check().map_err(|error| Rejection::config(&error))?;
         let on = head.extensions.remove::<OnUpgrade>();
-        #[cfg(test)]
-        let whole = head.extensions.remove();
         let opening = validate::validate(upgrade, head)?;
         let on = on.ok_or_else(|| {
             Rejection::config(&ConfigError::new(
@@ -81,8 +77,6 @@ impl Valid {
             head: quiet,
             config,
             expiry,
-            #[cfg(test)]
-            whole,
         })
     }
 
@@ -113,9 +107,6 @@ impl Valid {
             told: head.extensions.get().cloned(),
             config: self.config,
             expiry: self.expiry,
-            bare: false,
-            #[cfg(test)]
-            whole: self.whole,
         };
         Ok(Agreed {
             handshake,
@@ -140,41 +131,18 @@ pub(crate) struct Handshake {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) expiry: Option<Instant>,
     pub(crate) peer: Option<Peer>,
-    /// Messages carry no channel: the whole of each is the one channel's.
-    bare: bool,
     /// Set if the request comes from a `testing::Client`.
     #[cfg(feature = "testing")]
     told: Option<crate::told::Told>,
-    #[cfg(test)]
-    pub(crate) whole: Option<crate::mux::Whole>,
 }
 
 impl Handshake {
-    /// Makes every message wholly the first channel's, without a channel byte.
-    pub(crate) fn bare(mut self) -> Self {
-        self.bare = true;
-        self
-    }
-
-    fn format(&self) -> Format {
-        #[cfg(test)]
-        if self.whole.is_some() {
-            return Format::Whole;
-        }
-        match (self.channels.encoding(), self.bare) {
-            (Encoding::Binary, false) => Format::Binary,
-            (Encoding::Base64, false) => Format::Base64,
-            (Encoding::Binary, true) => Format::BareBinary,
-            (Encoding::Base64, true) => Format::BareBase64,
-        }
-    }
-
     /// All parts of a session, not yet connected to anything.
     pub(crate) fn session(&mut self, head: Box<Parts>) -> (Driver, Session, ChannelSet) {
         let types = self.channels.channels();
         let config = &self.config;
         let limits = &config.policy.limits;
-        let format = self.format();
+        let format = self.channels.format();
         #[cfg(feature = "testing")]
         if let Some(told) = self.told.take() {
             told.tell(format, self.channels.supports_half_close());
@@ -205,23 +173,17 @@ impl Handshake {
             &wire,
             self.channels.clone(),
         );
-        #[allow(unused_mut, reason = "tests set the mode for whole messages")]
-        let mut driver = Driver::new(DriverParts {
+        let driver = Driver::new(DriverParts {
             wire,
             session: session.clone(),
             config: Arc::clone(config),
             format,
-            // Without input a Close does not say that the input is finished.
-            half_close: self.bare || self.channels.supports_half_close(),
-            close_ends_input: !self.bare && self.channels.may_close_end_input(),
+            half_close: self.channels.supports_half_close(),
+            close_ends_input: self.channels.may_close_end_input(),
             expiry: self.expiry,
             subprotocol: self.subprotocol.clone(),
             peer: self.peer.clone(),
         });
-        #[cfg(test)]
-        {
-            driver.mux().whole = self.whole.take();
-        }
         (driver, session, set)
     }
 

@@ -13,10 +13,6 @@ pub(crate) enum Format {
     BareBinary,
     /// A text message that is all base64, likewise.
     BareBase64,
-    /// The payload alone; its first byte says whether it is text. For the
-    /// Autobahn suite, which knows no channels.
-    #[cfg(test)]
-    Whole,
 }
 
 impl Format {

@@ -1,9 +1,8 @@
 //! Which subprotocols an endpoint speaks, and which channels each one has.
 
-use std::borrow::Cow;
-use std::error::Error;
-use std::fmt;
-use std::sync::Arc;
+use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+
+use super::format::Format;
 
 /// Names of the subprotocols of the `channel.k8s.io` family.
 ///
@@ -125,6 +124,8 @@ pub struct ChannelProtocolConfig {
     channels: Arc<[ChannelType]>,
     half_close: bool,
     close_ends_input: bool,
+    /// Messages carry no channel: each is the payload of channel 0.
+    bare: bool,
 }
 
 impl ChannelProtocolConfig {
@@ -138,6 +139,7 @@ impl ChannelProtocolConfig {
             channels: channels.into(),
             half_close: false,
             close_ends_input: true,
+            bare: false,
         }
     }
 
@@ -189,6 +191,22 @@ impl ChannelProtocolConfig {
     #[must_use]
     pub fn supports_half_close(&self) -> bool {
         self.half_close
+    }
+
+    /// Leaves the channel out of every message, which is then the payload of channel 0.
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    /// Returns how a message looks on the wire.
+    pub(crate) fn format(&self) -> Format {
+        match (self.encoding, self.bare) {
+            (Encoding::Binary, false) => Format::Binary,
+            (Encoding::Base64, false) => Format::Base64,
+            (Encoding::Binary, true) => Format::BareBinary,
+            (Encoding::Base64, true) => Format::BareBase64,
+        }
     }
 
     fn check(&self, name: &str) -> Result<(), ConfigError> {

@@ -45,7 +45,7 @@ impl ReaderProtocols {
     {
         let add = |builder: ChannelProtocolsBuilder, (name, encoding): (N, Encoding)| {
             let config = ChannelProtocolConfig::new(encoding, [ChannelType::Write]);
-            builder.protocol(name, config)
+            builder.protocol(name, config.bare())
         };
         let builder = protocols.into_iter().fold(ChannelProtocols::builder(), add);
         builder.build().map(|table| Self(Ok(table)))

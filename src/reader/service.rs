@@ -91,7 +91,7 @@ where
         let mut head = *head.into_inner();
         forget_handshake(upgrade, &mut head);
         let upgrading = Upgrading {
-            handshake: handshake.bare(),
+            handshake,
             on,
             ping: *ping,
             message: *message,

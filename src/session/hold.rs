@@ -1,19 +1,18 @@
 use std::time::Duration;
 
-/// How long kubectl may need from its first Pong to its streams.
+/// The time that kubectl may need between its first Pong and the setup of its streams.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// How long output is held at most: a client that answers no Ping loses a
-/// quarter of a second once.
+/// The longest time that output is held. A client that never answers a Ping loses a quarter of
+/// a second once.
 const AT_MOST: Duration = Duration::from_millis(250);
 
-/// Keeps a session's output back until its peer is seen to read.
+/// How long a session holds its output, at the most until the peer is known to read.
 ///
-/// kubectl up to 1.33 drops messages that arrive before it has set up its
-/// streams, which costs some 1 to 2 % of short commands their output or exit
-/// code. With [`Session::hold_output`](crate::Session::hold_output) the session
-/// sends a Ping right behind the 101 and lets go of its output as soon as
-/// there is proof that the client reads.
+/// kubectl up to 1.33 drops messages that arrive before it has set up its streams, which costs
+/// 1 to 2 % of short commands their output or exit code. With
+/// [`Session::hold_output`](crate::Session::hold_output) the session sends a Ping right behind
+/// the 101, and releases its output as soon as there is proof that the client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub(crate) settle: Duration,
@@ -29,11 +28,10 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// Holds until the client's first data message (a CLOSE counts), or until
-    /// `settle` after its first Pong, but not longer than `at_most` after the
-    /// upgrade.
+    /// Holds output until the client's first data message (a CLOSE counts), or until `settle`
+    /// after its first Pong, but no longer than `at_most` after the upgrade.
     ///
-    /// A Pong proves that the client's read loop runs; `settle` is what it may
+    /// A Pong proves that the client's read loop runs. `settle` is the time that the client may
     /// need beyond that to be ready for data.
     pub fn until_peer_reads(settle: Duration, at_most: Duration) -> Self {
         Self { settle, at_most }

@@ -1,76 +1,37 @@
-//! The sessions that live: counted, listed, drained.
+//! The live sessions: counted, listed, drained.
 
 use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Session, summary::total};
-use crate::{
-    policy::after,
-    wire::{TotalReserve, Traffic},
-};
+use super::{Drained, Peer, Session, SessionInfo, summary::total};
+use crate::{policy::after, wire::TotalReserve};
 
-/// What the stalled channels of all sessions may take beyond their windows: 16
-/// sessions that stall to the end.
+/// The memory that the stalled channels of all sessions may take beyond their windows: enough
+/// for 16 sessions that stall to the end.
 const DEFAULT_STALL_RESERVE: usize = 256 * 1024 * 1024;
-
-/// Who is at the other end, as the list of sessions, their end events and summaries
-/// show it: an address, a user, whatever tells sessions apart.
-///
-/// A request extension, for a layer outside of
-/// [`WsStreamLayer`](crate::WsStreamLayer) to insert. The library makes none up: behind
-/// a proxy the address of the socket says nothing.
-///
-/// # Examples
-///
-/// ```
-/// use tower_wsstream::session::Peer;
-///
-/// let mut request = http::Request::new(());
-/// request.extensions_mut().insert(Peer::new("alice from 192.0.2.7"));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Peer(Arc<str>);
-
-impl Peer {
-    /// A peer of this name.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
-
-    /// Its name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s: a cheap handle
 /// to count, list and drain them.
 ///
-/// Each layer has one of its own; give several layers a clone of the same one by
-/// [`WsStreamLayer::sessions`](crate::WsStreamLayer::sessions) to have all sessions of a
-/// process in one place. A session counts from the acceptance of its upgrade until its
-/// connection is closed and its service's future is gone, closing and lingering included.
+/// Each layer has one of its own. To have all sessions of a process in one place, give clones
+/// of the same one to several layers with
+/// [`WsStreamLayer::sessions`](crate::WsStreamLayer::sessions). A session counts from the
+/// acceptance of its upgrade until its connection is closed and its service's future is gone,
+/// closing and lingering included.
 ///
 /// # Shutting down
 ///
-/// No server's graceful shutdown waits for connections that it has handed over, so
-/// drain beside it: stop accepting connections, and [`drain`](Self::drain) at once. It
-/// does wait for every request that has not been answered in full, such as a followed
-/// log, and over HTTP/2 for sessions too: a drain that comes behind it may never come.
+/// The graceful shutdown of a server does not wait for connections that it has handed over, so
+/// drain at the same time: stop accepting connections, and call [`drain`](Self::drain) at once.
+/// A server does wait for every request that has not been answered in full, such as a followed
+/// log, and over HTTP/2 for sessions too: a drain that follows its shutdown may never begin.
 ///
 /// ```
 /// use std::{future::IntoFuture, time::Duration};
@@ -97,7 +58,7 @@ impl fmt::Display for Peer {
 /// drop(stop);
 /// let drained = sessions.drain(Duration::from_secs(30)).await;
 /// println!("{} sessions had to be cut", drained.cut);
-/// // Requests that are no sessions have no deadline of their own.
+/// // Other requests have no deadline of their own.
 /// drop(timeout(Duration::from_secs(5), server).await);
 /// # Ok(())
 /// # }
@@ -111,22 +72,22 @@ pub struct Sessions {
 struct Registry {
     reserve: Arc<TotalReserve>,
     state: Mutex<State>,
-    /// A session is gone.
+    /// Notified when a session is gone.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     live: BTreeMap<u64, Entry>,
-    /// New ones are refused.
+    /// New sessions are refused.
     closed: bool,
-    /// Until when those that were told to end may take.
+    /// When those that were told to end are cut.
     deadline: Option<Instant>,
-    /// How many had to be cut, and how many ended otherwise, since then.
+    /// Sessions that are gone since a deadline was set.
     drained: Drained,
 }
 
-/// What is known of a session without asking it.
+/// A session, and what is known about it without asking it.
 pub(crate) struct Entry {
     pub(crate) session: Session,
     pub(crate) subprotocol: Cow<'static, str>,
@@ -134,35 +95,7 @@ pub(crate) struct Entry {
     pub(crate) since: Instant,
 }
 
-/// A session as [`Sessions::list`] shows it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SessionInfo {
-    /// A handle, to close it for one.
-    pub session: Session,
-    /// The subprotocol that was selected; "" where none was offered.
-    pub subprotocol: Cow<'static, str>,
-    /// Who is at the other end, where a layer outside has said so.
-    pub peer: Option<Peer>,
-    /// Since the acceptance.
-    pub age: Duration,
-    /// What has come so far, over all channels.
-    pub received: Traffic,
-    /// What the service has written so far, over all channels.
-    pub sent: Traffic,
-}
-
-/// What [`Sessions::drain`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Drained {
-    /// Sessions that ended in time.
-    pub ended: usize,
-    /// Sessions that had not at the deadline, and were aborted.
-    pub cut: usize,
-}
-
-/// There are no new sessions any more.
+/// The error of a registration after [`Sessions::close`] or [`Sessions::drain`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed;
 
@@ -173,8 +106,8 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Sessions whose stalled channels may take so many bytes together beyond their
-    /// windows, first come, first served; default 256 MiB. See
+    /// Creates an empty list of sessions whose stalled channels may together take this many
+    /// bytes beyond their windows, first come, first served. The default is 256 MiB. See
     /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve).
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
@@ -186,17 +119,17 @@ impl Sessions {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of live sessions.
     pub fn len(&self) -> usize {
         self.lock().live.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no live sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All of them, the oldest first, as they are at this moment.
+    /// Returns a snapshot of all live sessions, the oldest first.
     pub fn list(&self) -> Vec<SessionInfo> {
         let now = Instant::now();
         let state = self.lock();
@@ -214,14 +147,14 @@ impl Sessions {
         state.live.values().map(info).collect()
     }
 
-    /// Whether new sessions are refused: after [`close`](Self::close) or
+    /// Returns whether new sessions are refused, because of [`close`](Self::close) or
     /// [`drain`](Self::drain).
     pub fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// Refuses new sessions from now on, with 503 and `Retry-After`, and lets those that
-    /// live go on: [`Session::draining`] tells them. Cannot be taken back.
+    /// Refuses new sessions from now on, with 503 and `Retry-After`. Live sessions continue, and
+    /// learn of it from [`Session::draining`]. This cannot be undone.
     pub fn close(&self) {
         let sessions = {
             let mut state = self.lock();
@@ -235,17 +168,17 @@ impl Sessions {
 
     /// Ends all sessions, and waits until they are gone.
     ///
-    /// New ones are refused from the call on, as by [`close`](Self::close), whether the
-    /// future is awaited or not. Each live one ends with
-    /// [`EndCause::Drained`](crate::EndCause::Drained): its service has the grace period
-    /// to finish and to say its last words (a command says a failure Status), the Close
-    /// frame says 1001 where nobody told the outcome. What is not gone at the deadline,
-    /// because its peer does not read for one, is aborted then.
+    /// New sessions are refused from the call on, as with [`close`](Self::close), even if the
+    /// future is never awaited. Each live session ends with
+    /// [`EndCause::Drained`](crate::EndCause::Drained): its service has the grace period to
+    /// finish and to say its last words (a command says a failure Status). The Close frame says
+    /// 1001 if the outcome was not told. Sessions that are not gone at the deadline, for example
+    /// because the peer does not read, are aborted.
     ///
     /// Of several drains the earliest deadline counts.
     ///
     /// # Cancel safety
-    /// Cancel safe: sessions end, and are cut at the deadline, all the same.
+    /// Cancel safe: sessions end, and are cut at the deadline, without the future too.
     pub fn drain(&self, deadline: Duration) -> impl Future<Output = Drained> + Send + use<> {
         let (deadline, sessions) = {
             let mut state = self.lock();
@@ -267,10 +200,10 @@ impl Sessions {
         &self.inner.reserve
     }
 
-    /// Counts a session until what this returns is dropped.
+    /// Counts a session until the returned guard is dropped.
     ///
-    /// Where new ones are refused it is counted only if `refuse` says that this one
-    /// cannot be: then it is one of those that are told to end.
+    /// If new sessions are refused, `refuse` is asked whether this one still can be. If it
+    /// cannot, the session is counted, and is told to end like the others.
     pub(crate) fn register(
         &self,
         entry: Entry,
@@ -303,7 +236,7 @@ impl Sessions {
 }
 
 impl State {
-    /// To be told without the lock.
+    /// Returns handles that can be used without the lock.
     fn sessions(&self) -> Vec<Session> {
         let entries = self.live.values();
         entries.map(|entry| entry.session.clone()).collect()
@@ -318,9 +251,8 @@ impl Registry {
 
     async fn empty(&self) -> Drained {
         loop {
-            let mut changed = pin!(self.changed.notified());
-            // Registered before the look, so that no change falls between.
-            changed.as_mut().enable();
+            // Created before the look, so that no change falls between.
+            let changed = self.changed.notified();
             {
                 let state = self.lock();
                 if state.live.is_empty() {
@@ -340,7 +272,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// Counts a session as long as it is.
+/// Counts a session until it is dropped.
 pub(crate) struct Registered {
     registry: Arc<Registry>,
     id: u64,

@@ -3,36 +3,36 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use super::Peer;
 use crate::{error::EndCause, protocol::Status, unwind::catch, wire::Traffic};
 
-/// What became of a session, for
+/// A report of a session that is over, for
 /// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionSummary {
-    /// The number that [`Session::id`](crate::Session::id) has.
+    /// The session's number, as returned by [`Session::id`](crate::Session::id).
     pub id: u64,
-    /// The subprotocol that was selected; "" where none was offered.
+    /// The selected subprotocol; "" if the client offered none.
     pub subprotocol: Cow<'static, str>,
-    /// Who was at the other end, where a layer outside has said so.
+    /// The other end, if a layer outside has named it.
     pub peer: Option<Peer>,
-    /// From the acceptance to the end of the connection.
+    /// The time from the acceptance to the end of the connection.
     pub duration: Duration,
     /// Why it ended.
     pub cause: EndCause,
-    /// The code of our Close frame; `None` where there was no frame, or none in it.
+    /// The code of our Close frame; `None` if no frame was sent, or one without a code.
     pub close_code: Option<u16>,
     /// The outcome in the last words, if they had a [`Status`]: that of a command, on every
     /// subprotocol, or the one given to
-    /// [`LastWords::with_status`](crate::session::LastWords::with_status). `None` if the session ended
-    /// before the last words. A client that was lost while the session closed may not have
-    /// received it.
+    /// [`LastWords::with_status`](crate::session::LastWords::with_status). `None` if the session
+    /// ended before the last words. A client that was lost while the session closed may not
+    /// have received it.
     ///
-    /// Its [`exit_code`](Status::exit_code) and [`reason`](Status::reason) tell
-    /// apart what has [completed](EndCause::Completed): a command that succeeded, one that ended
+    /// Its [`exit_code`](Status::exit_code) and [`reason`](Status::reason) tell apart sessions
+    /// that have all [completed](EndCause::Completed): a command that succeeded, one that ended
     /// with exit code 3 (`NonZeroExitCode`), and one that a limit refused (`TooManyRequests`).
     pub status: Option<Status>,
-    /// What came and went on each channel of the subprotocol, in their order.
+    /// The data of each channel of the subprotocol, in their order.
     pub channels: Vec<ChannelSummary>,
-    /// Messages for channels that do not exist, or that only the server writes.
+    /// The number of messages for channels that do not exist, or that only the server writes.
     pub ignored: u64,
 }
 
@@ -40,24 +40,24 @@ pub struct SessionSummary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelSummary {
-    /// What the peer sent, also after its reader was dropped.
+    /// Data that the peer sent, even after the reader was dropped.
     pub received: Traffic,
-    /// What the service wrote, and the writer accepted.
+    /// Data that the service wrote and the writer accepted.
     pub sent: Traffic,
 }
 
 impl SessionSummary {
-    /// Over all channels.
+    /// Returns the sum of the data received on all channels.
     pub fn received(&self) -> Traffic {
         total(self.channels.iter().map(|channel| channel.received))
     }
 
-    /// Over all channels.
+    /// Returns the sum of the data sent on all channels.
     pub fn sent(&self) -> Traffic {
         total(self.channels.iter().map(|channel| channel.sent))
     }
 
-    /// The one event at the end of a session.
+    /// Emits the one event at the end of a session.
     pub(crate) fn log(&self) {
         let (received, sent) = (self.received(), self.sent());
         let status = self.status.as_ref();
@@ -87,7 +87,7 @@ pub(super) fn total(all: impl Iterator<Item = Traffic>) -> Traffic {
     })
 }
 
-/// Each channel on which anything moved, as `0:<12/3 1:>4096/1`: bytes and messages.
+/// Displays bytes and messages of each channel that carried any, as `0:<12/3 1:>4096/1`.
 struct Channels<'a>(&'a [ChannelSummary]);
 
 impl fmt::Display for Channels<'_> {
@@ -108,7 +108,7 @@ impl fmt::Display for Channels<'_> {
 
 type Callback = dyn Fn(&SessionSummary) + Send + Sync;
 
-/// Who is told of the end of each session.
+/// The closure that is called at the end of each session.
 #[derive(Clone, Default)]
 pub(crate) struct OnEnd(Option<Arc<Callback>>);
 
@@ -117,7 +117,8 @@ impl OnEnd {
         Self(Some(Arc::new(tell)))
     }
 
-    /// It is the user's code, and the session is over: a panic in it ends nothing.
+    /// Calls the closure. It is the user's code, and the session is over, so a panic in it is
+    /// only logged.
     pub(crate) fn tell(&self, summary: &SessionSummary) {
         let Some(tell) = &self.0 else { return };
         if catch(|| tell(summary)).is_err() {

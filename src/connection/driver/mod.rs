@@ -198,11 +198,6 @@ impl Driver {
         self.upgrading = Some(Upgrading::new(on, deadline));
     }
 
-    #[cfg(test)]
-    pub(crate) fn mux(&mut self) -> &mut Mux {
-        &mut self.mux
-    }
-
     pub(super) fn wire(&self) -> &Arc<Wire> {
         &self.wire
     }

@@ -270,10 +270,6 @@ impl Outbox {
 
     /// Queues one message, copied once.
     pub(crate) fn push(&mut self, channel: u8, payload: &[u8]) {
-        #[cfg(test)]
-        if self.format == Format::Whole {
-            return self.push_whole(payload);
-        }
         let format = self.format;
         let len = format.prefix_len() + format.encoded_len(payload.len());
         let tail = self.place(head_len(len as u64) + len);
@@ -288,30 +284,12 @@ impl Outbox {
         self.account(channel, payload.len(), bytes);
     }
 
-    #[cfg(test)]
-    fn push_whole(&mut self, payload: &[u8]) {
-        let opcode = match payload[0] {
-            1 => OpCode::Text,
-            _ => OpCode::Binary,
-        };
-        let tail = self.tail(payload.len());
-        let before = tail.len();
-        frame_head(tail, true, opcode, payload.len() as u64 - 1);
-        tail.extend_from_slice(&payload[1..]);
-        let bytes = tail.len() - before;
-        self.account(0, payload.len(), bytes);
-    }
-
     /// Queues one message without copying it; above the fragment size it
     /// leaves in fragments.
     pub(crate) fn push_bytes(&mut self, channel: u8, payload: Bytes) {
         // A slice costs a system call of its own; below this that is dearer
         // than a copy that leaves together with others.
         const COPY: usize = 24 * 1024;
-        #[cfg(test)]
-        if self.format == Format::Whole {
-            return self.push_whole(&payload);
-        }
         if payload.len() < COPY {
             return self.push(channel, &payload);
         }

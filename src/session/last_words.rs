@@ -1,10 +1,7 @@
-use std::{error::Error, fmt};
-
 use bytes::Bytes;
 
 use crate::{
     error::{BoxError, EndCause},
-    frame::is_valid_close_code,
     protocol::Status,
 };
 
@@ -31,7 +28,7 @@ pub struct LastWords {
 }
 
 impl LastWords {
-    /// One message on a channel, its budget notwithstanding.
+    /// Creates one message on a channel. It is sent even if the channel's budget is used up.
     pub fn new(channel: u8, message: impl Into<Bytes>) -> Self {
         Self {
             message: Some((channel, message.into())),
@@ -39,7 +36,7 @@ impl LastWords {
         }
     }
 
-    /// No message: the outcome is told by silence, as success is on
+    /// Sends no message, because silence tells the outcome, as it does for success on
     /// subprotocols older than v4.
     pub fn silence() -> Self {
         Self {
@@ -48,8 +45,8 @@ impl LastWords {
         }
     }
 
-    /// Sets the outcome that these words tell, for [`SessionSummary::status`]: metrics and
-    /// audits get it there, in whatever form the subprotocol carries it.
+    /// Sets the outcome that these words stand for. Metrics and audits find it in
+    /// [`SessionSummary::status`], in whatever form the subprotocol carries it.
     ///
     /// [`SessionSummary::status`]: crate::session::SessionSummary::status
     #[must_use]
@@ -58,35 +55,3 @@ impl LastWords {
         self
     }
 }
-
-/// A code that [`Session::close`](crate::Session::close) does not send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CloseError {
-    code: u16,
-}
-
-impl CloseError {
-    pub(super) fn check(code: u16) -> Result<u16, Self> {
-        if is_valid_close_code(code) && code != 1000 {
-            Ok(code)
-        } else {
-            Err(Self { code })
-        }
-    }
-}
-
-impl fmt::Display for CloseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            1000 => f.write_str(
-                "close code 1000 says that the outcome was told: return Ok from the service instead",
-            ),
-            code => write!(
-                f,
-                "close code {code} must not be sent: use 1001 to 1003, 1007 to 1014, or 3000 to 4999"
-            ),
-        }
-    }
-}
-
-impl Error for CloseError {}

@@ -1,0 +1,35 @@
+use std::{error::Error, fmt};
+
+use crate::frame::is_valid_close_code;
+
+/// A code that [`Session::close`](crate::Session::close) does not send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseError {
+    code: u16,
+}
+
+impl CloseError {
+    pub(super) fn check(code: u16) -> Result<u16, Self> {
+        if is_valid_close_code(code) && code != 1000 {
+            Ok(code)
+        } else {
+            Err(Self { code })
+        }
+    }
+}
+
+impl fmt::Display for CloseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            1000 => f.write_str(
+                "close code 1000 says that the outcome was told: return Ok from the service instead",
+            ),
+            code => write!(
+                f,
+                "close code {code} must not be sent: use 1001 to 1003, 1007 to 1014, or 3000 to 4999"
+            ),
+        }
+    }
+}
+
+impl Error for CloseError {}
