@@ -7,14 +7,13 @@ mod registry;
 mod summary;
 
 pub use self::{
-    config::AcceptMode,
+    config::{AcceptMode, SessionConfig},
     end::{CloseError, LastWords, Outcome},
     hold::Hold,
     registry::{Drained, Peer, SessionInfo, Sessions},
     summary::{ChannelSummary, SessionSummary},
 };
 pub(crate) use self::{
-    config::{MapRejection, SessionConfig},
     registry::{Entry, Registered},
     summary::OnEnd,
 };
@@ -151,7 +150,9 @@ impl Session {
     ///
     /// ```
     /// use http::StatusCode;
-    /// use tower_wsstream::{AcceptMode, BoxError, ChannelSet, Rejection, WsStreamLayer};
+    /// use tower_wsstream::{
+    ///     AcceptMode, BoxError, ChannelSet, Rejection, SessionConfig, WsStreamLayer,
+    /// };
     /// # use tower_wsstream::{ChannelProtocols, ChannelType};
     /// # async fn find(container: &str) -> Option<()> { Some(()) }
     ///
@@ -166,7 +167,8 @@ impl Session {
     /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
     /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
     ///
-    /// let layer = WsStreamLayer::new(protocols).accept(AcceptMode::Explicit);
+    /// let explicit = SessionConfig::default().accept(AcceptMode::Explicit);
+    /// let layer = WsStreamLayer::new(protocols).config(explicit);
     /// # let _ = (layer, logs);
     /// # Ok(())
     /// # }
