@@ -61,8 +61,8 @@ use crate::{
     unwind::{catch, drop_quietly},
 };
 
-/// What holds where the handler names no layer. One for all, because the bound on what
-/// all sessions together may hold is part of it.
+/// The configuration where the handler names none. One for all, because it has the bound on what
+/// the sessions may hold together.
 static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
@@ -124,7 +124,7 @@ impl WsStreamUpgrade {
         negotiate::offered_openly(&self.head.headers)
     }
 
-    /// Which subprotocols are spoken, with which channels; all else as by default.
+    /// Sets the subprotocols that are spoken, and their channels.
     ///
     /// If the table has to be looked up, await that in the handler first. The argument of a
     /// closure needs a type, as in `|head: &Parts|`; see [`ProtocolSource`].
@@ -133,8 +133,41 @@ impl WsStreamUpgrade {
         self
     }
 
-    /// The subprotocols, limits, times and sessions of a layer. Its fallback has nothing
-    /// to do here.
+    /// Sets the configuration of the session. Default [`SessionConfig::default`], one for all
+    /// upgrades for which the handler sets none.
+    ///
+    /// Clone a configuration that lives as long as the router, rather than making one for each
+    /// request: then all its sessions are in one [`Sessions`](crate::Sessions).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{extract::State, response::Response};
+    /// use tower_wsstream::{
+    ///     ChannelProtocols, ChannelSet, SessionConfig, axum08::WsStreamUpgrade,
+    /// };
+    ///
+    /// #[derive(Clone)]
+    /// struct App {
+    ///     protocols: ChannelProtocols,
+    ///     config: SessionConfig,
+    /// }
+    ///
+    /// async fn terminal(State(app): State<App>, upgrade: WsStreamUpgrade) -> Response {
+    ///     upgrade
+    ///         .protocols(app.protocols)
+    ///         .config(app.config)
+    ///         .on_upgrade(async |_: ChannelSet| Ok(()))
+    ///         .await
+    /// }
+    /// # let _: axum::routing::MethodRouter<App> = axum::routing::any(terminal);
+    /// ```
+    pub fn config(mut self, config: SessionConfig) -> Self {
+        self.config = Arc::new(config);
+        self
+    }
+
+    /// Takes the subprotocols and the configuration of a layer. Its fallback is ignored.
     ///
     /// A layer that lives as long as the router, rather than one for each request, has
     /// all its sessions in one [`Sessions`](crate::Sessions).

@@ -63,8 +63,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// | `Stalled` | as for the cause before it, which stays | fails | | | none | none | none | none |
 /// | `Aborted` | `ConnectionReset` | fails | | | none | none | none | none |
 ///
-/// "Too late" is after the [grace](crate::WsStreamLayer::grace) (behind a clean Close
-/// without half-close, the [longer one](crate::WsStreamLayer::closed_grace)), when the
+/// "Too late" is after the [grace](crate::SessionConfig::grace) (behind a clean Close
+/// without half-close, the [longer one](crate::SessionConfig::closed_grace)), when the
 /// service is dropped; a command whose error is the end that it was told, as a
 /// read's is with `?`, says the same. `Aborted` by a refusal has an HTTP answer in
 /// place of all that.
@@ -94,7 +94,7 @@ pub enum EndCause {
     /// No data went either way for the
     /// [idle timeout](crate::WsStreamLayer::idle_timeout).
     IdleTimeout,
-    /// The session has lasted as long as its [time limit](crate::WsStreamLayer::time_limit)
+    /// The session has lasted as long as its [time limit](crate::SessionConfig::time_limit)
     /// allows, or [what let it in](crate::policy::ValidUntil) is valid no more.
     TimeLimit,
     /// The server [drains](crate::Sessions::drain) its sessions.
@@ -105,7 +105,7 @@ pub enum EndCause {
     #[non_exhaustive]
     UpgradeFailed {
         /// `TimedOut` where the
-        /// [upgrade timeout](crate::WsStreamLayer::upgrade_timeout) was over.
+        /// [upgrade timeout](crate::SessionConfig::upgrade_timeout) was over.
         kind: io::ErrorKind,
     },
     /// The connection ended without a Close frame, or broke.

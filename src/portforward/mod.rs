@@ -34,7 +34,7 @@
 //!
 //! The client cannot end one port either. It closes the WebSocket when it is
 //! done with all of them: reads are at their end then, and what the services still
-//! have to say is sent for the [longer grace](crate::WsStreamLayer::closed_grace).
+//! have to say is sent for the [longer grace](crate::SessionConfig::closed_grace).
 //!
 //! # Examples
 //!

@@ -32,7 +32,7 @@ pub(crate) const RESIZE: u8 = 4;
 ///
 /// Where the client cannot end stdin alone, a clean Close of a command with stdin and
 /// without a terminal is that end, and the command has the
-/// [longer grace](crate::WsStreamLayer::closed_grace). Without stdin it is a goodbye, and with a
+/// [longer grace](crate::SessionConfig::closed_grace). Without stdin it is a goodbye, and with a
 /// terminal it is the terminal's hang-up: the ordinary grace applies.
 ///
 /// On all of them channel 0 is stdin, 1 stdout, 2 stderr, 3 the outcome and 4

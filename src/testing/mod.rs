@@ -104,7 +104,7 @@
 //!
 //! Nobody hears the service any more, and it must know that its input is not whole: a
 //! read is the error `ConnectionReset`, never EOF. It has the
-//! [grace](crate::WsStreamLayer::grace) to clean up, then it is dropped. What it does
+//! [grace](crate::SessionConfig::grace) to clean up, then it is dropped. What it does
 //! with what it got is seen where it does it:
 //!
 //! ```
@@ -311,16 +311,16 @@
 //! # What comes behind the end
 //!
 //! A session ends a moment after its client has received all of it, or was dropped: so
-//! [`on_end`](crate::WsStreamLayer::on_end) and taps tell what they have to say later. In
+//! [`on_end`](crate::SessionConfig::on_end) and taps tell what they have to say later. In
 //! paused time a `sleep` waits for that: the clock moves on only when everybody else has
-//! nothing to do. It has to be longer than the [grace](crate::WsStreamLayer::grace) where the
+//! nothing to do. It has to be longer than the [grace](crate::SessionConfig::grace) where the
 //! service ignores the end.
 //!
 //! ```
 //! # use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
 //! # use tower_wsstream::testing::Connect;
 //! use std::{sync::mpsc, time::Duration};
-//! use tower_wsstream::EndCause;
+//! use tower_wsstream::{EndCause, SessionConfig};
 //!
 //! async fn ignores_its_end(channels: ChannelSet) -> Result<(), BoxError> {
 //!     std::future::pending().await
@@ -330,8 +330,9 @@
 //! # async fn main() -> Result<(), BoxError> {
 //! # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
 //! let (ends, ended) = mpsc::channel();
+//! let config = SessionConfig::default().on_end(move |end| drop(ends.send(end.cause.clone())));
 //! let service = tower::ServiceBuilder::new()
-//!     .layer(WsStreamLayer::new(protocols).on_end(move |end| drop(ends.send(end.cause.clone()))))
+//!     .layer(WsStreamLayer::new(protocols).config(config))
 //!     .service_fn(ignores_its_end);
 //!
 //! drop(Connect::to("/").connect(service).await?);

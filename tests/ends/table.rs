@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, io::ErrorKind};
 use tokio::sync::watch;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_wsstream::{
-    ChannelReader, ChannelWriter, Rejection, Status, WsStream, WsStreamLayer, policy::KeepAlive,
-    remotecommand::*,
+    ChannelReader, ChannelWriter, Rejection, SessionConfig, Status, WsStream, WsStreamLayer,
+    policy::KeepAlive, remotecommand::*,
 };
 
 use super::*;
@@ -426,15 +426,16 @@ type Sessions = WsStream<BoxCloneSyncService<ChannelSet, (), BoxError>>;
 
 fn service(plan: Plan, kind: Kind, registry: &tower_wsstream::Sessions) -> Sessions {
     let limits = Limits::default().max_frame(LARGEST);
-    let layer = WsStreamLayer::new(Protocols::default())
+    let config = SessionConfig::default()
         .limits(limits)
         .sessions(registry.clone());
-    let layer = match plan.cause {
-        IdleTimeout => layer.keep_alive(None).idle_timeout(secs(60)),
-        TimeLimit => layer.keep_alive(None).time_limit(secs(60)),
-        PeerUnresponsive => layer.keep_alive(KeepAlive::every(secs(20)).timeout(secs(10))),
-        _ => layer.keep_alive(None),
+    let config = match plan.cause {
+        IdleTimeout => config.keep_alive(None).idle_timeout(secs(60)),
+        TimeLimit => config.keep_alive(None).time_limit(secs(60)),
+        PeerUnresponsive => config.keep_alive(KeepAlive::every(secs(20)).timeout(secs(10))),
+        _ => config.keep_alive(None),
     };
+    let layer = WsStreamLayer::new(Protocols::default()).config(config);
     let (cause, how, go) = (plan.cause, plan.how, plan.go.clone());
     let plan = Arc::new(Mutex::new(Some(plan)));
     let take = move || plan.lock().unwrap().take().expect("there is one session");

@@ -33,7 +33,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// callers by other means than cookies, is right to take [`any`](Self::any).
 ///
 /// The default is [`same_origin`](Self::same_origin). Set another one with
-/// [`WsStreamLayer::origin`](crate::WsStreamLayer::origin); for a route, with
+/// [`SessionConfig::origin`](crate::SessionConfig::origin); for a route, with
 /// [`PolicyLayer`](crate::policy::PolicyLayer); for a request, put it into the
 /// request's extensions, as any layer, auth or handler outside of `WsStreamLayer` may: there it
 /// goes before what the layer has been given, and the last one counts.
