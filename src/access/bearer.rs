@@ -21,7 +21,7 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     handshake::{
-        detect::{members, members_of},
+        headers::{members, members_of},
         is_websocket_request,
         negotiate::is_like_a_credential,
     },

@@ -1,24 +1,24 @@
-//! The answer that accepts an upgrade. RFC 6455, 4.2.2.
+//! Builds the answer that accepts an upgrade. RFC 6455, 4.2.2.
 
-use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+use http::{
+    Response, StatusCode,
+    header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
-use http::{Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::validate::Opening;
+use super::validate::Challenge;
 
 /// Builds the 101, or over HTTP/2 the 200, which has neither `Connection` nor
 /// `Upgrade` nor a key (RFC 8441, 5).
 ///
 /// `Connection` is exactly `Upgrade`, because kube-rs compares the whole value.
-/// No extension is ever answered, and no empty subprotocol: strict clients
-/// refuse a name they did not offer, and the empty one is none.
-pub(crate) fn accept_response<B: Default>(opening: &Opening, selected: &str) -> Response<B> {
+/// It never names an extension, and a subprotocol only if one was selected: strict clients
+/// refuse a name that they did not offer, even an empty one.
+pub(crate) fn accept_response<B: Default>(challenge: &Challenge, selected: &str) -> Response<B> {
     let mut response = Response::new(B::default());
-    // Neither conversion can fail: base64 and the names of a table are ASCII
-    // without control characters. A header less is then what a client sees.
-    if let Opening::Http1(key) = opening {
+    // Neither conversion below can fail: base64 and the names of a table are ASCII without
+    // control characters. If one did, the answer would lack that header.
+    if let Challenge::Http1(key) = challenge {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -49,13 +49,13 @@ mod tests {
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .body(())
             .unwrap();
-        let opening = validate(Upgrade::Http1, &request.into_parts().0).unwrap();
-        accept_response(&opening, selected)
+        let challenge = validate(Upgrade::Http1, &request.into_parts().0).unwrap();
+        accept_response(&challenge, selected)
     }
 
     #[test]
     fn http2_is_answered_with_200_and_the_subprotocol_alone() {
-        let response: Response<()> = accept_response(&Opening::Http2, "chat");
+        let response: Response<()> = accept_response(&Challenge::Http2, "chat");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
         assert_eq!(response.headers().len(), 1);
