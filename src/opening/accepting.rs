@@ -199,11 +199,11 @@ where
         session.set_accepted();
         tokio::spawn(task.accepted(on, registered));
         let Handshake {
-            opening,
+            challenge,
             subprotocol,
             ..
         } = &self.handshake;
-        Ok(accept_response(opening, subprotocol))
+        Ok(accept_response(challenge, subprotocol))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     handshake::{
         detect::Upgrade,
         negotiate,
-        validate::{self, Opening},
+        validate::{self, Challenge},
     },
     policy::ValidUntil,
     protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError},
@@ -26,7 +26,7 @@ use crate::{
 
 /// A valid request head whose subprotocol is not selected yet.
 pub(crate) struct Valid {
-    opening: Opening,
+    challenge: Challenge,
     on: OnUpgrade,
     head: Quiet<Box<Parts>>,
     config: Arc<SessionConfig>,
@@ -55,7 +55,7 @@ impl Valid {
         let head = quiet.get_mut();
         config.check().map_err(|error| Rejection::config(&error))?;
         let on = head.extensions.remove::<OnUpgrade>();
-        let opening = validate::validate(upgrade, head)?;
+        let challenge = validate::validate(upgrade, head)?;
         let on = on.ok_or_else(|| {
             Rejection::config(&ConfigError::new(
                 "the HTTP server hands over no connection: serve with upgrades enabled, \
@@ -72,7 +72,7 @@ impl Valid {
             .check()
             .map_err(|error| Rejection::config(&error))?;
         Ok(Self {
-            opening,
+            challenge,
             on,
             head: quiet,
             config,
@@ -99,7 +99,7 @@ impl Valid {
         let names = negotiate::offered(&head.headers)?;
         let (subprotocol, channels) = negotiate::select(&names, protocols)?;
         let handshake = Handshake {
-            opening: self.opening,
+            challenge: self.challenge,
             subprotocol,
             channels,
             peer: head.extensions.get().cloned(),
@@ -125,7 +125,7 @@ fn refuse_if_draining(config: &SessionConfig) -> Result<(), Rejection> {
 
 /// What the handshake has settled.
 pub(crate) struct Handshake {
-    pub(crate) opening: Opening,
+    pub(crate) challenge: Challenge,
     pub(crate) subprotocol: Cow<'static, str>,
     pub(crate) channels: ChannelProtocolConfig,
     pub(crate) config: Arc<SessionConfig>,
