@@ -6,9 +6,11 @@ mod front;
 mod pipe;
 mod reserve;
 
+#[cfg(feature = "__bench")]
+pub(crate) use self::pipe::Pipe;
 pub(crate) use self::{
     chunk::{CHUNK, Chunk},
     front::Inbound,
-    pipe::{End, Pipe, Take, fill},
+    pipe::{End, Take, fill},
     reserve::{StallReserve, TotalReserve},
 };

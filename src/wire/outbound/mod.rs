@@ -1,9 +1,15 @@
 //! From the writers to the transport: one queue behind one lock.
 
 mod control;
+mod framing;
+mod out;
 mod outbound;
 mod queue;
+mod waiting;
 
-pub(crate) use self::outbound::{Outbound, Progress, WRITE_CUT, WireConfig};
 #[cfg(feature = "__bench")]
 pub(crate) use self::queue::{FLUSH, Outbox};
+pub(crate) use self::{
+    out::Progress,
+    outbound::{Outbound, WRITE_CUT},
+};

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::*;
 use crate::{
     connection::{Driver, DriverParts},
+    protocol::Format,
     session::{Session, SessionConfig},
     wire::{StallReserve, TotalReserve, Wire},
 };
