@@ -1,7 +1,10 @@
 //! From the writers to the transport: one queue behind one lock.
 
+mod attention;
 mod control;
 mod framing;
+mod gate;
+mod intake;
 mod out;
 mod outbound;
 mod queue;

@@ -9,9 +9,9 @@
 //! * Every poll of the socket registers the driver's waker, whoever makes it.
 //!   tokio keeps one waker per direction and the last poller wins, so one poll
 //!   with a writer's own waker would lose the driver's wake-up.
-//! * Writers wait only while `blocked` is set. Only the driver clears it, and
-//!   it collects the waiting writers after each drain. So a writer that drains
-//!   need not wake other writers.
+//! * Writers wait only while the [gate](super::gate) is shut. Only the driver
+//!   opens it, and it wakes the waiting writers at the end of its turn. So a
+//!   writer that writes out need not wake other writers.
 //! * No foreign waker is woken, dropped or cloned under the lock: it may drop a
 //!   task that owns a writer.
 
@@ -25,9 +25,10 @@ use bytes::Bytes;
 use tokio::{io::ReadBuf, time::Instant};
 
 use super::{
+    gate::{Event, Gate},
     out::{Out, Progress},
-    queue::{FLUSH, Outbox},
-    waiting::{Wait, Writer},
+    queue::FLUSH,
+    waiting::Wait,
 };
 use crate::{
     error::EndCause,
@@ -37,10 +38,10 @@ use crate::{
 };
 
 /// A `write` takes no more than this at once, so that control frames fit
-/// between and a budget is never passed by more. It is what kubectl sends.
+/// between two and no budget is exceeded by more. It is what kubectl sends.
 pub(crate) const WRITE_CUT: usize = 32 * 1024;
 
-/// The write half of a session: see the module.
+/// The write half of a session. See the module.
 pub(crate) struct Outbound {
     turn: Arc<Turn>,
     out: Mutex<Out>,
@@ -52,54 +53,11 @@ impl Outbound {
         config: &WireConfig,
         writable: impl Fn(usize) -> bool,
     ) -> Self {
-        let writers: Box<[Writer]> = (0..config.channels)
-            .map(|id| Writer {
-                open: writable(id),
-                ..Writer::default()
-            })
-            .collect();
-        let open = writers.iter().filter(|writer| writer.open).count();
-        let waker = turn.driver_waker();
+        let out = Out::new(config, turn.driver_waker(), writable);
         Self {
             turn: Arc::clone(turn),
-            out: Mutex::new(Out {
-                queue: Outbox::new(
-                    config.format,
-                    config.channels,
-                    config.send_budget,
-                    config.high_water,
-                ),
-                transport: None,
-                waker,
-                blocked: true,
-                waited: false,
-                held: false,
-                in_turn: false,
-                kicked: false,
-                unflushed: false,
-                broken: None,
-                gone: false,
-                discarded: false,
-                refused: None,
-                writers,
-                open,
-                written: false,
-                stamps: config.stamps,
-                last_write: None,
-                waits: false,
-                rate: None,
-                throttled: false,
-                alarm: false,
-            }),
+            out: Mutex::new(out),
         }
-    }
-
-    /// All that each channel's writer ever accepted.
-    pub(crate) fn sent_on_each(&self) -> Vec<Traffic> {
-        let out = self.lock();
-        (0..out.writers.len())
-            .map(|id| out.queue.sent_on(id as u8))
-            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Out> {
@@ -107,9 +65,19 @@ impl Outbound {
         // whole between any two steps, so going on is right.
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Unlocks, and wakes the session's task if it would not see otherwise what was left
+    /// to do. So what was queued leaves at the latest at the end of the task's next turn.
+    fn unlock(&self, mut out: MutexGuard<'_, Out>) {
+        let wake = out.calls_task();
+        drop(out);
+        if wake {
+            self.turn.wake_driver();
+        }
+    }
 }
 
-// What writers do.
+/// For the writers.
 impl Outbound {
     /// Accepts a part of `payload` as one message.
     pub(crate) fn poll_write(
@@ -125,13 +93,13 @@ impl Outbound {
                 return Poll::Ready(Ok(0));
             }
             ready!(out.make_room(channel))?;
-            out.spoke();
+            out.note_write();
             out.write(channel, payload);
             Poll::Ready(Ok(payload.len()))
         })
     }
 
-    /// Whether [`Outbound::send`] would be accepted.
+    /// Waits until [`Outbound::send`] would be accepted.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
@@ -139,8 +107,8 @@ impl Outbound {
         })
     }
 
-    /// The error of a write, once there is one: for a writer that waits for
-    /// something else than the wire.
+    /// Waits until a write would fail, and returns its error. For a writer that cannot go
+    /// on for a reason that lies outside of the wire.
     pub(crate) fn poll_refused(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Error> {
         self.attempt(cx, channel, Wait::Refusal, |out| {
             match out.check_open(channel) {
@@ -155,21 +123,21 @@ impl Outbound {
         let mut out = self.lock();
         out.check_open(channel)?;
         if !payload.is_empty() {
-            out.spoke();
+            out.note_write();
         }
         out.queue.push_bytes(channel, payload);
-        if out.queue.queued() >= FLUSH && !out.is_blocked() {
-            out.drain();
+        if out.queue.queued() >= FLUSH && out.gate.is_open() {
+            out.write_out();
         }
-        self.unlock_and_kick(out);
+        self.unlock(out);
         Ok(())
     }
 
-    /// Whether all that the channel accepted was handed to the transport.
+    /// Waits until all that the channel has accepted was handed to the transport.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Flush, |out| {
-            if !out.is_flushed(channel) && !out.is_blocked() {
-                out.drain();
+            if !out.is_flushed(channel) && out.gate.is_open() {
+                out.write_out();
             }
             if out.is_flushed(channel) {
                 return Poll::Ready(Ok(()));
@@ -181,28 +149,22 @@ impl Outbound {
         })
     }
 
-    /// Ends a channel's writer: no more is accepted, and what was goes out.
+    /// Closes a channel's writer: it accepts no more, and what it has accepted goes out.
     pub(crate) fn close_writer(&self, channel: u8) {
         let mut out = self.lock();
-        let Some(writer) = out.writers.get_mut(usize::from(channel)) else {
+        let Some(closed) = out.writers.close(channel) else {
             return;
         };
-        if !std::mem::take(&mut writer.open) {
-            return;
-        }
-        let waiting = writer.waiting.take();
-        out.open -= 1;
-        let last = out.open == 0;
         drop(out);
-        drop(waiting);
-        if last {
+        drop(closed.waker);
+        if closed.last {
             self.turn.wake_driver();
         }
     }
 
-    /// Tries, and where it has to wait, leaves the caller's waker and tries
-    /// once more: it is cloned outside the lock, and what happened meanwhile
-    /// woke nobody.
+    /// Takes a step for a writer. Where it has to wait, leaves the caller's waker and takes
+    /// the step once more: the waker is cloned outside the lock, and whatever happened
+    /// in between has woken no one.
     fn attempt<T>(
         &self,
         cx: &mut Context<'_>,
@@ -212,9 +174,8 @@ impl Outbound {
     ) -> Poll<T> {
         let mut out = self.lock();
         let mut result = step(&mut out);
-        out.writers[usize::from(channel)].wait = wait;
-        if result.is_ready() || out.is_waiting(channel, cx.waker()) {
-            self.unlock_and_kick(out);
+        if result.is_ready() || out.writers.renew(channel, wait, cx.waker()) {
+            self.unlock(out);
             return result;
         }
         drop(out);
@@ -223,98 +184,69 @@ impl Outbound {
         result = step(&mut out);
         let unused = match result {
             Poll::Ready(_) => Some(waker),
-            Poll::Pending => out.writers[usize::from(channel)].waiting.replace(waker),
+            Poll::Pending => out.writers.wait(channel, wait, waker),
         };
-        self.unlock_and_kick(out);
+        self.unlock(out);
         drop(unused);
         result
     }
-
-    /// Unlocks, and sees to it that what was queued leaves at the latest at the
-    /// end of the driver's next turn.
-    fn unlock_and_kick(&self, mut out: MutexGuard<'_, Out>) {
-        // A vectored write can leave an empty queue and a transport that
-        // still buffers.
-        let work = !out.queue.is_empty() || out.unflushed;
-        let kick = work && !out.in_turn && !out.kicked && !out.is_blocked();
-        if kick {
-            out.kicked = true;
-        }
-        // Only the driver has a timer.
-        let alarm = !out.in_turn && std::mem::take(&mut out.alarm);
-        let broken = out.broken.is_some();
-        drop(out);
-        if kick || broken || alarm {
-            self.turn.wake_driver();
-        }
-    }
 }
 
-// What the session's task does.
+/// For the session's task and its turns.
 impl Outbound {
-    /// The task's round starts: it flushes at its end, so nobody need kick it.
+    /// Begins the task's turn, in which writers need not wake it: it writes out at the end.
     pub(crate) fn begin_turn(&self, driver_due: bool) {
         let mut out = self.lock();
-        out.in_turn = true;
-        out.kicked = false;
-        if driver_due && out.transport.is_some() {
-            out.blocked = false;
-            out.throttled = false;
+        out.attention.begin();
+        if driver_due {
+            out.gate = out.gate.on(Event::DriverDue);
         }
     }
 
-    /// The task's round is over: writes what there is, and wakes the writers
-    /// for whom that made room.
+    /// Ends the task's turn: writes out what there is, and wakes the writers for which that
+    /// made room.
     pub(crate) fn end_turn(&self, woken: &mut Vec<Waker>) -> Progress {
         let mut out = self.lock();
-        // Control frames leave all the same.
-        if out.throttled {
-            out.blocked = false;
-        }
-        let mut progress = if out.is_blocked() {
-            Progress {
-                broken: out.broken,
+        let mut progress = match out.gate {
+            Gate::Open | Gate::Paced => out.write_out(),
+            Gate::Broken(kind) => Progress {
+                broken: Some(kind),
                 ..Progress::default()
-            }
-        } else {
-            out.drain()
+            },
+            Gate::Absent | Gate::Full | Gate::Gone => Progress::default(),
         };
         progress.waited = std::mem::take(&mut out.waited);
-        out.in_turn = false;
-        out.kicked = false;
-        out.alarm = false;
-        out.collect(woken);
+        let paced = out.gate == Gate::Paced;
+        out.attention.end(paced);
+        out.take_ready(woken);
         out.queue.rest();
         drop(out);
-        for waker in woken.drain(..) {
-            waker.wake();
-        }
+        wake_all(woken.drain(..));
         progress
     }
 
+    /// Hands the transport over: output may leave.
     pub(crate) fn install(&self, transport: WriteHalf) {
         let mut out = self.lock();
         out.transport = Some(transport);
-        out.blocked = false;
+        out.gate = out.gate.on(Event::Installed);
     }
 
-    /// Takes the transport out. Whoever drops an `OwnedWriteHalf` sends a FIN,
-    /// and a writer of the user may hold this for long: so the driver takes the
-    /// transport with it.
+    /// Takes the transport away for good, and wakes every writer that waits.
     ///
-    /// Whoever waits is woken: nothing will leave any more.
+    /// The drop of an `OwnedWriteHalf` sends a FIN, and a user may keep a writer for long
+    /// after the session, so the transport must not wait for the writers.
     pub(crate) fn take_transport(&self) -> Option<WriteHalf> {
         let mut out = self.lock();
-        out.gone = true;
+        out.gate = out.gate.on(Event::Taken);
         let transport = out.transport.take();
-        let waiting = out.take_waiting();
+        let waiting = out.writers.take_all();
         drop(out);
-        for waker in waiting {
-            waker.wake();
-        }
+        wake_all(waiting);
         transport
     }
 
+    /// Reads from a transport that is not split.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -326,44 +258,63 @@ impl Outbound {
         }
     }
 
+    /// Shuts down the sending side of the transport.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.lock().transport {
             Some(transport) => transport.poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
     }
+}
 
-    /// From now on data leaves no faster than that.
+/// For the driver's and the session's decisions.
+impl Outbound {
+    /// Makes data leave no faster than this from now on.
     pub(crate) fn limit_rate(&self, rate: Option<Bucket>) {
         self.lock().rate = rate;
     }
 
+    /// Holds data back, or lets it leave again. Control frames leave all the same.
     pub(crate) fn set_held(&self, held: bool) {
         self.lock().held = held;
     }
 
     /// Makes writers wait until the upgrade is accepted.
     pub(crate) fn wait_for_acceptance(&self) {
-        self.lock().waits = true;
+        self.lock().intake.defer();
     }
 
-    /// The upgrade is accepted: the waiting writers go on.
+    /// Accepts the upgrade: writers that waited for that go on.
     pub(crate) fn accept(&self) {
         let mut out = self.lock();
-        if !std::mem::take(&mut out.waits) {
+        if !out.intake.accept() {
             return;
         }
         let mut woken = Vec::new();
-        out.collect(&mut woken);
+        out.take_ready(&mut woken);
         drop(out);
-        for waker in woken {
-            waker.wake();
-        }
+        wake_all(woken);
     }
 
-    /// When payload was accepted or left last, where that is noted.
-    pub(crate) fn last_write(&self) -> Option<Instant> {
-        self.lock().last_write
+    /// Makes all writers fail, those that wait included. The first cause stays.
+    pub(crate) fn refuse_writers(&self, cause: &EndCause) {
+        let mut out = self.lock();
+        out.intake.refuse(cause);
+        let waiting = out.writers.take_all();
+        drop(out);
+        wake_all(waiting);
+    }
+
+    /// Makes all writers fail, unless payload was accepted before: then nothing happens.
+    /// Returns whether they fail. One step does both, so that nothing is accepted and then
+    /// lost.
+    pub(crate) fn refuse_unless_written(&self, cause: &EndCause) -> bool {
+        let mut out = self.lock();
+        if out.written {
+            return false;
+        }
+        out.intake.refuse(cause);
+        true
     }
 
     pub(crate) fn pong(&self, payload: &[u8]) {
@@ -374,59 +325,16 @@ impl Outbound {
         self.lock().queue.ping();
     }
 
-    /// Bytes of data that were accepted and have not left.
-    pub(crate) fn queued(&self) -> u64 {
-        self.lock().queue.queued() as u64
-    }
-
-    /// Bytes of data that have ever left.
-    pub(crate) fn sent(&self) -> u64 {
-        self.lock().queue.left()
-    }
-
-    /// Whether anything was queued since the last drain.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.lock().queue.is_empty()
-    }
-
-    /// Makes all writers fail, unless one has accepted payload: then nothing
-    /// happens, and the answer is `false`. In one step, so that nothing is
-    /// accepted and then lost.
-    pub(crate) fn refuse_unless_written(&self, cause: &EndCause) -> bool {
-        let mut out = self.lock();
-        if out.written {
-            return false;
-        }
-        out.refused.get_or_insert_with(|| cause.clone());
-        true
-    }
-
-    /// Writers that were neither dropped nor shut down.
-    pub(crate) fn open_writers(&self) -> usize {
-        self.lock().open
-    }
-
-    /// Makes all writers fail, the waiting ones too. The first cause stays.
-    pub(crate) fn refuse_writers(&self, cause: &EndCause) {
-        let mut out = self.lock();
-        out.refused.get_or_insert_with(|| cause.clone());
-        let waiting = out.take_waiting();
-        drop(out);
-        for waker in waiting {
-            waker.wake();
-        }
-    }
-
-    /// Queues the last message, whatever the budgets say: room for it is
-    /// reserved by having no limit.
+    /// Queues the last message of a session. No budget applies: what is accepted last must
+    /// not fail for lack of room.
     pub(crate) fn last_words(&self, channel: u8, payload: Bytes) {
         let mut out = self.lock();
-        if usize::from(channel) < out.writers.len() {
+        if usize::from(channel) < out.writers.channels() {
             out.queue.push_bytes(channel, payload);
         }
     }
 
-    /// Queues the Close frame; with `discard`, instead of all that waits.
+    /// Queues the Close frame; with `discard`, in place of all that is queued.
     pub(crate) fn close(&self, payload: &ClosePayload, discard: bool) {
         let mut out = self.lock();
         if discard {
@@ -438,9 +346,52 @@ impl Outbound {
     }
 }
 
+/// Figures.
+impl Outbound {
+    /// Returns the number of writers that were neither dropped nor shut down.
+    pub(crate) fn open_writers(&self) -> usize {
+        self.lock().writers.open()
+    }
+
+    /// Returns when payload was last accepted or has last left, where that is noted.
+    pub(crate) fn last_write(&self) -> Option<Instant> {
+        self.lock().last_write
+    }
+
+    /// Returns the bytes of data that were accepted and have not left.
+    pub(crate) fn queued(&self) -> u64 {
+        self.lock().queue.queued() as u64
+    }
+
+    /// Returns the bytes of data that have ever left.
+    pub(crate) fn sent(&self) -> u64 {
+        self.lock().queue.left()
+    }
+
+    /// Returns whether anything is queued, control frames included.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.lock().queue.is_empty()
+    }
+
+    /// Returns what each channel's writer has ever accepted.
+    pub(crate) fn sent_on_each(&self) -> Vec<Traffic> {
+        let out = self.lock();
+        (0..out.writers.channels())
+            .map(|channel| out.queue.sent_on(channel as u8))
+            .collect()
+    }
+}
+
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound").finish_non_exhaustive()
+    }
+}
+
+/// Wakes them all. Never under the lock.
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        waker.wake();
     }
 }
 
