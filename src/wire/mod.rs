@@ -16,8 +16,8 @@ pub(crate) use self::{
 };
 pub(crate) use self::{
     inbound::{CHUNK, Chunk, End, StallReserve, Take, TotalReserve, fill},
-    outbound::{Progress, WRITE_CUT, WireConfig},
+    outbound::{Progress, WRITE_CUT},
     transport::{ReadHalf, Transport},
     turn::Turn,
-    wire::Wire,
+    wire::{Wire, WireConfig},
 };

@@ -2,10 +2,23 @@ use std::sync::Arc;
 
 use super::{
     inbound::{Inbound, StallReserve},
-    outbound::{Outbound, WireConfig},
+    outbound::Outbound,
     traffic::Traffic,
     turn::Turn,
 };
+use crate::protocol::Format;
+
+/// What a session's wire needs to know of its configuration and subprotocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WireConfig {
+    pub(crate) format: Format,
+    pub(crate) channels: usize,
+    pub(crate) receive_window: usize,
+    pub(crate) send_budget: usize,
+    pub(crate) high_water: usize,
+    /// Whether to note when payload was accepted or left last.
+    pub(crate) stamps: bool,
+}
 
 /// What handles, mux and driver of a session share.
 #[derive(Debug)]

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::close_payload;
+use crate::{
+    frame::close_payload,
+    wire::outbound::framing::{FRAGMENT, FRAGMENT_BASE64},
+};
 
 const CHANNELS: usize = 3;
 const BUDGET: usize = 64 * 1024;
