@@ -4,7 +4,9 @@ mod closing;
 mod consequences;
 mod driver;
 mod reading;
+mod service;
 mod task;
+mod timer;
 mod upgrade;
 
 #[cfg(test)]
@@ -12,5 +14,6 @@ mod autobahn;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},
-    task::{Erased, ServiceState, Task},
+    service::{Erased, ServiceState},
+    task::Task,
 };
