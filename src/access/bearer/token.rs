@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, MaxSizeReached, SEC_WE
 
 use crate::{
     handshake::{
-        detect::{members, members_of},
+        headers::{members, members_of},
         negotiate::is_like_a_credential,
     },
     protocol::table::CREDENTIAL_PREFIX,
