@@ -451,8 +451,6 @@ mod query;
 pub mod reader;
 mod rejection;
 pub mod session;
-#[cfg(feature = "testing")]
-mod told;
 mod unwind;
 mod wire;
 pub mod ws_stream;

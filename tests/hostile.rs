@@ -19,20 +19,14 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_tungstenite::tungstenite::{
-    Message,
-    protocol::frame::{
-        Frame,
-        coding::{Data, OpCode},
-    },
-};
+use tokio_tungstenite::tungstenite::Message;
 use tower::{Layer, service_fn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet, ChannelType,
     Encoding, SessionConfig, WsStreamLayer,
     policy::Limits,
     session::{Hold, LastWords},
-    testing::Connect,
+    testing::{Connect, Frame},
 };
 
 const NAME: &str = "attack.k8s.io";
@@ -82,13 +76,9 @@ macro_rules! counted_service {
     }};
 }
 
-fn bad_frame() -> Message {
+fn bad_frame() -> Frame {
     // A continuation of nothing.
-    Message::Frame(Frame::message(
-        vec![0; 3],
-        OpCode::Data(Data::Continue),
-        true,
-    ))
+    Frame::new(0, vec![0; 3])
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +126,7 @@ async fn a_flush_in_its_grace_is_not_polled_again_and_again() {
     });
     let service = WsStreamLayer::new(protocols(true)).layer(service);
     let mut client = connect().connect(service).await.unwrap();
-    client.send_message(bad_frame()).await.unwrap();
+    client.send_frame(bad_frame()).await.unwrap();
     client.stall(Duration::from_secs(10)).await;
     assert!(polls.load(Ordering::Relaxed) < 20, "{polls:?} polls");
 }
@@ -158,7 +148,7 @@ async fn a_flush_ends_with_the_session_whose_output_was_dropped() {
     let service = WsStreamLayer::new(protocols(true)).layer(service);
     let mut client = connect().connect(service).await.unwrap();
     client.stall(Duration::from_secs(1)).await;
-    client.send_message(bad_frame()).await.unwrap();
+    client.send_frame(bad_frame()).await.unwrap();
     let transcript = client.read_to_end().await;
     assert_eq!(transcript.close_code, Some(1002));
     let flushed = timeout(Duration::from_secs(600), told.recv()).await;
@@ -259,13 +249,12 @@ async fn a_close_inside_a_message_is_no_end_of_input() {
         });
         let table = ChannelProtocols::standard([ChannelType::Read]).unwrap();
         let service = WsStreamLayer::new(table).layer(service);
-        let (name, data, payload) = match base64 {
-            false => ("channel.k8s.io", Data::Binary, &b"\0cut o"[..]),
-            true => ("base64.channel.k8s.io", Data::Text, &b"0Y3V0IG"[..]),
+        let (name, part) = match base64 {
+            false => ("channel.k8s.io", Frame::binary(&b"\0cut o"[..])),
+            true => ("base64.channel.k8s.io", Frame::text(&b"0Y3V0IG"[..])),
         };
         let mut client = Connect::to("/").offer(name).connect(service).await.unwrap();
-        let part = Frame::message(payload.to_vec(), OpCode::Data(data), false);
-        client.send_message(Message::Frame(part)).await.unwrap();
+        client.send_frame(part.fin(false)).await.unwrap();
         client.close(Some(1000)).await.unwrap();
         let (bytes, end) = told.recv().await.unwrap();
         assert!(!bytes.is_empty());

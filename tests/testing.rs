@@ -33,7 +33,7 @@ use tower_wsstream::{
     reader::{ReaderProtocols, WsReaderLayer},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
-    testing::{Client, Connect, Message, Received, Refused},
+    testing::{Client, Connect, Frame, Received, Refused},
 };
 
 /// Longer than everything that ends by itself; what takes longer hangs.
@@ -290,9 +290,31 @@ async fn what_breaks_the_rules_can_be_sent() {
     for connect in transports("/") {
         let connect = connect.offer(subprotocols::V4_BASE64);
         let mut client = soon(connect.connect(raw::session(echo))).await.unwrap();
-        client.send_message(Message::text("0a=b")).await.unwrap();
+        client.send_frame(Frame::text("0a=b")).await.unwrap();
         let transcript = soon(client.read_to_end()).await;
         assert_eq!(transcript.close_code, Some(1007));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_cannot_be_sent_names_its_cause_and_no_secret() {
+    let authorization = http::header::AUTHORIZATION;
+    for (connect, cause) in [
+        (Connect::to("exec"), "the path \"exec\" does not begin"),
+        (Connect::to("/a b"), "the path \"/a b\" cannot be requested"),
+        (
+            Connect::to("/").header(authorization, "Bearer geheim\n"),
+            "the value of the header authorization cannot be sent",
+        ),
+        (
+            Connect::to("/").offer("geheim\n"),
+            "the value of the header sec-websocket-protocol cannot be sent",
+        ),
+    ] {
+        let error = connect.connect(raw::session(echo)).await.unwrap_err();
+        let error = error.to_string();
+        assert!(error.starts_with(cause), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
     }
 }
 

@@ -203,7 +203,16 @@ where
             subprotocol,
             ..
         } = &self.handshake;
-        Ok(accept_response(challenge, subprotocol))
+        let response = accept_response(challenge, subprotocol);
+        // `testing::Client` cannot know what a name stands for in a table that is not ours.
+        #[cfg(feature = "testing")]
+        let response = {
+            let mut response: Response<_> = response;
+            let config = self.handshake.channels.clone();
+            response.extensions_mut().insert(config);
+            response
+        };
+        Ok(response)
     }
 }
 

@@ -103,8 +103,6 @@ impl Valid {
             subprotocol,
             channels,
             peer: head.extensions.get().cloned(),
-            #[cfg(feature = "testing")]
-            told: head.extensions.get().cloned(),
             config: self.config,
             expiry: self.expiry,
         };
@@ -131,9 +129,6 @@ pub(crate) struct Handshake {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) expiry: Option<Instant>,
     pub(crate) peer: Option<Peer>,
-    /// Set if the request comes from a `testing::Client`.
-    #[cfg(feature = "testing")]
-    told: Option<crate::told::Told>,
 }
 
 impl Handshake {
@@ -143,10 +138,6 @@ impl Handshake {
         let config = &self.config;
         let limits = &config.policy.limits;
         let format = self.channels.format();
-        #[cfg(feature = "testing")]
-        if let Some(told) = self.told.take() {
-            told.tell(format, self.channels.supports_half_close());
-        }
         let wire = WireConfig {
             format,
             channels: types.len(),

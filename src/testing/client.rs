@@ -1,7 +1,6 @@
 use std::{future::poll_fn, io, panic::Location, pin::Pin, task::ready, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream as _;
 use futures_sink::Sink;
 use http::header::{self, HeaderMap};
@@ -9,22 +8,16 @@ use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        self,
-        protocol::{
-            CloseFrame,
-            frame::{
-                Frame,
-                coding::{CloseCode, Data, OpCode},
-            },
-        },
+        self, Message,
+        protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
 
-use super::{Message, Received, Transcript, limit::CallLimit, server::Server, stream::Stream};
-use crate::{BoxError, protocol::Format, told::Told};
-
-/// Of the one frame that tungstenite does not mask: any will do.
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+use super::{
+    Frame, Received, Transcript, encoding::MessageEncoding, limit::CallLimit, server::Server,
+    stream::Stream,
+};
+use crate::{BoxError, protocol::ChannelProtocolConfig};
 
 /// A handshake that was accepted.
 pub(super) struct Opened {
@@ -36,8 +29,8 @@ pub(super) struct Opened {
 
 /// The client end of a session. Dropping it [loses](Self::lose) the connection.
 ///
-/// It speaks the subprotocol that was selected in its encoding, that of a
-/// [table](crate::ChannelProtocols) of your own included. It answers Pings while it
+/// It speaks the selected subprotocol in its encoding, even if that comes from a
+/// [table](crate::ChannelProtocols) of your own. It answers Pings while it
 /// [receives](Self::receive), and does nothing by itself: between two calls it is a client
 /// that stalls.
 ///
@@ -47,14 +40,18 @@ pub(super) struct Opened {
 pub struct Client {
     socket: WebSocketStream<Stream>,
     subprotocol: String,
-    format: Format,
-    half_close: bool,
+    encoding: MessageEncoding,
     limit: CallLimit,
     _server: Server,
 }
 
 impl Client {
-    pub(super) fn new(opened: Opened, told: &Told, limit: CallLimit) -> Self {
+    /// Creates a client. `config` is what the server's table has for the subprotocol.
+    pub(super) fn new(
+        opened: Opened,
+        config: Option<&ChannelProtocolConfig>,
+        limit: CallLimit,
+    ) -> Self {
         let Opened {
             socket,
             headers,
@@ -65,18 +62,16 @@ impl Client {
             .and_then(|name| name.to_str().ok())
             .unwrap_or_default()
             .to_owned();
-        let (format, half_close) = told.of(&subprotocol);
         Self {
             socket,
-            format,
-            half_close,
+            encoding: MessageEncoding::of(&subprotocol, config),
             subprotocol,
             limit,
             _server: server.connected(),
         }
     }
 
-    /// The subprotocol that the server selected; "" for none.
+    /// Returns the subprotocol that the server selected; "" for none.
     pub fn subprotocol(&self) -> &str {
         &self.subprotocol
     }
@@ -84,52 +79,35 @@ impl Client {
     /// Sends one message on a channel.
     ///
     /// # Errors
-    /// As those of [`send_message`](Self::send_message).
+    /// The same as those of [`send_frame`](Self::send_frame).
     pub async fn send(&mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
-        let message = self.encode(channel, payload);
-        self.send_message(message).await
+        self.send_frame(self.encoding.encode(channel, payload))
+            .await
     }
 
-    fn encode(&self, channel: u8, payload: &[u8]) -> Message {
-        match self.format {
-            Format::Base64 => {
-                let prefix = char::from(channel.wrapping_add(b'0'));
-                Message::text(format!("{prefix}{}", STANDARD.encode(payload)))
-            }
-            Format::BareBase64 => Message::text(STANDARD.encode(payload)),
-            Format::BareBinary => Message::binary(payload.to_vec()),
-            _ => {
-                let mut message = BytesMut::with_capacity(1 + payload.len());
-                message.put_u8(channel);
-                message.put_slice(payload);
-                Message::binary(message.freeze())
-            }
-        }
-    }
-
-    /// Sends the CLOSE of a channel (`v5.channel.k8s.io`): its reader comes to EOF, and
-    /// the session goes on.
+    /// Sends the CLOSE of a channel (`v5.channel.k8s.io`): its reader gets EOF, and the session
+    /// continues.
     ///
     /// # Errors
-    /// The subprotocol has no such signal: there [`close`](Self::close) ends all input. And those of
-    /// [`send_message`](Self::send_message), which also sends the bytes of a CLOSE where
-    /// it has no meaning.
+    /// Fails if the subprotocol has no such signal, in which case [`close`](Self::close) ends all
+    /// input, and for the reasons of [`send_frame`](Self::send_frame). That also sends the bytes
+    /// of a CLOSE where they have no meaning.
     pub async fn close_channel(&mut self, channel: u8) -> Result<(), BoxError> {
-        if !self.half_close {
+        if !self.encoding.half_close {
             return Err(format!(
                 "{:?} has no end of one channel: end all input with Client::close(Some(1000))",
                 self.subprotocol
             )
             .into());
         }
-        self.send_message(Message::binary(vec![255, channel])).await
+        self.send_frame(Frame::binary(vec![255, channel])).await
     }
 
-    /// Sends a Close frame, with a code or without, and goes on. Without half-close, 1000
-    /// or no code is the end of all input.
+    /// Sends a Close frame, with a code or without, and leaves the connection open. Without
+    /// half-close, 1000 or no code is the end of all input.
     ///
     /// # Errors
-    /// As those of [`send_message`](Self::send_message).
+    /// The same as those of [`send_frame`](Self::send_frame).
     pub async fn close(&mut self, code: Option<u16>) -> Result<(), BoxError> {
         let frame = code.map(|code| CloseFrame {
             code: CloseCode::from(code),
@@ -138,14 +116,19 @@ impl Client {
         self.send_message(Message::Close(frame)).await
     }
 
-    /// Sends any message, for what the subprotocols do not know.
+    /// Sends any frame, for a test of a client that breaks the rules.
     ///
-    /// [`Message`] is tungstenite's, and moves with its version.
+    /// A Close frame belongs to [`close`](Self::close), behind which nothing more is sent.
     ///
     /// # Errors
     /// The connection is lost or closed, or the service has not read for the time of the
     /// [call timeout](super::Connect::call_timeout).
-    pub async fn send_message(&mut self, message: Message) -> Result<(), BoxError> {
+    pub async fn send_frame(&mut self, frame: Frame) -> Result<(), BoxError> {
+        let frame = frame.into_tungstenite();
+        self.send_message(Message::Frame(frame)).await
+    }
+
+    async fn send_message(&mut self, message: Message) -> Result<(), BoxError> {
         let mut message = Some(message);
         let sending = poll_fn(|cx| {
             let mut socket = Pin::new(&mut self.socket);
@@ -157,20 +140,22 @@ impl Client {
             }
             socket.as_mut().poll_flush(cx)
         });
-        let sent: Result<(), tungstenite::Error> =
-            self.limit.of(sending, "no room for a message came").await?;
+        let sent: Result<(), tungstenite::Error> = self
+            .limit
+            .of(sending, "there was no room for a message")
+            .await?;
         Ok(sent?)
     }
 
-    /// Receives what comes next; answers Pings meanwhile.
+    /// Receives the next message or the end, and answers Pings in the meantime.
     ///
     /// # Panics
-    /// Nothing arrived within the [call timeout](super::Connect::call_timeout): the test
-    /// waits for something that never comes. The text begins with "no message came within",
-    /// and ends with the line of this call.
+    /// Panics if nothing arrives within the [call timeout](super::Connect::call_timeout),
+    /// because the test then waits for something that never comes. The text begins with "no
+    /// message came within", and ends with the line of this call.
     ///
     /// # Cancel safety
-    /// Cancel safe: what was not returned is returned by the next call.
+    /// Cancel safe: if the future is dropped, the next call returns what it would have.
     #[track_caller]
     pub fn receive(&mut self) -> impl Future<Output = Received> {
         let (limit, caller) = (self.limit, Location::caller());
@@ -197,41 +182,19 @@ impl Client {
                 }
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
-            if let Some(message) = self.decode(payload) {
-                return message;
+            if let Some(received) = self.encoding.decode(payload) {
+                return received;
             }
         }
     }
 
-    fn decode(&self, mut payload: Bytes) -> Option<Received> {
-        let bare = matches!(self.format, Format::BareBinary | Format::BareBase64);
-        let first = match (bare, payload.is_empty()) {
-            // The one channel is not named.
-            (true, _) => 0,
-            (false, true) => return None,
-            (false, false) => payload.split_to(1)[0],
-        };
-        if !matches!(self.format, Format::Base64 | Format::BareBase64) {
-            return Some(Received::Message(first, payload));
-        }
-        let channel = if bare {
-            first
-        } else {
-            first.wrapping_sub(b'0')
-        };
-        Some(match STANDARD.decode(payload) {
-            Ok(decoded) => Received::Message(channel, decoded.into()),
-            Err(_) => Received::Invalid,
-        })
-    }
-
     /// Receives until the connection is over.
     ///
-    /// Sends nothing: a service that waits for the end of its input needs a
+    /// This sends nothing: a service that waits for the end of its input needs a
     /// [`close_channel`](Self::close_channel) or [`close`](Self::close) first.
     ///
     /// # Panics
-    /// The connection was not over within the [call
+    /// Panics if the connection is not over within the [call
     /// timeout](super::Connect::call_timeout). The text ends with the line of this call.
     #[track_caller]
     pub fn read_to_end(mut self) -> impl Future<Output = Transcript> {
@@ -257,8 +220,8 @@ impl Client {
         async move { in_time(limit.of(reading, missing).await, caller) }
     }
 
-    /// Waits, with the connection left alone: neither read nor written. What is sent to
-    /// it meanwhile fills the [buffer](super::Connect::buffer), then makes the service wait.
+    /// Waits without reading or writing. Data that the service sends in the meantime fills the
+    /// [buffer](super::Connect::buffer), and then makes the service wait.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing is lost.
@@ -266,31 +229,20 @@ impl Client {
         tokio::time::sleep(time).await;
     }
 
-    /// Loses the connection: it ends without a Close frame, as that of a client that
-    /// crashed. What was sent arrives first.
+    /// Loses the connection: it ends without a Close frame, like that of a client that crashed.
+    /// Messages that were sent before arrive first.
     ///
-    /// The service has to see an error on what it reads, `ConnectionReset`, and no EOF.
+    /// The service has to get the error `ConnectionReset` from its reads, and not EOF.
     pub fn lose(self) {}
 
-    /// Loses the connection in the middle of a message: the service gets the payload,
-    /// whose message was to be longer, and then the error of a [lost](Self::lose)
-    /// connection.
+    /// Loses the connection in the middle of a message: the service gets the payload as the
+    /// beginning of a longer message, and then the error of a [lost](Self::lose) connection.
     ///
     /// # Errors
-    /// The connection is lost or closed already, or the service has not read for the time
-    /// of the [call timeout](super::Connect::call_timeout).
+    /// The connection is lost or closed already, or the service has not read for the time of
+    /// the [call timeout](super::Connect::call_timeout).
     pub async fn cut_off(mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
-        let (data, mut message) = match self.encode(channel, payload) {
-            Message::Text(text) => (Data::Text, Bytes::from(text).to_vec()),
-            message => (Data::Binary, message.into_data().to_vec()),
-        };
-        // What was to come.
-        message.push(b'A');
-        let mut frame = Frame::message(message, OpCode::Data(data), true);
-        frame.header_mut().mask = Some(MASK);
-        let mut bytes = Vec::new();
-        frame.format(&mut bytes)?;
-        bytes.pop();
+        let bytes = self.encoding.encode(channel, payload).cut_off(1)?;
         let limit = self.limit;
         let sending = async {
             // Pongs that are still to go out end where a frame ends.
@@ -300,11 +252,11 @@ impl Client {
             stream.flush().await?;
             Ok::<(), BoxError>(())
         };
-        limit.of(sending, "no room for a message came").await?
+        limit.of(sending, "there was no room for a message").await?
     }
 }
 
-/// Unwraps a call that was over in time. A test whose call was not has failed, there.
+/// Unwraps a call that was over in time. If it was not, the test fails at the call's line.
 fn in_time<T>(called: io::Result<T>, caller: &Location<'_>) -> T {
     match called {
         Ok(came) => came,

@@ -1,30 +1,44 @@
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use http::{Request, Response, header};
+use http::{
+    Request, Response,
+    header::{self, HeaderName, HeaderValue},
+};
 use http_body::Body;
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    service::{Service as HyperService, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
-use tower_layer::Layer as _;
 use tower_service::Service;
 
 use super::{Client, Refused, client::Opened, limit::CallLimit, server::Server, stream::Stream};
-use crate::{BoxError, policy::PolicyLayer, told::Told};
+use crate::{BoxError, protocol::ChannelProtocolConfig};
 
-/// What the in-memory stream holds in each direction, unless set: more than
-/// any one message of a test, as a socket would.
+/// The capacity of the in-memory stream in each direction, unless set. Like that of a socket,
+/// it is larger than any single message of a test.
 const BUFFER: usize = 256 * 1024;
 
-/// A handshake to be made.
+/// The host of every request; the stream leads to the one server that there is.
+const HOST: &str = "localhost";
+
+/// Filled when the handshake is accepted.
+type Selected = Arc<OnceLock<ChannelProtocolConfig>>;
+
+/// Builds a handshake.
 #[derive(Clone, Debug)]
 #[must_use = "a handshake does nothing until `connect`"]
 pub struct Connect {
     uri: String,
     offered: Vec<String>,
-    headers: Vec<(header::HeaderName, String)>,
+    headers: Vec<(HeaderName, String)>,
     buffer: usize,
     http: Http,
     limit: CallLimit,
@@ -38,7 +52,7 @@ enum Http {
 }
 
 impl Connect {
-    /// A handshake for this path and query.
+    /// Starts a handshake for this path and query.
     pub fn to(path: impl Into<String>) -> Self {
         Self {
             uri: path.into(),
@@ -57,27 +71,27 @@ impl Connect {
     }
 
     /// Adds a header.
-    pub fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Sets how many bytes the stream holds in each direction; default 256 KiB.
+    /// Sets how many bytes the stream holds in each direction. Default 256 KiB.
     ///
-    /// A small one makes both sides wait often, and is soon full when one of them does
-    /// not read. Over HTTP/2 it is the window of the stream as well.
+    /// With a small buffer both sides wait often, and it is soon full if one of them does not
+    /// read. Over HTTP/2 this is the window of the stream as well.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.buffer = bytes;
         self
     }
 
-    /// Sets how long one call may take, this handshake's and each of the client's; `None`
-    /// for any time. Default 24 h of tokio's time.
+    /// Sets how long one call may take, both this handshake and each call of the client.
+    /// Default 24 h of tokio's time; `None` for no limit.
     ///
-    /// A test with paused time that waits for what never comes would run for ever: the
-    /// session's Pings keep the clock moving, so that the runtime is never idle. With this
-    /// it fails after a moment. The default is longer than the idle timeouts
-    /// that tests wait for; where time is not paused, set less.
+    /// A test with paused time that waits for something that never arrives would run for ever,
+    /// because the session's Pings keep the clock moving and the runtime is never idle. With
+    /// this limit it fails after a moment. The default is longer than the idle timeouts that
+    /// tests wait for. Set less if time is not paused.
     ///
     /// # Examples
     ///
@@ -93,9 +107,9 @@ impl Connect {
         self
     }
 
-    /// Makes the handshake over HTTP/2, by extended CONNECT (RFC 8441); default HTTP/1.1.
+    /// Makes the handshake over HTTP/2, by extended CONNECT (RFC 8441). Default HTTP/1.1.
     ///
-    /// Each client has a connection of its own.
+    /// Each client has its own connection.
     #[cfg(feature = "http2")]
     #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
     pub fn http2(mut self) -> Self {
@@ -106,11 +120,12 @@ impl Connect {
     /// Makes the handshake with a service, served by hyper.
     ///
     /// # Errors
-    /// [`Refused`] where the answer is no upgrade: not 101, or over HTTP/2 not 200. Else
-    /// what went wrong, no answer within the [call timeout](Self::call_timeout) included.
+    /// [`Refused`] if the answer is not an upgrade: not 101, or over HTTP/2 not 200. Any other
+    /// error says what went wrong: a path or a header that cannot be sent, a connection that
+    /// is lost, or no answer within the [call timeout](Self::call_timeout).
     ///
     /// # Cancel safety
-    /// Dropped before it is done it loses the connection, as a client that gives up.
+    /// A future that is dropped early loses the connection, like a client that gives up.
     pub async fn connect<S, B>(self, service: S) -> Result<Client, BoxError>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -126,9 +141,9 @@ impl Connect {
             limit,
             ..
         } = self;
-        let told = Told::default();
-        let service = PolicyLayer::new(told.clone()).layer(service);
         let request = self.request()?;
+        let selected = Selected::default();
+        let service = watch(service, Arc::clone(&selected));
         let opening = async {
             match http {
                 Http::One => http1(service, request, buffer).await,
@@ -139,26 +154,71 @@ impl Connect {
         let opened = limit
             .of(opening, "no answer to the handshake came")
             .await??;
-        Ok(Client::new(opened, &told, limit))
+        Ok(Client::new(opened, selected.get(), limit))
     }
 
     fn request(self) -> Result<Request<()>, BoxError> {
-        let mut request = format!("ws://localhost{}", self.uri).into_client_request()?;
+        let path = self.uri;
+        let mut request = format!("ws://{HOST}{path}")
+            .into_client_request()
+            .map_err(|error| format!("the path {path:?} cannot be requested: {error}"))?;
+        if request.uri().host() != Some(HOST) {
+            return Err(format!("the path {path:?} does not begin with a slash").into());
+        }
         let headers = request.headers_mut();
         if !self.offered.is_empty() {
-            let offered = self.offered.join(", ").parse()?;
+            let offered = value(header::SEC_WEBSOCKET_PROTOCOL, &self.offered.join(", "))?;
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
         }
-        for (name, value) in self.headers {
-            headers.append(name, value.parse()?);
+        for (name, text) in self.headers {
+            headers.append(name.clone(), value(name, &text)?);
         }
         Ok(request)
     }
 }
 
-async fn http1<S, B>(service: S, request: Request<()>, buffer: usize) -> Result<Opened, BoxError>
+/// Converts the value of a header. The error shows the name alone, because the value may be a
+/// credential.
+fn value(name: HeaderName, text: &str) -> Result<HeaderValue, BoxError> {
+    HeaderValue::from_str(text)
+        .map_err(|error| format!("the value of the header {name} cannot be sent: {error}").into())
+}
+
+/// Serves as a service does, and keeps what an accepted handshake has selected.
+fn watch<S, B>(
+    service: S,
+    selected: Selected,
+) -> impl HyperService<
+    Request<Incoming>,
+    Response = Response<B>,
+    Error = S::Error,
+    Future: Send + 'static,
+> + Send
++ 'static
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body,
+{
+    let service = TowerToHyperService::new(service);
+    service_fn(move |request| {
+        let answer = service.call(request);
+        let selected = Arc::clone(&selected);
+        async move {
+            let answer = answer.await?;
+            if let Some(config) = answer.extensions().get::<ChannelProtocolConfig>() {
+                // The one request of a client is answered once.
+                let _ = selected.set(config.clone());
+            }
+            Ok(answer)
+        }
+    })
+}
+
+async fn http1<S, B>(service: S, request: Request<()>, buffer: usize) -> Result<Opened, BoxError>
+where
+    S: HyperService<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body + Send + 'static,
@@ -168,7 +228,7 @@ where
     let (near, far) = tokio::io::duplex(buffer);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(far), TowerToHyperService::new(service))
+        .serve_connection(TokioIo::new(far), service)
         .with_upgrades();
     let server = Server::run(connection);
     match tokio_tungstenite::client_async(request, Stream::Http1(near)).await {

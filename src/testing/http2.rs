@@ -1,5 +1,5 @@
-//! The same handshake over HTTP/2: a connection of its own, and on it one stream, by
-//! extended CONNECT (RFC 8441).
+//! The handshake over HTTP/2: its own connection, and on it one stream, by extended CONNECT
+//! (RFC 8441).
 
 use std::{
     future::{pending, poll_fn},
@@ -9,14 +9,10 @@ use std::{
 
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
-use hyper::{body::Incoming, client::conn::http2 as client, ext::Protocol};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{body::Incoming, client::conn::http2 as client, ext::Protocol, service::Service};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt, sync::mpsc, time::timeout};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
-use tower_service::Service;
 
 use super::{
     Refused,
@@ -29,12 +25,13 @@ use crate::{
     body::{NoBody, ResponseBody},
 };
 
-/// What a connection's window is at least (RFC 9113, 6.9.2).
+/// The smallest window of a connection (RFC 9113, 6.9.2).
 const LEAST_WINDOW: u32 = 65_535;
 
 type Io = TokioIo<hyper::upgrade::Upgraded>;
 
-/// The upgraded stream. Never locked: the mutex makes what is `Send` alone `Sync` as well.
+/// The upgraded stream. The mutex is never locked: it makes a type that is only `Send` also
+/// `Sync`.
 #[derive(Debug)]
 pub(super) struct Upgraded {
     io: Mutex<Option<Io>>,
@@ -57,12 +54,12 @@ impl Upgraded {
 
     pub(super) fn pin(&mut self) -> Pin<&mut Io> {
         let io = self.io.get_mut().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(io.as_mut().expect("taken by drop alone"))
+        Pin::new(io.as_mut().expect("only taken by drop"))
     }
 }
 
-/// A stream that is just dropped is reset, and h2 then forgets what it has not sent: a
-/// connection that is lost would lose more than one of HTTP/1.1.
+/// A stream that is merely dropped is reset, and h2 then forgets what it has not sent. So a lost
+/// connection would lose more than it does over HTTP/1.1.
 impl Drop for Upgraded {
     fn drop(&mut self) {
         let io = self.io.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -72,21 +69,20 @@ impl Drop for Upgraded {
     }
 }
 
-/// Ends the stream behind what was sent, and keeps it until that can have arrived.
+/// Ends the stream behind the data that was sent, and keeps it so that the data can arrive.
 async fn end(mut io: Io) {
     let _ = io.shutdown().await;
     pending().await
 }
 
-/// Asks for a WebSocket by extended CONNECT. The request says where, and has the headers
-/// that are the caller's.
+/// Asks for a WebSocket by extended CONNECT, with the path and the headers of this request.
 pub(super) async fn connect<S, B>(
     service: S,
     request: Request<()>,
     buffer: usize,
 ) -> Result<Opened, BoxError>
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body + Send + 'static,
@@ -100,7 +96,7 @@ where
         .enable_connect_protocol()
         .initial_stream_window_size(window)
         .initial_connection_window_size(window.max(LEAST_WINDOW))
-        .serve_connection(TokioIo::new(far), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(far), service);
     let server = Server::run(connection);
 
     let (mut send, connection) = client::Builder::new(TokioExecutor::new())
@@ -108,8 +104,8 @@ where
         .initial_connection_window_size(window.max(LEAST_WINDOW))
         .handshake::<_, ResponseBody<NoBody>>(TokioIo::new(near))
         .await?;
-    // Extended CONNECT may be used only once the server's settings have come (RFC 8441,
-    // 3). hyper tells nobody when; all that it waits for is in memory.
+    // Extended CONNECT may be used only once the server's settings have come (RFC 8441, 3).
+    // hyper does not say when; everything that it waits for is in memory.
     while !connection.is_extended_connect_protocol_enabled() {
         if server.is_gone() {
             return Err("the server has gone before its settings came".into());
@@ -135,8 +131,8 @@ where
     })
 }
 
-/// A handshake of HTTP/1.1 as one of HTTP/2 (RFC 8441, 5): there is no key to prove
-/// anything by, and `Connection` and `Upgrade` must not be there (RFC 9113, 8.2.2).
+/// Turns a handshake of HTTP/1.1 into one of HTTP/2 (RFC 8441, 5). It has no key, and
+/// `Connection` and `Upgrade` are forbidden (RFC 9113, 8.2.2).
 fn extended_connect(request: Request<()>) -> Result<Request<ResponseBody<NoBody>>, BoxError> {
     let (mut head, ()) = request.into_parts();
     head.method = Method::CONNECT;

@@ -2,12 +2,12 @@ use std::{fmt, io, time::Duration};
 
 use tokio::time::timeout;
 
-/// How long a call may take, unless set: longer than the idle timeouts and time limits of
-/// hours that a test with paused time waits for, and over in a moment there, with the 2,880
-/// Pings that make up a day.
+/// The limit of a call, unless set. It is longer than the idle timeouts and time limits of hours
+/// that a test with paused time waits for, and there it is over in a moment: a day has only
+/// 2,880 Pings.
 const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The bound on each call of a client.
+/// The limit of each call of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallLimit(pub(super) Option<Duration>);
 
@@ -18,7 +18,7 @@ impl Default for CallLimit {
 }
 
 impl CallLimit {
-    /// Waits for a call. `missing` begins the sentence "... within 24h of tokio's time".
+    /// Waits for a call. `missing` is the beginning of "... within 24h of tokio's time".
     pub(super) async fn of<F>(self, call: F, missing: &'static str) -> io::Result<F::Output>
     where
         F: Future,
@@ -31,7 +31,7 @@ impl CallLimit {
     }
 }
 
-/// A call took too long.
+/// The error of a call that took too long.
 #[derive(Debug)]
 struct Over {
     limit: Duration,

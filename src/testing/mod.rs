@@ -1,27 +1,25 @@
-//! A client end of the channels, for the tests of a service.
+//! A client for the tests of a service.
 //!
-//! The whole stack runs as in production, HTTP server and handshake included,
-//! over an in-memory stream: so a test needs no port, and paused time works.
-//! The client is built on tungstenite's, so that one mistake cannot hide on both
-//! sides.
+//! The whole stack runs as in production, including the HTTP server and the handshake, but over
+//! an in-memory stream: a test needs no port, and paused time works. The client is built on
+//! tungstenite, so that one mistake cannot hide on both sides.
 //!
-//! In `Cargo.toml`: this crate with the feature `testing` in the dev-dependencies, and
-//! for paused time tokio with `macros` and `test-util`. A whole file of tests is
-//! `examples/testing.rs`.
+//! Add this crate with the feature `testing` to the dev-dependencies, and for paused time tokio
+//! with `macros` and `test-util`. `examples/testing.rs` is a complete file of tests.
 //!
-//! | to see what the service does when ... | |
+//! | to see what the service does when ... | use |
 //! |---|---|
-//! | its input comes, and ends | [`Client::send`], [`Client::close_channel`] (v5), [`Client::close`] |
+//! | its input arrives, and ends | [`Client::send`], [`Client::close_channel`] (v5), [`Client::close`] |
 //! | its client is gone, between two messages or in one | [`Client::lose`], [`Client::cut_off`] |
 //! | its client reads late | [`Connect::buffer`], [`Client::stall`], then [`Client::read_to_end`] |
 //! | nothing happens for hours | `#[tokio::test(start_paused = true)]` |
 //! | its client speaks HTTP/2 | `Connect::http2`, with the feature `http2` |
-//! | a client breaks the rules | [`Client::send_message`] |
-//! | a test waits for what never comes | [`Connect::call_timeout`]: 24 h of tokio's time unless set, then the test fails |
+//! | a client breaks the rules | [`Client::send_frame`] |
+//! | it never sends what the test waits for | [`Connect::call_timeout`]: the test fails after 24 h of tokio's time unless set |
 //!
 //! # Output, and the exit status
 //!
-//! [`Client::read_to_end`] gives all that the client was told: the bytes of each
+//! [`Client::read_to_end`] returns everything that the client received: the bytes of each
 //! channel, the Status, the close code.
 //!
 //! ```
@@ -59,8 +57,8 @@
 //!
 //! # Input, and its end
 //!
-//! On `v5.channel.k8s.io` one channel ends alone; on the others the Close of the
-//! session is the end of its input.
+//! On `v5.channel.k8s.io` one channel can end alone; on the others the Close of the session is
+//! the end of its input.
 //!
 //! ```
 //! use tokio::io::AsyncReadExt;
@@ -69,7 +67,7 @@
 //!     BoxError, WsStreamLayer, subprotocols, remotecommand::*, testing::Connect,
 //! };
 //!
-//! /// How many bytes its input has.
+//! /// Exits with the number of bytes in its input.
 //! async fn count(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 //!     let mut all = Vec::new();
 //!     let mut stdin = command.stdin.take().ok_or("no stdin")?;
@@ -102,10 +100,10 @@
 //!
 //! # A connection that is lost
 //!
-//! Nobody hears the service any more, and it must know that its input is not whole: a
-//! read is the error `ConnectionReset`, never EOF. It has the
-//! [grace](crate::SessionConfig::grace) to clean up, then it is dropped. What it does
-//! with what it got is seen where it does it:
+//! The service has nobody left to talk to, and it must know that its input is not complete: a
+//! read fails with `ConnectionReset` and never returns EOF. The service has the
+//! [grace period](crate::SessionConfig::grace) to clean up, and is then dropped. The test looks
+//! at the effects of the service:
 //!
 //! ```
 //! use std::io;
@@ -118,7 +116,7 @@
 //!
 //! type Stored = mpsc::UnboundedSender<io::Result<Vec<u8>>>;
 //!
-//! /// Stores what was uploaded, if it came to its end.
+//! /// Stores an upload, if it is complete.
 //! async fn upload(mut channels: ChannelSet, store: Stored) -> Result<(), BoxError> {
 //!     let mut input = channels.take_reader(0).ok_or("no channel 0")?;
 //!     let mut file = Vec::new();
@@ -151,12 +149,12 @@
 //!
 //! # Paused time, and a client that stalls
 //!
-//! With paused time a timeout of hours is over at once, and exactly: tokio's clock goes
-//! on when nothing else can. A client that does not read makes the service wait when
-//! the buffer is full; when it reads, nothing is missing. Pings keep this clock moving, so
-//! that a wait for what never comes would never end: each call of the client has a
-//! [bound](Connect::call_timeout), by default 24 h of that time, after which
-//! [`receive`](Client::receive) panics. That takes a moment.
+//! With paused time a timeout of hours is over at once, and exactly: tokio's clock advances
+//! when nothing else can run. A client that does not read makes the service wait once the
+//! buffer is full, and when it reads again nothing is missing. Pings keep this clock moving, so
+//! a wait for something that never arrives would not end. Therefore each call of the client has
+//! a [bound](Connect::call_timeout), by default 24 h of that time, after which
+//! [`receive`](Client::receive) panics. In real time that takes a moment.
 //!
 //! ```
 //! use std::time::Duration;
@@ -170,7 +168,7 @@
 //!
 //! const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
 //!
-//! /// Says a lot, and then waits for its end.
+//! /// Sends a lot, and then waits for the end of the session.
 //! async fn talk(mut channels: ChannelSet) -> Result<(), BoxError> {
 //!     let mut out = channels.take_writer(0).ok_or("no channel 0")?;
 //!     out.write_all(&[7; 1024 * 1024]).await?;
@@ -205,8 +203,7 @@
 //!
 //! # A refusal
 //!
-//! What is refused before the upgrade is an error of [`Connect::connect`] that holds the
-//! answer.
+//! A refusal before the upgrade is an error of [`Connect::connect`] that holds the answer.
 //!
 //! ```
 //! # use tower::ServiceBuilder;
@@ -222,7 +219,7 @@
 //! #     .layer(WsStreamLayer::new(Protocols::default()))
 //! #     .layer(RemoteCommandLayer::new())
 //! #     .service_fn(run);
-//! // A command of which nothing is wanted, neither input nor output.
+//! // A command without any stream, neither input nor output.
 //! let connect = Connect::to("/exec?command=false").offer(subprotocols::V5);
 //! let error = connect.connect(service).await.unwrap_err();
 //! let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
@@ -234,8 +231,8 @@
 //!
 //! # A whole application
 //!
-//! Anything that serves HTTP requests can be connected to, an axum `Router` as it is:
-//! with what is around the service, such as authentication.
+//! [`Connect::connect`] takes anything that serves HTTP requests, for example an axum `Router`
+//! with everything that surrounds the service, such as authentication.
 //!
 //! ```
 //! use axum::{Router, http::{StatusCode, header}};
@@ -274,9 +271,9 @@
 //!
 //! # HTTP/2
 //!
-//! With the feature `http2` the same client asks by extended CONNECT (RFC 8441): the
-//! session is the same, its request is not. It is a `CONNECT`, a route for `GET` alone
-//! does not see it, and what is no upgrade is 400, not 426.
+//! With the feature `http2` the client can use extended CONNECT (RFC 8441). The session is the
+//! same, its request is not: it is a `CONNECT`, which a route for `GET` alone does not see, and
+//! a request that is not an upgrade gets a 400 instead of a 426.
 //!
 //! ```
 //! # #[cfg(feature = "http2")]
@@ -305,16 +302,16 @@
 //! # over::http2().unwrap();
 //! ```
 //!
-//! Messages that name no channel, as those of a
+//! Messages that name no channel, such as those of a
 //! [`WsReaderLayer`](crate::reader::WsReaderLayer), are shown as those of channel 0.
 //!
-//! # What comes behind the end
+//! # After the end
 //!
-//! A session ends a moment after its client has received all of it, or was dropped: so
-//! [`on_end`](crate::SessionConfig::on_end) and taps tell what they have to say later. In
-//! paused time a `sleep` waits for that: the clock moves on only when everybody else has
-//! nothing to do. It has to be longer than the [grace](crate::SessionConfig::grace) where the
-//! service ignores the end.
+//! A session ends a moment after its client has received everything, or was dropped, so
+//! [`on_end`](crate::SessionConfig::on_end) and taps report later than that. In paused time a
+//! `sleep` waits for them, because the clock advances only when no other task can run. If the
+//! service ignores the end, the sleep has to be longer than the
+//! [grace period](crate::SessionConfig::grace).
 //!
 //! ```
 //! # use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
@@ -344,6 +341,8 @@
 
 mod client;
 mod connect;
+mod encoding;
+mod frame;
 #[cfg(feature = "http2")]
 mod http2;
 mod limit;
@@ -353,8 +352,7 @@ mod server;
 mod stream;
 mod transcript;
 
-pub use tokio_tungstenite::tungstenite::Message;
-
 pub use self::{
-    client::Client, connect::Connect, received::Received, refused::Refused, transcript::Transcript,
+    client::Client, connect::Connect, frame::Frame, received::Received, refused::Refused,
+    transcript::Transcript,
 };

@@ -4,7 +4,7 @@ use http::{Response, StatusCode, header};
 
 use crate::Status;
 
-/// The handshake was refused.
+/// The error of a handshake that was refused; it holds the answer.
 #[derive(Debug)]
 pub struct Refused(Response<Option<Vec<u8>>>);
 
@@ -13,22 +13,22 @@ impl Refused {
         Self(answer)
     }
 
-    /// The status of the answer.
+    /// Returns the status of the answer.
     pub fn status(&self) -> StatusCode {
         self.0.status()
     }
 
-    /// The headers of the answer.
+    /// Returns the headers of the answer.
     pub fn headers(&self) -> &header::HeaderMap {
         self.0.headers()
     }
 
-    /// The body of the answer; over HTTP/1.1 as far as it came with its head.
+    /// Returns the body of the answer; over HTTP/1.1 the part that arrived with the head.
     pub fn body(&self) -> &[u8] {
         self.0.body().as_deref().unwrap_or_default()
     }
 
-    /// The Status in that body, which every refusal of this crate has.
+    /// Returns the Status in that body, which every refusal of this crate has.
     pub fn refusal(&self) -> Option<Status> {
         Status::from_json(self.body()).ok()
     }

@@ -1,15 +1,14 @@
-//! The server of one connection, which goes with its client.
+//! The server of one connection, which ends with its client.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 
-/// How long what was sent before the client was lost may take to arrive. Nobody waits for
-/// it: what arrives ends the session, and what a service does not read is cut.
+/// The time for data to arrive that was sent before the client was lost. No call waits for it:
+/// the data ends the session when it arrives, and data that a service does not read is cut off.
 pub(super) const LAST: Duration = Duration::from_secs(1);
 
-/// Lets the server go when it is dropped: at once, or with a client that was connected
-/// after [`LAST`].
+/// Ends the server when it is dropped: at once, or [`LAST`] later if a client was connected.
 #[derive(Debug)]
 pub(super) struct Server {
     client: Option<oneshot::Sender<Duration>>,
@@ -35,7 +34,7 @@ impl Server {
                 if cut.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                // The client sees what matters of its result.
+                // The client sees the effects of its result.
                 connection.as_mut().poll(cx).map(drop)
             })
             .await;
@@ -46,13 +45,13 @@ impl Server {
         }
     }
 
-    /// From here on what the client sends is somebody's.
+    /// From here on there is a session for what the client sends.
     pub(super) fn connected(mut self) -> Self {
         self.last = LAST;
         self
     }
 
-    /// Whether there is nobody to answer any more.
+    /// Returns whether the server has ended.
     #[cfg(feature = "http2")]
     pub(super) fn is_gone(&self) -> bool {
         self.client.as_ref().is_none_or(oneshot::Sender::is_closed)

@@ -1,4 +1,4 @@
-//! What the client's frames go over.
+//! The stream that carries the client's frames.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 #[cfg(feature = "http2")]
 use super::http2::Upgraded;
 
-/// The client's end of the connection, or of its one stream on it.
+/// The client's end of the connection, or of the one stream on it.
 #[derive(Debug)]
 pub(super) enum Stream {
     Http1(DuplexStream),

@@ -2,37 +2,37 @@ use bytes::Bytes;
 
 use crate::{Status, session::CloseReason};
 
-/// Everything that [`Client::read_to_end`](super::Client::read_to_end) received. A message or a
-/// Close that [`receive`](super::Client::receive) has returned before is not in it.
+/// Everything that [`Client::read_to_end`](super::Client::read_to_end) received, without what
+/// [`receive`](super::Client::receive) had returned before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transcript {
-    /// Messages in order, decoded; empty ones too, such as the ready message of
-    /// exec and attach.
+    /// The decoded messages in order, including empty ones such as the ready message of exec
+    /// and attach.
     pub messages: Vec<(u8, Bytes)>,
-    /// How many messages could not be decoded.
+    /// The number of messages that could not be decoded.
     pub invalid: usize,
     /// Whether a Close frame came.
     pub closed: bool,
     /// Its code, if it had one.
     pub close_code: Option<u16>,
-    /// Its reason; empty where it had none.
+    /// Its reason; empty if it had none.
     pub close_reason: CloseReason,
 }
 
 impl Transcript {
-    /// All bytes of one channel.
+    /// Returns all bytes of one channel.
     pub fn channel(&self, channel: u8) -> Vec<u8> {
         let messages = self.messages.iter().filter(|(id, _)| *id == channel);
         messages.flat_map(|(_, payload)| payload).copied().collect()
     }
 
-    /// The Status on the error channel of v4 and v5.
+    /// Returns the Status on the error channel of v4 and v5.
     pub fn status(&self) -> Option<Status> {
         Status::from_json(&self.channel(3)).ok()
     }
 
-    /// The exit code that the Status tells.
+    /// Returns the exit code in that Status.
     pub fn exit_code(&self) -> Option<u8> {
         self.status()?.exit_code()
     }

@@ -39,7 +39,7 @@ use tower_wsstream::{
         Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
         TapService,
     },
-    testing::{Client, Connect, Message, Received, Refused, Transcript},
+    testing::{Client, Connect, Frame, Received, Refused, Transcript},
     ws_stream::{UpgradeRequired, WsStreamFuture},
 };
 
@@ -125,7 +125,7 @@ fn every_public_type_is_what_it_is() {
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
-            Connect, EndCause, LastWords, Message, Options, OriginPolicy, PolicyLayer<OriginPolicy>,
+            Connect, EndCause, Frame, LastWords, Options, OriginPolicy, PolicyLayer<OriginPolicy>,
             PolicyService<Good, OriginPolicy>, Protocols, Received, Rejection,
             RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
@@ -158,8 +158,8 @@ fn every_public_type_is_what_it_is() {
 /// The names that begin with a capital in the `pub use` of the modules that can be
 /// seen.
 fn public_types() -> impl Iterator<Item = String> {
-    /// Traits, which are nothing of the kind, and other names of what is std's or tungstenite's.
-    const NO_TYPES: [&str; 4] = ["ProtocolSource", "Policy", "BoxError", "Message"];
+    /// Traits, which are nothing of the kind, and other names of what is std's.
+    const NO_TYPES: [&str; 3] = ["ProtocolSource", "Policy", "BoxError"];
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let read = |name: &str| fs::read_to_string(source.join(name)).unwrap();
