@@ -56,7 +56,7 @@ use crate::{
         detect::{self, Upgrade},
         negotiate,
     },
-    opening::Answering,
+    opening::Accepting,
     session::SessionConfig,
     unwind::{catch, drop_quietly},
 };
@@ -187,7 +187,7 @@ impl WsStreamUpgrade {
     {
         let version = self.upgrade.version();
         let answer = match self.begin(session) {
-            Ok(mut answering) => poll_fn(|cx| answering.poll(cx)).await,
+            Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
             Err(rejection) => Err(rejection),
         };
         match answer {
@@ -199,7 +199,7 @@ impl WsStreamUpgrade {
         }
     }
 
-    fn begin<F>(self, session: F) -> Result<Answering<Once<F>>, Rejection> {
+    fn begin<F>(self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
         let Some(source) = self.protocols else {
             drop_quietly(session, "the function of a session");
             drop_quietly(self.head, "the head of a request");
@@ -208,7 +208,7 @@ impl WsStreamUpgrade {
             )));
         };
         let service = || Once(Some(session));
-        Answering::begin(self.upgrade, self.head, &source, &self.config, service)
+        Accepting::begin(self.upgrade, self.head, &source, &self.config, service)
     }
 }
 

@@ -1,15 +1,12 @@
-//! A handshake that is valid and not answered yet: all that the head of a request alone
-//! decides, and the session that follows from it.
+//! What the head of a request alone decides: whether it may become a session, and on what terms.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use crate::{
-    channel::ChannelSet,
-    connection::{Driver, DriverParts},
     error::{BoxError, Report},
     handshake::{
         detect::Upgrade,
@@ -17,37 +14,31 @@ use crate::{
         validate::{self, Challenge},
     },
     policy::ValidUntil,
-    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError, Encoding, Format},
+    protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError},
     rejection::{Rejection, RejectionKind},
-    session::{AcceptMode, Peer, Session, SessionConfig},
+    session::{Peer, SessionConfig},
     unwind::{Quiet, catch},
-    wire::{StallReserve, Turn, Wire, WireConfig},
 };
 
-/// A valid request head whose subprotocol is not selected yet.
-pub(crate) struct Valid {
+/// The head of a request, with the extensions that outer layers have inserted.
+pub(crate) type Head = Quiet<Box<Parts>>;
+
+/// A valid request for an upgrade whose subprotocol is not selected yet.
+pub(crate) struct Proposal {
     challenge: Challenge,
     on: OnUpgrade,
-    head: Quiet<Box<Parts>>,
+    head: Head,
     config: Arc<SessionConfig>,
-    /// When what let the request in expires.
+    /// When the credential that let the request in expires.
     expiry: Option<Instant>,
     #[cfg(test)]
     whole: Option<crate::mux::Whole>,
 }
 
-/// A handshake whose subprotocol is selected, with what goes along with it.
-pub(crate) struct Agreed {
-    pub(crate) handshake: Handshake,
-    pub(crate) on: OnUpgrade,
-    /// With what outer layers have put into it.
-    pub(crate) head: Quiet<Box<Parts>>,
-}
-
-impl Valid {
-    /// Judges the head, and takes out of it what the server hands the connection over by.
+impl Proposal {
+    /// Judges the head, and takes the future of the connection out of it.
     ///
-    /// A client's fault is told before ours.
+    /// The client's mistakes are reported before those of the server.
     pub(crate) fn judge(
         upgrade: Upgrade,
         head: Box<Parts>,
@@ -90,22 +81,22 @@ impl Valid {
         self.head.get_ref()
     }
 
-    pub(crate) fn accept_timeout(&self) -> Duration {
-        self.config.accept_timeout
-    }
-
-    /// Refuses if a drain has begun since the head was judged.
-    pub(crate) fn refuse_if_draining(&self) -> Result<(), Rejection> {
+    /// Refuses the request if a drain has begun since the head was judged.
+    pub(super) fn refuse_if_draining(&self) -> Result<(), Rejection> {
         refuse_if_draining(&self.config)
     }
 
-    /// Selects the subprotocol from the request's table.
-    pub(crate) fn select(self, protocols: &ChannelProtocols) -> Result<Agreed, Rejection> {
-        let head = self.head();
+    /// Selects the subprotocol from the request's table, and hands the head on.
+    pub(crate) fn select(
+        self,
+        protocols: &ChannelProtocols,
+    ) -> Result<(Agreement, Head), Rejection> {
+        let head = self.head.get_ref();
         let names = negotiate::offered(&head.headers)?;
         let (subprotocol, channels) = negotiate::select(&names, protocols)?;
-        let handshake = Handshake {
+        let agreement = Agreement {
             challenge: self.challenge,
+            on: self.on,
             subprotocol,
             channels,
             peer: head.extensions.get().cloned(),
@@ -117,11 +108,7 @@ impl Valid {
             #[cfg(test)]
             whole: self.whole,
         };
-        Ok(Agreed {
-            handshake,
-            on: self.on,
-            head: self.head,
-        })
+        Ok((agreement, self.head))
     }
 }
 
@@ -133,102 +120,36 @@ fn refuse_if_draining(config: &SessionConfig) -> Result<(), Rejection> {
 }
 
 /// What the handshake has settled.
-pub(crate) struct Handshake {
-    pub(crate) challenge: Challenge,
-    pub(crate) subprotocol: Cow<'static, str>,
-    pub(crate) channels: ChannelProtocolConfig,
-    pub(crate) config: Arc<SessionConfig>,
-    pub(crate) expiry: Option<Instant>,
-    pub(crate) peer: Option<Peer>,
-    /// Messages carry no channel: the whole of each is the one channel's.
-    bare: bool,
+pub(crate) struct Agreement {
+    pub(super) challenge: Challenge,
+    /// The connection, once the server hands it over.
+    pub(super) on: OnUpgrade,
+    pub(super) subprotocol: Cow<'static, str>,
+    pub(super) channels: ChannelProtocolConfig,
+    pub(super) config: Arc<SessionConfig>,
+    pub(super) expiry: Option<Instant>,
+    pub(super) peer: Option<Peer>,
+    /// Messages have no channel byte: all of them belong to the only channel.
+    pub(super) bare: bool,
     /// Set if the request comes from a `testing::Client`.
     #[cfg(feature = "testing")]
-    told: Option<crate::told::Told>,
+    pub(super) told: Option<crate::told::Told>,
     #[cfg(test)]
-    pub(crate) whole: Option<crate::mux::Whole>,
+    pub(super) whole: Option<crate::mux::Whole>,
 }
 
-impl Handshake {
-    /// Makes every message wholly the first channel's, without a channel byte.
+impl Agreement {
+    /// Takes the channel byte off all messages: each belongs to the first channel as a whole.
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
         self
     }
 
-    fn format(&self) -> Format {
-        #[cfg(test)]
-        if self.whole.is_some() {
-            return Format::Whole;
-        }
-        match (self.channels.encoding(), self.bare) {
-            (Encoding::Binary, false) => Format::Binary,
-            (Encoding::Base64, false) => Format::Base64,
-            (Encoding::Binary, true) => Format::BareBinary,
-            (Encoding::Base64, true) => Format::BareBase64,
-        }
-    }
-
-    /// All parts of a session, not yet connected to anything.
-    pub(crate) fn session(&mut self, head: Box<Parts>) -> (Driver, Session, ChannelSet) {
-        let types = self.channels.channels();
-        let config = &self.config;
-        let limits = &config.policy.limits;
-        let format = self.format();
-        #[cfg(feature = "testing")]
-        if let Some(told) = self.told.take() {
-            told.tell(format, self.channels.supports_half_close());
-        }
-        let wire = WireConfig {
-            format,
-            channels: types.len(),
-            receive_window: limits.receive_window,
-            send_budget: limits.send_budget,
-            high_water: limits.high_water,
-            stamps: config.policy.idle_timeout.is_some(),
-        };
-        let wire = Wire::new(
-            Turn::new(),
-            &wire,
-            StallReserve::new(limits.stall_reserve, config.sessions.reserve()),
-            |id| types[id].is_readable(),
-            |id| types[id].is_writable(),
-        );
-        if config.accept == AcceptMode::Explicit {
-            wire.outbound.wait_for_acceptance();
-        }
-        let session = Session::new(Arc::clone(&wire));
-        let set = ChannelSet::new(
-            self.subprotocol.clone(),
-            head,
-            session.clone(),
-            &wire,
-            self.channels.clone(),
-        );
-        #[allow(unused_mut, reason = "tests set the mode for whole messages")]
-        let mut driver = Driver::new(DriverParts {
-            wire,
-            session: session.clone(),
-            config: Arc::clone(config),
-            format,
-            // Without input a Close does not say that the input is finished.
-            half_close: self.bare || self.channels.supports_half_close(),
-            close_ends_input: !self.bare && self.channels.may_close_end_input(),
-            expiry: self.expiry,
-            subprotocol: self.subprotocol.clone(),
-            peer: self.peer.clone(),
-        });
-        #[cfg(test)]
-        {
-            driver.mux().whole = self.whole.take();
-        }
-        (driver, session, set)
-    }
-
-    /// The refusal that an error is; one that tells the client nothing is logged.
-    pub(crate) fn refusal(&self, error: &BoxError) -> Rejection {
+    /// Returns the refusal that an error of the service stands for.
+    ///
+    /// An error that tells the client nothing is logged.
+    pub(super) fn refusal(&self, error: &BoxError) -> Rejection {
         let map = &self.config.map_rejection.0;
-        // The user's code, as the service's is.
         let rejection = catch(|| map(&**error))
             .unwrap_or_else(|_| Rejection::panicked("the closure of map_rejection"));
         if rejection.kind() == RejectionKind::Internal {

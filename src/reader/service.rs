@@ -16,7 +16,7 @@ use crate::{
         detect::{self, Upgrade},
         source::ask,
     },
-    opening::{Agreed, Valid},
+    opening::Proposal,
     unwind::{catch, drop_quietly},
 };
 
@@ -73,15 +73,11 @@ where
             ping,
             message,
         } = &self.layer;
-        let agreed = Valid::judge(upgrade, Box::new(head), config).and_then(|valid| {
-            let table = ask(|| protocols.protocols(valid.head()))?;
-            valid.select(&table)
+        let agreed = Proposal::judge(upgrade, Box::new(head), config).and_then(|proposal| {
+            let table = ask(|| protocols.protocols(proposal.head()))?;
+            proposal.select(&table)
         });
-        let Agreed {
-            handshake,
-            on,
-            head,
-        } = match agreed {
+        let (agreement, head) = match agreed {
             Ok(agreed) => agreed,
             Err(rejection) => {
                 drop_quietly(body, "the body of a request");
@@ -91,8 +87,7 @@ where
         let mut head = *head.into_inner();
         forget_handshake(upgrade, &mut head);
         let upgrading = Upgrading {
-            handshake: handshake.bare(),
-            on,
+            agreement: agreement.bare(),
             ping: *ping,
             message: *message,
         };
