@@ -50,7 +50,7 @@ use tower_service::Service;
 
 use crate::{
     BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, WsStreamLayer,
-    body::ResponseBody,
+    body::{NoBody, ResponseBody},
     handshake::{
         Source,
         detect::{self, Upgrade},
@@ -58,7 +58,7 @@ use crate::{
     },
     opening::Accepting,
     session::SessionConfig,
-    unwind::{catch, drop_quietly},
+    unwind::drop_quietly,
 };
 
 /// What holds where the handler names no layer. One for all, because the bound on what
@@ -87,11 +87,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        // The extensions are the user's.
-        let Ok(clone) = catch(|| parts.clone()) else {
-            let rejection = Rejection::panicked("the clone of a request's extensions");
-            return Err(rejection.over(parts.version));
-        };
+        let clone = Rejection::on_panic("the clone of a request's extensions", || parts.clone())
+            .map_err(|rejection| rejection.over(parts.version))?;
         let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
@@ -190,13 +187,10 @@ impl WsStreamUpgrade {
             Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
             Err(rejection) => Err(rejection),
         };
-        match answer {
-            Ok(answer) => answer,
-            Err(rejection) => {
-                tracing::debug!(%rejection, "upgrade refused");
-                IntoResponse::into_response(rejection.over(version))
-            }
-        }
+        answer.unwrap_or_else(|rejection| {
+            let answer: Response<ResponseBody<NoBody>> = rejection.into_answer(version);
+            answer.map(Body::new)
+        })
     }
 
     fn begin<F>(self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
@@ -236,7 +230,7 @@ where
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response<Body> {
-        let response: Response<ResponseBody<crate::body::NoBody>> = Rejection::into_response(self);
+        let response: Response<ResponseBody<NoBody>> = Rejection::into_response(self);
         response.map(Body::new)
     }
 }

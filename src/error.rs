@@ -223,11 +223,17 @@ impl EndCause {
     /// what an [`io::Error`] in that was made of: a copy from a channel that ended
     /// with its session fails with it, and has not failed itself.
     pub fn from_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        chain(error).find_map(|link| match link.downcast_ref::<io::Error>() {
-            // Its source is that of what it was made of, which is passed over.
+        chain(error).find_map(Self::from_link)
+    }
+
+    /// Returns the end of a session that one error of a chain is or was made of.
+    pub(crate) fn from_link<'a>(link: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        match link.downcast_ref::<io::Error>() {
+            // The source of an `io::Error` is the source of the error that it was made of: the
+            // chain skips that error itself.
             Some(error) => error.get_ref()?.downcast_ref(),
             None => link.downcast_ref(),
-        })
+        }
     }
 
     /// The kind of the error that a reader gets whose channel did not end by itself.

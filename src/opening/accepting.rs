@@ -45,7 +45,7 @@ use crate::{
     },
     rejection::Rejection,
     session::{AcceptMode, Entry, Session, SessionConfig},
-    unwind::{Quiet, catch},
+    unwind::Quiet,
 };
 
 /// The name of the service in logs; see [`Quiet`].
@@ -94,9 +94,8 @@ impl<S> Accepting<S> {
     ) -> Result<Self, Rejection> {
         let service = Quiet::new(service, SERVICE);
         let make = || {
-            catch(service.into_inner())
+            Rejection::on_panic("the clone of the inner service", service.into_inner())
                 .map(|service| Quiet::new(service, SERVICE))
-                .map_err(|_| Rejection::panicked("the clone of the inner service"))
         };
         let proposal = Proposal::judge(upgrade, head, config)?;
         let stage = match source {
@@ -219,17 +218,19 @@ where
 {
     fn step<B>(mut self, cx: &mut Context<'_>) -> Result<Step<S, B>, Rejection> {
         let service = self.service.get_mut();
-        match catch(|| service.poll_ready(cx).map_err(Into::into)) {
-            Ok(Poll::Ready(Ok(()))) => self.call(),
-            Ok(Poll::Ready(Err(error))) => {
+        let polled = Rejection::on_panic("the poll_ready of the inner service", || {
+            service.poll_ready(cx).map_err(Into::into)
+        });
+        match polled? {
+            Poll::Ready(Ok(())) => self.call(),
+            Poll::Ready(Err(error)) => {
                 let error = Quiet::new(error, "the error of the inner service");
                 Err(self.agreement.refusal(error.get_ref()))
             }
-            Ok(Poll::Pending) => Ok(Step::Wait(
+            Poll::Pending => Ok(Step::Wait(
                 Stage::Waiting(self),
                 "the server has no room for another session: try again later",
             )),
-            Err(_) => Err(Rejection::panicked("the poll_ready of the inner service")),
         }
     }
 
@@ -241,10 +242,12 @@ where
             head,
         } = self;
         let (driver, session, set) = agreement.assemble(head);
-        let called = catch(|| service.get_mut().call(set));
+        let called = Rejection::on_panic("the call of the inner service", || {
+            service.get_mut().call(set)
+        });
         // Before the first poll of its future: a panic in this drop refuses nothing.
         drop(service);
-        let future = called.map_err(|_| Rejection::panicked("the call of the inner service"))?;
+        let future = called?;
 
         let span = tracing::info_span!(
             "session",

@@ -17,7 +17,7 @@ use crate::{
     protocol::{ChannelProtocolConfig, ChannelProtocols, ConfigError},
     rejection::{Rejection, RejectionKind},
     session::{Peer, SessionConfig},
-    unwind::{Quiet, catch},
+    unwind::Quiet,
 };
 
 /// The head of a request, with the extensions that outer layers have inserted.
@@ -150,8 +150,8 @@ impl Agreement {
     /// An error that tells the client nothing is logged.
     pub(super) fn refusal(&self, error: &BoxError) -> Rejection {
         let map = &self.config.map_rejection.0;
-        let rejection = catch(|| map(&**error))
-            .unwrap_or_else(|_| Rejection::panicked("the closure of map_rejection"));
+        let rejection = Rejection::on_panic("the closure of map_rejection", || map(&**error))
+            .unwrap_or_else(|panicked| panicked);
         if rejection.kind() == RejectionKind::Internal {
             tracing::error!(error = %Report(&**error), "the inner service failed");
         }

@@ -15,7 +15,7 @@ use crate::{
     body::ResponseBody,
     handshake::detect::Upgrade,
     opening::{Accepting, Agreement, SERVICE},
-    unwind::{catch, drop_quietly, quietly},
+    unwind::{drop_quietly, quietly},
 };
 
 /// A valid handshake that waits for the service's answer.
@@ -102,12 +102,12 @@ where
                 KindProj::Calling { future, upgrading } => {
                     let polled = match upgrading {
                         None => future.poll(cx),
-                        Some(_) => match catch(|| future.poll(cx)) {
+                        Some(_) => match Rejection::on_panic(SERVICE, || future.poll(cx)) {
                             Ok(polled) => polled,
-                            Err(_) => {
+                            Err(rejection) => {
                                 let done = Kind::Refused { rejection: None };
                                 quietly(SERVICE, || this.kind.set(done));
-                                break Err(Rejection::panicked(SERVICE));
+                                break Err(rejection);
                             }
                         },
                     };
@@ -129,10 +129,9 @@ where
                 KindProj::Accepting { accepting } => break ready!(accepting.poll(cx)),
             }
         };
-        Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
-            tracing::debug!(%rejection, "upgrade refused");
-            rejection.into_response_over(*this.version)
-        })))
+        Poll::Ready(Ok(
+            answer.unwrap_or_else(|rejection| rejection.into_answer(*this.version))
+        ))
     }
 }
 

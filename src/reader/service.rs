@@ -17,7 +17,7 @@ use crate::{
         source::ask,
     },
     opening::Proposal,
-    unwind::{catch, drop_quietly},
+    unwind::drop_quietly,
 };
 
 /// The service that [`WsReaderLayer`] makes.
@@ -92,12 +92,11 @@ where
             message: *message,
         };
         let request = Request::from_parts(head, body);
-        match catch(|| self.inner.call(request)) {
+        let called =
+            Rejection::on_panic("the call of the inner service", || self.inner.call(request));
+        match called {
             Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
-            Err(_) => WsReaderFuture::refused(
-                upgrade,
-                Rejection::panicked("the call of the inner service"),
-            ),
+            Err(rejection) => WsReaderFuture::refused(upgrade, rejection),
         }
     }
 }

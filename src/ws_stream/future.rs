@@ -84,10 +84,9 @@ where
             },
             KindProj::Accepting { accepting } => ready!(accepting.poll(cx)),
         };
-        Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
-            tracing::debug!(%rejection, "upgrade refused");
-            rejection.into_response_over(*this.version)
-        })))
+        Poll::Ready(Ok(
+            answer.unwrap_or_else(|rejection| rejection.into_answer(*this.version))
+        ))
     }
 }
 
