@@ -50,15 +50,15 @@ use tower_service::Service;
 
 use crate::{
     BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, WsStreamLayer,
-    body::ResponseBody,
+    body::{NoBody, ResponseBody},
     handshake::{
         Source,
         detect::{self, Upgrade},
         negotiate,
     },
-    opening::Answering,
+    opening::Accepting,
     session::SessionConfig,
-    unwind::{catch, drop_quietly},
+    unwind::drop_quietly,
 };
 
 /// The configuration where the handler names none. One for all, because it has the bound on what
@@ -87,11 +87,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        // The extensions are the user's.
-        let Ok(clone) = catch(|| parts.clone()) else {
-            let rejection = Rejection::panicked("the clone of a request's extensions");
-            return Err(rejection.over(parts.version));
-        };
+        let clone = Rejection::on_panic("the clone of a request's extensions", || parts.clone())
+            .map_err(|rejection| rejection.over(parts.version))?;
         let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
@@ -220,19 +217,16 @@ impl WsStreamUpgrade {
     {
         let version = self.upgrade.version();
         let answer = match self.begin(session) {
-            Ok(mut answering) => poll_fn(|cx| answering.poll(cx)).await,
+            Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
             Err(rejection) => Err(rejection),
         };
-        match answer {
-            Ok(answer) => answer,
-            Err(rejection) => {
-                tracing::debug!(%rejection, "upgrade refused");
-                IntoResponse::into_response(rejection.over(version))
-            }
-        }
+        answer.unwrap_or_else(|rejection| {
+            let answer: Response<ResponseBody<NoBody>> = rejection.into_answer(version);
+            answer.map(Body::new)
+        })
     }
 
-    fn begin<F>(self, session: F) -> Result<Answering<Once<F>>, Rejection> {
+    fn begin<F>(self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
         let Some(source) = self.protocols else {
             drop_quietly(session, "the function of a session");
             drop_quietly(self.head, "the head of a request");
@@ -241,7 +235,7 @@ impl WsStreamUpgrade {
             )));
         };
         let service = || Once(Some(session));
-        Answering::begin(self.upgrade, self.head, &source, &self.config, service)
+        Accepting::begin(self.upgrade, self.head, &source, &self.config, service)
     }
 }
 
@@ -269,7 +263,7 @@ where
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response<Body> {
-        let response: Response<ResponseBody<crate::body::NoBody>> = Rejection::into_response(self);
+        let response: Response<ResponseBody<NoBody>> = Rejection::into_response(self);
         response.map(Body::new)
     }
 }

@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use http::request::Parts;
 
-use crate::{protocol::ChannelProtocols, rejection::Rejection, unwind::catch};
+use crate::{protocol::ChannelProtocols, rejection::Rejection};
 
 /// Provides the table of subprotocols, and their channels, for a request.
 ///
@@ -75,5 +75,5 @@ pub(crate) type TableFuture =
 
 /// Runs a step of a source. A source is the user's code: a panic in it is a refusal with 500.
 pub(crate) fn ask<T>(step: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
-    catch(step).unwrap_or_else(|_| Err(Rejection::panicked("the source of the subprotocols")))
+    Rejection::on_panic("the source of the subprotocols", step)?
 }

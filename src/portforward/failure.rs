@@ -2,12 +2,7 @@
 
 use std::error::Error as StdError;
 
-use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
-
-use crate::{
-    BoxError, EndCause, Rejection, Status,
-    error::{chain, text},
-};
+use crate::{BoxError, error::text, rejection::known::Known};
 
 /// For a panic, whose message is for the server's log, and an error that cannot be shown.
 const FAILED: &str = "the port's service failed";
@@ -33,32 +28,29 @@ impl Failure {
     /// Whether the service wants the whole upgrade to be refused, if it can be.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Error(error) => {
-                chain(&**error).any(|link| link.is::<Rejection>() || link.is::<Overloaded>())
-            }
+            Self::Error(error) => Known::all(&**error).any(|known| match known {
+                Known::Rejection(_) | Known::Overloaded => true,
+                Known::Status(_) | Known::Elapsed | Known::Ended(_) => false,
+            }),
             Self::Panicked => false,
         }
     }
 }
 
 fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
-    for link in chain(error) {
-        if link.is::<Rejection>() || link.is::<Status>() {
-            return Some(link.to_string());
+    let text = match Known::all(error).next() {
+        Some(Known::Rejection(rejection)) => rejection.to_string(),
+        Some(Known::Status(status)) => status.to_string(),
+        Some(Known::Overloaded) => {
+            "the server forwards as many ports as it can: try again later".into()
         }
-        if link.is::<Overloaded>() {
-            return Some("the server forwards as many ports as it can: try again later".into());
-        }
-        if link.is::<Elapsed>() {
-            return Some("the port has reached its time limit".into());
-        }
-    }
-    match EndCause::from_error(error) {
+        Some(Known::Elapsed) => "the port has reached its time limit".into(),
         // The client's own doing; after the others nothing reaches it.
-        Some(cause) if cause.is_remote() => None,
-        Some(cause) => Some(format!("the session has ended: {cause}")),
-        None => Some(text(error).unwrap_or_else(|| FAILED.to_owned())),
-    }
+        Some(Known::Ended(cause)) if cause.is_remote() => return None,
+        Some(Known::Ended(cause)) => format!("the session has ended: {cause}"),
+        None => text(error).unwrap_or_else(|| FAILED.to_owned()),
+    };
+    Some(text)
 }
 
 #[cfg(test)]
@@ -66,8 +58,10 @@ mod tests {
     use std::io;
 
     use http::StatusCode;
+    use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
     use super::*;
+    use crate::{EndCause, Rejection, Status};
 
     fn told(error: impl Into<BoxError>) -> Option<String> {
         Failure::Error(error.into()).text(80)

@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use crate::{Rejection, query::unescape};
+use crate::{
+    Rejection,
+    query::{pairs, unescape},
+};
 
 /// Most ports of one request: two channels each, numbered in one byte, of which
 /// 255 is reserved.
@@ -15,10 +18,8 @@ pub(super) const MAX_PORTS: usize = 127;
 /// either may be repeated, and hold several with commas between.
 pub(super) fn ports(query: &str) -> Result<Vec<NonZeroU16>, Rejection> {
     let mut ports = Vec::new();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A name that cannot be decoded is none of ours.
-        if !matches!(unescape(name).as_deref(), Some("ports" | "port")) {
+    for (name, value) in pairs(query) {
+        if !matches!(&*name, "ports" | "port") {
             continue;
         }
         let list = unescape(value).ok_or_else(bad_port)?;

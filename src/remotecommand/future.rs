@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     BoxError, Rejection, Session,
-    error::{Report, chain},
+    error::Report,
+    rejection::known::Known,
     unwind::{catch, drop_quietly},
 };
 
@@ -120,7 +121,10 @@ where
 }
 
 fn is_rejection(error: &(dyn StdError + 'static)) -> bool {
-    chain(error).any(|link| link.is::<Rejection>())
+    Known::all(error).any(|known| match known {
+        Known::Rejection(_) => true,
+        Known::Status(_) | Known::Overloaded | Known::Elapsed | Known::Ended(_) => false,
+    })
 }
 
 impl<F> fmt::Debug for RemoteCommandFuture<F> {

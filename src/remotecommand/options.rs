@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ffi::OsString, fmt};
 
 use crate::{
-    query::{unescape, unescape_bytes},
+    query::{pairs, unescape_bytes},
     rejection::Rejection,
 };
 
@@ -189,11 +189,7 @@ fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
         "error",
     ];
     let mut parameters = Vec::new();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A name that cannot be decoded is none of ours, and a value is looked at only if
-        // its name is: what a proxy added for its own use is not ours to judge.
-        let Some(name) = unescape(name) else { continue };
+    for (name, value) in pairs(query) {
         if let Some(name) = KNOWN.into_iter().find(|known| *known == name) {
             let value = unescape_bytes(value).ok_or_else(|| bad_escape(name))?;
             parameters.push((name, value));

@@ -3,12 +3,12 @@
 use std::error::Error as StdError;
 
 use http::StatusCode;
-use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
 use super::protocols::ERROR;
 use crate::{
     EndCause, Rejection, Status,
-    error::{chain, text},
+    error::text,
+    rejection::known::Known,
     session::{LastWords, Outcome},
     subprotocols,
 };
@@ -26,28 +26,17 @@ pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
 
 /// The Status for an error: one that is in it, or one about it.
 pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
-    for link in chain(error) {
-        if let Some(status) = link.downcast_ref::<Status>() {
-            return status.clone();
-        }
-        if let Some(rejection) = link.downcast_ref::<Rejection>() {
-            return rejection.to_status();
-        }
-        if link.is::<Overloaded>() {
-            return Rejection::overloaded().to_status();
-        }
-        if link.is::<Elapsed>() {
-            return Status::failure(
-                "Timeout",
-                "the session has reached its time limit",
-                StatusCode::GATEWAY_TIMEOUT.as_u16(),
-            );
-        }
-    }
-    match (EndCause::from_error(error), text(error)) {
-        (Some(cause), _) => ended(cause),
-        (None, Some(text)) => Status::internal_error(format!("Internal error occurred: {text}")),
-        (None, None) => panicked(),
+    match Known::all(error).next() {
+        Some(Known::Status(status)) => status.clone(),
+        Some(Known::Rejection(rejection)) => rejection.to_status(),
+        Some(Known::Overloaded) => Rejection::overloaded().to_status(),
+        // tower's `timeout` around the command, which limits its time.
+        Some(Known::Elapsed) => ended(&EndCause::TimeLimit),
+        Some(Known::Ended(cause)) => ended(cause),
+        None => match text(error) {
+            Some(text) => Status::internal_error(format!("Internal error occurred: {text}")),
+            None => panicked(),
+        },
     }
 }
 
