@@ -1,5 +1,3 @@
-//! What the client is told of a port that failed.
-
 use std::error::Error as StdError;
 
 use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
@@ -9,10 +7,11 @@ use crate::{
     error::{chain, text},
 };
 
-/// For a panic, whose message is for the server's log, and an error that cannot be shown.
+/// Replaces the text of a panic, whose message is for the server's log, and of an error that cannot
+/// be shown.
 const FAILED: &str = "the port's service failed";
 
-/// Why the service of a port has ended without success.
+/// The reason for which the service of a port has ended without success.
 #[derive(Debug)]
 pub(super) enum Failure {
     Error(BoxError),
@@ -20,8 +19,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The text for the port's error channel; `None` where there is nothing that
-    /// the client does not know.
+    /// Returns the text for the port's error channel, or `None` if the client already knows the
+    /// reason.
     pub(super) fn text(&self, port: u16) -> Option<String> {
         let what = match self {
             Self::Error(error) => of_error(&**error)?,
@@ -30,7 +29,7 @@ impl Failure {
         Some(format!("error forwarding port {port}: {what}"))
     }
 
-    /// Whether the service wants the whole upgrade to be refused, if it can be.
+    /// Returns whether the whole upgrade is to be refused, if it still can be.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Error(error) => {
@@ -54,7 +53,7 @@ fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
         }
     }
     match EndCause::from_error(error) {
-        // The client's own doing; after the others nothing reaches it.
+        // The client ended it itself, or cannot be reached.
         Some(cause) if cause.is_remote() => None,
         Some(cause) => Some(format!("the session has ended: {cause}")),
         None => Some(text(error).unwrap_or_else(|| FAILED.to_owned())),
