@@ -1,13 +1,12 @@
-//! What the client is told of a port that failed.
-
 use std::error::Error as StdError;
 
 use crate::{BoxError, error::text, rejection::known::Known};
 
-/// For a panic, whose message is for the server's log, and an error that cannot be shown.
+/// Replaces the text of a panic, whose message is for the server's log, and of an error that cannot
+/// be shown.
 const FAILED: &str = "the port's service failed";
 
-/// Why the service of a port has ended without success.
+/// The reason for which the service of a port has ended without success.
 #[derive(Debug)]
 pub(super) enum Failure {
     Error(BoxError),
@@ -15,8 +14,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The text for the port's error channel; `None` where there is nothing that
-    /// the client does not know.
+    /// Returns the text for the port's error channel, or `None` if the client already knows the
+    /// reason.
     pub(super) fn text(&self, port: u16) -> Option<String> {
         let what = match self {
             Self::Error(error) => of_error(&**error)?,
@@ -25,7 +24,7 @@ impl Failure {
         Some(format!("error forwarding port {port}: {what}"))
     }
 
-    /// Whether the service wants the whole upgrade to be refused, if it can be.
+    /// Returns whether the whole upgrade is to be refused, if it still can be.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Error(error) => Known::all(&**error).any(|known| match known {
@@ -45,7 +44,7 @@ fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
             "the server forwards as many ports as it can: try again later".into()
         }
         Some(Known::Elapsed) => "the port has reached its time limit".into(),
-        // The client's own doing; after the others nothing reaches it.
+        // The client ended it itself, or cannot be reached.
         Some(Known::Ended(cause)) if cause.is_remote() => return None,
         Some(Known::Ended(cause)) => format!("the session has ended: {cause}"),
         None => text(error).unwrap_or_else(|| FAILED.to_owned()),

@@ -1,10 +1,10 @@
-//! What the client is told in the end.
+//! How the outcome of a command is reported to its client.
 
 use std::error::Error as StdError;
 
 use http::StatusCode;
 
-use super::protocols::ERROR;
+use super::channel::ERROR;
 use crate::{
     EndCause, Rejection, Status,
     error::text,
@@ -13,7 +13,7 @@ use crate::{
     subprotocols,
 };
 
-/// The Status for how the service ended; `decided` is what it said itself.
+/// Returns the Status for how the service ended; `decided` is its own outcome.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
     match (decided, outcome) {
         (Some(status), _) => status,
@@ -24,7 +24,7 @@ pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
     }
 }
 
-/// The Status for an error: one that is in it, or one about it.
+/// Returns the Status for an error: one that it contains, or one that describes it.
 pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
     match Known::all(error).next() {
         Some(Known::Status(status)) => status.clone(),
@@ -40,12 +40,12 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
     }
 }
 
-/// With a fixed text: a panic's message is for the server's log.
+/// Returns a Status with a fixed text: the message of a panic is for the server's log.
 pub(super) fn panicked() -> Status {
     Status::internal_error("Internal error occurred: the command's service failed")
 }
 
-/// The Status for a session that ended before its service did.
+/// Returns the Status for a session that ended before its service did.
 fn ended(cause: &EndCause) -> Status {
     match cause {
         EndCause::IdleTimeout => Status::failure(
@@ -63,13 +63,13 @@ fn ended(cause: &EndCause) -> Status {
             "the server is shutting down: connect again to continue elsewhere",
             StatusCode::SERVICE_UNAVAILABLE.as_u16(),
         ),
-        // The peer ended it, and may still want to know how far it came.
+        // The peer has ended it, and may still want to know how far the command got.
         EndCause::PeerClosed { .. } | EndCause::Closed { .. } => Status::internal_error(format!(
             "Internal error occurred: the session ended before the command did: {cause}"
         )),
-        // The service has returned; its layers have not decided what it said.
+        // The service has returned without an outcome.
         EndCause::Completed | EndCause::ServiceFailed | EndCause::ServicePanicked => panicked(),
-        // Nothing is said after these.
+        // Nothing is sent after these.
         EndCause::PeerUnresponsive
         | EndCause::ConnectionLost { .. }
         | EndCause::UpgradeFailed { .. }
@@ -81,7 +81,7 @@ fn ended(cause: &EndCause) -> Status {
     }
 }
 
-/// The Status as the subprotocol carries it.
+/// Returns the Status in the form of the subprotocol.
 pub(super) fn last_words(subprotocol: &str, status: Status) -> LastWords {
     let has_json = matches!(
         subprotocol,
