@@ -21,7 +21,7 @@ use crate::{
         base64::{Base64Decoder, encode_into},
     },
     wire::{
-        Chunk, FLUSH, Outbox, Pipe, StallReserve, Take, TotalReserve, Traffic, Turn, Wire,
+        Chunk, FLUSH, Pipe, SendQueue, StallReserve, Take, TotalReserve, Traffic, Turn, Wire,
         WireConfig,
     },
 };
@@ -115,12 +115,12 @@ impl Inbound {
 }
 
 /// Messages into the out buffer, which is taken at the flush size.
-pub struct Outbound(Outbox);
+pub struct Outbound(SendQueue);
 
 impl Outbound {
     /// Channel 0, with the default budgets.
     pub fn new(base64: bool) -> Self {
-        Self(Outbox::new(format(base64), 1, WINDOW, WINDOW))
+        Self(SendQueue::new(format(base64), 1, WINDOW, WINDOW))
     }
 
     /// Queues one message, and tells how many bytes left.
@@ -132,7 +132,7 @@ impl Outbound {
         let mut left = 0;
         while let Some(next) = self.0.next(false) {
             let n = next.slices().iter().map(|slice| slice.len()).sum();
-            self.0.sent(n);
+            self.0.advance(n);
             left += n;
         }
         left

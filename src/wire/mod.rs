@@ -12,7 +12,7 @@ pub use self::traffic::Traffic;
 #[cfg(feature = "__bench")]
 pub(crate) use self::{
     inbound::Pipe,
-    outbound::{FLUSH, Outbox},
+    outbound::{FLUSH, SendQueue},
 };
 pub(crate) use self::{
     inbound::{CHUNK, Chunk, End, StallReserve, Take, TotalReserve, fill},

@@ -48,7 +48,7 @@ impl Wire {
         let received = self.inbound.received_on_each();
         received
             .into_iter()
-            .zip(self.outbound.sent_on_each())
+            .zip(self.outbound.accepted_on_each())
             .collect()
     }
 }

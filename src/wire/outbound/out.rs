@@ -12,7 +12,7 @@ use super::{
     attention::Attention,
     gate::{Event, Gate},
     intake::Intake,
-    queue::{FLUSH, Outbox},
+    queue::{FLUSH, SendQueue},
     waiting::{Wait, Writers},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) struct Progress {
 /// What can only be in one state at a time is one enum: the gate, the task's attention,
 /// the intake. The flags are independent of these and of each other.
 pub(super) struct Out {
-    pub(super) queue: Outbox,
+    pub(super) queue: SendQueue,
     pub(super) transport: Option<WriteHalf>,
     /// The driver's: every poll of the transport registers it, whoever makes it.
     waker: Waker,
@@ -74,7 +74,7 @@ pub(super) struct Out {
 impl Out {
     pub(super) fn new(config: &WireConfig, waker: Waker, writable: impl Fn(usize) -> bool) -> Self {
         Self {
-            queue: Outbox::new(
+            queue: SendQueue::new(
                 config.format,
                 config.channels,
                 config.send_budget,
@@ -226,7 +226,7 @@ impl Out {
         if let Some(rate) = &mut self.rate {
             rate.take(n);
         }
-        self.queue.sent_with(n, payload);
+        self.queue.advance_with(n, payload);
         // tokio registers a waker only with Pending, so a partial write is
         // followed by another one.
         if self.queue.queued() > 0 && self.gate.is_open() {
@@ -276,7 +276,7 @@ impl Out {
             };
             let Some(n) = self.took(result) else { break };
             let left = self.queue.left();
-            self.queue.sent(n);
+            self.queue.advance(n);
             // Data only: with as many Pongs as a peer can ask for, it would put off
             // the end of its session as long as it likes.
             if let Some(rate) = &mut self.rate {
