@@ -102,7 +102,7 @@ impl Inbound {
     /// One read of the connection, and all that the reader gets of it, uncopied.
     pub fn read(&mut self, wire: &[u8]) -> Result<usize, EndCause> {
         self.decoder.decode(wire, &mut self.mux)?;
-        self.mux.settle();
+        self.mux.commit();
         let cx = &mut Context::from_waker(Waker::noop());
         let mut total = 0;
         while let Poll::Ready(Ok(bytes)) = Pin::new(&mut self.reader).poll_fill_buf(cx) {
@@ -157,11 +157,11 @@ impl Queue {
 
     /// One piece in, and all there is out: bytes.
     pub fn pass(&mut self, piece: &[u8]) -> usize {
-        if self.pipe.lend(&mut self.chunks).is_none() {
+        if self.pipe.check_out(&mut self.chunks).is_none() {
             return 0;
         }
         crate::wire::fill(&mut self.chunks, Masked::plain(piece));
-        let _ = self.pipe.take_back(&mut self.chunks, Traffic::default());
+        let _ = self.pipe.commit(&mut self.chunks, Traffic::default());
         let cx = &mut Context::from_waker(Waker::noop());
         let mut total = 0;
         while let Poll::Ready(Take::Chunk(chunk)) = self.pipe.poll_take(cx) {

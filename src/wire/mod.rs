@@ -1,4 +1,5 @@
-//! What writers, mux and driver share.
+//! The connection between the user's handles and the driver: an inbound pipe for each
+//! channel, one outbound queue, and the turn that wakes the session's task.
 
 mod inbound;
 mod outbound;

@@ -6,7 +6,7 @@
 //!
 //! The rules of the wakers, each of which hangs a session when broken:
 //!
-//! * Every poll of the socket registers the driver's waker, whoever makes it.
+//! * Every poll of the socket registers the driver's waker, on any task.
 //!   tokio keeps one waker per direction and the last poller wins, so one poll
 //!   with a writer's own waker would lose the driver's wake-up.
 //! * Writers wait only while the [gate](super::gate) is shut. Only the driver

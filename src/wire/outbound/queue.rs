@@ -61,7 +61,7 @@ fn is_full(buffer: &Vec<u8>, len: usize) -> bool {
 /// The next bytes to write.
 pub(crate) struct Next<'a> {
     slices: [IoSlice<'a>; 2],
-    /// Whether there are two, or the second is empty.
+    /// There are two of them; otherwise the second is empty.
     pub(crate) vectored: bool,
 }
 

@@ -13,11 +13,11 @@ const BUDGET: usize = 64 * 1024;
 enum Op {
     Push(u8, usize),
     Send(u8, usize),
-    /// A vectored write that took this per mille of queue and payload.
+    /// A vectored write, of which the transport took this many thousandths.
     Vectored(u8, usize, usize),
     Ping,
     Pong(usize),
-    /// The transport took this per mille of what it was shown.
+    /// The transport took this many thousandths of what it was shown.
     Take(usize),
     /// It took this many bytes.
     Bytes(usize),
@@ -79,7 +79,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// A message as it was pushed, or as it came out.
 type Message = (u8, Vec<u8>);
 
-/// What came out, decoded without any help of the queue's own code.
+/// The bytes that came out, decoded without the queue's own code.
 #[derive(Default)]
 struct Wire {
     bytes: Vec<u8>,
@@ -181,7 +181,7 @@ impl Test {
         }
     }
 
-    /// A payload whose every byte shows when it is lost, doubled or moved.
+    /// Returns a payload in which every lost, doubled or moved byte shows.
     fn payload(&mut self, channel: u8, len: usize) -> Vec<u8> {
         self.seed = self.seed.wrapping_add(41);
         let payload: Vec<u8> = (0..len)
@@ -191,7 +191,7 @@ impl Test {
         payload
     }
 
-    /// The transport takes `n` bytes at most; how many it was shown.
+    /// Lets the transport take `n` bytes at most, and returns how many it was shown.
     fn take(&mut self, n: impl FnOnce(usize) -> usize) -> usize {
         let Some(next) = self.queue.next(self.held) else {
             return 0;
@@ -259,7 +259,7 @@ impl Test {
         self.check();
     }
 
-    /// What must hold between any two steps.
+    /// Checks what must hold between any two steps.
     fn check(&self) {
         let queued = self.queue.queued();
         let in_memory = self.queue.buf.len() - self.queue.start + self.queue.slice.len();
