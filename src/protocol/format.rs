@@ -1,8 +1,8 @@
-//! How a message of the subprotocol looks on the wire.
+//! The appearance of a message on the wire: its channel and its encoding.
 
 use super::base64;
 
-/// How a message looks on the wire.
+/// The appearance of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A binary message: the channel's byte, then the payload.
@@ -11,22 +11,22 @@ pub(crate) enum Format {
     Base64,
     /// A binary message that is all payload, of the only channel there is.
     BareBinary,
-    /// A text message that is all base64, likewise.
+    /// A text message that is all base64, of the only channel there is.
     BareBase64,
 }
 
 impl Format {
-    /// Whether payload travels as base64, in text.
+    /// Returns whether payload travels as base64, in text.
     pub(crate) fn is_base64(self) -> bool {
         matches!(self, Self::Base64 | Self::BareBase64)
     }
 
-    /// Whether a message begins with its channel.
+    /// Returns whether a message begins with its channel.
     pub(crate) fn has_channels(self) -> bool {
         matches!(self, Self::Binary | Self::Base64)
     }
 
-    /// What a message of this channel begins with.
+    /// Appends the prefix with which a message of this channel begins.
     pub(crate) fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.push(channel),
@@ -35,10 +35,12 @@ impl Format {
         }
     }
 
+    /// Returns the length of that prefix.
     pub(crate) fn prefix_len(self) -> usize {
         usize::from(self.has_channels())
     }
 
+    /// Returns the channel of a message that begins with this byte.
     pub(crate) fn channel(self, first: u8) -> u8 {
         match self {
             Self::Binary => first,
@@ -47,6 +49,7 @@ impl Format {
         }
     }
 
+    /// Returns the length of a payload of `len` bytes on the wire.
     pub(crate) fn encoded_len(self, len: usize) -> usize {
         match self.is_base64() {
             true => base64::encoded_len(len),

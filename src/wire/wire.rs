@@ -8,7 +8,7 @@ use super::{
 };
 use crate::protocol::Format;
 
-/// What a session's wire needs to know of its configuration and subprotocol.
+/// The part of a session's configuration and subprotocol that its wire depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WireConfig {
     pub(crate) format: Format,
@@ -16,11 +16,11 @@ pub(crate) struct WireConfig {
     pub(crate) receive_window: usize,
     pub(crate) send_budget: usize,
     pub(crate) high_water: usize,
-    /// Whether to note when payload was accepted or left last.
+    /// Note when payload was last accepted or has last left.
     pub(crate) stamps: bool,
 }
 
-/// What handles, mux and driver of a session share.
+/// The state that a session's handles, mux and driver share, in one allocation.
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) turn: Arc<Turn>,
@@ -43,12 +43,12 @@ impl Wire {
         })
     }
 
-    /// All that ever came and went on each channel: received, then sent.
+    /// Returns the traffic of each channel: received, then sent.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
         let received = self.inbound.received_on_each();
         received
             .into_iter()
-            .zip(self.outbound.sent_on_each())
+            .zip(self.outbound.accepted_on_each())
             .collect()
     }
 }

@@ -1,8 +1,8 @@
-//! From the driver to the readers: a queue for each channel, and what they may take beyond
-//! their windows.
+//! From the driver to the readers: a pipe for each channel, and a reserve for windows that
+//! are full for long.
 
 mod chunk;
-mod front;
+mod inbound;
 mod pipe;
 mod reserve;
 
@@ -10,7 +10,7 @@ mod reserve;
 pub(crate) use self::pipe::Pipe;
 pub(crate) use self::{
     chunk::{CHUNK, Chunk},
-    front::Inbound,
+    inbound::Inbound,
     pipe::{End, Take, fill},
     reserve::{StallReserve, TotalReserve},
 };

@@ -51,7 +51,7 @@ impl Attention {
 mod tests {
     use super::{Attention::*, *};
 
-    /// What follows, and whether the task is woken.
+    /// Returns the next state, and whether the task is woken.
     fn call(mut attention: Attention) -> (Attention, bool) {
         let woken = attention.call();
         (attention, woken)

@@ -1,16 +1,19 @@
+//! How a message is cut into frames.
+
 use crate::{
     frame::{OpCode, head_len},
     protocol::Format,
 };
 
-/// Source bytes in a frame of a large message. Control frames fit between two.
+/// The payload of a frame of a large message. Control frames fit between two frames.
 pub(super) const FRAGMENT: usize = 32 * 1024;
 
-/// The same for base64: a multiple of three, so that only the last is padded,
-/// and 32 KiB of text.
+/// The payload of such a frame in base64: a multiple of three, so that only the last frame
+/// is padded, and 32 KiB of text.
 pub(super) const FRAGMENT_BASE64: usize = 24 * 1024;
 
 impl Format {
+    /// Returns the opcode of a message's first frame.
     pub(super) fn opcode(self) -> OpCode {
         match self.is_base64() {
             true => OpCode::Text,
@@ -18,6 +21,7 @@ impl Format {
         }
     }
 
+    /// Returns the payload of a frame of a large message, before encoding.
     pub(super) fn fragment(self) -> usize {
         match self.is_base64() {
             true => FRAGMENT_BASE64,
@@ -25,7 +29,7 @@ impl Format {
         }
     }
 
-    /// Bytes on the wire of a message in fragments.
+    /// Returns the bytes on the wire of a message in fragments.
     pub(super) fn message_len(self, len: usize) -> usize {
         let (whole, rest) = (len / self.fragment(), len % self.fragment());
         let frame = |payload: usize| payload + head_len(payload as u64);

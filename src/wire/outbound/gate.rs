@@ -37,7 +37,7 @@ pub(super) enum Gate {
     Gone,
 }
 
-/// What can happen to a gate.
+/// An event at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// The driver has handed the transport over.
@@ -115,7 +115,7 @@ mod tests {
         Taken,
     ];
 
-    /// What follows from each of [`EVENTS`], in their order.
+    /// Asserts what follows from each of [`EVENTS`], in their order.
     #[track_caller]
     fn assert_follow(gate: Gate, next: [Gate; 7]) {
         assert_eq!(EVENTS.map(|event| gate.on(event)), next, "from {gate:?}");

@@ -1,7 +1,9 @@
 //! From the writers to the transport: one queue behind one lock.
 
 mod attention;
+mod budget;
 mod control;
+mod cursor;
 mod framing;
 mod gate;
 mod intake;
@@ -11,7 +13,7 @@ mod queue;
 mod waiting;
 
 #[cfg(feature = "__bench")]
-pub(crate) use self::queue::{FLUSH, Outbox};
+pub(crate) use self::queue::{FLUSH, SendQueue};
 pub(crate) use self::{
     out::Progress,
     outbound::{Outbound, WRITE_CUT},

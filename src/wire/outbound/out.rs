@@ -12,7 +12,7 @@ use super::{
     attention::Attention,
     gate::{Event, Gate},
     intake::Intake,
-    queue::{FLUSH, Outbox},
+    queue::{FLUSH, SendQueue},
     waiting::{Wait, Writers},
 };
 use crate::{
@@ -24,12 +24,11 @@ use crate::{
 /// The result of writing out what was queued.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Whether the transport took a byte.
+    /// The transport took a byte.
     pub(crate) wrote: bool,
-    /// Whether everything is out, flushed included.
+    /// Everything is out, and flushed.
     pub(crate) idle: bool,
-    /// Whether the transport has let output wait since the last turn, for
-    /// however short a time.
+    /// The transport has let output wait since the last turn, for however short a time.
     pub(crate) waited: bool,
     /// The error with which the transport broke.
     pub(crate) broken: Option<io::ErrorKind>,
@@ -39,12 +38,12 @@ pub(crate) struct Progress {
 
 /// Everything behind the lock.
 ///
-/// What can only be in one state at a time is one enum: the gate, the task's attention,
-/// the intake. The flags are independent of these and of each other.
+/// The gate, the task's attention and the intake are machines of their own. The flags are
+/// independent of these and of each other.
 pub(super) struct Out {
-    pub(super) queue: Outbox,
+    pub(super) queue: SendQueue,
     pub(super) transport: Option<WriteHalf>,
-    /// The driver's: every poll of the transport registers it, whoever makes it.
+    /// The driver's: every poll of the transport registers it, on any task.
     waker: Waker,
     pub(super) gate: Gate,
     pub(super) attention: Attention,
@@ -61,12 +60,12 @@ pub(super) struct Out {
     /// Something was written that the transport may still buffer. It may be full or not,
     /// and the queue empty or not.
     pub(super) unflushed: bool,
-    /// What was queued has been dropped, so a flush of it can only fail. The Close frame
-    /// in its place still leaves through the gate.
+    /// The queue has been dropped, so a flush can only fail. The Close frame in its place
+    /// still leaves through the gate.
     pub(super) discarded: bool,
     /// A byte of payload was accepted. A refusal later on changes nothing about that.
     pub(super) written: bool,
-    /// Whether to note the time of each write.
+    /// The time of each write is noted.
     stamps: bool,
     pub(super) last_write: Option<Instant>,
 }
@@ -74,7 +73,7 @@ pub(super) struct Out {
 impl Out {
     pub(super) fn new(config: &WireConfig, waker: Waker, writable: impl Fn(usize) -> bool) -> Self {
         Self {
-            queue: Outbox::new(
+            queue: SendQueue::new(
                 config.format,
                 config.channels,
                 config.send_budget,
@@ -123,8 +122,8 @@ impl Out {
         Ok(())
     }
 
-    /// Returns why what is queued will never leave. A refusal is no reason: what was
-    /// accepted before it goes out before the Close frame.
+    /// Returns the reason for which the queue will never leave, if there is one. A refusal
+    /// alone is none: data that was accepted before it leaves ahead of the Close frame.
     pub(super) fn lost(&self) -> Option<io::Error> {
         let discarded = self.discarded.then_some(io::ErrorKind::NotConnected);
         let kind = self.gate.failure().or(discarded)?;
@@ -137,7 +136,7 @@ impl Out {
         self.queue.is_flushed(channel) && !self.unflushed
     }
 
-    /// Returns whether the session's task has to be woken for what was left to do.
+    /// Returns whether the session's task has to be woken for work that is left.
     pub(super) fn calls_task(&mut self) -> bool {
         let work = match self.gate {
             // A vectored write can leave an empty queue and a transport that still
@@ -145,7 +144,7 @@ impl Out {
             Gate::Open => !self.queue.is_empty() || self.unflushed,
             // Only the driver has a timer, and only the driver ends a session.
             Gate::Paced | Gate::Broken(_) => true,
-            // Who opens the gate wakes the driver.
+            // Whatever opens the gate wakes the driver as well.
             Gate::Absent | Gate::Full | Gate::Gone => false,
         };
         work && self.attention.call()
@@ -226,7 +225,7 @@ impl Out {
         if let Some(rate) = &mut self.rate {
             rate.take(n);
         }
-        self.queue.sent_with(n, payload);
+        self.queue.advance_with(n, payload);
         // tokio registers a waker only with Pending, so a partial write is
         // followed by another one.
         if self.queue.queued() > 0 && self.gate.is_open() {
@@ -276,7 +275,7 @@ impl Out {
             };
             let Some(n) = self.took(result) else { break };
             let left = self.queue.left();
-            self.queue.sent(n);
+            self.queue.advance(n);
             // Data only: with as many Pongs as a peer can ask for, it would put off
             // the end of its session as long as it likes.
             if let Some(rate) = &mut self.rate {
@@ -332,7 +331,7 @@ impl Out {
         let undecided = self.intake.is_undecided();
         let (queue, unflushed) = (&self.queue, self.unflushed);
         self.writers.take_ready(woken, |channel, wait| match wait {
-            // Held or not: what is held is taken while there is room for it.
+            // Held or not: held output is accepted while there is room for it.
             Wait::Room => refused || (queue.has_room(channel) && !undecided),
             Wait::Flush => lost || (queue.is_flushed(channel) && !unflushed),
             Wait::Refusal => refused,

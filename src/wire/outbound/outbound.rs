@@ -6,7 +6,7 @@
 //!
 //! The rules of the wakers, each of which hangs a session when broken:
 //!
-//! * Every poll of the socket registers the driver's waker, whoever makes it.
+//! * Every poll of the socket registers the driver's waker, on any task.
 //!   tokio keeps one waker per direction and the last poller wins, so one poll
 //!   with a writer's own waker would lose the driver's wake-up.
 //! * Writers wait only while the [gate](super::gate) is shut. Only the driver
@@ -219,7 +219,7 @@ impl Outbound {
         let paced = out.gate == Gate::Paced;
         out.attention.end(paced);
         out.take_ready(woken);
-        out.queue.rest();
+        out.queue.release_buffers();
         drop(out);
         wake_all(woken.drain(..));
         progress
@@ -374,10 +374,10 @@ impl Outbound {
     }
 
     /// Returns what each channel's writer has ever accepted.
-    pub(crate) fn sent_on_each(&self) -> Vec<Traffic> {
+    pub(crate) fn accepted_on_each(&self) -> Vec<Traffic> {
         let out = self.lock();
         (0..out.writers.channels())
-            .map(|channel| out.queue.sent_on(channel as u8))
+            .map(|channel| out.queue.accepted_on(channel as u8))
             .collect()
     }
 }

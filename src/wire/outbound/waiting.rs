@@ -2,15 +2,15 @@
 
 use std::task::Waker;
 
-/// What a writer waits for. Woken for anything else it would only wait again,
-/// and so would the turn that woke it.
+/// The event that a writer waits for. Woken for anything else it would only wait again,
+/// and the turn that woke it would have been in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Room for a write.
+    /// There is room for a write.
     Room,
-    /// That all it has written is out.
+    /// All that it has written is out.
     Flush,
-    /// The error of a write. What it wants to go on with is elsewhere.
+    /// A write fails. The writer is kept from writing by something outside of the wire.
     Refusal,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Writers {
 #[must_use = "its waker is dropped outside the lock"]
 pub(super) struct Closed {
     pub(super) waker: Option<Waker>,
-    /// Whether it was the last open one.
+    /// It was the last open one.
     pub(super) last: bool,
 }
 
@@ -78,7 +78,8 @@ impl Writers {
         })
     }
 
-    /// Makes a writer wait for that, if it left this waker before. Returns whether it did.
+    /// Makes a writer wait for this event, if it has left this waker before. Returns
+    /// whether it has.
     pub(super) fn renew(&mut self, channel: u8, wait: Wait, waker: &Waker) -> bool {
         match &mut self.all[usize::from(channel)].waiting {
             Some((now, mine)) if mine.will_wake(waker) => {
@@ -89,8 +90,8 @@ impl Writers {
         }
     }
 
-    /// Makes a writer wait for that with a new waker. Returns its old one, to be dropped
-    /// outside the lock.
+    /// Makes a writer wait for this event with a new waker. Returns its old one, to be
+    /// dropped outside the lock.
     pub(super) fn wait(&mut self, channel: u8, wait: Wait, waker: Waker) -> Option<Waker> {
         let waiting = &mut self.all[usize::from(channel)].waiting;
         waiting.replace((wait, waker)).map(|(_, old)| old)

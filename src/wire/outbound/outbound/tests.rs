@@ -36,7 +36,7 @@ impl Wake for Count {
     }
 }
 
-/// Takes so many bytes, then blocks; wants a flush behind every write.
+/// A transport that takes so many bytes, then blocks, and wants a flush behind every write.
 struct Taking(usize);
 
 impl AsyncRead for Taking {
@@ -87,7 +87,7 @@ impl AsyncWrite for Taking {
     }
 }
 
-/// Channels 0 and 1 can be written, and there is no transport yet.
+/// Returns a wire with the writable channels 0 and 1, and no transport yet.
 fn wire() -> Arc<Wire> {
     let config = WireConfig {
         format: Format::Binary,
@@ -200,11 +200,11 @@ fn a_vectored_write_of_another_task_has_the_transport_flushed() {
     let flushed = !wire.outbound.lock().unflushed;
     assert!(
         flushed || count.get() > 0,
-        "nobody will ever flush the transport"
+        "the transport will never be flushed"
     );
 }
 
-/// The task's turn is over and nothing woke it meanwhile: from here on a wake counts.
+/// Puts the task to sleep with this waker: any wake-up from here on is counted.
 fn sleep(wire: &Wire, waker: &Waker) {
     wire.turn.register(waker);
     wire.turn.begin();
@@ -245,11 +245,10 @@ async fn a_rate_that_is_used_up_between_two_turns_sets_a_timer() {
     assert_eq!(count.get(), 2, "no timer would ever let it leave");
 }
 
-/// A waker that polls at once, as another worker thread does that is faster
-/// than this one.
+/// A waker that polls at once, like a worker thread that is faster than this one.
 struct Eager {
     wire: Arc<Wire>,
-    /// Whether the last poll was ready, or a wake came after it.
+    /// Whether the last poll was ready, or a wake-up came after it.
     ready: Mutex<bool>,
     me: Mutex<Option<Waker>>,
 }
