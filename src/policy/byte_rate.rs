@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::timers::{after, time_for};
+use super::time::{after, time_for};
 use crate::protocol::ConfigError;
 
 /// How many bytes a second a session may move, for each direction of its own.
