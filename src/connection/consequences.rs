@@ -62,7 +62,7 @@ pub(super) fn ends_readers(cause: &EndCause) -> bool {
     }
 }
 
-/// What happens to the queue when a cause comes.
+/// The fate of the queue when a cause comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// The service may still say something first.

@@ -51,7 +51,7 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    /// Whether a clean Close of the peer may mean only that its input is finished.
+    /// A clean Close of the peer may mean only that its input is finished.
     pub(crate) close_ends_input: bool,
     /// When the credentials of the request expire.
     pub(crate) expiry: Option<Instant>,

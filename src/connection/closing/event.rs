@@ -1,4 +1,4 @@
-//! The words between the driver and the machine of the end.
+//! The events that the machine of the end takes, and the steps that it returns.
 
 use std::io;
 
@@ -14,8 +14,9 @@ pub(in crate::connection) enum Event {
     CloseRequested { code: u16, frame: ClosePayload },
     /// The service and its handles know of the cause, after [`Step::Tell`].
     Told,
-    /// The last words are queued, or there are none; `told` is whether the peer
-    /// knows the outcome in full by them. For this, [`Closing::may_say_last`](super::Closing::may_say_last) says when.
+    /// The last words are queued, or there are none, once
+    /// [`may_say_last`](super::Closing::may_say_last) has allowed it. `told` says that the
+    /// peer knows the outcome in full.
     LastWordsSaid { told: bool },
     /// The Close frame is queued, after [`Step::Close`], behind this much data.
     CloseQueued { bytes: u64 },
@@ -25,13 +26,14 @@ pub(in crate::connection) enum Event {
     ShutDown(Shutdown),
     /// No more can be read: `UnexpectedEof` for a FIN, or an error.
     ReadEnded(io::ErrorKind),
-    /// The peer has sent something. Needed only while [`Closing::waits_for_peer`](super::Closing::waits_for_peer).
+    /// The peer has sent something. This counts only while
+    /// [`waits_for_peer`](super::Closing::waits_for_peer).
     Heard,
     /// The task was dropped in the middle of the session.
     TaskDropped,
 }
 
-/// What has become of the queue by the end of a round.
+/// The state of the queue at the end of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Output {
     /// Everything is out.
@@ -52,7 +54,7 @@ pub(in crate::connection) enum Shutdown {
     Failed,
 }
 
-/// What the driver has to do next.
+/// The next step for the driver.
 #[derive(Debug)]
 #[must_use = "the end of a session waits for its steps"]
 pub(in crate::connection) enum Step {

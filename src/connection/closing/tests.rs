@@ -384,7 +384,7 @@ fn an_answer_that_came_before_is_not_awaited() {
     }
 }
 
-/// What happens to a session, in the order of a property test's choice.
+/// An act of the service, the peer, the transport or the clock.
 #[derive(Clone, Debug)]
 enum Act {
     Pass(u64),
