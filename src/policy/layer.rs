@@ -11,10 +11,9 @@ use tower_service::Service;
 
 use super::{
     byte_rate::ByteRate,
-    idle::IdleTimeout,
     keep_alive::KeepAlive,
     limits::Limits,
-    time_limit::{TimeLimit, ValidUntil},
+    time::{IdleTimeout, TimeLimit, ValidUntil},
 };
 
 /// What a [`PolicyLayer`] can give the sessions of a route.

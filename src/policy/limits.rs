@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::timers::time_for;
+use super::time::time_for;
 use crate::protocol::ConfigError;
 
 /// Receive window of a channel: eight messages of kubectl. Less would stop the

@@ -1,32 +1,30 @@
-//! What an operator may choose about a session's time and size, as decisions over
+//! An operator's choices about a session's time and size, as decisions over
 //! an `Instant` that is handed in: no socket, no clock, no task.
 
 mod byte_rate;
-mod idle;
+mod deadlines;
 mod keep_alive;
 mod layer;
 mod limits;
 mod origin;
 mod pause;
 mod session;
-mod time_limit;
-mod timers;
+mod time;
 
 pub(crate) use self::{
     byte_rate::Bucket,
-    idle::Idle,
-    keep_alive::{Beat, Beats},
+    deadlines::{Clock, Deadline, Deadlines},
+    keep_alive::Beats,
     layer::Sealed,
-    pause::Pause,
+    pause::PAUSE_INTERVAL,
     session::SessionPolicy,
-    timers::after,
+    time::after,
 };
 pub use self::{
     byte_rate::ByteRate,
-    idle::IdleTimeout,
     keep_alive::KeepAlive,
     layer::{IdleTimeoutLayer, Policy, PolicyLayer, PolicyService},
     limits::Limits,
     origin::OriginPolicy,
-    time_limit::{TimeLimit, ValidUntil},
+    time::{IdleTimeout, TimeLimit, ValidUntil},
 };

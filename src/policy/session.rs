@@ -4,8 +4,10 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use super::{
-    byte_rate::ByteRate, idle::IdleTimeout, keep_alive::KeepAlive, limits::Limits,
-    time_limit::TimeLimit, timers::after,
+    byte_rate::ByteRate,
+    keep_alive::KeepAlive,
+    limits::Limits,
+    time::{IdleTimeout, TimeLimit, after},
 };
 use crate::protocol::ConfigError;
 
