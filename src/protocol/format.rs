@@ -1,32 +1,32 @@
-//! How a message of the subprotocol looks on the wire.
+//! The form of a message on the wire.
 
 use super::base64;
 
-/// How a message looks on the wire.
+/// The form of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A binary message: the channel's byte, then the payload.
     Binary,
     /// A text message: the channel's character, then base64.
     Base64,
-    /// A binary message that is all payload, of the only channel there is.
+    /// A binary message that is all payload. It belongs to channel 0.
     BareBinary,
-    /// A text message that is all base64, likewise.
+    /// A text message that is all base64. It belongs to channel 0.
     BareBase64,
 }
 
 impl Format {
-    /// Whether payload travels as base64, in text.
+    /// Returns whether payload travels as base64, in text.
     pub(crate) fn is_base64(self) -> bool {
         matches!(self, Self::Base64 | Self::BareBase64)
     }
 
-    /// Whether a message begins with its channel.
+    /// Returns whether a message begins with its channel.
     pub(crate) fn has_channels(self) -> bool {
         matches!(self, Self::Binary | Self::Base64)
     }
 
-    /// What a message of this channel begins with.
+    /// Appends the beginning of a message of this channel.
     pub(crate) fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.push(channel),
