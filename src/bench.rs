@@ -1,5 +1,5 @@
-//! What has no socket, for the benchmarks in `benches/`: not a part of the public
-//! interface, and it changes without notice.
+//! The parts that need no socket, for the benchmarks in `benches/`. Not part of the public
+//! interface; it changes without notice.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ fn decoder() -> Decoder {
     Decoder::new(Role::Server, u64::MAX, None)
 }
 
-/// Takes everything, and counts it.
+/// A sink that counts the bytes of payload.
 #[derive(Default)]
 struct Count(usize);
 
@@ -62,7 +62,7 @@ impl Sink for Count {
     }
 }
 
-/// Decodes what a client sent, read by read, and unmasks nothing: bytes of payload.
+/// Decodes the data of a client, read by read, without unmasking it. Returns bytes of payload.
 pub fn decode(wire: &[u8], read: usize) -> Result<usize, EndCause> {
     let (mut decoder, mut count) = (decoder(), Count::default());
     for read in wire.chunks(read) {
@@ -71,7 +71,7 @@ pub fn decode(wire: &[u8], read: usize) -> Result<usize, EndCause> {
     Ok(count.0)
 }
 
-/// From the wire through the channel's state and its pipe to its reader.
+/// The inbound path, from the wire through the state of the channels to a reader.
 pub struct Inbound {
     decoder: Decoder,
     mux: Mux,
@@ -79,7 +79,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Channel 0, with the default window.
+    /// Creates channel 0 with the default window.
     pub fn new(base64: bool) -> Self {
         let format = format(base64);
         let config = WireConfig {
@@ -99,7 +99,7 @@ impl Inbound {
         }
     }
 
-    /// One read of the connection, and all that the reader gets of it, uncopied.
+    /// Feeds one read of the connection, and returns how many bytes the reader got, without a copy.
     pub fn read(&mut self, wire: &[u8]) -> Result<usize, EndCause> {
         self.decoder.decode(wire, &mut self.mux)?;
         self.mux.commit();
@@ -114,16 +114,16 @@ impl Inbound {
     }
 }
 
-/// Messages into the out buffer, which is taken at the flush size.
+/// The outbound path: messages into the out buffer, which is emptied at the flush size.
 pub struct Outbound(SendQueue);
 
 impl Outbound {
-    /// Channel 0, with the default budgets.
+    /// Creates channel 0 with the default budgets.
     pub fn new(base64: bool) -> Self {
         Self(SendQueue::new(format(base64), 1, WINDOW, WINDOW))
     }
 
-    /// Queues one message, and tells how many bytes left.
+    /// Queues one message, and returns how many bytes have left.
     pub fn write(&mut self, payload: &[u8]) -> usize {
         self.0.push(0, payload);
         if self.0.queued() < FLUSH {
@@ -139,15 +139,18 @@ impl Outbound {
     }
 }
 
-/// A channel's queue alone: pieces in, chunks out.
+/// The queue of one channel: pieces in, chunks out.
 pub struct Queue {
     pipe: Pipe,
     chunks: Vec<Chunk>,
 }
 
 impl Queue {
-    /// With the default window.
-    #[expect(clippy::new_without_default, reason = "nobody wants it")]
+    /// Creates a queue with the default window.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a benchmark names what it creates"
+    )]
     pub fn new() -> Self {
         Self {
             pipe: Pipe::new(WINDOW),
@@ -155,7 +158,7 @@ impl Queue {
         }
     }
 
-    /// One piece in, and all there is out: bytes.
+    /// Feeds one piece and takes everything. Returns the number of bytes.
     pub fn pass(&mut self, piece: &[u8]) -> usize {
         if self.pipe.check_out(&mut self.chunks).is_none() {
             return 0;
@@ -177,7 +180,7 @@ pub fn base64_encode(payload: &[u8], out: &mut Vec<u8>) {
     encode_into(payload, out);
 }
 
-/// Decodes one message of base64; `false` where it is none.
+/// Decodes one message of base64; `false` if it is invalid.
 pub fn base64_decode(text: &[u8], out: &mut BytesMut) -> bool {
     let mut decoder = Base64Decoder::default();
     decoder.decode(text, out).is_ok() && decoder.finish().is_ok()

@@ -1,5 +1,5 @@
-//! `Stream` and `Sink` over the handles. They are types of their own, because
-//! with both traits on one type `.flush()` and `.take()` would be ambiguous.
+//! `Stream` and `Sink` over the handles. They are separate types because with both traits on one
+//! type `.flush()` and `.take()` would be ambiguous.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use tokio::io::AsyncWrite as _;
 
 use super::{ChannelReader, ChannelWriter};
 
-/// The bytes of a channel as they came, without a copy.
+/// A stream of the bytes of a channel as they arrived, without a copy.
 ///
-/// Made by [`ChannelReader::into_stream`]. Ends when the peer has ended the
-/// channel; any other end is one error, and then the end of the stream.
+/// Created by [`ChannelReader::into_stream`]. It ends when the peer has ended the channel. Any
+/// other end is an error, after which the stream ends too.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct ChannelStream {
@@ -35,7 +35,7 @@ impl ChannelStream {
 
     /// Returns the reader, which continues after the last item of the stream.
     ///
-    /// Nothing is lost: the stream buffers no bytes of its own.
+    /// Nothing is lost, because the stream has no buffer.
     pub fn into_inner(self) -> ChannelReader {
         self.reader
     }
@@ -55,9 +55,9 @@ impl Stream for ChannelStream {
     }
 }
 
-/// Messages for a channel, each sent as one.
+/// A sink that sends each item as one message of a channel.
 ///
-/// Made by [`ChannelWriter::into_sink`]. Closing it is the writer's `shutdown`.
+/// Created by [`ChannelWriter::into_sink`]. Closing it shuts the writer down.
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub struct ChannelSink {
@@ -69,7 +69,7 @@ impl ChannelSink {
         Self { writer }
     }
 
-    /// Returns the writer. Nothing is lost: the sink passes its items on at once.
+    /// Returns the writer. Nothing is lost, because the sink passes its items on at once.
     pub fn into_inner(self) -> ChannelWriter {
         self.writer
     }

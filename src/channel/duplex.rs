@@ -8,12 +8,12 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ChannelReader, ChannelWriter};
 
-/// Both sides of a channel in one, like an element of the slice that Go's
+/// Both sides of a channel in one type, like an element of the slice that Go's
 /// `wsstream.Conn.Open` returns.
 ///
-/// A side that the channel's type does not have behaves as in Go: a read is at
-/// its end at once, a write is accepted and sends nothing. This is the one
-/// place where an end of input does not come from the peer.
+/// A side that the channel's type does not have behaves as in Go: a read returns EOF at once,
+/// and a write is accepted and sends nothing. This is the only place where EOF does not come
+/// from the peer.
 #[derive(Debug)]
 pub struct Channel {
     id: u8,
@@ -30,12 +30,12 @@ impl Channel {
         Self { id, reader, writer }
     }
 
-    /// The number of the channel.
+    /// Returns the number of the channel.
     pub fn id(&self) -> u8 {
         self.id
     }
 
-    /// The two sides, each where the channel's type has it.
+    /// Splits the channel into the sides that its type has.
     pub fn into_split(self) -> (Option<ChannelReader>, Option<ChannelWriter>) {
         (self.reader, self.writer)
     }

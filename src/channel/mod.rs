@@ -1,4 +1,12 @@
-//! The handles of the inner service: the channels of one session.
+//! The channels of a session, as handles for the inner service.
+//!
+//! | handle | what it is |
+//! |---|---|
+//! | [`ChannelSet`] | all channels of a session; the request of the inner service |
+//! | [`ChannelReader`], [`ChannelWriter`] | the two sides of a channel: `AsyncBufRead` and `AsyncWrite` |
+//! | [`Channel`] | both sides in one |
+//! | [`ChannelStream`], [`ChannelSink`] | the two sides as `Stream` and `Sink` |
+//! | [`tap`] | a recording of what the service reads and writes |
 
 mod adapters;
 mod duplex;

@@ -14,32 +14,30 @@ use super::{
 };
 use crate::wire::{CHUNK, Chunk, End, Take, Wire};
 
-/// So few bytes are handed out as a copy: a slice would keep its whole chunk of
-/// 16 KiB alive, and a peer decides how small its messages are.
+/// Up to this many bytes are copied when they are handed out. A slice would keep its whole chunk
+/// of 16 KiB alive, and the peer decides how small its messages are.
 const SMALL: usize = 1024;
 
-/// The inbound side of a channel: what the peer sends on it.
+/// The inbound side of a channel, which reads what the peer sends on it.
 ///
 /// # Flow
 ///
-/// Bytes come in the order in which the peer sent them; the boundaries of its
-/// messages are not kept. What has arrived and was not read is bounded by the
-/// receive window ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window
-/// is full and the peer sends more on this channel, the session stops reading,
-/// so a handle that is kept and not read stalls its session in the end. Drop
-/// the reader instead: what comes for a channel whose reader was dropped is
-/// discarded.
+/// Bytes arrive in the order in which the peer sent them, without the boundaries of its
+/// messages. Unread data is bounded by the receive window
+/// ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window is full
+/// and the peer sends more on this channel, the session stops reading, so a reader that is kept
+/// without being read stalls its session in the end. Drop it instead: data for a channel whose
+/// reader was dropped is discarded.
 ///
-/// `fill_buf` ([`AsyncBufRead`]) and [`into_stream`](Self::into_stream) copy
-/// nothing; `read` ([`AsyncRead`]) copies once.
+/// `fill_buf` ([`AsyncBufRead`]) and [`into_stream`](Self::into_stream) do not copy, `read`
+/// ([`AsyncRead`]) copies once.
 ///
 /// # The end
 ///
-/// A read returns 0 bytes only when the peer has ended the channel: with a
-/// CLOSE message where the subprotocol has half-close (`v5.channel.k8s.io`),
-/// else with a Close frame that says 1000 or nothing. Every other end is an
-/// error, after the bytes that came before it, and carries the
-/// [`EndCause`](crate::EndCause):
+/// A read returns 0 bytes only when the peer has ended the channel: with a CLOSE message if the
+/// subprotocol has half-close (`v5.channel.k8s.io`), or else with a Close frame that has code
+/// 1000 or none. Every other end is an error, after all bytes that arrived before it, and
+/// carries the [`EndCause`](crate::EndCause):
 ///
 /// | what happened | [`io::ErrorKind`] |
 /// |---|---|
@@ -47,12 +45,11 @@ const SMALL: usize = 1024;
 /// | a Close frame, but this channel was not ended | `ConnectionAborted` |
 /// | the session ended here | `ConnectionAborted` |
 /// | the peer broke the protocol | `InvalidData` |
-/// | a limit of time | `TimedOut` |
+/// | a time limit expired | `TimedOut` |
 ///
 /// # Cancel safety
 ///
-/// All reads are cancel safe: bytes are lost to a future that was dropped only
-/// if it had returned them.
+/// All reads are cancel safe: no bytes are lost with a future that is dropped.
 pub struct ChannelReader {
     wire: Arc<Wire>,
     channel: u8,
@@ -76,14 +73,14 @@ impl ChannelReader {
         Tapped::add(&mut self.tap, records, self.channel, Direction::Inbound);
     }
 
-    /// The number of the channel.
+    /// Returns the number of the channel.
     pub fn id(&self) -> u8 {
         self.channel
     }
 
-    /// Turns the reader into a stream of the bytes as they came, without a copy.
+    /// Turns the reader into a stream of the bytes as they arrived, without a copy.
     ///
-    /// What the stream has handed out no longer counts for the receive window.
+    /// Bytes that the stream has handed out no longer count towards the receive window.
     pub fn into_stream(self) -> ChannelStream {
         ChannelStream::new(self)
     }
@@ -95,7 +92,7 @@ impl ChannelReader {
         }
     }
 
-    /// Gets hold of a chunk with unread bytes; `false` at the end.
+    /// Waits for a chunk with unread bytes, which is then in `self.chunk`; `false` at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.chunk.is_some() {
             return Poll::Ready(Ok(true));
@@ -110,7 +107,7 @@ impl ChannelReader {
                 Poll::Ready(Ok(true))
             }
             Take::End(end) => {
-                // It stays the end: there is nothing more to record.
+                // It stays ended, so there is nothing more to record.
                 self.tap = None;
                 Poll::Ready(match end {
                     End::Eof => Ok(false),
@@ -120,8 +117,8 @@ impl ChannelReader {
         }
     }
 
-    /// The same, where bytes may be handed out only if they can be recorded. A
-    /// chunk that has to wait for that stays here.
+    /// Waits for a chunk with unread bytes, and until they can be recorded. A chunk that has to
+    /// wait for that stays here.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let readable = ready!(self.poll_chunk(cx))?;
         if let Some(tap) = &self.tap {
@@ -155,7 +152,7 @@ impl ChannelReader {
         self.release(None);
         let bytes = chunk.into_bytes().slice(at..);
         if let Some(tap) = &self.tap {
-            // A record of a few bytes keeps the whole of it, as the reader would.
+            // A record of a few bytes keeps the whole chunk alive, as the reader would.
             tap.share(bytes.clone(), CHUNK);
         }
         Poll::Ready(Ok(Some(bytes)))

@@ -5,18 +5,17 @@ use http::request::Parts;
 use super::{Channel, ChannelReader, ChannelWriter, tap::Records};
 use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Wire};
 
-/// What the inner service of a [`WsStreamLayer`](crate::WsStreamLayer) gets for
-/// each session: its channels, typed by the selected subprotocol.
+/// The channels of a session, typed by the selected subprotocol: the request of the inner service
+/// of a [`WsStreamLayer`](crate::WsStreamLayer).
 ///
-/// Take what the service needs and let the set go: a reader that was not taken
-/// is dropped with it, and what comes for that channel is discarded; a writer
-/// that was not taken is shut down.
+/// Take the handles that the service needs, and drop the set. It drops the readers that were not
+/// taken, whose incoming data is then discarded, and shuts down the writers.
 ///
 /// ```
 /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 /// use tower_wsstream::{BoxError, ChannelSet};
 ///
-/// /// Sends back on channel 1 what comes on channel 0.
+/// /// Sends everything from channel 0 back on channel 1.
 /// async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
 ///     let (Some(mut stdin), Some(mut stdout)) =
 ///         (channels.take_reader(0), channels.take_writer(1))
@@ -73,49 +72,49 @@ impl ChannelSet {
         }
     }
 
-    /// The subprotocol that was selected; "" where the client offered none.
+    /// Returns the selected subprotocol; "" if the client offered none.
     pub fn subprotocol(&self) -> &str {
         &self.subprotocol
     }
 
-    /// The configuration of the selected subprotocol: its encoding, its channels, and whether
-    /// it has half-close.
+    /// Returns the configuration of the selected subprotocol: its encoding, its channels, and
+    /// whether it has half-close.
     ///
-    /// For a gateway, which passes the channels on and should not have to guess these from
-    /// the name.
+    /// This is for a gateway, which passes the channels on and should not have to guess these
+    /// from the name.
     pub fn config(&self) -> &ChannelProtocolConfig {
         &self.config
     }
 
-    /// The head of the upgrade request, until it was taken.
+    /// Returns the head of the upgrade request, unless it was taken.
     pub fn request(&self) -> Option<&Parts> {
         self.request.as_ref().map(|head| &**head.get_ref())
     }
 
-    /// Takes the head of the upgrade request out.
+    /// Takes the head of the upgrade request.
     ///
-    /// Its header values and URI keep a whole read buffer of the server alive,
-    /// 8 KiB as a rule, so a service that lives long should not keep it.
+    /// Its header values and URI keep a whole read buffer of the server alive, usually 8 KiB, so
+    /// a long-lived service should not keep it.
     pub fn take_request(&mut self) -> Option<Box<Parts>> {
         self.request.take().map(Quiet::into_inner)
     }
 
-    /// The session that the channels belong to.
+    /// Returns the session that the channels belong to.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// How many channels the subprotocol has.
+    /// Returns the number of channels that the subprotocol has.
     pub fn len(&self) -> usize {
         self.channels.len()
     }
 
-    /// Whether the subprotocol has no channel at all.
+    /// Returns whether the subprotocol has no channels.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
 
-    /// Records what will go through the handles that are still here.
+    /// Taps the handles that are still here.
     pub(crate) fn tap(&mut self, records: &Arc<Records>) {
         records.attach(&self.session);
         for (reader, writer) in &mut self.channels {
@@ -128,27 +127,27 @@ impl ChannelSet {
         }
     }
 
-    /// The inbound side of a channel; `None` if its type has none, or it was taken.
+    /// Takes the inbound side of a channel; `None` if its type has none, or it was taken before.
     pub fn take_reader(&mut self, id: u8) -> Option<ChannelReader> {
         self.channels.get_mut(usize::from(id))?.0.take()
     }
 
-    /// The outbound side of a channel; `None` if its type has none, or it was taken.
+    /// Takes the outbound side of a channel; `None` if its type has none, or it was taken before.
     pub fn take_writer(&mut self, id: u8) -> Option<ChannelWriter> {
         self.channels.get_mut(usize::from(id))?.1.take()
     }
 
-    /// What is left of a channel's sides, as one; `None` if there is none.
+    /// Takes the sides of a channel that are left, as one handle; `None` if none is left.
     pub fn take(&mut self, id: u8) -> Option<Channel> {
         let (reader, writer) = self.channels.get_mut(usize::from(id))?;
         let (reader, writer) = (reader.take(), writer.take());
         (reader.is_some() || writer.is_some()).then(|| Channel::new(id, reader, writer))
     }
 
-    /// All channels in order, one for each of the subprotocol's, whatever its
-    /// type: Go's slice.
+    /// Returns all channels of the subprotocol in order, regardless of their types, like Go's
+    /// slice.
     ///
-    /// See [`Channel`] for what the sides do that a type does not have.
+    /// See [`Channel`] for how a side behaves that the type does not have.
     pub fn into_channels(self) -> Vec<Channel> {
         (0..)
             .zip(self.channels)
@@ -157,7 +156,7 @@ impl ChannelSet {
     }
 }
 
-/// Without the request: it may hold credentials.
+/// Leaves the request out, which may hold credentials.
 impl fmt::Debug for ChannelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChannelSet")

@@ -14,35 +14,33 @@ use super::{
 };
 use crate::wire::{WRITE_CUT, Wire};
 
-/// The outbound side of a channel: what the peer receives on it.
+/// The outbound side of a channel, which sends to the peer.
 ///
 /// # Flow
 ///
-/// Each `write` becomes one message of at most 32 KiB, [`send`](Self::send)
-/// always one message whatever its size. Messages leave in the order in which
-/// they were written, across all channels of the session. Small ones leave
-/// together: at 48 KiB, at a flush, and at the latest when the session's task
-/// has run once, so no flush is needed for a prompt to appear.
+/// Each `write` becomes one message of at most 32 KiB, and each [`send`](Self::send) one message
+/// of any size. Messages leave in the order in which they were written, across all channels of
+/// the session. Small ones leave together: at 48 KiB, at a flush, and at the latest when the
+/// session's task has run once, so a prompt appears without a flush.
 ///
-/// What was accepted and has not left is bounded per channel
-/// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session; a write waits
-/// while there is no room. `flush` waits until everything that this channel
-/// accepted was handed to the transport.
+/// Data that was accepted and has not left is bounded per channel
+/// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write waits
+/// while there is no room. `flush` waits until everything that this channel has accepted was
+/// handed to the transport.
 ///
 /// # The end
 ///
-/// `shutdown` says that no more will come, and waits like a flush: a server's
-/// session is over when its service has returned and every writer was shut
-/// down or dropped. The peer is told nothing, since servers do not send CLOSE.
-/// Dropping a writer is the same without the wait: what it has accepted is
-/// sent. After the end of the session a write fails with `BrokenPipe`, the
-/// [`EndCause`](crate::EndCause) as payload.
+/// `shutdown` ends the writer, and waits like a flush. A session is over when its service has
+/// returned and every writer was shut down or dropped. The peer does not learn of one writer's
+/// end, because servers do not send CLOSE. Dropping a writer does the same without the wait, and
+/// what it has accepted is still sent. After the end of the session a write fails with
+/// `BrokenPipe`, with the [`EndCause`](crate::EndCause) as its inner error.
 ///
 /// # Cancel safety
 ///
-/// A write that returned `Ready(n)` has accepted exactly `n` bytes, and one
-/// that was pending none. A dropped `send` has sent all or nothing; a dropped
-/// `write_all` may have sent a prefix.
+/// A write that returned `Ready(n)` has accepted exactly `n` bytes, and one that was pending has
+/// accepted none. A `send` that is dropped has sent all or nothing. A `write_all` that is
+/// dropped may have sent a prefix.
 pub struct ChannelWriter {
     wire: Arc<Wire>,
     channel: u8,
@@ -62,17 +60,16 @@ impl ChannelWriter {
         Tapped::add(&mut self.tap, records, self.channel, Direction::Outbound);
     }
 
-    /// The number of the channel.
+    /// Returns the number of the channel.
     pub fn id(&self) -> u8 {
         self.channel
     }
 
-    /// Sends one message, which the peer receives as one whatever its size.
+    /// Sends one message, which the peer receives as one regardless of its size.
     ///
-    /// It is accepted as soon as the channel has any room, so it may pass the
-    /// budget by its own length, and is not copied where it is large; above
-    /// 32 KiB it leaves in fragments, so that Pongs fit between. An empty one is
-    /// sent too, and carries nothing.
+    /// It is accepted as soon as the channel has any room, so it may pass the budget by its own
+    /// length. A large message is not copied. Above 32 KiB it leaves in fragments, so that Pongs
+    /// fit between. An empty message is sent too.
     ///
     /// # Errors
     /// `BrokenPipe` after the end of the session, or after `shutdown`.
@@ -85,7 +82,7 @@ impl ChannelWriter {
         self.start_send(message)
     }
 
-    /// Turns the writer into a sink of messages, each like [`send`](Self::send).
+    /// Turns the writer into a sink that [sends](Self::send) each item as a message.
     pub fn into_sink(self) -> ChannelSink {
         ChannelSink::new(self)
     }
@@ -107,9 +104,9 @@ impl ChannelWriter {
         Ok(())
     }
 
-    /// A write whose one copy is for the record, too. It goes the way of `send`: a
-    /// second caller of what writes without a tap would keep the compiler from
-    /// inlining that, at 36 instructions a message.
+    /// Writes with a tap, and makes one copy for both. It goes the way of `send`: a second caller
+    /// of the function that writes without a tap would keep the compiler from inlining that
+    /// one, at 36 instructions a message.
     #[cold]
     fn poll_write_tapped(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_ready(cx))?;
@@ -120,8 +117,7 @@ impl ChannelWriter {
         Poll::Ready(Ok(cut.len()))
     }
 
-    /// Waits until what is to be written can be recorded; the end of the session
-    /// must still be noticed.
+    /// Waits until a write can be recorded, or for the end of the session.
     #[cold]
     fn poll_recordable(&self, tap: &Tapped, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if tap.poll_room(cx).is_ready() {

@@ -2,19 +2,20 @@ use std::{fmt, str};
 
 use super::{error::FrameError, header::MAX_CONTROL};
 
-/// What is left of a control frame's payload beside the code.
+/// The part of a control frame's payload behind the code.
 const MAX_REASON: usize = MAX_CONTROL - 2;
 
-/// Whether a code may be on the wire (RFC 6455, 7.4, and the IANA registry).
+/// Returns whether a code may be on the wire (RFC 6455, 7.4, and the IANA
+/// registry).
 ///
-/// 1004 has no meaning, 1005, 1006 and 1015 say "there was no such frame" and
-/// never come in one; from 1015 to 2999 nothing is registered. 3000 to 3999 are
-/// registered by libraries, 4000 to 4999 private.
+/// 1004 has no meaning. 1005, 1006 and 1015 mean that there was no such frame, and
+/// never appear in one. From 1015 to 2999 nothing is registered. 3000 to 3999 are
+/// registered by libraries, 4000 to 4999 are private.
 pub(crate) fn is_valid_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Code and reason of a received Close frame, its payload unmasked.
+/// Reads code and reason from the unmasked payload of a Close frame.
 pub(super) fn parse(payload: &[u8]) -> Result<Option<(u16, &str)>, FrameError> {
     match payload {
         [] => Ok(None),
@@ -32,7 +33,7 @@ pub(super) fn parse(payload: &[u8]) -> Result<Option<(u16, &str)>, FrameError> {
     }
 }
 
-/// The payload of a Close frame to be sent. Lives on the stack.
+/// The payload of a Close frame to send, on the stack.
 #[derive(Clone, Copy)]
 pub(crate) struct ClosePayload {
     bytes: [u8; MAX_CONTROL],
@@ -41,9 +42,9 @@ pub(crate) struct ClosePayload {
 
 /// Builds the payload of a Close frame.
 ///
-/// A reason that does not fit is cut at the last character that does: half a
-/// character would make the peer answer 1007. Without a code there can be no
-/// reason, so it is left out. The code is the caller's: it is not checked.
+/// A reason that does not fit is cut behind the last character that does, because
+/// half a character would make the peer answer 1007. Without a code there can be
+/// no reason, so it is left out. The code is not checked.
 pub(crate) fn close_payload(code: Option<u16>, reason: &str) -> ClosePayload {
     let mut payload = ClosePayload {
         bytes: [0; MAX_CONTROL],
@@ -66,7 +67,7 @@ impl ClosePayload {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// The code, if it has one.
+    /// Returns the code, if it has one.
     pub(crate) fn code(&self) -> Option<u16> {
         let code = self.as_bytes().first_chunk()?;
         Some(u16::from_be_bytes(*code))

@@ -9,12 +9,12 @@ use super::{
     utf8::Utf8,
 };
 
-/// Turns received bytes into messages and control frames, as they come.
+/// Turns received bytes into messages and control frames, as they arrive.
 ///
 /// Between two calls it keeps at most the head of a frame or the payload of a
-/// control frame, in itself and never on the heap. Payload is handed on out of
-/// the input, still masked; text is unmasked on the stack, because only plain
-/// text can be checked.
+/// control frame, in itself and never on the heap. Payload is passed on from the
+/// input, still masked. Text is unmasked on the stack, because only plain text
+/// can be checked.
 ///
 /// ```text
 ///                 data head                   control head
@@ -27,24 +27,24 @@ use super::{
 /// ```
 pub(crate) struct Decoder {
     max_frame: u64,
-    /// `u64::MAX` for no limit: a single frame is below it by the RFC.
+    /// `u64::MAX` means no limit, because the RFC keeps any single frame below it.
     max_message: u64,
-    /// Payload of the current message in all heads so far.
+    /// Payload of the current message that all heads so far have announced.
     message_len: u64,
     /// Payload of the current frame that is still to come.
     left: u64,
-    /// For the next byte of that payload.
+    /// The key for the next byte of that payload.
     key: Key,
-    /// Between messages it is as new: none ends inside a character.
+    /// Between messages it is empty, because none ends inside a character.
     utf8: Utf8,
-    /// The start of a head, or of a control frame's payload.
+    /// The beginning of a head, or of a control frame's payload.
     held: [u8; HELD],
     held_len: u8,
     /// The largest payload for the fused step, all limits considered.
     max_whole: u8,
     role: Role,
     state: State,
-    /// The message we are inside of: also between its fragments.
+    /// The message that has begun and not ended, even between its fragments.
     message: Option<MessageKind>,
     /// Whether the current data frame is the last one of its message.
     fin: bool,
@@ -54,11 +54,11 @@ pub(crate) struct Decoder {
 enum State {
     /// In front of a frame, or inside its head.
     Head,
-    /// Inside a data frame, with at least a byte of payload to come.
+    /// Inside a data frame, with at least one byte of payload to come.
     Payload,
-    /// Likewise inside a control frame.
+    /// Inside a control frame, with at least one byte of payload to come.
     Control(OpCode),
-    /// After a Close frame or an error: the rest says nothing.
+    /// After a Close frame or an error. The rest of the input is ignored.
     Over,
 }
 
@@ -69,21 +69,22 @@ const HELD: usize = if MAX_CONTROL > MAX_HEAD {
     MAX_HEAD
 };
 
-/// How much text is unmasked and checked at a time. It lies on the stack and
-/// has to be cleared, which short text pays for as well.
+/// The amount of text that is unmasked and checked at a time. It lies on the
+/// stack and has to be cleared, which short text pays for as well.
 const TEXT_PIECE: usize = 2048;
 
-/// Payloads up to this length take the fused step: as much as the second byte
-/// of a frame can say alone, so that the head has one fixed length.
+/// Payloads up to this length take the fused step. It is the largest that the
+/// second byte of a frame holds by itself, so that the head has a fixed length.
 const MAX_WHOLE: usize = MAX_CONTROL;
 
-/// First byte of an unfragmented message.
+/// The first byte of an unfragmented message.
 const WHOLE_TEXT: u8 = FIN | OpCode::Text as u8;
 const WHOLE_BINARY: u8 = FIN | OpCode::Binary as u8;
 
 impl Decoder {
-    /// `max_frame` and `max_message` are payload bytes of data, refused at the
-    /// head that passes them. Control frames are bounded by the RFC.
+    /// Creates a decoder with limits for the payload of data frames and messages,
+    /// which are enforced at the head that exceeds them. Control frames are bounded
+    /// by the RFC.
     pub(crate) fn new(role: Role, max_frame: u64, max_message: Option<u64>) -> Decoder {
         let max_message = max_message.unwrap_or(u64::MAX);
         Decoder {
@@ -103,20 +104,20 @@ impl Decoder {
         }
     }
 
-    /// Whether a message has begun and not ended yet.
+    /// Returns whether a message has begun and not ended.
     #[cfg(test)]
     pub(crate) fn in_message(&self) -> bool {
         self.message.is_some()
     }
 
-    /// Decodes `input`, and says how much of it has been consumed.
+    /// Decodes `input`, and returns how much of it was consumed.
     ///
-    /// Less than all only if the sink had no room: the rest must come again,
-    /// in front of what follows it. After a Close frame everything is consumed
-    /// and ignored.
+    /// That is less than all only if the sink had no room. The rest must then be
+    /// passed again, in front of the input that follows it. After a Close frame
+    /// everything is consumed and ignored.
     ///
     /// # Errors
-    /// The peer's fault, or whatever the sink returned. Later input is consumed
+    /// Returns a fault of the peer, or an error of the sink. Later input is consumed
     /// and ignored.
     #[inline]
     pub(crate) fn decode<S: Sink>(
@@ -157,11 +158,11 @@ impl Decoder {
         Ok(input.len() - rest.len())
     }
 
-    /// The fused step: whole, short, unfragmented messages, one after the other,
-    /// without a look at the state in between.
+    /// The fused step: decodes whole, short, unfragmented messages, one after the
+    /// other, without a look at the state in between.
     ///
-    /// Returns what is left in front of anything else, good or bad: the slow
-    /// way tells which.
+    /// Returns the input from the first byte that is anything else, good or bad. The
+    /// slow path finds out which.
     #[inline]
     fn whole_messages<'a, S: Sink>(
         &self,
@@ -178,7 +179,7 @@ impl Decoder {
                 WHOLE_TEXT => MessageKind::Text,
                 _ => break,
             };
-            // A wrong mask bit leaves a number above every limit, and so does
+            // A wrong mask bit makes this a number above every limit, and so does
             // the subtraction for an empty message, which has no piece.
             let len = second ^ mask;
             if len.wrapping_sub(1) >= self.max_whole {
@@ -217,8 +218,8 @@ impl Decoder {
             *rest = &rest[len..];
             return self.start(header, sink);
         }
-        // Cut by the end of a read: rare, so that a few bytes more are copied
-        // and the first two may be looked at twice.
+        // Cut by the end of a read. That is rare, so it does not matter that a few
+        // more bytes are copied, or that the first two are parsed twice.
         loop {
             let have = usize::from(self.held_len);
             match header::parse(&self.held[..have], self.role)? {
@@ -244,7 +245,7 @@ impl Decoder {
         bytes.len()
     }
 
-    /// A frame starts: checks it against the frames and sizes before.
+    /// Starts a frame: checks it against earlier frames and sizes.
     #[inline]
     fn start<S: Sink>(&mut self, header: Header, sink: &mut S) -> Result<(), S::Error> {
         self.key = header.key;
@@ -270,7 +271,7 @@ impl Decoder {
         if begins.is_some() {
             self.message_len = 0;
         }
-        // Saturating for endless messages: without a limit the sum says nothing.
+        // Saturating for endless messages. Without a limit the sum has no meaning.
         self.message_len = self.message_len.saturating_add(header.len);
         if header.len > self.max_frame || self.message_len > self.max_message {
             return Err(FrameError::TooLarge.into());
@@ -287,7 +288,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what the sink has room for; `false` if that is nothing.
+    /// Passes on as much payload as the sink has room for; `false` if that is none.
     #[inline]
     fn payload<S: Sink>(&mut self, rest: &mut &[u8], sink: &mut S) -> Result<bool, S::Error> {
         if self.message == Some(MessageKind::Text) {
@@ -304,13 +305,13 @@ impl Decoder {
         Ok(true)
     }
 
-    /// The same for text. One buffer serves a whole frame, as it has to be
-    /// cleared; a function of its own keeps it off the stack of the others.
+    /// Passes on text. One buffer serves a whole frame, because it has to be
+    /// cleared. A separate function keeps it off the stack of the others.
     #[inline(never)]
     fn text<S: Sink>(&mut self, rest: &mut &[u8], sink: &mut S) -> Result<bool, S::Error> {
         let mut buffer = [0; TEXT_PIECE];
         while self.left > 0 && !rest.is_empty() {
-            // Clipped to the room first: what is not taken comes again, and
+            // Cut to the room first: bytes that are not taken come again, and
             // must not be checked twice.
             let piece = self.take(rest, sink.room().min(TEXT_PIECE));
             if piece.is_empty() {
@@ -326,7 +327,7 @@ impl Decoder {
         Ok(true)
     }
 
-    /// The next piece of payload, at most `room` bytes of it.
+    /// Takes the next piece of payload, at most `room` bytes.
     #[inline]
     fn take<'a>(&mut self, rest: &mut &'a [u8], room: usize) -> Masked<'a> {
         // Compared as u64: a frame may be larger than the address space.
@@ -343,7 +344,7 @@ impl Decoder {
     fn end_of_frame<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         self.state = State::Head;
         if self.fin {
-            // Content with a binary message, which it has seen nothing of.
+            // Always succeeds for a binary message, of which it has seen nothing.
             self.utf8.finish()?;
             self.message = None;
             sink.end()?;
@@ -351,15 +352,15 @@ impl Decoder {
         Ok(())
     }
 
-    /// Collects a control frame, even if it is there in one piece: it is short,
-    /// and has to be unmasked somewhere.
+    /// Collects a control frame, even if it arrived in one piece. It is short, and
+    /// has to be unmasked somewhere.
     fn control<S: Sink>(
         &mut self,
         opcode: OpCode,
         rest: &mut &[u8],
         sink: &mut S,
     ) -> Result<(), S::Error> {
-        // At most 125: the head was refused otherwise.
+        // At most 125, or the head would have been refused.
         self.left -= self.hold(self.left as usize, rest) as u64;
         if self.left > 0 {
             return Ok(());
@@ -380,7 +381,7 @@ impl Decoder {
     }
 }
 
-/// Leaves out `held`, which may be payload.
+/// Leaves out `held`, which may contain payload.
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
@@ -407,7 +408,7 @@ mod tests {
         Event::Text(text.into())
     }
 
-    /// What comes out of `bytes` in one piece, and then byte by byte.
+    /// Decodes `bytes` in one piece and then byte by byte, with the same events.
     fn decode_with(new: impl Fn() -> Decoder, bytes: &[u8]) -> Result<Vec<Event>, FrameError> {
         let every_byte: Vec<usize> = (0..bytes.len()).collect();
         let [at_once, by_bytes] = [&[][..], &every_byte].map(|cuts| {

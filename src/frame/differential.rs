@@ -6,8 +6,8 @@
 //! error. Ours gets the bytes cut at random places, and a sink whose room is
 //! random.
 //!
-//! Known differences, all on the strict side but the last; [`Defect::oracle`]
-//! has them in code. tungstenite 0.30
+//! In all known differences but the last we are the stricter side.
+//! [`Defect::oracle`] has them in code. tungstenite 0.30
 //! - accepts lengths that are not in their shortest form, control frames with
 //!   a 16 or 64 bit length included (RFC 6455, 5.2);
 //! - takes a length with its highest bit set for a large one, and calls it a
@@ -16,7 +16,7 @@
 //! - looks at reserved bits, masking, the size of a control frame and the order
 //!   of fragments only when the whole frame is there, and at a message's size
 //!   likewise: a stream that ends inside such a frame is no error to it;
-//! - knows nothing of code 1014, which IANA has registered since: ours takes it.
+//! - does not know code 1014, which IANA has registered since. We accept it.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -65,7 +65,7 @@ enum Defect {
 }
 
 impl Defect {
-    /// What ours must say.
+    /// What our decoder must report.
     fn class(&self) -> Class {
         match self {
             Defect::BadText(..) | Defect::CloseReason => Class::Utf8,
@@ -74,7 +74,7 @@ impl Defect {
         }
     }
 
-    /// What tungstenite must say, where the two agree.
+    /// What tungstenite must report, in the same terms.
     fn oracle(&self) -> Option<Class> {
         match self {
             Defect::LongForm(..)
@@ -89,7 +89,7 @@ impl Defect {
     fn apply(&self, frames: &mut Vec<Frame>, at: Index) {
         let boundary = at.index(frames.len() + 1);
         let open = is_open(&frames[..boundary]);
-        // A data frame that is right where it stands, but for its defect.
+        // A data frame that is right where it stands, apart from its defect.
         let data = |payload: Vec<u8>| Frame::new(!open, if open { 0 } else { 2 }, payload);
         let insert = match self {
             // These two damage a frame of the stream, if it has one.
@@ -161,7 +161,7 @@ impl Defect {
     }
 }
 
-/// Whether a message is open behind these frames.
+/// Returns whether a message is open behind these frames.
 fn is_open(frames: &[Frame]) -> bool {
     frames
         .iter()
@@ -311,7 +311,7 @@ fn defect() -> impl Strategy<Value = Defect> {
     ]
 }
 
-/// How our side gets the bytes: where they are cut, and how much room there is.
+/// How our decoder gets the bytes: where they are cut, and how much room there is.
 #[derive(Clone, Debug)]
 struct Delivery {
     cuts: Vec<Index>,
@@ -355,7 +355,7 @@ fn ours(bytes: &[u8], delivery: &Delivery) -> Outcome {
     (recorder.events, class)
 }
 
-/// What tungstenite reads; its answers go nowhere.
+/// The transport that tungstenite reads from. Its answers are discarded.
 struct Incoming<'a>(Cursor<&'a [u8]>);
 
 impl Read for Incoming<'_> {
@@ -406,8 +406,8 @@ fn oracle(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// For streams with any number of defects: where ours finds none there is
-/// none, and what ours let through before one is right.
+/// Compares streams with any number of defects: if ours finds none there is none,
+/// and everything that ours accepted before one is right.
 fn no_more_freely(bytes: &[u8], delivery: &Delivery) -> bool {
     let (events, class) = ours(bytes, delivery);
     let (expected, oracle_class) = oracle(bytes);
@@ -419,7 +419,7 @@ fn no_more_freely(bytes: &[u8], delivery: &Delivery) -> bool {
     }
 }
 
-/// What tungstenite makes of a Close with a code that it does not know.
+/// The result of tungstenite for a Close with a code that it does not know.
 fn unknown_code() -> Event {
     Event::Close(Some((1002, "Protocol violation".into())))
 }
@@ -440,7 +440,7 @@ proptest! {
         delivery in delivery(),
     ) {
         if let Some(close) = close {
-            // Whatever comes behind it is not even looked at.
+            // Nothing behind it is looked at.
             frames.push(close);
             frames.extend(after);
         }
@@ -470,12 +470,12 @@ proptest! {
                 prop_assert_eq!(oracle_class, Some(class));
                 prop_assert_eq!(events, expected);
             }
-            // It goes on where ours has stopped, if it noticed at all.
+            // It continues where ours has stopped, if it noticed at all.
             None => prop_assert!(expected.starts_with(&events)),
         }
     }
 
-    /// Any byte may be wrong, so that the defects are those nobody thought of.
+    /// Any byte may be wrong, so the defects include those that no test names.
     /// Lengths are damaged too, which leaves frames unfinished: see the fourth
     /// difference.
     #[test]

@@ -4,7 +4,7 @@ const MAX_SHORT: u64 = MAX_CONTROL as u64;
 const MIN_16: u64 = MAX_SHORT + 1;
 const MAX_16: u64 = u16::MAX as u64;
 
-/// How long the head of a frame is that we send with `len` bytes of payload.
+/// Returns the length of the head of a frame that we send with `len` bytes of payload.
 #[inline]
 pub(crate) fn head_len(len: u64) -> usize {
     match len {
@@ -14,7 +14,7 @@ pub(crate) fn head_len(len: u64) -> usize {
     }
 }
 
-/// Appends the head of a frame as a server sends it: not masked, so that the
+/// Appends the head of a frame as a server sends it. It is not masked, so the
 /// payload can follow from wherever it lies, without a copy.
 #[inline]
 pub(crate) fn frame_head(out: &mut Vec<u8>, fin: bool, opcode: OpCode, len: u64) {
@@ -33,11 +33,12 @@ pub(crate) fn frame_head(out: &mut Vec<u8>, fin: bool, opcode: OpCode, len: u64)
     }
 }
 
-/// The lengths of head and payload of a frame that [`frame_head`] has written,
-/// for walking over what is queued: a control frame may only go between two.
+/// Returns the lengths of head and payload of a frame that [`frame_head`] has
+/// written. This finds the ends of queued frames, because a control frame may only
+/// go between two.
 ///
 /// # Panics
-/// If `head` does not hold a whole head. It is never bytes of a peer.
+/// Panics if `head` is not a whole head. It never comes from a peer.
 #[inline]
 pub(crate) fn read_frame_len(head: &[u8]) -> (usize, u64) {
     match head[1] {

@@ -1,11 +1,11 @@
 use std::fmt;
 
-/// What the peer did wrong on the wire. Nothing can be decoded after it.
+/// A fault of the peer on the wire. Nothing can be decoded after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameError {
     /// A rule of RFC 6455 was broken; the text names it.
     Protocol(&'static str),
-    /// A frame or a message is announced to be larger than what is allowed.
+    /// The announced length of a frame or a message exceeds the limit.
     TooLarge,
     /// Text, or the reason of a Close frame, is not UTF-8.
     Utf8,

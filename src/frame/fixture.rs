@@ -1,5 +1,5 @@
-//! What the tests of the decoder share: frames written without regard for the
-//! rules, and a sink that records and has as much room as it is told.
+//! Shared by the tests of the decoder: frames written without regard for the
+//! rules, and a sink that records and whose room is chosen by the test.
 
 use super::{
     decoder::Decoder,
@@ -10,7 +10,7 @@ use super::{
 
 pub(super) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// How the length of a frame is written.
+/// The form in which the length of a frame is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Shortest,
@@ -85,7 +85,7 @@ pub(super) fn wire<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Vec<u8> {
     out
 }
 
-/// What came out, with whole messages.
+/// An output of the decoder, with whole messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Text(Vec<u8>),
@@ -99,11 +99,11 @@ pub(super) enum Event {
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     pub(super) events: Vec<Event>,
-    /// The message that is not over yet.
+    /// The message that has not ended yet.
     pub(super) open: Option<(MessageKind, Vec<u8>)>,
-    /// Lengths of all pieces, whole messages too.
+    /// Lengths of all pieces, including whole messages.
     pub(super) pieces: Vec<usize>,
-    /// Taken in turn; none for "as much as you like".
+    /// Used in turn; unlimited if empty.
     pub(super) rooms: Vec<usize>,
     pub(super) last_room: usize,
     turn: usize,
@@ -150,7 +150,7 @@ impl Sink for Recorder {
         let (kind, payload) = self.open.as_mut().unwrap();
         assert!(*kind == MessageKind::Binary || piece.as_plain().is_some());
         piece.append_to_vec(payload);
-        // Room is for one piece: who does not ask again must not go on.
+        // Room is for one piece: a decoder that does not ask again must not go on.
         self.last_room = 0;
         Ok(())
     }
@@ -188,8 +188,8 @@ impl Sink for Recorder {
     }
 }
 
-/// Feeds `bytes` cut at `cuts`, as a driver does: what the sink had no room for
-/// comes again in front of the next part.
+/// Feeds `bytes` cut at `cuts`, as a driver does: bytes for which the sink had no
+/// room come again in front of the next part.
 pub(super) fn feed(
     decoder: &mut Decoder,
     recorder: &mut Recorder,

@@ -16,13 +16,13 @@ const LENGTH: u8 = 0x7f;
 pub(super) const LENGTH_16: u8 = 126;
 pub(super) const LENGTH_64: u8 = 127;
 
-/// Which end we are. A server demands masked frames and sends unmasked ones, a
-/// client the other way round.
+/// The end of the connection that we are. A server demands masked frames and
+/// sends unmasked ones, and a client does the opposite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// We accepted the handshake.
+    /// The end that accepted the handshake.
     Server,
-    /// We opened it. Only tests do so yet; a bridge will.
+    /// The end that opened it. Only tests do so yet; a bridge will.
     #[cfg_attr(
         not(test),
         allow(dead_code, reason = "the rules of both roles belong together")
@@ -30,7 +30,7 @@ pub(crate) enum Role {
     Client,
 }
 
-/// The kinds of frames that RFC 6455 knows.
+/// The kinds of frames in RFC 6455.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum OpCode {
@@ -70,23 +70,23 @@ pub(super) struct Header {
 }
 
 pub(super) enum Parsed {
-    /// A head, and how many bytes it took.
+    /// A head, and its length in bytes.
     Head(Header, usize),
-    /// The head goes on: so many bytes of it are needed to read further.
+    /// The head is not complete: this many bytes of it are needed to read on.
     Need(usize),
 }
 
-/// Reads a head from the front of `bytes`, by RFC 6455, 5.2, to the letter.
+/// Reads a head from the front of `bytes`, strictly by RFC 6455, 5.2.
 ///
-/// What the first two bytes give away is refused as soon as they are there.
-/// What depends on the frames before is the decoder's to check.
+/// Faults in the first two bytes are refused as soon as those are there. Rules
+/// that depend on earlier frames are checked by the decoder.
 #[inline]
 pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Parsed, FrameError> {
     let &[first, second, ..] = bytes else {
         return Ok(Parsed::Need(2));
     };
     if first & RESERVED != 0 {
-        // They belong to extensions, and none is ever accepted.
+        // They belong to extensions, of which none is ever accepted.
         return Err(FrameError::Protocol("reserved bit set"));
     }
     let Some(opcode) = OpCode::from_bits(first & OPCODE) else {
@@ -155,7 +155,7 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Parsed, FrameError> {
     ))
 }
 
-/// The first `N` bytes, which the caller has made sure of.
+/// Returns the first `N` bytes. The caller makes sure that they are there.
 #[inline]
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];

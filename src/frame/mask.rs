@@ -3,8 +3,8 @@ use std::fmt;
 /// Bytes of a payload as they came from the wire, with the key that unmasks
 /// them.
 ///
-/// They stay masked until they are copied to where they belong: unmasking a
-/// receive buffer in place would need it mutable and would be one pass more
+/// They stay masked until they are copied to where they belong. Unmasking the
+/// receive buffer in place would need it to be mutable, and would be another pass
 /// over memory that the copy reads anyway.
 #[derive(Clone, Copy)]
 pub(crate) struct Masked<'a> {
@@ -28,24 +28,25 @@ impl Key {
         Key(u32::from_le_bytes(wire))
     }
 
-    /// The key for what follows `n` bytes of payload.
+    /// Returns the key for the payload behind the next `n` bytes.
     #[inline]
     pub(super) fn after(self, n: usize) -> Key {
         Key(self.0.rotate_right(8 * (n % 4) as u32))
     }
 
-    /// Unmasks, or masks, in place: for what is short and rare.
+    /// Unmasks, or masks, in place. For payloads that are short and rare.
     pub(super) fn apply(self, bytes: &mut [u8]) {
         for (byte, key) in bytes.iter_mut().zip(self.0.to_le_bytes().iter().cycle()) {
             *byte ^= key;
         }
     }
 
-    /// Unmasks, or masks, on the way from one place to another of the same length.
+    /// Unmasks, or masks, while copying to a slice of the same length.
     ///
-    /// One pass, in blocks that are whole vectors; what is left behind the last one
-    /// is done together with bytes before it once more. A loop over single bytes
-    /// costs a short payload more than all of the rest.
+    /// This is one pass, in blocks that are whole vectors. The bytes behind the last
+    /// block are done together with some bytes in front of them, which are then done
+    /// twice. For a short payload, a loop over single bytes would cost more than
+    /// everything else.
     #[inline(always)]
     fn copy(self, from: &[u8], to: &mut [u8]) {
         match from.len() {
@@ -85,7 +86,7 @@ impl<'a> Masked<'a> {
         Masked { bytes, key }
     }
 
-    /// Bytes that are not masked.
+    /// Wraps bytes that are not masked.
     #[inline]
     pub(crate) fn plain(bytes: &'a [u8]) -> Masked<'a> {
         Masked {
@@ -104,16 +105,16 @@ impl<'a> Masked<'a> {
         self.bytes.is_empty()
     }
 
-    /// The first byte, unmasked.
+    /// Returns the first byte, unmasked.
     #[inline]
     pub(crate) fn first(&self) -> Option<u8> {
         self.bytes.first().map(|byte| byte ^ self.key.0 as u8)
     }
 
-    /// The first `n` bytes and the rest.
+    /// Returns the first `n` bytes and the rest.
     ///
     /// # Panics
-    /// If `n` is more than there is.
+    /// Panics if there are fewer than `n` bytes.
     #[inline]
     pub(crate) fn split_at(self, n: usize) -> (Masked<'a>, Masked<'a>) {
         let (head, tail) = self.bytes.split_at(n);
@@ -123,8 +124,8 @@ impl<'a> Masked<'a> {
         )
     }
 
-    /// The bytes themselves where they need no unmasking, which text never
-    /// does: who only reads them is spared the copy.
+    /// Returns the bytes themselves if they need no unmasking, which is so for all
+    /// text. A caller that only reads them saves the copy.
     #[inline]
     pub(crate) fn as_plain(&self) -> Option<&'a [u8]> {
         (self.key == Key::NONE).then_some(self.bytes)
@@ -140,7 +141,7 @@ impl<'a> Masked<'a> {
     /// Copies the unmasked bytes to the front of `out` and returns that part.
     ///
     /// # Panics
-    /// If `out` is shorter than the piece.
+    /// Panics if `out` is shorter than the piece.
     #[inline(always)]
     pub(crate) fn copy_to(self, out: &mut [u8]) -> &[u8] {
         let out = &mut out[..self.bytes.len()];
@@ -152,7 +153,7 @@ impl<'a> Masked<'a> {
     }
 }
 
-/// Shows the length only: payload is never logged, masked or not.
+/// Shows only the length, because payload is never logged, masked or not.
 impl fmt::Debug for Masked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masked")

@@ -6,17 +6,17 @@
 //! | [`mask`] | payload bytes that are still masked, unmasked while they are copied | 5.3 |
 //! | [`utf8`] | checks text as it streams, across pieces and fragments | 8.1 |
 //! | [`decoder`] | bytes in, messages and control frames out | 5.4, 5.5 |
-//! | [`sink`] | what the decoder hands its findings to | |
+//! | [`sink`] | receives the output of the decoder | |
 //! | [`encoder`] | heads of the frames that we send | 5.2 |
 //! | [`close`] | the payload of a Close frame, both ways | 5.5.1, 7.4 |
-//! | [`error`] | what a peer did wrong | 7.4.1 |
+//! | [`error`] | a fault of the peer | 7.4.1 |
 //!
-//! A message-at-a-time engine has to buffer a whole message before anybody
-//! sees its first byte. Here a payload is handed on in the pieces in which it
-//! arrived, so that memory is bounded by what the sink has room for and not by
-//! what a header announces.
+//! An engine that works message by message has to buffer a whole message before
+//! its first byte can be used. Here a payload is passed on in the pieces in which
+//! it arrived, so memory is bounded by the room of the sink and not by the length
+//! that a header announces.
 //!
-//! Nothing in here shares code with tungstenite, which makes it a fair oracle:
+//! Nothing in here shares code with tungstenite, which makes that a fair oracle:
 //! `differential` feeds the same bytes to both.
 
 mod close;

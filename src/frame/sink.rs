@@ -1,11 +1,11 @@
 use super::{error::FrameError, header::OpCode, mask::Masked};
 
-/// What kind of payload a message carries.
+/// The kind of payload that a message carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessageKind {
-    /// Checked to be UTF-8, byte by byte as it streams.
+    /// UTF-8, checked byte by byte as it streams.
     Text,
-    /// Anything.
+    /// Any bytes.
     Binary,
 }
 
@@ -18,51 +18,51 @@ impl From<MessageKind> for OpCode {
     }
 }
 
-/// A control frame, its payload unmasked.
+/// A control frame with its payload unmasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control<'a> {
-    /// To be answered with a Pong of the same payload.
+    /// A Ping, to be answered with a Pong of the same payload.
     Ping(&'a [u8]),
-    /// The answer to a Ping, or unasked.
+    /// A Pong: the answer to a Ping, or unsolicited.
     Pong(&'a [u8]),
-    /// Code and reason, if the frame has any. The last thing a decoder reports.
+    /// A Close, with code and reason if it has any. A decoder reports nothing after it.
     Close(Option<(u16, &'a str)>),
 }
 
-/// Takes what a [`Decoder`](super::Decoder) finds.
+/// Receives the output of a [`Decoder`](super::Decoder).
 ///
 /// A message arrives either as one [`message`](Sink::message), or as one
 /// [`begin`](Sink::begin), any number of [`payload`](Sink::payload) and one
 /// [`end`](Sink::end), with control frames wherever the peer put them. An error
-/// from any method ends the decoding for good.
+/// from any method ends decoding for good.
 pub(crate) trait Sink {
-    /// The sink's own failures, and the peer's.
+    /// An error of the sink itself, or of the peer.
     type Error: From<FrameError>;
 
-    /// A message starts.
+    /// Starts a message.
     fn begin(&mut self, kind: MessageKind) -> Result<(), Self::Error>;
 
-    /// How many payload bytes of the current message can be taken now.
+    /// Returns how many payload bytes of the current message can be taken now.
     ///
-    /// It may depend on the bytes that came before, and is asked again before
+    /// It may depend on the bytes that came before, and is called again before
     /// every piece. 0 pauses the decoder.
     fn room(&mut self) -> usize;
 
-    /// The next bytes of the current message: at least one, and at most as many
-    /// as [`room`](Sink::room) has just reported.
+    /// Takes the next bytes of the current message: at least one, and at most as
+    /// many as [`room`](Sink::room) has just returned.
     fn payload(&mut self, piece: Masked<'_>) -> Result<(), Self::Error>;
 
-    /// The current message is over.
+    /// Ends the current message.
     fn end(&mut self) -> Result<(), Self::Error>;
 
-    /// A whole message in one step: unfragmented, 1 to 125 bytes, text already
-    /// checked.
+    /// Takes a whole message in one step: unfragmented, 1 to 125 bytes, text
+    /// already checked.
     ///
-    /// `false` means that there is no room for all of it and nothing was taken:
-    /// the decoder then goes through `begin`.
+    /// Returns `false` if there is no room for all of it. Nothing was taken then,
+    /// and the decoder goes through `begin` instead.
     fn message(&mut self, kind: MessageKind, piece: Masked<'_>) -> Result<bool, Self::Error>;
 
-    /// A control frame. It comes between the fragments of a message where the
-    /// peer has put it there, and cannot be put off.
+    /// Takes a control frame, which may come between the fragments of a message.
+    /// It cannot be put off.
     fn control(&mut self, control: Control<'_>) -> Result<(), Self::Error>;
 }

@@ -2,14 +2,14 @@ use std::str;
 
 use super::error::FrameError;
 
-/// Checks a text message that comes in pieces, cut anywhere.
+/// Checks a text message that arrives in pieces, cut anywhere.
 ///
-/// A byte that cannot be part of any valid text is refused when it comes, not
-/// at the end of its character or message: a peer must not be able to stream
+/// A byte that cannot be part of any valid text is refused when it arrives, and
+/// not at the end of its character or message: a peer must not be able to stream
 /// on after it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Utf8 {
-    /// The character that the last piece has left unfinished.
+    /// The beginning of a character that the last piece left unfinished.
     open: [u8; MAX_CHAR],
     len: u8,
 }
@@ -47,7 +47,7 @@ impl Utf8 {
         Ok(())
     }
 
-    /// The message is over: a character must not be.
+    /// Ends the message, which must not end inside a character.
     pub(super) fn finish(&self) -> Result<(), FrameError> {
         match self.len {
             0 => Ok(()),
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// How many bytes a validator that is fed byte by byte lets through.
+    /// Returns how many bytes a validator accepts that is fed byte by byte.
     fn accepted(bytes: &[u8]) -> usize {
         let mut utf8 = Utf8::default();
         bytes

@@ -1,4 +1,4 @@
-//! Base64 of a message that arrives in pieces. RFC 4648, 4.
+//! Base64 (RFC 4648, 4) of a message that arrives in pieces.
 
 use std::error::Error;
 use std::fmt;
@@ -10,31 +10,31 @@ mod engine;
 /// Characters that stand for three bytes.
 const QUAD: usize = 4;
 
-/// Characters that go through the engine at once. The engine writes into a
-/// slice, and what it decodes waits in an array on the stack: 3 KiB stay in the
-/// first-level cache beside their 4 KiB of text, and more would not be faster.
+/// Characters that go through the engine at once. The engine writes into a slice,
+/// so its output goes through an array on the stack: 3 KiB stay in the first-level
+/// cache next to their 4 KiB of text, and more would not be faster.
 const BLOCK: usize = 4096;
 
-/// Most characters of a piece that is a line of typing rather than a transfer:
-/// clearing 48 bytes for it costs nothing, clearing 3 KiB would.
+/// The most characters of a piece that is a line of typing rather than a transfer.
+/// Clearing 48 bytes for it costs nothing, clearing 3 KiB would.
 const SMALL: usize = 64;
 
 /// Decodes the base64 of one message after another, each in any number of
 /// pieces.
 ///
-/// CR and LF are skipped wherever they are, as Go does. Everything else is
-/// strict: the standard alphabet, padding, no bits behind the last byte, and
-/// nothing after the padding.
+/// CR and LF are skipped everywhere, as in Go. Everything else is strict: the
+/// standard alphabet, padding, no bits behind the last byte, and nothing after the
+/// padding.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Base64Decoder {
     /// Characters of a quad that is not complete.
     quad: [u8; QUAD],
     held: u8,
-    /// Padding has been seen: the message holds no more.
+    /// There was padding, after which the message has no more.
     padded: bool,
 }
 
-/// The text of a base64 subprotocol is not base64.
+/// The error for text of a base64 subprotocol that is not base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidBase64;
 
@@ -47,10 +47,10 @@ impl fmt::Display for InvalidBase64 {
 impl Error for InvalidBase64 {}
 
 impl Base64Decoder {
-    /// Decodes the next piece and appends what it stands for.
+    /// Decodes the next piece and appends the result.
     ///
-    /// After an error nothing of this piece has been appended, and the decoder
-    /// is at the start of a message.
+    /// After an error nothing of this piece was appended, and the decoder is at the
+    /// start of a message.
     pub(crate) fn decode(&mut self, text: &[u8], out: &mut BytesMut) -> Result<(), InvalidBase64> {
         let before = out.len();
         let result = if text.len() <= SMALL {
@@ -64,7 +64,7 @@ impl Base64Decoder {
         })
     }
 
-    /// Ends the message: whatever it holds must be whole quads.
+    /// Ends the message, which must consist of whole quads.
     pub(crate) fn finish(&mut self) -> Result<(), InvalidBase64> {
         let held = self.held;
         *self = Self::default();
@@ -75,7 +75,7 @@ impl Base64Decoder {
         }
     }
 
-    /// The most bytes that a piece of this length can append.
+    /// Returns the most bytes that a piece of this length can append.
     #[cfg(test)]
     pub(crate) fn max_decoded(&self, len: usize) -> usize {
         // Divided first: a length near the limit must not overflow.
@@ -91,8 +91,8 @@ impl Base64Decoder {
     ) -> Result<(), InvalidBase64> {
         let mut plain = [0; N];
         for block in text.chunks(N / 3 * QUAD) {
-            // Line breaks are rare, and the engine stumbles over them: then the
-            // block is done again, line by line.
+            // Line breaks are rare, and the engine fails on them. The block is
+            // then done again, line by line.
             let (before, start) = (self.clone(), out.len());
             if self.line(block, &mut plain, out).is_err() {
                 *self = before;
@@ -105,7 +105,7 @@ impl Base64Decoder {
         Ok(())
     }
 
-    /// Text without line breaks, not longer than the room for its bytes allows.
+    /// Decodes text without line breaks that fits into the room for its bytes.
     fn line(
         &mut self,
         text: &[u8],
@@ -132,14 +132,14 @@ impl Base64Decoder {
         self.hold(tail)
     }
 
-    /// Keeps the start of a quad.
+    /// Keeps the beginning of a quad.
     fn hold(&mut self, text: &[u8]) -> Result<(), InvalidBase64> {
         if self.padded && !text.is_empty() {
             return Err(InvalidBase64);
         }
         for byte in text {
-            // The engine would say so once the quad is complete; by then what
-            // came before in this message would have been delivered.
+            // The engine would find this once the quad is complete. By then the
+            // rest of the message before it would have been delivered.
             if !(is_symbol(*byte) || *byte == b'=' && self.held >= 2) {
                 return Err(InvalidBase64);
             }
@@ -183,7 +183,7 @@ pub(crate) fn encode_into(payload: &[u8], out: &mut Vec<u8>) {
     engine::encode(payload, out);
 }
 
-/// Characters that a payload of `len` bytes becomes.
+/// Returns the number of characters for a payload of `len` bytes.
 pub(crate) fn encoded_len(len: usize) -> usize {
     len.div_ceil(3) * QUAD
 }

@@ -1,17 +1,17 @@
-//! The appearance of a message on the wire: its channel and its encoding.
+//! The form of a message on the wire.
 
 use super::base64;
 
-/// The appearance of a message on the wire.
+/// The form of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A binary message: the channel's byte, then the payload.
     Binary,
     /// A text message: the channel's character, then base64.
     Base64,
-    /// A binary message that is all payload, of the only channel there is.
+    /// A binary message that is all payload. It belongs to channel 0.
     BareBinary,
-    /// A text message that is all base64, of the only channel there is.
+    /// A text message that is all base64. It belongs to channel 0.
     BareBase64,
 }
 
@@ -26,7 +26,7 @@ impl Format {
         matches!(self, Self::Binary | Self::Base64)
     }
 
-    /// Appends the prefix with which a message of this channel begins.
+    /// Appends the beginning of a message of this channel.
     pub(crate) fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.push(channel),

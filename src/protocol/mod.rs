@@ -1,7 +1,7 @@
 //! The `channel.k8s.io` family of subprotocols as data, and its codecs.
 //!
-//! No HTTP, no async and no I/O: everything here is a table, or takes bytes
-//! and gives bytes.
+//! It has no HTTP, no async and no I/O: everything here is a table, or takes bytes
+//! and returns bytes.
 
 pub(crate) mod base64;
 mod format;

@@ -1,28 +1,26 @@
-//! The outcome of a session as Kubernetes writes it.
+//! The outcome of a session, as `metav1.Status` of Kubernetes.
 
-use std::borrow::Cow;
-use std::error::Error;
-use std::fmt;
+use std::{borrow::Cow, error::Error, fmt};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// What clients look for to find an exit code; both are compared exactly.
+/// Clients compare these exactly to find an exit code.
 const NON_ZERO_EXIT_CODE: &str = "NonZeroExitCode";
 const EXIT_CODE_CAUSE: &str = "ExitCode";
 const INTERNAL_ERROR: &str = "InternalError";
 
-/// HTTP's number for "our fault". Kubernetes puts it on a command's exit code
-/// too, and clients do not look at it there.
+/// The HTTP status of a fault of the server. Kubernetes also sets it for a
+/// command's exit code, and clients do not look at it there.
 const INTERNAL_ERROR_CODE: u16 = 500;
 
-/// How a session or a request ended: `metav1.Status` of Kubernetes.
+/// The outcome of a session or a request: `metav1.Status` of Kubernetes.
 ///
-/// On the subprotocols from `v4` on it is the last message of a session, as
-/// JSON on channel 3; on older ones a failure's message is sent as plain text.
-/// Every refused handshake carries one as its body.
+/// From `v4` on it is the last message of a session, as JSON on channel 3. On older
+/// subprotocols the message of a failure is sent as plain text. Every refused
+/// handshake has a status as its body.
 ///
-/// Reading one keeps the fields that this type shows and ignores the others.
+/// Reading one keeps the fields that this type has and ignores the others.
 ///
 /// # Examples
 ///
@@ -42,7 +40,7 @@ const INTERNAL_ERROR_CODE: u16 = 500;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     // The fields are in the order of the wire. `metadata` is always written,
-    // as Go does, and never read: nothing of it matters here.
+    // as in Go, and never read, because nothing in it matters here.
     #[serde(skip_deserializing)]
     metadata: Metadata,
     status: Outcome,
@@ -80,7 +78,7 @@ struct Cause {
 }
 
 impl Status {
-    /// Returns the status of a session whose service did what it was asked.
+    /// Creates the status of a session whose service succeeded.
     #[must_use]
     pub fn success() -> Self {
         Self {
@@ -93,11 +91,11 @@ impl Status {
         }
     }
 
-    /// Returns a failure.
+    /// Creates a failure.
     ///
-    /// `reason` is one word that programs compare, such as `NotFound`; an
-    /// empty one is left out, as in Go. `message` is what a person reads:
-    /// kubectl prints it behind `error: `. `code` is an HTTP status.
+    /// `reason` is one word that programs compare, such as `NotFound`. An empty
+    /// one is left out, as in Go. `message` is for a person; kubectl prints it
+    /// behind `error: `. `code` is an HTTP status.
     #[must_use]
     pub fn failure(
         reason: impl Into<Cow<'static, str>>,
@@ -114,10 +112,10 @@ impl Status {
         }
     }
 
-    /// Returns the status of a command that ran and ended with `code`; 0 is
+    /// Creates the status of a command that ran and ended with `code`; 0 is
     /// [`success`](Self::success).
     ///
-    /// A signal is 128 plus its number.
+    /// The code of a signal is 128 plus its number.
     #[must_use]
     pub fn from_exit_code(code: u8) -> Self {
         if code == 0 {
@@ -134,10 +132,10 @@ impl Status {
         status
     }
 
-    /// Returns a failure with reason `InternalError` and code 500.
+    /// Creates a failure with reason `InternalError` and code 500.
     ///
-    /// The message is sent as it is: say what the person at the other end can
-    /// do about it, and nothing they should not know.
+    /// The message is sent unchanged. It should tell the person at the other end
+    /// what to do, and nothing that they should not know.
     #[must_use]
     pub fn internal_error(message: impl Into<Cow<'static, str>>) -> Self {
         Self::failure(INTERNAL_ERROR, message, INTERNAL_ERROR_CODE)
@@ -185,10 +183,10 @@ impl Status {
         cause.message.parse().ok()
     }
 
-    /// Returns what the subprotocols before `v4` send: nothing on success, the
-    /// message on failure.
+    /// Returns the text that the subprotocols before `v4` send: nothing for a
+    /// success, the message for a failure.
     ///
-    /// Never empty: an empty message on the wire would be no message, and a
+    /// It is never empty. An empty message on the wire is no message, and the
     /// failure would look like a success.
     #[must_use]
     pub fn plain_text(&self) -> Option<String> {
@@ -209,16 +207,16 @@ impl Status {
         self.json_after("{").into()
     }
 
-    /// Returns the JSON of an HTTP body: the same, with `kind` and
-    /// `apiVersion` in front.
+    /// Returns the JSON of an HTTP body, which has `kind` and `apiVersion` in
+    /// front.
     #[must_use]
     pub fn to_response_json(&self) -> Bytes {
         self.json_after(r#"{"kind":"Status","apiVersion":"v1","#)
             .into()
     }
 
-    /// The object with its opening brace replaced. The first field is always
-    /// there, so that whatever is put in front may end in a comma.
+    /// Returns the object with its opening brace replaced. The first field is
+    /// always there, so the replacement may end in a comma.
     fn json_after(&self, opening: &str) -> Vec<u8> {
         let object =
             serde_json::to_vec(self).expect("strings, numbers and structs always have a JSON form");
@@ -230,14 +228,14 @@ impl Status {
     ///
     /// # Errors
     ///
-    /// If this is not JSON, or no object whose `status` is `Success` or
-    /// `Failure`, or a known field has the wrong type.
+    /// Fails if this is not a JSON object whose `status` is `Success` or
+    /// `Failure`, or if a known field has the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 }
 
-/// What a failure says that says nothing else.
+/// The message of a failure without one.
 const FAILED: &str = "failed";
 
 impl fmt::Display for Status {

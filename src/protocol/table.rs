@@ -1,4 +1,4 @@
-//! Which subprotocols an endpoint speaks, and which channels each one has.
+//! The subprotocols of an endpoint, and the channels of each.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
@@ -6,8 +6,8 @@ use super::format::Format;
 
 /// Names of the subprotocols of the `channel.k8s.io` family.
 ///
-/// They differ in what channel 3 carries at the end of a session, and `v5`
-/// alone can end one channel without the others.
+/// They differ in the data of channel 3 at the end of a session, and only `v5`
+/// can end one channel without the others.
 ///
 /// # Examples
 ///
@@ -33,22 +33,23 @@ pub mod subprotocols {
     pub const V5: &str = "v5.channel.k8s.io";
 }
 
-/// How an entry begins that is no subprotocol but a browser's bearer token.
+/// The beginning of an entry that is a browser's bearer token instead of a
+/// subprotocol.
 ///
-/// It lives beside the names because a table must never hold one: whatever
+/// It is next to the names because a table must never contain one: an entry that
 /// begins like this is a secret, and is neither selected nor shown.
 pub(crate) const CREDENTIAL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Most channels a table can have. The number 255 marks a half-close on the
-/// wire, so that the last channel is 254.
+/// The most channels that a table can have. The number 255 marks a half-close on
+/// the wire, so the last channel is 254.
 const MAX_CHANNELS: usize = 255;
 
-/// Most channels a base64 table can have. A channel travels there as the
-/// character `'0' + channel`, and with 80 of them the last one would no longer
-/// be a printable ASCII character.
+/// The most channels that a base64 table can have. A channel is the character
+/// `'0' + channel` there, and with 80 of them the last one would no longer be a
+/// printable ASCII character.
 const MAX_BASE64_CHANNELS: usize = 79;
 
-/// What a server does with one channel.
+/// The use of a channel by the server.
 ///
 /// The directions are the server's: it *reads* what the client sends.
 ///
@@ -62,8 +63,8 @@ const MAX_BASE64_CHANNELS: usize = 79;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChannelType {
-    /// The channel exists in the subprotocol, and this session does not use
-    /// it: what arrives is dropped, nothing is sent.
+    /// The channel exists in the subprotocol, but is not used: incoming data is
+    /// discarded, and nothing is sent.
     Ignore,
     /// The client sends, the server reads.
     Read,
@@ -74,20 +75,20 @@ pub enum ChannelType {
 }
 
 impl ChannelType {
-    /// Whether the server reads what the client sends on this channel.
+    /// Returns whether the server reads this channel.
     #[must_use]
     pub const fn is_readable(self) -> bool {
         matches!(self, Self::Read | Self::ReadWrite)
     }
 
-    /// Whether the server sends on this channel.
+    /// Returns whether the server sends on this channel.
     #[must_use]
     pub const fn is_writable(self) -> bool {
         matches!(self, Self::Write | Self::ReadWrite)
     }
 }
 
-/// How a payload and its channel are put into a WebSocket message.
+/// The encoding of a payload and its channel in a WebSocket message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
@@ -99,8 +100,8 @@ pub enum Encoding {
     Base64,
 }
 
-/// What one subprotocol of a table speaks: its encoding, its channels, and
-/// whether one channel alone can end.
+/// One subprotocol of a table: its encoding, its channels, and whether one channel
+/// can end alone.
 ///
 /// A channel's number is its place in the list. Cloning is cheap.
 ///
@@ -232,13 +233,12 @@ impl ChannelProtocolConfig {
     }
 }
 
-/// The subprotocols an endpoint speaks, by name.
+/// The subprotocols of an endpoint, by name.
 ///
-/// The name `""` stands for a client that offers none. A name is matched
-/// exactly, case included. The order of the table is kept, and is shown to a
-/// client that offers nothing we know; which name is selected follows the
-/// client's order. An empty table is allowed and refuses every client with a
-/// 403. Cloning is cheap.
+/// A client that offers no subprotocol gets the `""` entry. Names are matched
+/// exactly, including case. The order of the table is kept for the refusal of a
+/// client that offers only unknown names. Selection follows the client's order. An
+/// empty table is allowed, and refuses every client with a 403. Cloning is cheap.
 ///
 /// # Examples
 ///
@@ -253,7 +253,7 @@ impl ChannelProtocolConfig {
 /// # Ok::<(), tower_wsstream::ConfigError>(())
 /// ```
 ///
-/// A table of one's own:
+/// A table of your own:
 ///
 /// ```
 /// use tower_wsstream::{ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding};
@@ -279,7 +279,7 @@ impl ChannelProtocols {
     ///
     /// # Errors
     ///
-    /// With 80 channels or more, which base64 cannot number.
+    /// Fails with 80 channels or more, which base64 cannot number.
     pub fn standard(channels: impl Into<Arc<[ChannelType]>>) -> Result<Self, ConfigError> {
         let channels = channels.into();
         let raw = ChannelProtocolConfig::new(Encoding::Binary, channels.clone());
@@ -311,8 +311,8 @@ impl ChannelProtocols {
         self.entries.iter().map(|(name, config)| (&**name, config))
     }
 
-    /// The entry of a name, with a copy of the name that outlives the table
-    /// and costs nothing where the name is a constant.
+    /// Returns the entry of a name, with a copy of the name that outlives the table
+    /// and costs nothing if the name is a constant.
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
@@ -343,9 +343,10 @@ impl ChannelProtocolsBuilder {
     ///
     /// # Errors
     ///
-    /// A name twice; a name that is not an HTTP token (RFC 9110, 5.6.2), which
-    /// no client can offer; a name that reads as a bearer token entry; more
-    /// than 255 channels, or 80 and more with base64; half-close with base64.
+    /// Fails for a name that is in the table twice, that is not an HTTP token (RFC
+    /// 9110, 5.6.2) and cannot be offered, or that looks like a bearer token. Fails
+    /// also for more than 255 channels, for 80 or more with base64, and for
+    /// half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
             if !name.is_empty() && !name.bytes().all(is_token_byte) {
@@ -354,8 +355,7 @@ impl ChannelProtocolsBuilder {
                 )));
             }
             if name.starts_with(CREDENTIAL_PREFIX) {
-                // The name itself stays out of the message: somebody may have
-                // pasted a real token.
+                // The message does not show the name, which may be a real token.
                 return Err(ConfigError::new(format!(
                     "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}: that marks a bearer token, choose another name"
                 )));
@@ -373,12 +373,13 @@ impl ChannelProtocolsBuilder {
     }
 }
 
-/// `tchar` of RFC 9110, 5.6.2, which RFC 6455, 4.1 demands of a subprotocol.
+/// Returns whether this is a `tchar` of RFC 9110, 5.6.2, as RFC 6455, 4.1 demands of a
+/// subprotocol.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// A configuration that cannot work; the message names what to change.
+/// The error of a configuration that cannot work. The message names the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     message: Cow<'static, str>,

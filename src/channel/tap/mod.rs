@@ -2,58 +2,53 @@
 //!
 //! ```text
 //!  WsStreamLayer
-//!    TapLayer::new(which)         asked once a session: a Tap, or None
-//!      your Service<ChannelSet>   reads and writes as ever   ---> TapReader, in a task of yours
+//!    TapLayer::new(which)         called once for each session: a Tap, or None
+//!      your Service<ChannelSet>   reads and writes as usual  ---> TapReader, in a task of yours
 //! ```
 //!
-//! A [`TapLayer`] belongs over a `Service<ChannelSet>`: inside of
-//! [`WsStreamLayer`](crate::WsStreamLayer), and outside of
-//! `RemoteCommandLayer` where there is
-//! one. It sees channels as the service does, reassembled, and decoded on base64
-//! subprotocols:
+//! A [`TapLayer`] wraps a `Service<ChannelSet>`: inside of
+//! [`WsStreamLayer`](crate::WsStreamLayer), and outside of `RemoteCommandLayer` if there is one.
+//! It sees channels as the service does, reassembled, and decoded on base64 subprotocols:
 //!
-//! * inbound bytes when the service takes them from a
-//!   [`ChannelReader`](crate::ChannelReader), by whatever kind of read: for
-//!   `fill_buf` when they are consumed. What it never reads is not recorded.
-//! * outbound bytes when a [`ChannelWriter`](crate::ChannelWriter) has accepted them,
-//!   by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
-//!   [Last words](crate::Session::say_last), and so the Status of a command, are
-//!   no service's writes: of those the tap knows nothing.
+//! * Inbound bytes are recorded when the service takes them from a
+//!   [`ChannelReader`](crate::ChannelReader), by any kind of read; for `fill_buf` when they are
+//!   consumed. Bytes that it never reads are not recorded.
+//! * Outbound bytes are recorded when a [`ChannelWriter`](crate::ChannelWriter) has accepted
+//!   them, by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
+//!   [Last words](crate::Session::say_last), and so the Status of a command, are not written by
+//!   the service, and the tap does not see them.
 //!
-//! A record stands for what was taken or accepted, also where futures are dropped in
-//! the middle. Records of one channel's side are in its order; across channels what
-//! one read or write has caused comes behind it. Several layers record each for
-//! itself; handles that a layer further out has taken are not recorded. A session
-//! without a tap pays for a look at an empty `Option` in each read and write.
+//! A record stands for exactly the bytes that were taken or accepted, even if futures are
+//! dropped in the middle. Records of one side of a channel are in its order. Across channels, a
+//! record is always behind those of the reads and writes that led to it. Several layers record
+//! independently of each other, and handles that a layer further out has taken are not
+//! recorded. A session without a tap checks an empty `Option` in each read and write.
 //!
 //! # A queue that is full
 //!
-//! Records wait in a queue for their [`TapReader`]. It is full once it holds its
-//! capacity in bytes, each record counting 128 beside its own, and one that shares
-//! what a [stream](crate::ChannelReader::into_stream) hands out 16 KiB, which it
-//! keeps from being freed. It passes its capacity by at most one record for each
-//! handle. Then:
+//! Records wait in a queue for their [`TapReader`]. It is full once it holds its capacity in
+//! bytes. Each record counts 128 bytes on top of its payload, and one that shares the memory of
+//! a [stream](crate::ChannelReader::into_stream) counts the 16 KiB that it keeps from being
+//! freed. The queue passes its capacity by at most one record for each handle. Then:
 //!
-//! | | reads and writes | records | a reader that is slow |
+//! | | reads and writes | records | a slow `TapReader` |
 //! |---|---|---|---|
-//! | [`Overflow::Backpressure`] | wait: pending, with nothing taken or accepted | all | makes the session slow, its peer in the end |
-//! | [`Overflow::Lossy`] | go on | lost, and counted in the next one | is told what it has missed |
+//! | [`Overflow::Backpressure`] | are pending, with nothing taken or accepted | are complete | slows down the session, and in the end its peer |
+//! | [`Overflow::Lossy`] | continue | are lost, and counted in the next one | learns how much it has missed |
 //!
-//! A write that waits fails at the end of the session, as it would if it waited for
-//! the peer. Bytes that came before the end are read when they can be recorded.
-//! Dropping the [`TapReader`] lets everybody go on, unrecorded.
+//! A waiting write fails at the end of the session, as it would if it waited for the peer.
+//! Bytes that arrived before the end can be read once they can be recorded. Dropping the
+//! [`TapReader`] lets the session continue without recording.
 //!
 //! # The end
 //!
-//! [`Record::End`] is the last one. It comes when the session has ended and no handle
-//! is left that could add to it: each was dropped, shut down, or read to its end. So a
-//! service that leaves handles with tasks that keep them also keeps the tap from its
-//! end.
+//! [`Record::End`] is the last record. It comes when the session has ended and no handle is left
+//! that could add another: each was dropped, shut down, or read to its end. So a task that keeps
+//! a handle also keeps the tap from its end.
 //!
 //! # Examples
 //!
-//! Everything, for an audit; `examples/asciicast.rs` writes recordings that can be
-//! played.
+//! An audit records everything. (`examples/asciicast.rs` writes recordings that can be played.)
 //!
 //! ```
 //! use tower::ServiceBuilder;
@@ -87,7 +82,7 @@
 //! # let _ = service;
 //! ```
 //!
-//! Terminals alone, with room for 4 MiB, and nobody waits for the recorder.
+//! This one records terminals only, with room for 4 MiB, and never makes a session wait.
 //!
 //! ```
 //! use tokio::sync::mpsc;
@@ -110,16 +105,22 @@
 //! # let _ = layer;
 //! ```
 
+mod future;
 mod layer;
 mod reader;
 mod record;
 mod records;
+mod service;
+mod tap;
 mod tapped;
 
 pub use self::{
-    layer::{TapFuture, TapLayer, TapService},
-    reader::{Tap, TapReader},
+    future::TapFuture,
+    layer::TapLayer,
+    reader::TapReader,
     record::{Direction, End, Lost, Payload, Record},
     records::Overflow,
+    service::TapService,
+    tap::Tap,
 };
 pub(super) use self::{records::Records, tapped::Tapped};

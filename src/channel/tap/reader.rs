@@ -10,66 +10,15 @@ use futures_core::Stream;
 
 use super::{
     record::{End, Lost, Record},
-    records::{Next, Overflow, Records},
+    records::{Next, Records},
 };
-use crate::{channel::ChannelSet, error::EndCause};
+use crate::error::EndCause;
 
-/// What a tap holds before its session waits for its reader, or loses records: as
-/// much as a receive window, so that a reader that is away for a moment stalls nothing.
-const CAPACITY: usize = 256 * 1024;
-
-/// What a [`TapLayer`](super::TapLayer) puts on a session, to be recorded by the
-/// [`TapReader`] that it was made with.
+/// Receives the records of one session in order, with [`next`](Self::next) or as a [`Stream`].
 ///
-/// Dropped without having been put on a session, it ends its reader at once.
-#[must_use = "a tap records nothing unless a `TapLayer` gets it"]
-pub struct Tap {
-    records: Arc<Records>,
-}
-
-impl Tap {
-    /// A tap and its reader, with a queue of 256 KiB.
-    pub fn new(overflow: Overflow) -> (Self, TapReader) {
-        Self::with_capacity(overflow, CAPACITY)
-    }
-
-    /// The same with a queue of so many bytes, see the [module](super). It holds one
-    /// record at least.
-    pub fn with_capacity(overflow: Overflow, bytes: usize) -> (Self, TapReader) {
-        let records = Arc::new(Records::new(overflow, bytes));
-        let reader = TapReader {
-            records: Arc::clone(&records),
-            stage: Stage::Open,
-        };
-        (Self { records }, reader)
-    }
-
-    /// Puts the tap on what is left of a session's channels.
-    pub(super) fn attach(self, channels: &mut ChannelSet) {
-        channels.tap(&self.records);
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        self.records.remove_source(None);
-    }
-}
-
-impl fmt::Debug for Tap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tap")
-            .field("records", &self.records)
-            .finish()
-    }
-}
-
-/// The records of one session, in order: with [`next`](Self::next), or as a
-/// [`Stream`].
-///
-/// It needs not be read in the session's task, and one that is not read stalls the
-/// session or loses records, as its [`Overflow`] says. Dropping it ends the
-/// recording, and lets the session go on.
+/// It can be read in any task. If it is not read, the session stalls or records are lost,
+/// depending on its [`Overflow`](super::Overflow). Dropping it ends the recording, and lets the
+/// session continue.
 #[must_use = "dropping it ends the recording"]
 pub struct TapReader {
     records: Arc<Records>,
@@ -78,7 +27,7 @@ pub struct TapReader {
 
 enum Stage {
     Open,
-    /// There is nobody left to record, and the session has not ended yet.
+    /// No handle is left that could add a record, and the session has not ended yet.
     Ending {
         cause: Pin<Box<dyn Future<Output = EndCause> + Send + Sync>>,
         lost: Lost,
@@ -87,11 +36,18 @@ enum Stage {
 }
 
 impl TapReader {
-    /// The next record; `None` behind [`Record::End`], and where the tap was dropped
-    /// without a session.
+    pub(super) fn new(records: Arc<Records>) -> Self {
+        Self {
+            records,
+            stage: Stage::Open,
+        }
+    }
+
+    /// Returns the next record, or `None` after [`Record::End`] or if the tap was dropped without
+    /// a session.
     ///
     /// # Cancel safety
-    /// Cancel safe: a record is gone only if it was returned.
+    /// Cancel safe: no record is lost with a future that is dropped.
     pub async fn next(&mut self) -> Option<Record> {
         poll_fn(|cx| self.poll_record(cx)).await
     }

@@ -1,51 +1,52 @@
-//! What a tap tells of a session.
+//! The records of a tap.
+
+use std::fmt;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::EndCause;
 
-/// One thing that a [`Tap`](crate::tap::Tap) has seen.
+/// One event that a [`Tap`](crate::tap::Tap) has recorded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Record {
-    /// Bytes that the service had or said.
+    /// Bytes that the service read or wrote.
     Payload(Payload),
     /// The last record of a session.
     End(End),
 }
 
-/// Bytes of one channel: decoded, and in the pieces in which the service took or
-/// wrote them.
+/// Decoded bytes of one channel, in the pieces in which the service read or wrote them.
 ///
-/// An empty read or message is none.
+/// There is none for an empty read or message.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Payload {
     /// The number of the channel.
     pub channel: u8,
-    /// Who sent the bytes.
+    /// The direction of the bytes.
     pub direction: Direction,
-    /// When the service took them, or had them accepted. Never before that of the
-    /// record before it.
+    /// The time when the service took them, or when they were accepted. It is never earlier than
+    /// that of the previous record.
     pub time: Instant,
-    /// The bytes. Where the service has them as `Bytes` itself, the same memory.
+    /// The bytes. If the service has them as `Bytes` itself, the memory is shared.
     pub bytes: Bytes,
-    /// What was lost between the record before this one and this one.
+    /// Payloads that were lost between the previous record and this one.
     pub lost: Lost,
 }
 
-/// The end of a session: it is over, and nobody is left who could read or write.
+/// The end of a session: it is over, and no handle is left that could read or write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct End {
     /// Why the session ended, as [`Session::ended`](crate::Session::ended) tells it.
     pub cause: EndCause,
-    /// What was lost behind the last payload.
+    /// Payloads that were lost after the last record.
     pub lost: Lost,
 }
 
-/// Which way bytes go.
+/// The direction in which bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the peer to the service.
@@ -54,14 +55,14 @@ pub enum Direction {
     Outbound,
 }
 
-/// What a tap has not recorded, because its queue was full
+/// Counts the payloads that a tap did not record because its queue was full
 /// ([`Overflow::Lossy`](crate::tap::Overflow)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
-    /// So many payloads.
+    /// The number of payloads.
     pub payloads: u64,
-    /// The bytes in them.
+    /// The number of bytes in them.
     pub bytes: u64,
 }
 
@@ -72,9 +73,9 @@ impl Lost {
     }
 }
 
-/// Shows how many bytes there are, and none of them: they may be a password.
-impl std::fmt::Debug for Payload {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Shows the number of bytes instead of the bytes, which may be a password.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payload")
             .field("channel", &self.channel)
             .field("direction", &self.direction)

@@ -1,12 +1,11 @@
-//! The bounded queue of a tap, from the handles of a session to whoever records.
+//! The bounded queue of a tap, from the handles of a session to the reader of the records.
 //!
-//! It is full once what it holds has reached its capacity, so it passes that by
-//! no more than one payload for each handle that found room at the same time.
-//! Handles look for room before they read or write, and add what came of it
-//! afterwards, with nothing between that could be cancelled: so a record stands for
-//! bytes that were taken or accepted, and for nothing else. Room is not reserved,
-//! because a service that has bytes in its hands may have to write, and so need room
-//! itself, before it is through with them.
+//! It is full once its contents reach its capacity, which it therefore passes by at most one
+//! payload for each handle that found room at the same time. Handles look for room before they
+//! read or write, and add the result afterwards, with nothing between that could be cancelled.
+//! So a record stands for bytes that were taken or accepted, and for nothing else. Room is not
+//! reserved, because a service that holds bytes may have to write, and so need room itself,
+//! before it is done with them.
 
 use std::{
     collections::VecDeque,
@@ -21,19 +20,19 @@ use tokio::time::Instant;
 use super::record::{Direction, Lost, Payload};
 use crate::session::Session;
 
-/// What a record counts beside its bytes, which is about what it takes: its entry
-/// in the queue, and the allocation of its bytes. Or a peer that sends single bytes
-/// would make a queue a hundred times as large as it counts.
+/// The overhead that each record counts, about what it really takes for its entry in the queue
+/// and the allocation of its bytes. Without it, a peer that sends single bytes would make a
+/// queue a hundred times as large as it counts.
 pub(super) const RECORD: usize = 128;
 
-/// What becomes of records for which there is no room.
+/// Decides what happens to records for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The service's reads and writes wait until there is: nothing is lost, and
-    /// whoever records can stall the session.
+    /// The service's reads and writes wait for room. Nothing is lost, and a slow reader of the
+    /// records stalls the session.
     Backpressure,
-    /// They are lost, and counted: whoever records stalls nobody.
+    /// They are lost, and counted. The reader of the records can never stall the session.
     Lossy,
 }
 
@@ -47,16 +46,16 @@ pub(crate) struct Records {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Entry>,
-    /// What the entries hold, in bytes.
+    /// The size of the entries in bytes.
     held: usize,
-    /// Since the last entry.
+    /// Lost since the last entry.
     lost: Lost,
-    /// Nobody takes records any more.
+    /// The reader is gone.
     closed: bool,
-    /// Those who may still add: the tap, until it is attached, then handles.
+    /// How many may still add records: the tap until it is attached, and then handles.
     sources: usize,
     session: Option<Session>,
-    /// Who waits for room, each in the place that it was given.
+    /// Sources that wait for room, each in the place that it was given.
     waiting: Vec<Option<Waker>>,
     reader: Option<Waker>,
 }
@@ -66,19 +65,19 @@ struct Entry {
     held: usize,
 }
 
-/// What the reader of a tap finds.
+/// The next item for the reader of a tap.
 pub(crate) enum Next {
     Payload(Payload),
-    /// No more will be added. `None` where the tap was never attached.
+    /// No more will be added. `None` if the tap was never attached.
     Over(Option<Session>, Lost),
 }
 
-/// Bytes on their way past the taps: copied by the first that takes them.
+/// Bytes on their way past the taps. The first tap that records them makes the one copy.
 pub(super) enum Passing<'a> {
     Slice(&'a [u8]),
     Shared {
         bytes: Bytes,
-        /// How much memory they keep.
+        /// The memory that they keep from being freed.
         held: usize,
     },
 }
@@ -118,7 +117,7 @@ impl Passing<'_> {
 }
 
 impl Records {
-    /// A queue with one source. One that holds nothing would be full for ever.
+    /// Creates a queue with one source. A capacity of 0 would be full for ever, so it is 1.
     pub(crate) fn new(overflow: Overflow, capacity: usize) -> Self {
         Self {
             capacity: capacity.max(1),
@@ -135,12 +134,12 @@ impl Records {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session whose records these are.
+    /// Sets the session that is recorded.
     pub(in crate::channel) fn attach(&self, session: &Session) {
         self.lock().session = Some(session.clone());
     }
 
-    /// One source more, and its place among those who wait.
+    /// Adds a source, and returns its place among those that wait.
     pub(in crate::channel) fn add_source(&self) -> usize {
         let mut state = self.lock();
         state.sources += 1;
@@ -148,7 +147,7 @@ impl Records {
         state.waiting.len() - 1
     }
 
-    /// A source is gone; `place` is what [`Records::add_source`] has given it.
+    /// Removes a source. `place` is the result of its [`Records::add_source`].
     pub(crate) fn remove_source(&self, place: Option<usize>) {
         let mut state = self.lock();
         state.sources -= 1;
@@ -164,7 +163,7 @@ impl Records {
         }
     }
 
-    /// Waits until what is to be read or written can be recorded, or need not be.
+    /// Waits until the next bytes can be recorded, or do not have to be.
     pub(in crate::channel) fn poll_room(&self, place: usize, cx: &mut Context<'_>) -> Poll<()> {
         if self.overflow == Overflow::Lossy {
             return Poll::Ready(());
@@ -191,7 +190,7 @@ impl Records {
         Poll::Pending
     }
 
-    /// Adds what was read or written.
+    /// Adds bytes that were read or written.
     pub(super) fn push(&self, channel: u8, direction: Direction, passing: &mut Passing<'_>) {
         let mut state = self.lock();
         if state.closed {
@@ -219,7 +218,7 @@ impl Records {
         }
     }
 
-    /// The next payload, or that there will be none.
+    /// Returns the next payload, or that there are no more.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = self.lock();
         if state.is_ready() {
@@ -252,7 +251,7 @@ impl Records {
         Next::Payload(payload)
     }
 
-    /// Nobody takes records any more: whoever waits goes on.
+    /// Drops all records, and lets the sources continue without recording.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -264,7 +263,7 @@ impl Records {
     }
 }
 
-/// Wakes those who wait for room, without the lock.
+/// Wakes the sources that wait for room, without the lock.
 fn wake_all(mut state: MutexGuard<'_, State>) {
     let waiting = state.waiting.iter_mut().filter_map(Option::take);
     let waiting: Vec<_> = waiting.collect();
@@ -305,7 +304,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever wakes it or drops it under the lock waits for ever.
+    /// A waker that takes the lock when it is woken or dropped.
     struct Curious {
         records: Arc<Records>,
         woken: AtomicUsize,
@@ -336,7 +335,7 @@ mod tests {
         curious.woken.load(Ordering::Relaxed)
     }
 
-    /// With the tap attached: one source, and its place.
+    /// Returns a full queue with one source, and the place of that.
     fn full(overflow: Overflow) -> (Arc<Records>, usize) {
         let records = Arc::new(Records::new(overflow, 1));
         let place = records.add_source();

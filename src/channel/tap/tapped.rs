@@ -1,4 +1,4 @@
-//! What a handle has of the taps on its session.
+//! The taps of a handle.
 
 use std::{
     sync::Arc,
@@ -12,8 +12,8 @@ use super::{
     records::{Passing, Records},
 };
 
-/// One side of one channel, as a tap sees it; and the other taps on it, for there
-/// may be a layer around a layer.
+/// A tap on one side of one channel, and the other taps on it: there may be a layer around a
+/// layer.
 pub(in crate::channel) struct Tapped {
     records: Arc<Records>,
     place: usize,
@@ -23,7 +23,7 @@ pub(in crate::channel) struct Tapped {
 }
 
 impl Tapped {
-    /// Puts a tap before those that are there.
+    /// Adds a tap in front of those that are there.
     pub(in crate::channel) fn add(
         taps: &mut Option<Box<Self>>,
         records: &Arc<Records>,
@@ -44,8 +44,8 @@ impl Tapped {
         std::iter::successors(Some(self), |tap| tap.next.as_deref())
     }
 
-    /// Waits until every tap has room. Where it waits nothing was taken from any,
-    /// so nothing has to be given back.
+    /// Waits until every tap has room. Room is not reserved, so there is nothing to give back if
+    /// this is pending.
     pub(in crate::channel) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut full = false;
         for tap in self.all() {
@@ -54,13 +54,13 @@ impl Tapped {
         if full { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Records bytes of which the caller has no more than a slice.
+    /// Records a copy of a slice.
     #[cold]
     pub(in crate::channel) fn copy(&self, slice: &[u8]) {
         self.record(Passing::Slice(slice));
     }
 
-    /// Records bytes that keep so much memory.
+    /// Records bytes that keep `held` bytes of memory from being freed.
     pub(in crate::channel) fn share(&self, bytes: Bytes, held: usize) {
         self.record(Passing::Shared { bytes, held });
     }

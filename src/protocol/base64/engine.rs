@@ -1,11 +1,11 @@
 //! The codec itself: whole quads, padded, in the standard alphabet.
 //!
-//! With the feature `simd` it uses the vector instructions that the processor
-//! turns out to have, which is about three times as fast.
+//! With the feature `simd` it uses the vector instructions that the processor has,
+//! as detected at run time. That is about three times as fast.
 
 use super::InvalidBase64;
 
-/// Decodes whole quads into `plain`, and tells how many bytes they made.
+/// Decodes whole quads into `plain`, and returns the number of bytes.
 #[cfg(feature = "simd")]
 pub(super) fn decode(text: &[u8], plain: &mut [u8]) -> Result<usize, InvalidBase64> {
     use base64_simd::{AsOut, STANDARD};
@@ -16,7 +16,7 @@ pub(super) fn decode(text: &[u8], plain: &mut [u8]) -> Result<usize, InvalidBase
     }
 }
 
-/// Decodes whole quads into `plain`, and tells how many bytes they made.
+/// Decodes whole quads into `plain`, and returns the number of bytes.
 #[cfg(not(feature = "simd"))]
 pub(super) fn decode(text: &[u8], plain: &mut [u8]) -> Result<usize, InvalidBase64> {
     use base64::{Engine, engine::general_purpose::STANDARD};
@@ -37,13 +37,13 @@ pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
 pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
     use base64::{Engine, engine::general_purpose::STANDARD};
 
-    // By blocks, so that the room the engine wants cleared is still in the
-    // cache when it is filled.
+    // In blocks, so that the memory which is cleared for the engine is still in
+    // the cache when it is filled.
     for block in payload.chunks(super::BLOCK / super::QUAD * 3) {
         let start = out.len();
         out.resize(start + super::encoded_len(block.len()), 0);
-        // A slice of exactly this length is what the engine asks for, so that
-        // it cannot fail; and if it did, nothing false would go out.
+        // The engine asks for a slice of exactly this length, so it cannot fail.
+        // If it did, nothing wrong would be sent.
         let written = STANDARD
             .encode_slice(block, &mut out[start..])
             .unwrap_or_default();
