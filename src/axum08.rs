@@ -1,9 +1,8 @@
 //! An extractor for axum's handlers.
 //!
-//! For handlers that want `Path`, `State` and friends beside the channels. A service
-//! needs none of this: put it into a router with `Router::route_service`, and the layers
-//! inside of [`WsStreamLayer`] count sessions there; here a
-//! handler has been called already.
+//! For handlers that take `Path`, `State` and other extractors beside the channels. A service does
+//! not need this: `Router::route_service` puts it into a router, and there the layers inside of
+//! [`WsStreamLayer`] count sessions. With the extractor, the handler has already been called.
 //!
 //! ```
 //! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
@@ -67,13 +66,13 @@ static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
 ///
-/// What is no upgrade is refused with 426 before the handler is called (400 over HTTP/2).
-/// Say which subprotocols are spoken by [`protocols`](Self::protocols) or
-/// [`layer`](Self::layer), and accept by [`on_upgrade`](Self::on_upgrade). Dropped, the
-/// upgrade is not made, and the handler's answer is the client's.
+/// A request that is not an upgrade is refused with 426 before the handler is called (400 over
+/// HTTP/2). Set the subprotocols with [`protocols`](Self::protocols) or [`layer`](Self::layer), and
+/// accept with [`on_upgrade`](Self::on_upgrade). If it is dropped, there is no upgrade, and the
+/// client gets the handler's response.
 ///
-/// An extractor that consumes extensions: at most one handler can have the upgrade. What
-/// it refuses keeps them, so that a handler which takes a `Result` of it can serve another
+/// The extractor consumes extensions: at most one handler can have the upgrade. A request that it
+/// refuses keeps them, so that a handler which takes a `Result` of the extractor can serve another
 /// kind of upgrade itself.
 #[must_use = "an upgrade is made by `on_upgrade`"]
 pub struct WsStreamUpgrade {
@@ -87,7 +86,7 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        // The extensions are the user's.
+        // The extensions are the user's code.
         let Ok(clone) = catch(|| parts.clone()) else {
             let rejection = Rejection::panicked("the clone of a request's extensions");
             return Err(rejection.over(parts.version));
@@ -96,8 +95,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
         };
-        // hyper's `OnUpgrade` is one however often it is cloned: nobody else may take it.
-        // What is refused above may be an upgrade of another kind, and the handler's.
+        // All clones of hyper's `OnUpgrade` are one upgrade, which no other extractor may take. A
+        // request that is refused above may be another kind of upgrade, which is the handler's.
         parts.extensions.remove::<OnUpgrade>();
         Ok(Self {
             upgrade,
@@ -109,7 +108,7 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
 }
 
 impl WsStreamUpgrade {
-    /// The head of the request.
+    /// Returns the head of the request.
     pub fn request(&self) -> &Parts {
         &self.head
     }
@@ -117,9 +116,9 @@ impl WsStreamUpgrade {
     /// Iterates over the subprotocols that the client offers, in its order.
     ///
     /// Those that are or look like a bearer token are left out; see
-    /// [`BearerSubprotocolLayer`](crate::access::BearerSubprotocolLayer). The others may still hold a
-    /// credential of a kind that this crate does not know, so do not log them. The `Debug` of
-    /// this type shows none.
+    /// [`BearerSubprotocolLayer`](crate::access::BearerSubprotocolLayer). The others may still hold
+    /// a credential of a kind that this crate does not know, so do not log them. The `Debug` of this
+    /// type does not show them.
     pub fn offered(&self) -> impl Iterator<Item = &str> {
         negotiate::offered_openly(&self.head.headers)
     }
@@ -179,12 +178,11 @@ impl WsStreamUpgrade {
         self
     }
 
-    /// Accepts the upgrade, or refuses it: the answer for the client.
+    /// Accepts the upgrade or refuses it, and returns the response for the client.
     ///
-    /// As with a service inside of [`WsStreamLayer`]: the
-    /// function is called and its future polled once before the answer, so that what fails
-    /// at once is an HTTP answer; with [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) this
-    /// waits until it has accepted.
+    /// As with a service inside of [`WsStreamLayer`], the function is called and its future polled
+    /// once before the response, so that an immediate failure is an HTTP response. With
+    /// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) this waits until it has accepted.
     ///
     /// The error type is [`BoxError`]. Convert any other with `?`:
     ///
@@ -212,7 +210,8 @@ impl WsStreamUpgrade {
     /// ```
     ///
     /// # Cancel safety
-    /// Dropped before it is done it drops the function's future, and there is no session.
+    /// If this is dropped before it is done, the function's future is dropped, and there is no
+    /// session.
     pub async fn on_upgrade<F, Fut>(self, session: F) -> Response<Body>
     where
         F: FnOnce(ChannelSet) -> Fut + Send + 'static,
@@ -245,7 +244,7 @@ impl WsStreamUpgrade {
     }
 }
 
-/// A function of one session.
+/// The function of one session, as a service.
 struct Once<F>(Option<F>);
 
 impl<F, Fut> Service<ChannelSet> for Once<F>
@@ -274,7 +273,7 @@ impl IntoResponse for Rejection {
     }
 }
 
-/// Without the request: it may hold credentials.
+/// Omits the request, which may hold credentials.
 impl fmt::Debug for WsStreamUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WsStreamUpgrade")
