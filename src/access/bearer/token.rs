@@ -28,7 +28,7 @@ pub(super) const NOT_UTF8: &str =
     "the bearer token among the offered WebSocket subprotocols is not UTF-8";
 pub(super) const EMPTY: &str =
     "the bearer token among the offered WebSocket subprotocols is empty: log in again";
-pub(super) const NO_HEADER_VALUE: &str = "the bearer token among the offered WebSocket subprotocols holds a space or a control character: take a token without";
+pub(super) const NO_HEADER_VALUE: &str = "the bearer token among the offered WebSocket subprotocols holds a space or a control character: use a token without them";
 pub(super) const ALONE: &str = "only a bearer token is among the offered WebSocket subprotocols: offer the one to speak beside it";
 pub(super) const TOO_MANY_HEADERS: &str = "the request has too many headers: send fewer";
 
