@@ -239,7 +239,7 @@ impl WsStreamUpgrade {
     }
 }
 
-/// A function of one session.
+/// The function of one session, as a service.
 struct Once<F>(Option<F>);
 
 impl<F, Fut> Service<ChannelSet> for Once<F>
