@@ -37,15 +37,15 @@ use tokio::{
 use tower::ServiceBuilder;
 use tower_wsstream::{
     BoxError, ChannelSet, Sessions, WsStreamLayer,
-    remotecommand::{ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandLayer},
+    remotecommand::{
+        ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandLayer,
+        channel::{ERROR, RESIZE, STDIN},
+    },
     tap::{Direction, Overflow, Payload, Record, Tap, TapLayer, TapReader},
 };
 
-/// Channels of exec and attach.
-const STDIN: u8 = 0;
-const RESIZE: u8 = 4;
-/// Where `v3.channel.k8s.io` may have them as well; inbound there is nothing else.
-const RESIZE_V3: u8 = 3;
+/// The channel on which `v3.channel.k8s.io` may have sizes as well. Nothing else arrives on it.
+const RESIZE_V3: u8 = ERROR;
 
 const CTRL_D: u8 = 4;
 
@@ -421,11 +421,11 @@ mod tests {
             })
             .await;
             let size = br#"{"Width":100,"Height":30}"#;
-            client.send(4, size).await.unwrap();
+            client.send(RESIZE, size).await.unwrap();
             sleep(Duration::from_secs(10)).await;
-            client.send(0, "\u{e9}\n".as_bytes()).await.unwrap();
+            client.send(STDIN, "\u{e9}\n".as_bytes()).await.unwrap();
             let size = br#"{"Width":120,"Height":40}"#;
-            client.send(4, size).await.unwrap();
+            client.send(RESIZE, size).await.unwrap();
             assert_eq!(client.read_to_end().await.exit_code(), Some(0));
             let (header, events) = recording.await.unwrap();
             assert_eq!(
@@ -453,8 +453,8 @@ mod tests {
         async fn what_is_typed_is_recorded_only_if_asked_for() {
             for with_input in [false, true] {
                 let (mut client, recording) = session(with_input, shout).await;
-                client.send(0, b"hello\n").await.unwrap();
-                client.send(0, b"\x04").await.unwrap();
+                client.send(STDIN, b"hello\n").await.unwrap();
+                client.send(STDIN, b"\x04").await.unwrap();
                 assert_eq!(client.read_to_end().await.exit_code(), Some(0));
                 let (header, events) = recording.await.unwrap();
                 assert_eq!(header["width"], 80);

@@ -83,6 +83,7 @@ async fn main() -> Result<(), BoxError> {
 mod tests {
     use tower_wsstream::{
         protocol::subprotocols::{V4, V5},
+        remotecommand::channel::STDIN,
         testing::{Client, Connect, Refused},
     };
 
@@ -106,11 +107,11 @@ mod tests {
     async fn what_came_to_its_end_is_stored() -> Result<(), BoxError> {
         for offer in [V5, V4] {
             let (mut client, files) = uploading(Connect::to(UPLOAD).offer(offer)).await?;
-            client.send(0, b"to ").await?;
-            client.send(0, b"be done").await?;
+            client.send(STDIN, b"to ").await?;
+            client.send(STDIN, b"be done").await?;
             assert_eq!(stored(&files), []);
             match offer {
-                V5 => client.close_channel(0).await?,
+                V5 => client.close_channel(STDIN).await?,
                 _ => client.close(Some(1000)).await?,
             }
             let transcript = client.read_to_end().await;
@@ -124,10 +125,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_cut_off_is_not() -> Result<(), BoxError> {
         let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
-        client.send(0, b"to be ").await?;
+        client.send(STDIN, b"to be ").await?;
         client.lose();
         let (client, others) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
-        client.cut_off(0, b"to be d").await?;
+        client.cut_off(STDIN, b"to be d").await?;
         // Longer than the grace of a service that has lost its client.
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(stored(&files), []);
@@ -138,9 +139,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_falls_silent_is_told_so() -> Result<(), BoxError> {
         let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
-        client.send(0, b"to be ").await?;
+        client.send(STDIN, b"to be ").await?;
         client.stall(IDLE / 2).await;
-        client.send(0, b"continued").await?;
+        client.send(STDIN, b"continued").await?;
         let start = tokio::time::Instant::now();
         let transcript = client.read_to_end().await;
         assert_eq!(start.elapsed().as_secs(), IDLE.as_secs());
@@ -154,8 +155,8 @@ mod tests {
     async fn a_file_has_a_largest_size() -> Result<(), BoxError> {
         for (extra, exit_code) in [(0, 0), (1, 27)] {
             let (mut client, _files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
-            client.send(0, &vec![7; LARGEST + extra]).await?;
-            client.close_channel(0).await?;
+            client.send(STDIN, &vec![7; LARGEST + extra]).await?;
+            client.close_channel(STDIN).await?;
             let transcript = client.read_to_end().await;
             assert_eq!(transcript.exit_code(), Some(exit_code));
         }
@@ -181,8 +182,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn http2_makes_no_difference() -> Result<(), BoxError> {
         let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5).http2()).await?;
-        client.send(0, b"to be done").await?;
-        client.close_channel(0).await?;
+        client.send(STDIN, b"to be done").await?;
+        client.close_channel(STDIN).await?;
         assert_eq!(client.read_to_end().await.exit_code(), Some(0));
         assert_eq!(stored(&files).len(), 1);
         Ok(())

@@ -50,19 +50,19 @@ use tower_service::Service;
 
 use crate::{
     BoxError, ChannelSet, ConfigError, ProtocolSource, Rejection, WsStreamLayer,
-    body::ResponseBody,
+    body::{NoBody, ResponseBody},
     handshake::{
         Source,
         detect::{self, Upgrade},
         negotiate,
     },
-    opening::Answering,
+    opening::Accepting,
     session::SessionConfig,
-    unwind::{catch, drop_quietly},
+    unwind::drop_quietly,
 };
 
-/// What holds where the handler names no layer. One for all, because the bound on what
-/// all sessions together may hold is part of it.
+/// The configuration where the handler names none. One for all, because it has the bound on what
+/// the sessions may hold together.
 static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
@@ -87,11 +87,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        // The extensions are the user's.
-        let Ok(clone) = catch(|| parts.clone()) else {
-            let rejection = Rejection::panicked("the clone of a request's extensions");
-            return Err(rejection.over(parts.version));
-        };
+        let clone = Rejection::on_panic("the clone of a request's extensions", || parts.clone())
+            .map_err(|rejection| rejection.over(parts.version))?;
         let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
@@ -124,7 +121,7 @@ impl WsStreamUpgrade {
         negotiate::offered_openly(&self.head.headers)
     }
 
-    /// Which subprotocols are spoken, with which channels; all else as by default.
+    /// Sets the subprotocols that are spoken, and their channels.
     ///
     /// If the table has to be looked up, await that in the handler first. The argument of a
     /// closure needs a type, as in `|head: &Parts|`; see [`ProtocolSource`].
@@ -133,8 +130,41 @@ impl WsStreamUpgrade {
         self
     }
 
-    /// The subprotocols, limits, times and sessions of a layer. Its fallback has nothing
-    /// to do here.
+    /// Sets the configuration of the session. Default [`SessionConfig::default`], one for all
+    /// upgrades for which the handler sets none.
+    ///
+    /// Clone a configuration that lives as long as the router, rather than making one for each
+    /// request: then all its sessions are in one [`Sessions`](crate::Sessions).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{extract::State, response::Response};
+    /// use tower_wsstream::{
+    ///     ChannelProtocols, ChannelSet, SessionConfig, axum08::WsStreamUpgrade,
+    /// };
+    ///
+    /// #[derive(Clone)]
+    /// struct App {
+    ///     protocols: ChannelProtocols,
+    ///     config: SessionConfig,
+    /// }
+    ///
+    /// async fn terminal(State(app): State<App>, upgrade: WsStreamUpgrade) -> Response {
+    ///     upgrade
+    ///         .protocols(app.protocols)
+    ///         .config(app.config)
+    ///         .on_upgrade(async |_: ChannelSet| Ok(()))
+    ///         .await
+    /// }
+    /// # let _: axum::routing::MethodRouter<App> = axum::routing::any(terminal);
+    /// ```
+    pub fn config(mut self, config: SessionConfig) -> Self {
+        self.config = Arc::new(config);
+        self
+    }
+
+    /// Takes the subprotocols and the configuration of a layer. Its fallback is ignored.
     ///
     /// A layer that lives as long as the router, rather than one for each request, has
     /// all its sessions in one [`Sessions`](crate::Sessions).
@@ -187,19 +217,16 @@ impl WsStreamUpgrade {
     {
         let version = self.upgrade.version();
         let answer = match self.begin(session) {
-            Ok(mut answering) => poll_fn(|cx| answering.poll(cx)).await,
+            Ok(mut accepting) => poll_fn(|cx| accepting.poll(cx)).await,
             Err(rejection) => Err(rejection),
         };
-        match answer {
-            Ok(answer) => answer,
-            Err(rejection) => {
-                tracing::debug!(%rejection, "upgrade refused");
-                IntoResponse::into_response(rejection.over(version))
-            }
-        }
+        answer.unwrap_or_else(|rejection| {
+            let answer: Response<ResponseBody<NoBody>> = rejection.into_answer(version);
+            answer.map(Body::new)
+        })
     }
 
-    fn begin<F>(self, session: F) -> Result<Answering<Once<F>>, Rejection> {
+    fn begin<F>(self, session: F) -> Result<Accepting<Once<F>>, Rejection> {
         let Some(source) = self.protocols else {
             drop_quietly(session, "the function of a session");
             drop_quietly(self.head, "the head of a request");
@@ -208,7 +235,7 @@ impl WsStreamUpgrade {
             )));
         };
         let service = || Once(Some(session));
-        Answering::begin(self.upgrade, self.head, &source, &self.config, service)
+        Accepting::begin(self.upgrade, self.head, &source, &self.config, service)
     }
 }
 
@@ -236,7 +263,7 @@ where
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response<Body> {
-        let response: Response<ResponseBody<crate::body::NoBody>> = Rejection::into_response(self);
+        let response: Response<ResponseBody<NoBody>> = Rejection::into_response(self);
         response.map(Body::new)
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         base64::{Base64Decoder, encode_into},
     },
     wire::{
-        Chunk, FLUSH, Outbox, Pipe, StallReserve, Take, TotalReserve, Traffic, Turn, Wire,
+        Chunk, FLUSH, Pipe, SendQueue, StallReserve, Take, TotalReserve, Traffic, Turn, Wire,
         WireConfig,
     },
 };
@@ -102,7 +102,7 @@ impl Inbound {
     /// Feeds one read of the connection, and returns how many bytes the reader got, without a copy.
     pub fn read(&mut self, wire: &[u8]) -> Result<usize, EndCause> {
         self.decoder.decode(wire, &mut self.mux)?;
-        self.mux.settle();
+        self.mux.commit();
         let cx = &mut Context::from_waker(Waker::noop());
         let mut total = 0;
         while let Poll::Ready(Ok(bytes)) = Pin::new(&mut self.reader).poll_fill_buf(cx) {
@@ -115,12 +115,12 @@ impl Inbound {
 }
 
 /// The outbound path: messages into the out buffer, which is emptied at the flush size.
-pub struct Outbound(Outbox);
+pub struct Outbound(SendQueue);
 
 impl Outbound {
     /// Creates channel 0 with the default budgets.
     pub fn new(base64: bool) -> Self {
-        Self(Outbox::new(format(base64), 1, WINDOW, WINDOW))
+        Self(SendQueue::new(format(base64), 1, WINDOW, WINDOW))
     }
 
     /// Queues one message, and returns how many bytes have left.
@@ -132,7 +132,7 @@ impl Outbound {
         let mut left = 0;
         while let Some(next) = self.0.next(false) {
             let n = next.slices().iter().map(|slice| slice.len()).sum();
-            self.0.sent(n);
+            self.0.advance(n);
             left += n;
         }
         left
@@ -160,11 +160,11 @@ impl Queue {
 
     /// Feeds one piece and takes everything. Returns the number of bytes.
     pub fn pass(&mut self, piece: &[u8]) -> usize {
-        if self.pipe.lend(&mut self.chunks).is_none() {
+        if self.pipe.check_out(&mut self.chunks).is_none() {
             return 0;
         }
         crate::wire::fill(&mut self.chunks, Masked::plain(piece));
-        let _ = self.pipe.take_back(&mut self.chunks, Traffic::default());
+        let _ = self.pipe.commit(&mut self.chunks, Traffic::default());
         let cx = &mut Context::from_waker(Waker::noop());
         let mut total = 0;
         while let Poll::Ready(Take::Chunk(chunk)) = self.pipe.poll_take(cx) {

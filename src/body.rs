@@ -1,21 +1,22 @@
 //! The body of an answer: ours, or that of the fallback service.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of every answer: nothing, a refusal's text, or what the
-    /// fallback service answered.
+    /// The body of every answer: empty, the text of a refusal, or the body of the
+    /// fallback service.
     ///
-    /// It knows its exact size where that is known, and passes on what the
-    /// fallback's body says of itself: a middleware that compresses would else
-    /// take the empty body of an accepted upgrade for a stream.
+    /// It reports its exact size if that is known, and that of the fallback's body otherwise: a
+    /// middleware that compresses would take an empty body of unknown size for a stream.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -33,7 +34,7 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     pub(crate) fn full(bytes: Bytes) -> Self {
-        // Normalised here, so that no data frame is ever empty.
+        // An empty text is no frame at all, because no data frame should be empty.
         let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
         Self {
             kind: Kind::Full { bytes },
@@ -54,7 +55,7 @@ impl<B> Default for ResponseBody<B> {
 }
 
 impl<B> fmt::Debug for ResponseBody<B> {
-    // Which of the three, and nothing of its content.
+    // Shows the kind of the body, and none of its content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
             Kind::Empty => "Empty",
@@ -106,8 +107,7 @@ where
 
 /// The body of a fallback service that never answers with one of its own.
 ///
-/// There is no value of this type: the default fallback refuses with an answer
-/// of ours, and this says so to the compiler.
+/// There is no value of this type. It tells the compiler that the default fallback only refuses.
 #[derive(Clone, Copy, Debug)]
 pub enum NoBody {}
 

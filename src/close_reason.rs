@@ -1,6 +1,6 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// The reason that a peer gave in its Close frame; empty if it gave none.
+/// The reason in a peer's Close frame; empty if it gave none.
 ///
 /// It is at most 123 bytes of UTF-8, because a Close frame carries no more (RFC 6455, sections
 /// 5.5 and 5.5.1). The peer chooses the text, which may hold control characters: print it
@@ -18,7 +18,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CloseReason(
-    // Most Close frames have none, and so cost no allocation.
+    // `None` if it is empty, as most are: that costs no allocation.
     Option<Arc<str>>,
 );
 

@@ -59,7 +59,8 @@
 //! | limits on how many sessions begin, or are open for each user | [`SessionRateLimitLayer`](access::SessionRateLimitLayer), [`SessionLimitLayer`](access::SessionLimitLayer); [`SessionPermits`](access::SessionPermits) over sessions of different kinds |
 //! | what a session carries, for audits and recordings | [`tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
-//! | what became of each | [`WsStreamLayer::on_end`] |
+//! | what became of each | [`SessionConfig::on_end`] |
+//! | every setting of a layer's sessions, and its default | [`SessionConfig`] |
 //! | tests | `testing` |
 //!
 //! # Which side of the layer
@@ -150,7 +151,7 @@
 //!
 //! | when | a plain `Service<ChannelSet>` | under `RemoteCommandLayer` |
 //! |---|---|---|
-//! | before the upgrade is accepted, nothing written and no [close](Session::close) asked for | the answer, as [`WsStreamLayer::map_rejection`] says; by default a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
+//! | before the upgrade is accepted, nothing written and no [close](Session::close) asked for | the answer, as [`SessionConfig::map_rejection`] says; by default a [`Rejection`] or [`Status`] in the error with its own code, tower's `Overloaded` 503 and `Elapsed` 504, anything else 500 with a fixed text | a [`Rejection`] is the answer; anything else is a 101 and a Status, because kubectl prints only that |
 //! | later | close code 1011, or what [`Session::say_last`] says | a Status, and 1000 |
 //!
 //! Under `PortForwardLayer` a [`Rejection`] or `Overloaded` of *every* port before the
@@ -206,28 +207,28 @@
 //!
 //! | what | default | when it is over |
 //! |---|---|---|
-//! | [a look-up of the table](WsStreamLayer::from_async_fn), readiness and an explicit accept [together](WsStreamLayer::accept_timeout) | 10 s | 504 |
-//! | [the connection is handed over](WsStreamLayer::upgrade_timeout) | 10 s | the session is lost |
-//! | [no data either way](WsStreamLayer::idle_timeout), for a route: [`IdleTimeoutLayer`](policy::IdleTimeoutLayer) | none | [`EndCause::IdleTimeout`] |
-//! | [the session as a whole](WsStreamLayer::time_limit), or [what let it in](policy::ValidUntil) | none | [`EndCause::TimeLimit`] |
+//! | [a look-up of the table](WsStreamLayer::from_async_fn), readiness and an explicit accept [together](SessionConfig::accept_timeout) | 10 s | 504 |
+//! | [the connection is handed over](SessionConfig::upgrade_timeout) | 10 s | the session is lost |
+//! | [no data either way](SessionConfig::idle_timeout), for a route: [`IdleTimeoutLayer`](policy::IdleTimeoutLayer) | none | [`EndCause::IdleTimeout`] |
+//! | [the session as a whole](SessionConfig::time_limit), or [what let it in](policy::ValidUntil) | none | [`EndCause::TimeLimit`] |
 //! | [a drain](Sessions::drain) | | [`EndCause::Drained`]; what is not gone at its deadline is aborted |
-//! | [a Ping](WsStreamLayer::keep_alive) | every 30 s | with a [timeout](policy::KeepAlive::timeout), longer by what lies in front of the Ping: [`EndCause::PeerUnresponsive`] |
-//! | [the service after the end](WsStreamLayer::grace) | 1 s; [30 s](WsStreamLayer::closed_grace) where a Close means the end of input | its future is dropped |
+//! | [a Ping](SessionConfig::keep_alive) | every 30 s | with a [timeout](policy::KeepAlive::timeout), longer by what lies in front of the Ping: [`EndCause::PeerUnresponsive`] |
+//! | [the service after the end](SessionConfig::grace) | 1 s; [30 s](SessionConfig::closed_grace) where a Close means the end of input | its future is dropped |
 //! | nothing leaves while closing | 90 s | [`EndCause::Stalled`] |
-//! | [closing as a whole](WsStreamLayer::close_limit) | 5 min, plus the time that the queue takes at [2 KiB/s](policy::Limits::min_read_rate) | [`EndCause::Stalled`] |
-//! | [the peer is silent after our Close](WsStreamLayer::close_timeout) | 30 s | our side is shut down |
-//! | [it is silent after that too](WsStreamLayer::close_timeout) | 30 s; from our Close on [5 min in all](WsStreamLayer::close_limit) | the socket is let go |
+//! | [closing as a whole](SessionConfig::close_limit) | 5 min, plus the time that the queue takes at [2 KiB/s](policy::Limits::min_read_rate) | [`EndCause::Stalled`] |
+//! | [the peer is silent after our Close](SessionConfig::close_timeout) | 30 s | our side is shut down |
+//! | [it is silent after that too](SessionConfig::close_timeout) | 30 s; from our Close on [5 min in all](SessionConfig::close_limit) | the socket is let go |
 //!
 //! # Policies for a route, and for a request
 //!
-//! | policy | of the layer | of a request, as an extension |
+//! | policy | of the layer's [`SessionConfig`] | of a request, as an extension |
 //! |---|---|---|
-//! | idle timeout | [`WsStreamLayer::idle_timeout`] | [`IdleTimeout`](policy::IdleTimeout) |
-//! | Pings | [`WsStreamLayer::keep_alive`] | [`KeepAlive`](policy::KeepAlive) |
-//! | windows, budgets, sizes | [`WsStreamLayer::limits`] | [`Limits`](policy::Limits) |
-//! | how long a session lasts | [`WsStreamLayer::time_limit`] | [`TimeLimit`](policy::TimeLimit), and beside it [`ValidUntil`](policy::ValidUntil) |
-//! | bytes a second | [`WsStreamLayer::byte_rate`] | [`ByteRate`](policy::ByteRate) |
-//! | pages that may connect | [`WsStreamLayer::origin`] | [`OriginPolicy`](policy::OriginPolicy) |
+//! | idle timeout | [`SessionConfig::idle_timeout`] | [`IdleTimeout`](policy::IdleTimeout) |
+//! | Pings | [`SessionConfig::keep_alive`] | [`KeepAlive`](policy::KeepAlive) |
+//! | windows, budgets, sizes | [`SessionConfig::limits`] | [`Limits`](policy::Limits) |
+//! | how long a session lasts | [`SessionConfig::time_limit`] | [`TimeLimit`](policy::TimeLimit), and beside it [`ValidUntil`](policy::ValidUntil) |
+//! | bytes a second | [`SessionConfig::byte_rate`] | [`ByteRate`](policy::ByteRate) |
+//! | pages that may connect | [`SessionConfig::origin`] | [`OriginPolicy`](policy::OriginPolicy) |
 //! | who is there, for lists and logs | | [`Peer`](session::Peer) |
 //!
 //! Any layer, handler or auth outside of `WsStreamLayer` may insert an extension;
@@ -357,7 +358,7 @@
 //! `examples/support/serve.rs`, shown here: copy and change it. TLS goes between `accept` and
 //! `serve_connection_with_upgrades`, as in `examples/pod_server`. The feature `auto-server`
 //! gives it the fast path. `sessions` is the [`Sessions`] that every layer of the service was
-//! given ([`WsStreamLayer::sessions`], and that of `WsReaderLayer`): the sessions of a layer
+//! given ([`SessionConfig::sessions`], and that of `WsReaderLayer`): the sessions of a layer
 //! without it are cut off without a word when the server stops. Beside tokio and tower, it
 //! needs:
 //!
@@ -480,6 +481,6 @@ pub use self::{
         subprotocols,
     },
     rejection::{Rejection, RejectionKind},
-    session::{AcceptMode, Session, Sessions},
+    session::{AcceptMode, Session, SessionConfig, Sessions},
     ws_stream::{WsStream, WsStreamLayer},
 };

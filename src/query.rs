@@ -1,8 +1,21 @@
-//! What the query of a URL says, its escapes undone.
+//! Reads the query of a URL.
 
 use std::borrow::Cow;
 
-/// Undoes `application/x-www-form-urlencoded`; `None` if it is malformed, or not UTF-8.
+/// Iterates over the parameters of a query, the part of a URL behind the `?`: each decoded name
+/// with its value as it was sent.
+///
+/// A name that cannot be decoded is skipped, because it is none of ours. A value is left for the
+/// caller to decode once it knows the name: a parameter that a proxy has added for its own use is
+/// not ours to judge.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    query.split('&').filter_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((unescape(name)?, value))
+    })
+}
+
+/// Decodes `application/x-www-form-urlencoded` text; `None` if it is malformed or not UTF-8.
 pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
     match unescape_bytes(text)? {
         Cow::Borrowed(_) => Some(Cow::Borrowed(text)),
@@ -10,8 +23,8 @@ pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Undoes `application/x-www-form-urlencoded`, which can hold any bytes; `None` if it is
-/// malformed.
+/// Decodes `application/x-www-form-urlencoded` text, which can stand for any bytes; `None` if it
+/// is malformed.
 pub(crate) fn unescape_bytes(text: &str) -> Option<Cow<'_, [u8]>> {
     if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
         return Some(Cow::Borrowed(text.as_bytes()));
@@ -32,4 +45,38 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit)
         .to_digit(16)
         .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_decoded_and_values_are_not() {
+        let pairs: Vec<_> = pairs("a=%41&%62=&c&d=x=y&=&%zz=1&e%ff=1").collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| (&**name, *value))
+            .collect();
+        assert_eq!(
+            pairs,
+            [("a", "%41"), ("b", ""), ("c", ""), ("d", "x=y"), ("", "")]
+        );
+    }
+
+    #[test]
+    fn escapes_are_decoded_or_malformed() {
+        for (text, expected) in [
+            ("plain", Some("plain")),
+            ("a+b%20c", Some("a b c")),
+            ("%e2%82%AC", Some("\u{20ac}")),
+            ("%", None),
+            ("%4", None),
+            ("%4g", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(unescape(text).as_deref(), expected, "{text}");
+        }
+        assert_eq!(unescape_bytes("%ff").as_deref(), Some(&[0xff][..]));
+    }
 }

@@ -1,23 +1,27 @@
 //! Contains panics of the user's code: services, errors, closures, and the values in a
-//! request. A panic in any of them ends its own session at most, and its client is told.
+//! request.
+//!
+//! A panic in any of them ends at most its own session, and its client is told. This is the only
+//! place with `catch_unwind`; a step whose panic refuses an upgrade runs in
+//! `Rejection::on_panic`.
 
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// The error of a step of the user's code that panicked.
+/// The error of a step of the user's code that has panicked.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
-/// Runs a step of the user's code, and stops a panic in it.
+/// Runs a step of the user's code, and contains a panic in it.
 ///
-/// The step may leave what it works on in any state: the caller does not look at that again,
-/// and [drops](drop_quietly) it.
+/// A step that panics may leave the values it works on in any state. The caller must not use
+/// them again, and [drops](drop_quietly) them.
 pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
-        // The payload is the user's as well. If its drop panics too, that second payload is
-        // leaked: there has to be an end.
+        // The payload is the user's as well. If its drop panics too, the second payload is
+        // leaked, because its drop could panic in turn.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             mem::forget(second);
         }
@@ -25,13 +29,14 @@ pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
     })
 }
 
-/// Drops a value of the user's that no longer matters: a panic in its drop is logged, and
-/// changes nothing. `what` names the value in the log.
+/// Drops a value of the user's that no longer matters.
+///
+/// A panic in its drop is logged, and has no other effect. `what` names the value in the log.
 pub(crate) fn drop_quietly<T>(value: T, what: &str) {
     quietly(what, || drop(value));
 }
 
-/// Runs `drop`, which drops a value in place; see [`drop_quietly`].
+/// Runs a closure that drops a value in place; see [`drop_quietly`].
 pub(crate) fn quietly(what: &str, drop: impl FnOnce()) {
     if catch(drop).is_err() {
         tracing::error!("{what} panicked while it was dropped");
@@ -40,7 +45,7 @@ pub(crate) fn quietly(what: &str, drop: impl FnOnce()) {
 
 /// A value of the user's whose drop is [quiet](drop_quietly).
 pub(crate) struct Quiet<T> {
-    /// Until it is taken out.
+    /// `None` once it is taken out.
     value: Option<T>,
     what: &'static str,
 }
@@ -64,7 +69,7 @@ impl<T> Quiet<T> {
     }
 }
 
-const THERE: &str = "only `into_inner` takes it out, and nothing comes after that";
+const THERE: &str = "only `into_inner` takes the value out, and it consumes the owner";
 
 impl<T> Drop for Quiet<T> {
     fn drop(&mut self) {

@@ -37,7 +37,7 @@ use tower::{
 };
 use tower_wsstream::{
     BoxError, Channel, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
-    Rejection, Session, WsStreamLayer,
+    Rejection, Session, SessionConfig, WsStreamLayer,
     body::{NoBody, ResponseBody},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
@@ -662,9 +662,11 @@ async fn a_connection_that_is_gone_before_the_101_is_lost_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_never_handed_over_is_lost_in_time() {
     let short = || {
-        layer()
-            .upgrade_timeout(Duration::from_secs(2))
-            .grace(Duration::from_secs(3))
+        layer().config(
+            SessionConfig::default()
+                .upgrade_timeout(Duration::from_secs(2))
+                .grace(Duration::from_secs(3)),
+        )
     };
     for (layer, upgrade, grace) in [(layer(), 10, 1), (short(), 2, 3)] {
         let (inner, mut told, mut dropped) = staying();
@@ -717,12 +719,14 @@ async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
 #[tokio::test(start_paused = true)]
 
 async fn durations_without_end_do_not_panic() -> Result<(), BoxError> {
-    let layer = layer()
-        .accept_timeout(Duration::MAX)
-        .upgrade_timeout(Duration::MAX)
-        .grace(Duration::MAX)
-        .closed_grace(Duration::MAX)
-        .close_timeout(Duration::MAX);
+    let layer = layer().config(
+        SessionConfig::default()
+            .accept_timeout(Duration::MAX)
+            .upgrade_timeout(Duration::MAX)
+            .grace(Duration::MAX)
+            .closed_grace(Duration::MAX)
+            .close_timeout(Duration::MAX),
+    );
     let service = layer.layer(service_fn(async |set: ChannelSet| {
         set.session().ended().await;
         tokio::time::sleep(Duration::from_secs(60)).await;

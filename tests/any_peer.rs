@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use raw::{BINARY, CLOSE, PING, PONG, Raw, frame, layer, on, once_in, open_watched};
+use raw::{BINARY, CLOSE, PING, PONG, Raw, config, frame, layer, on, once_in, open_watched};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
@@ -98,7 +98,7 @@ async fn run(seed: u64) {
     if r.next(3) == 0 {
         rate = rate.inbound(5000 * (1 + r.next(20)));
     }
-    let mut with = layer().byte_rate(rate);
+    let mut with = config().byte_rate(rate);
     if r.next(3) == 0 {
         let beats = KeepAlive::every(Duration::from_secs(10)).timeout(Duration::from_secs(20));
         with = with.keep_alive(beats);
@@ -106,7 +106,7 @@ async fn run(seed: u64) {
     let accepted = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&accepted);
     let inner = Random(r.next(u64::MAX) | 1);
-    let service = once_in(with, move |set| async move {
+    let service = once_in(layer().config(with), move |set| async move {
         match timeout(Duration::from_secs(60), serve(set, inner, counted)).await {
             Ok(result) => result,
             Err(_) => Err("too slow".into()),

@@ -37,7 +37,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelSet, EndCause, Rejection, Sessions, WsStreamLayer,
+    AcceptMode, BoxError, ChannelSet, EndCause, Rejection, SessionConfig, Sessions, WsStreamLayer,
     axum08::WsStreamUpgrade,
     subprotocols,
     testing::{Client, Connect, Received, Refused},
@@ -381,7 +381,7 @@ async fn a_closure_needs_no_types() {
         "/" => Ok(raw::protocols()),
         path => Err(Rejection::new(StatusCode::NOT_FOUND, path)),
     });
-    let layer = layer.map_rejection(Rejection::from_error);
+    let layer = layer.config(SessionConfig::default().map_rejection(Rejection::from_error));
     let app = route(layer, async |_| {
         Err(Rejection::new(StatusCode::GONE, "gone").into())
     });
@@ -420,13 +420,48 @@ async fn a_layer_that_looks_up_does_so_for_a_handler() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_configuration_needs_no_layer_and_its_clones_share_their_sessions() {
+    let config = raw::config()
+        .accept(AcceptMode::Explicit)
+        .accept_timeout(Duration::from_secs(3));
+    let sessions = Sessions::default();
+    let config = config.sessions(sessions.clone());
+    let handler = async move |State(config): State<SessionConfig>, upgrade: WsStreamUpgrade| {
+        let query = upgrade.request().uri.query() == Some("accept");
+        let upgrade = upgrade.protocols(raw::protocols()).config(config);
+        upgrade
+            .on_upgrade(async move |channels: ChannelSet| {
+                if query {
+                    channels.session().accept().await;
+                }
+                echo(channels).await
+            })
+            .await
+    };
+    let app = Router::new().route("/", any(handler)).with_state(config);
+    let mut clients = Vec::new();
+    for connect in transports("/?accept") {
+        let mut client = soon(connect.connect(app.clone())).await.unwrap();
+        hears_its_echo(&mut client).await;
+        clients.push(client);
+        assert_eq!(sessions.len(), clients.len());
+    }
+    for connect in transports("/") {
+        let start = Instant::now();
+        let refused = refused(connect, &app).await;
+        assert_eq!(refused.status(), StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+}
+
 // Explicit acceptance.
 
 #[tokio::test(start_paused = true)]
 async fn an_explicit_acceptance_is_waited_for() {
     const LOOK_UP: Duration = Duration::from_secs(2);
     let app = route(
-        raw::layer().accept(AcceptMode::Explicit),
+        raw::layer().config(raw::config().accept(AcceptMode::Explicit)),
         async |mut channels: ChannelSet| {
             sleep(LOOK_UP).await;
             let request = channels.take_request().ok_or("no head")?;
@@ -454,7 +489,7 @@ async fn an_explicit_acceptance_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_that_does_not_come_is_named() {
     let app = route(
-        raw::layer().accept(AcceptMode::Explicit),
+        raw::layer().config(raw::config().accept(AcceptMode::Explicit)),
         async |channels: ChannelSet| {
             let _channels = channels;
             pending::<Result<(), BoxError>>().await
@@ -475,10 +510,12 @@ async fn a_handler_that_is_dropped_leaves_nothing_behind() {
     for connect in transports("/") {
         let before = tasks();
         let sessions = Sessions::default();
-        let layer = raw::layer()
-            .sessions(sessions.clone())
-            .accept(AcceptMode::Explicit)
-            .accept_timeout(FOREVER);
+        let layer = raw::layer().config(
+            raw::config()
+                .sessions(sessions.clone())
+                .accept(AcceptMode::Explicit)
+                .accept_timeout(FOREVER),
+        );
         let (tell, mut told) = mpsc::unbounded_channel();
         let app = route(layer, move |channels: ChannelSet| {
             let tell = tell.clone();

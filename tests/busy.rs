@@ -14,7 +14,8 @@ use std::{
 };
 
 use raw::{
-    BINARY, CLOSE, PING, PONG, Watchdog, frame, layer, on, once_in, open_tcp, open_with, within,
+    BINARY, CLOSE, PING, PONG, Watchdog, config, frame, layer, on, once_in, open_tcp, open_with,
+    within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -70,7 +71,7 @@ async fn a_burst_at_the_right_time_does_not_end_the_keep_alive() {
     let _watchdog = Watchdog::bites_after(secs(50));
     let policy = KeepAlive::every(secs(30)).timeout(secs(10));
     let service = once_in(
-        layer().keep_alive(policy).idle_timeout(secs(300)),
+        layer().config(config().keep_alive(policy).idle_timeout(secs(300))),
         async |mut set: ChannelSet| {
             let (mut reader, mut writer) =
                 (set.take_reader(0).unwrap(), set.take_writer(1).unwrap());
@@ -108,7 +109,7 @@ async fn work_for_ever() -> ! {
 async fn output_of_a_service_that_uses_up_every_budget_leaves() {
     let _watchdog = Watchdog::bites_after(secs(10));
     // Paused time stands still while there is work.
-    let layer = layer().grace(Duration::ZERO);
+    let layer = layer().config(config().grace(Duration::ZERO));
     let service = once_in(layer, async |mut set: ChannelSet| {
         let mut output = set.take_writer(1).unwrap();
         output.write_all(b"x").await?;
@@ -148,9 +149,11 @@ async fn output_leaves_beside_a_branch_that_uses_up_every_budget() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_uses_up_every_budget_is_refused_when_its_time_to_accept_is_over() {
     let _watchdog = Watchdog::bites_after(secs(10));
-    let layer = layer()
-        .accept(AcceptMode::Explicit)
-        .accept_timeout(Duration::ZERO);
+    let layer = layer().config(
+        config()
+            .accept(AcceptMode::Explicit)
+            .accept_timeout(Duration::ZERO),
+    );
     let service = once_in(layer, async |_: ChannelSet| work_for_ever().await);
     let (near, far) = tokio::io::duplex(1 << 16);
     raw::serve(far, service);
@@ -166,7 +169,7 @@ async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {
     let found = Arc::new(AtomicBool::new(false));
     let look = Arc::clone(&found);
     let service = once_in(
-        layer().accept(AcceptMode::Explicit),
+        layer().config(config().accept(AcceptMode::Explicit)),
         async move |set: ChannelSet| {
             while !look.load(Ordering::Relaxed) {
                 let mut yielded = false;
@@ -203,12 +206,15 @@ async fn an_answer_that_was_not_read_yet_is_an_answer() {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(20));
     let policy = KeepAlive::every(ms(400)).timeout(ms(400));
     let (go, gone) = oneshot::channel();
-    let service = once_in(layer().keep_alive(policy), async move |set: ChannelSet| {
-        let _ = gone.await;
-        std::thread::sleep(ms(700));
-        set.session().ended().await;
-        Ok(())
-    });
+    let service = once_in(
+        layer().config(config().keep_alive(policy)),
+        async move |set: ChannelSet| {
+            let _ = gone.await;
+            std::thread::sleep(ms(700));
+            set.session().ended().await;
+            Ok(())
+        },
+    );
     let mut client = open_tcp(service, subprotocols::V5, false).await;
     let ping = client.next().await.unwrap();
     assert_eq!(ping.opcode, PING);

@@ -179,7 +179,11 @@ async fn a_session_without_a_connection_is_cut_at_the_deadline_whatever_its_grac
     // Where it waits for the grace in circles, the clock stands still.
     let _watchdog = raw::Watchdog::bites_after(Duration::from_secs(20));
     let sessions = Sessions::default();
-    let layer = layer(&sessions).grace(DEADLINE * 10);
+    let layer = layer(&sessions).config(
+        raw::config()
+            .sessions(sessions.clone())
+            .grace(DEADLINE * 10),
+    );
     let service = once_in(layer, |channels: ChannelSet| async move {
         let _channels = channels;
         std::future::pending().await
@@ -234,7 +238,11 @@ async fn a_session_that_is_being_accepted_when_the_drain_begins_is_refused() {
     let sessions = Sessions::default();
     let (go, gone) = oneshot::channel::<()>();
     let service = once_in(
-        layer(&sessions).accept(AcceptMode::Explicit),
+        layer(&sessions).config(
+            raw::config()
+                .sessions(sessions.clone())
+                .accept(AcceptMode::Explicit),
+        ),
         |channels: ChannelSet| async move {
             let _ = gone.await;
             channels.session().accept().await;
@@ -335,7 +343,11 @@ async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_session
     async fn answer(keep_alive: bool, closes: bool, shuts_down: bool) -> String {
         let sessions = Sessions::default();
         let service = layer(&sessions)
-            .accept(AcceptMode::Explicit)
+            .config(
+                raw::config()
+                    .sessions(sessions.clone())
+                    .accept(AcceptMode::Explicit),
+            )
             .layer(service_fn(async |channels: ChannelSet| {
                 sleep(2 * SECOND).await;
                 channels.session().accept().await;

@@ -31,7 +31,7 @@ use tower::{
 };
 use tower_wsstream::{
     AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
-    Rejection, Session, Status, WsStream, WsStreamLayer,
+    Rejection, Session, SessionConfig, Status, WsStream, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::{Connect, Refused, Transcript},
@@ -48,7 +48,11 @@ fn secs(n: u64) -> Duration {
 /// Channel 0 for the client, channel 1 for us.
 fn layer() -> WsStreamLayer {
     let channels = [ChannelType::Read, ChannelType::Write];
-    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap()).accept(AcceptMode::Explicit)
+    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap()).config(config())
+}
+
+fn config() -> SessionConfig {
+    SessionConfig::default().accept(AcceptMode::Explicit)
 }
 
 type Serviced<F> = WsStream<tower::util::ServiceFn<F>>;
@@ -490,18 +494,17 @@ async fn accept_may_be_called_in_any_way() {
 
 #[tokio::test(start_paused = true)]
 async fn accept_does_nothing_where_it_is_not_waited_for() {
-    let service =
-        layer()
-            .accept(AcceptMode::Immediate)
-            .layer(service_fn(async |mut set: ChannelSet| {
-                let mut stdout = set.take_writer(1).unwrap();
-                stdout.write_all(b"before ").await?;
-                set.session().accept().await;
-                assert!(set.session().is_accepted());
-                timeout(EXACT, set.session().accept()).await?;
-                stdout.write_all(b"behind").await?;
-                Ok::<_, BoxError>(())
-            }));
+    let service = layer()
+        .config(config().accept(AcceptMode::Immediate))
+        .layer(service_fn(async |mut set: ChannelSet| {
+            let mut stdout = set.take_writer(1).unwrap();
+            stdout.write_all(b"before ").await?;
+            set.session().accept().await;
+            assert!(set.session().is_accepted());
+            timeout(EXACT, set.session().accept()).await?;
+            stdout.write_all(b"behind").await?;
+            Ok::<_, BoxError>(())
+        }));
     let transcript = told(service).await;
     assert_eq!(transcript.channel(1), b"before behind");
     assert_eq!(transcript.close_code, Some(1000));
@@ -545,7 +548,7 @@ async fn an_error_after_the_acceptance_is_the_end_of_a_session() {
 async fn a_service_that_does_not_accept_is_a_504_that_says_what_is_missing() {
     let (drops, mut dropped) = mpsc::unbounded_channel();
     let service = layer()
-        .accept_timeout(secs(4))
+        .config(config().accept_timeout(secs(4)))
         .layer(service_fn(move |set: ChannelSet| {
             let guard = Dropped(drops.clone());
             async move {
@@ -606,7 +609,7 @@ async fn readiness_and_acceptance_share_their_time() {
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_in_the_last_moment_is_one() {
     let service = layer()
-        .accept_timeout(secs(4))
+        .config(config().accept_timeout(secs(4)))
         .layer(service_fn(async |set: ChannelSet| {
             sleep(Duration::from_millis(3999)).await;
             set.session().accept().await;
@@ -626,7 +629,7 @@ async fn a_client_that_leaves_before_the_answer_leaves_nothing_behind() {
     let (drops, mut dropped) = mpsc::unbounded_channel();
     let places = Arc::new(Semaphore::new(1));
     let service = ServiceBuilder::new()
-        .layer(layer().accept_timeout(FOREVER))
+        .layer(layer().config(config().accept_timeout(FOREVER)))
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
             &places,
         )))
@@ -709,10 +712,10 @@ async fn errors_before_the_answer_are_mapped() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sees = Arc::clone(&seen);
         let service = layer()
-            .map_rejection(move |error| {
+            .config(config().map_rejection(move |error| {
                 sees.lock().unwrap().push(error.to_string());
                 Rejection::new(StatusCode::BAD_GATEWAY, "the node does not answer")
-            })
+            }))
             .layer(Failing(from));
         let refusal = refused(service, &Head::to("/"), 502, RejectionKind::Custom).await;
         assert_eq!(refusal.message, "the node does not answer", "{from:?}");
@@ -720,7 +723,7 @@ async fn errors_before_the_answer_are_mapped() {
 
         // The mapping's own panic.
         let service = layer()
-            .map_rejection(|_| panic!("password=hunter2"))
+            .config(config().map_rejection(|_| panic!("password=hunter2")))
             .layer(Failing(from));
         let refusal = refused(service, &Head::to("/"), 500, RejectionKind::Internal).await;
         assert!(!refusal.message.contains("hunter2") && !refusal.message.contains("secret"));
@@ -741,8 +744,11 @@ async fn errors_before_the_answer_are_mapped() {
 #[tokio::test(start_paused = true)]
 async fn an_accepted_session_has_nothing_to_map() {
     let service = layer()
-        .accept(AcceptMode::Immediate)
-        .map_rejection(|_| panic!("there is nothing to map"))
+        .config(
+            config()
+                .accept(AcceptMode::Immediate)
+                .map_rejection(|_| panic!("there is nothing to map")),
+        )
         .layer(Failing(From::LaterPoll));
     assert_eq!(told(service).await.close_code, Some(1011));
 }
@@ -750,7 +756,7 @@ async fn an_accepted_session_has_nothing_to_map() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_no_error_to_map() {
     let service = layer()
-        .map_rejection(|_| Rejection::new(StatusCode::BAD_GATEWAY, "mapped"))
+        .config(config().map_rejection(|_| Rejection::new(StatusCode::BAD_GATEWAY, "mapped")))
         .layer(service_fn(async |_set: ChannelSet| {
             look_up().await;
             if true {
@@ -778,7 +784,7 @@ where
     Fut: Future<Output = Result<ExitStatus, BoxError>> + Send + 'static,
 {
     ServiceBuilder::new()
-        .layer(WsStreamLayer::new(Protocols::default()).accept(AcceptMode::Explicit))
+        .layer(WsStreamLayer::new(Protocols::default()).config(config()))
         .layer(RemoteCommandLayer::new())
         .service_fn(run)
 }

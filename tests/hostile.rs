@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tower::{Layer, service_fn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet, ChannelType,
-    Encoding, WsStreamLayer,
+    Encoding, SessionConfig, WsStreamLayer,
     policy::Limits,
     session::{Hold, LastWords},
     testing::{Connect, Frame},
@@ -185,11 +185,14 @@ async fn the_longest_duration_means_for_ever() {
         Ok::<_, BoxError>(())
     });
     let service = WsStreamLayer::new(protocols(false))
-        .upgrade_timeout(Duration::MAX)
-        .accept_timeout(Duration::MAX)
-        .grace(Duration::MAX)
-        .closed_grace(Duration::MAX)
-        .close_timeout(Duration::MAX)
+        .config(
+            SessionConfig::default()
+                .upgrade_timeout(Duration::MAX)
+                .accept_timeout(Duration::MAX)
+                .grace(Duration::MAX)
+                .closed_grace(Duration::MAX)
+                .close_timeout(Duration::MAX),
+        )
         .layer(service);
     let mut client = connect().connect(service).await.unwrap();
     client.send(0, b"x").await.unwrap();

@@ -34,7 +34,7 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_wsstream::{
-    BoxError, ChannelSet, Sessions, WsStreamLayer,
+    BoxError, ChannelSet, SessionConfig, Sessions, WsStreamLayer,
     axum08::WsStreamUpgrade,
     portforward::{self, ForwardedPort, PortForwardLayer},
     reader::WsReaderLayer,
@@ -326,12 +326,17 @@ impl Scenario {
 
     fn service(self, sessions: &Sessions, running: &Arc<AtomicUsize>) -> Answering {
         let layer = |layer: WsStreamLayer| {
-            let layer = layer.sessions(sessions.clone()).accept_timeout(SECOND);
-            layer.on_end(|_| panic!("in on_end, on purpose"))
+            let config = SessionConfig::default()
+                .sessions(sessions.clone())
+                .accept_timeout(SECOND)
+                .on_end(|_| panic!("in on_end, on purpose"));
+            layer.config(config)
         };
-        let reader = WsReaderLayer::new()
-            .sessions(sessions.clone())
-            .on_end(|_| panic!("in on_end, on purpose"));
+        let reader = WsReaderLayer::new().config(
+            SessionConfig::default()
+                .sessions(sessions.clone())
+                .on_end(|_| panic!("in on_end, on purpose")),
+        );
         let Self { around, fault, .. } = self;
         let running = Arc::clone(running);
         match around {

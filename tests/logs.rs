@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionConfig, WsStreamLayer,
     policy::OriginPolicy,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
@@ -88,7 +88,7 @@ async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result
     let service = ServiceBuilder::new()
         .layer(
             WsStreamLayer::new(Protocols::default())
-                .origin(OriginPolicy::same_origin().report_only()),
+                .config(SessionConfig::default().origin(OriginPolicy::same_origin().report_only())),
         )
         .layer(RemoteCommandLayer::new())
         .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));

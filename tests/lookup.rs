@@ -25,7 +25,7 @@ use tokio::{
 use tower::{Layer, Service, service_fn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, Encoding,
-    Rejection, RejectionKind, Sessions, WsStreamLayer, testing::Connect,
+    Rejection, RejectionKind, SessionConfig, Sessions, WsStreamLayer, testing::Connect,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -147,7 +147,8 @@ impl Service<ChannelSet> for Never {
 async fn a_look_up_has_the_time_of_the_acceptance_and_shares_it() {
     for wait in [2 * SECOND, 4 * SECOND, 3600 * SECOND] {
         let begun = Instant::now();
-        let service = looking_up(wait).accept_timeout(5 * SECOND).layer(Never);
+        let config = SessionConfig::default().accept_timeout(5 * SECOND);
+        let service = looking_up(wait).config(config).layer(Never);
         let head = Head::to("/").offer("own");
         let refusal = refused(service, &head, 504, RejectionKind::NotReady).await;
         let late = begun.elapsed() - 5 * SECOND;

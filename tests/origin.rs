@@ -8,7 +8,8 @@ use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, RejectionKind, WsStream, WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, RejectionKind, SessionConfig, WsStream,
+    WsStreamLayer,
     policy::{OriginPolicy, PolicyLayer},
 };
 
@@ -43,7 +44,7 @@ macro_rules! lets_in {
 #[tokio::test(start_paused = true)]
 async fn a_list_decides_for_the_layer() {
     let service = layer()
-        .origin(only("https://*.a.example"))
+        .config(SessionConfig::default().origin(only("https://*.a.example")))
         .layer(tower::service_fn(session));
     assert!(lets_in!(service, "https://b.a.example"));
     assert!(!lets_in!(service, "https://a.example"));
@@ -71,7 +72,7 @@ async fn a_policy_of_the_request_goes_before_the_layers_and_the_innermost_counts
 
     let stricter = PolicyLayer::new(OriginPolicy::same_origin()).layer(
         layer()
-            .origin(OriginPolicy::any())
+            .config(SessionConfig::default().origin(OriginPolicy::any()))
             .layer(tower::service_fn(session)),
     );
     assert!(!lets_in!(stricter, page));
@@ -100,7 +101,11 @@ async fn a_policy_of_the_request_goes_before_the_layers_and_the_innermost_counts
 
 #[tokio::test(start_paused = true)]
 async fn behind_a_proxy_that_rewrites_host_the_forwarded_one_counts_if_asked_for() {
-    let of = |policy: OriginPolicy| layer().origin(policy).layer(tower::service_fn(session));
+    let of = |policy: OriginPolicy| {
+        layer()
+            .config(SessionConfig::default().origin(policy))
+            .layer(tower::service_fn(session))
+    };
     let head = Head::to("/")
         .with("Origin", "https://a.example")
         .with("X-Forwarded-Host", "a.example");
@@ -128,7 +133,7 @@ async fn a_predicate_reads_what_outer_layers_have_found() {
                 .insert(Console("https://a.example"));
             request
         })
-        .layer(layer().origin(policy))
+        .layer(layer().config(SessionConfig::default().origin(policy)))
         .service_fn(session);
     assert!(lets_in!(service, "https://a.example"));
     assert!(!lets_in!(service, "https://b.example"));
@@ -137,7 +142,9 @@ async fn a_predicate_reads_what_outer_layers_have_found() {
 #[tokio::test(start_paused = true)]
 async fn a_predicate_that_panics_is_a_500_and_no_session() {
     let policy = OriginPolicy::predicate(|_, _| panic!("broken"));
-    let service: WsStream<_> = layer().origin(policy).layer(tower::service_fn(session));
+    let service: WsStream<_> = layer()
+        .config(SessionConfig::default().origin(policy))
+        .layer(tower::service_fn(session));
     let head = Head::to("/").with("Origin", "https://a.example");
     refused(service, &head, 500, RejectionKind::Internal).await;
 }
@@ -145,7 +152,9 @@ async fn a_predicate_that_panics_is_a_500_and_no_session() {
 #[tokio::test(start_paused = true)]
 async fn report_only_lets_everybody_in() {
     let policy = only("https://a.example").report_only();
-    let service = layer().origin(policy).layer(tower::service_fn(session));
+    let service = layer()
+        .config(SessionConfig::default().origin(policy))
+        .layer(tower::service_fn(session));
     for origin in ["https://a.example", "https://b.example", "null", ""] {
         assert!(lets_in!(service, origin), "{origin}");
     }

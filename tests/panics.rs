@@ -36,8 +36,8 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, Sessions, Status,
-    WsStreamLayer,
+    AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, SessionConfig,
+    Sessions, Status, WsStreamLayer,
     access::SessionLimitLayer,
     axum08::WsStreamUpgrade,
     portforward::{self, ForwardedPort, PortForwardLayer},
@@ -270,7 +270,7 @@ async fn an_error_that_cannot_be_shown_is_500_also_where_the_service_accepts() {
     let mut wrong = Wrong::default();
     for (trap, when) in all() {
         let service = layer()
-            .accept(AcceptMode::Explicit)
+            .config(SessionConfig::default().accept(AcceptMode::Explicit))
             .layer(Failing { trap, when });
         let seen = see(Connect::to("/"), service).await;
         wrong.check(format!("{} {when:?}", trap.name()), is_500(&seen), &seen);
@@ -636,7 +636,9 @@ async fn an_answer_that_is_dropped_drops_the_service_quietly() {
             }
         }
         let inner = Never(Arc::default(), explicit);
-        let service = layer().accept(AcceptMode::Explicit).layer(inner.clone());
+        let service = layer()
+            .config(SessionConfig::default().accept(AcceptMode::Explicit))
+            .layer(inner.clone());
         let mut service = std::mem::ManuallyDrop::new(service);
         let mut request = Request::get("/")
             .header("connection", "Upgrade")
@@ -798,10 +800,16 @@ async fn functions_of_the_user_that_panic_are_500() {
 
     let policy = tower_wsstream::policy::OriginPolicy::predicate(|_, _| panic!("on purpose"));
     let connect = Connect::to("/").header(header::ORIGIN, "https://a.example");
-    let seen = see(connect, layer().origin(policy).layer(fine())).await;
+    let seen = see(
+        connect,
+        layer()
+            .config(SessionConfig::default().origin(policy))
+            .layer(fine()),
+    )
+    .await;
     wrong.check("predicate of origins".into(), is_500(&seen), &seen);
 
-    let mapped = layer().map_rejection(|_| panic!("on purpose"));
+    let mapped = layer().config(SessionConfig::default().map_rejection(|_| panic!("on purpose")));
     let failing = service_fn(async |_: ChannelSet| Err::<(), BoxError>("failed".into()));
     let seen = see(Connect::to("/"), mapped.layer(failing)).await;
     wrong.check("map_rejection".into(), is_500(&seen), &seen);
@@ -814,7 +822,7 @@ async fn functions_of_the_user_that_panic_are_500() {
     let seen = see(Connect::to("/"), layer().layer(tapped.layer(fine()))).await;
     wrong.check("function of a tap".into(), is_500(&seen), &seen);
 
-    let told = layer().on_end(|_| panic!("on purpose"));
+    let told = layer().config(SessionConfig::default().on_end(|_| panic!("on purpose")));
     let seen = see(Connect::to("/"), told.layer(fine())).await;
     let right = matches!(&seen, Seen::Session(it) if it.close_code == Some(1000));
     wrong.check("on_end".into(), right, &seen);

@@ -17,8 +17,8 @@ use tokio::{
 };
 use tower::{Layer, Service};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelSet, Rejection, Sessions, WsStreamLayer, access::SessionPermits,
-    subprotocols,
+    AcceptMode, BoxError, ChannelSet, Rejection, SessionConfig, Sessions, WsStreamLayer,
+    access::SessionPermits, subprotocols,
 };
 
 type Dice = Arc<Mutex<u64>>;
@@ -96,7 +96,7 @@ async fn run(seed: u64) {
     let permits = SessionPermits::new(3);
     let sessions = Sessions::default();
     let (for_key, for_look) = (dice.clone(), dice.clone());
-    let mut layer = WsStreamLayer::from_async_fn(move |_| {
+    let layer = WsStreamLayer::from_async_fn(move |_| {
         let dice = for_look.clone();
         if roll(&dice, 20) == 0 {
             panic!("on purpose");
@@ -113,11 +113,12 @@ async fn run(seed: u64) {
             }
             Ok(protocols())
         }
-    })
-    .sessions(sessions.clone());
+    });
+    let mut config = SessionConfig::default().sessions(sessions.clone());
     if roll(&dice, 2) == 0 {
-        layer = layer.accept(AcceptMode::Explicit);
+        config = config.accept(AcceptMode::Explicit);
     }
+    let layer = layer.config(config);
     let limit = permits.layer(move |_: &ChannelSet| match roll(&for_key, 20) {
         0 => panic!("on purpose"),
         1 => None,

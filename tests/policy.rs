@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, util::BoxCloneService};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelSet, ChannelWriter, EndCause, WsStreamLayer,
+    AcceptMode, BoxError, ChannelSet, ChannelWriter, EndCause, SessionConfig, WsStreamLayer,
     policy::{ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, PolicyLayer, TimeLimit},
     subprotocols,
 };
@@ -36,7 +36,8 @@ fn idle() -> WsStreamLayer {
 }
 
 fn beating(every: u64, timeout: u64) -> WsStreamLayer {
-    raw::layer().keep_alive(KeepAlive::every(secs(every)).timeout(secs(timeout)))
+    raw::layer()
+        .config(raw::config().keep_alive(KeepAlive::every(secs(every)).timeout(secs(timeout))))
 }
 
 /// Something happened then, and not a tick sooner.
@@ -236,7 +237,11 @@ async fn output_that_leaves_slowly_is_data() {
 #[tokio::test(start_paused = true)]
 async fn pings_and_pongs_do_not_move_the_idle_end() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = idle().keep_alive(KeepAlive::every(secs(2)).timeout(secs(1)));
+    let layer = idle().config(
+        raw::config()
+            .idle_timeout(IDLE)
+            .keep_alive(KeepAlive::every(secs(2)).timeout(secs(1))),
+    );
     let (mut client, _output, ended) = waiting(layer, subprotocols::V5, 1 << 20).await;
     let start = Instant::now();
     for _ in 0..19 {
@@ -251,7 +256,12 @@ async fn pings_and_pongs_do_not_move_the_idle_end() {
 async fn the_idle_clock_starts_at_the_upgrade() {
     let _watchdog = Watchdog::bites_after(BITE);
     let (tell, ended) = oneshot::channel();
-    let layer = idle().accept(AcceptMode::Explicit).accept_timeout(LONG);
+    let layer = idle().config(
+        raw::config()
+            .idle_timeout(IDLE)
+            .accept(AcceptMode::Explicit)
+            .accept_timeout(LONG),
+    );
     let service = once_in(layer, |set: ChannelSet| async move {
         sleep(secs(25)).await;
         set.session().accept().await;
@@ -324,15 +334,18 @@ async fn an_idle_service_learns_it_and_may_still_speak() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_service_that_ignores_it_is_dropped_after_its_grace() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let service = once_in(idle().grace(secs(3)), |mut set: ChannelSet| async move {
-        let mut stdout = set.take_writer(1).unwrap();
-        let mut ended = pin!(set.session().ended());
-        (&mut ended).await;
-        loop {
-            stdout.write_all(b".").await?;
-            sleep(secs(1)).await;
-        }
-    });
+    let service = once_in(
+        idle().config(raw::config().idle_timeout(IDLE).grace(secs(3))),
+        |mut set: ChannelSet| async move {
+            let mut stdout = set.take_writer(1).unwrap();
+            let mut ended = pin!(set.session().ended());
+            (&mut ended).await;
+            loop {
+                stdout.write_all(b".").await?;
+                sleep(secs(1)).await;
+            }
+        },
+    );
     let client = open(service, subprotocols::V5).await;
     let start = Instant::now();
     let (mut client, _write) = client.into_halves();
@@ -556,10 +569,22 @@ async fn a_ping_leaves_in_each_interval_and_none_where_there_is_none() {
     let default = || WsStreamLayer::new(raw::protocols());
     for (layer, interval) in [
         (default(), Some(30)),
-        (default().keep_alive(KeepAlive::default()), Some(30)),
-        (default().keep_alive(KeepAlive::every(secs(7))), Some(7)),
-        (default().keep_alive(None), None),
-        (default().keep_alive(KeepAlive::every(Duration::MAX)), None),
+        (
+            default().config(SessionConfig::default().keep_alive(KeepAlive::default())),
+            Some(30),
+        ),
+        (
+            default().config(SessionConfig::default().keep_alive(KeepAlive::every(secs(7)))),
+            Some(7),
+        ),
+        (
+            default().config(SessionConfig::default().keep_alive(None)),
+            None,
+        ),
+        (
+            default().config(SessionConfig::default().keep_alive(KeepAlive::every(Duration::MAX))),
+            None,
+        ),
     ] {
         let (mut client, _output, _ended) = waiting(layer, subprotocols::V5, 4096).await;
         let seen = pings(&mut client, secs(605)).await;
@@ -576,7 +601,7 @@ async fn a_ping_leaves_in_each_interval_and_none_where_there_is_none() {
 #[tokio::test(start_paused = true)]
 async fn pings_leave_between_data() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = raw::layer().keep_alive(KeepAlive::every(secs(10)));
+    let layer = raw::layer().config(raw::config().keep_alive(KeepAlive::every(secs(10))));
     let (mut client, mut output, _ended) = waiting(layer, subprotocols::V5, 4096).await;
     tokio::spawn(async move {
         while output.write_all(b"x").await.is_ok() {
@@ -847,10 +872,16 @@ async fn a_time_of_nothing_is_a_mistake() {
     let zero = Duration::ZERO;
     for (layer, knob) in [
         (raw::layer().idle_timeout(zero), "idle_timeout"),
-        (raw::layer().time_limit(zero), "time_limit"),
-        (raw::layer().keep_alive(KeepAlive::every(zero)), "KeepAlive"),
         (
-            raw::layer().keep_alive(KeepAlive::every(secs(1)).timeout(zero)),
+            raw::layer().config(raw::config().time_limit(zero)),
+            "time_limit",
+        ),
+        (
+            raw::layer().config(raw::config().keep_alive(KeepAlive::every(zero))),
+            "KeepAlive",
+        ),
+        (
+            raw::layer().config(raw::config().keep_alive(KeepAlive::every(secs(1)).timeout(zero))),
             "KeepAlive",
         ),
     ] {
@@ -866,7 +897,9 @@ async fn a_time_of_nothing_is_a_mistake() {
         idle(),
         beating(1, 1),
         raw::layer().idle_timeout(Duration::MAX),
-        raw::layer().keep_alive(KeepAlive::every(Duration::MAX).timeout(Duration::MAX)),
+        raw::layer().config(
+            raw::config().keep_alive(KeepAlive::every(Duration::MAX).timeout(Duration::MAX)),
+        ),
     ] {
         layer.check().unwrap();
     }

@@ -28,7 +28,8 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn, util::ServiceFn};
 use tower_wsstream::{
-    AcceptMode, BoxError, EndCause, Rejection, RejectionKind, WsStream, WsStreamLayer,
+    AcceptMode, BoxError, EndCause, Rejection, RejectionKind, SessionConfig, WsStream,
+    WsStreamLayer,
     portforward::{ForwardedPort, PortForward, PortForwardLayer, Protocols},
     protocol::subprotocols::{self, V4, V4_BASE64, V5},
     testing::{Client, Connect, Received, Refused, Transcript},
@@ -45,7 +46,7 @@ fn secs(n: u64) -> Duration {
 
 /// Says nothing of its own.
 fn layer() -> WsStreamLayer {
-    WsStreamLayer::new(Protocols::default()).keep_alive(None)
+    WsStreamLayer::new(Protocols::default()).config(SessionConfig::default().keep_alive(None))
 }
 
 type Forward<F> = WsStream<PortForward<ServiceFn<F>>>;
@@ -934,7 +935,13 @@ async fn one_that_refuses_among_others_is_told_by_its_text() {
 
 #[tokio::test(start_paused = true)]
 async fn with_explicit_acceptance_ports_can_look_up_first() {
-    let layer = || layer().accept(AcceptMode::Explicit);
+    let layer = || {
+        layer().config(
+            SessionConfig::default()
+                .keep_alive(None)
+                .accept(AcceptMode::Explicit),
+        )
+    };
     let service = forward_in(layer(), async |port: ForwardedPort| {
         sleep(secs(port.index as u64 + 1)).await;
         Err(no_pod())

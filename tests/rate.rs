@@ -44,7 +44,7 @@ fn assert_thirty_seconds(took: Duration) {
 async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
     let rate = ByteRate::default().outbound(MIB);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             for _ in 0..30 * MIB / (32 * 1024) {
@@ -88,7 +88,7 @@ async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
 async fn input_comes_at_its_rate_and_output_is_not_held_up() {
     let rate = ByteRate::default().inbound(MIB);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -139,7 +139,7 @@ async fn input_comes_at_its_rate_and_output_is_not_held_up() {
 async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
     let rate = ByteRate::default().outbound(MIB);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             let writing = tokio::spawn(async move {
@@ -166,7 +166,7 @@ async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
 async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
     let rate = ByteRate::default().outbound(10_000);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -193,7 +193,7 @@ async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
 async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.write_all(&[7; 10_000]).await?;
@@ -217,7 +217,7 @@ async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
 async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.send(vec![7; 200_000]).await?;
@@ -240,7 +240,7 @@ async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
 async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.send(vec![7; 200_000]).await?;
@@ -260,7 +260,7 @@ async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
-    let layer = raw::layer().byte_rate(ByteRate::default().outbound(1000));
+    let layer = raw::layer().config(raw::config().byte_rate(ByteRate::default().outbound(1000)));
     let service = once_in(layer, |mut set: ChannelSet| async move {
         let mut output = set.take_writer(1).ok_or("no channel 1")?;
         loop {
@@ -280,9 +280,11 @@ async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_slow_by_the_rate_is_not_idle() {
-    let layer = raw::layer()
-        .byte_rate(ByteRate::default().inbound(100))
-        .idle_timeout(SOON);
+    let layer = raw::layer().config(
+        raw::config()
+            .byte_rate(ByteRate::default().inbound(100))
+            .idle_timeout(SOON),
+    );
     let service = once_in(layer, |mut set: ChannelSet| async move {
         let mut input = set.take_reader(0).ok_or("no channel 0")?;
         assert_eq!(read_out(&mut input).await, (vec![7; 10_000], End::Eof));
@@ -298,7 +300,7 @@ async fn who_is_slow_by_the_rate_is_not_idle() {
 #[tokio::test(start_paused = true)]
 async fn what_came_before_a_loss_is_read_at_its_rate_and_then_the_loss() {
     let (tell, told) = oneshot::channel();
-    let layer = raw::layer().byte_rate(ByteRate::default().inbound(1000));
+    let layer = raw::layer().config(raw::config().byte_rate(ByteRate::default().inbound(1000)));
     let service = once_in(layer, |mut set: ChannelSet| async move {
         let mut input = set.take_reader(0).ok_or("no channel 0")?;
         let _ = tell.send(read_out(&mut input).await);
@@ -347,7 +349,7 @@ impl AsyncWrite for Counted {
 async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
     const LEN: u64 = 3 * MIB;
     let service = once_in(
-        raw::layer().byte_rate(ByteRate::default().inbound(16 * MIB)),
+        raw::layer().config(raw::config().byte_rate(ByteRate::default().inbound(16 * MIB))),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             tokio::io::copy_buf(&mut input, &mut tokio::io::sink()).await?;
@@ -372,7 +374,7 @@ async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
 #[tokio::test(start_paused = true)]
 async fn a_route_or_a_request_has_a_rate_of_its_own() {
     let inner = raw::layer()
-        .byte_rate(ByteRate::default().outbound(1))
+        .config(raw::config().byte_rate(ByteRate::default().outbound(1)))
         .layer(service_fn(|mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.write_all(&[7; 32 * 1024]).await?;
@@ -416,7 +418,7 @@ async fn a_policy_of_a_request_that_makes_no_sense_is_a_500_that_names_it() {
 async fn limited(insert: impl Fn(&mut Extensions) + Clone + Send + 'static) -> Duration {
     let (tell, told) = oneshot::channel();
     let inner = once_in(
-        raw::layer().time_limit(Duration::from_secs(100)),
+        raw::layer().config(raw::config().time_limit(Duration::from_secs(100))),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let _ = tell.send(read_out(&mut input).await.1);
@@ -498,9 +500,11 @@ async fn what_expires_does_so_while_the_service_gets_ready() {
     let service = ServiceBuilder::new()
         .layer(PolicyLayer::new(ValidUntil(SystemTime::now() + secs(50))))
         .layer(
-            raw::layer()
-                .accept(AcceptMode::Explicit)
-                .accept_timeout(LONG),
+            raw::layer().config(
+                raw::config()
+                    .accept(AcceptMode::Explicit)
+                    .accept_timeout(LONG),
+            ),
         )
         .service(service_fn(move |set: ChannelSet| async move {
             tokio::time::sleep(secs(40)).await;
@@ -519,7 +523,7 @@ async fn what_expires_does_so_while_the_service_gets_ready() {
 #[tokio::test(start_paused = true)]
 async fn pings_can_be_switched_off_for_a_request() {
     let inner = raw::layer()
-        .keep_alive(KeepAlive::every(Duration::from_secs(5)))
+        .config(raw::config().keep_alive(KeepAlive::every(Duration::from_secs(5))))
         .layer(service_fn(|set: ChannelSet| async move {
             set.session().ended().await;
             Ok::<_, BoxError>(())
@@ -539,7 +543,7 @@ async fn pings_can_be_switched_off_for_a_request() {
 async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -566,7 +570,7 @@ async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
 async fn input_behind_our_close_is_discarded_without_a_rate() {
     let rate = ByteRate::default().inbound(1000);
     let service = once_in(
-        raw::layer().byte_rate(rate),
+        raw::layer().config(raw::config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             set.take_writer(1).unwrap().write_all(b"bye").await?;
             Ok(())

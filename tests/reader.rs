@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    BoxError, Encoding, Sessions,
+    AcceptMode, BoxError, Encoding, SessionConfig, Sessions,
     policy::{ByteRate, Limits, PolicyLayer, TimeLimit},
     reader::{ReaderProtocols, WsReader, WsReaderLayer},
 };
@@ -218,7 +218,8 @@ async fn follow(
 
 #[tokio::test(start_paused = true)]
 async fn what_a_followed_body_says_arrives_when_it_says_it() {
-    let (mut client, say, alive) = follow(WsReaderLayer::new().keep_alive(None)).await;
+    let (mut client, say, alive) =
+        follow(WsReaderLayer::new().config(SessionConfig::default().keep_alive(None))).await;
     for line in ["first\n", "second\n"] {
         tokio::time::sleep(SOON).await;
         say.send(line.into()).unwrap();
@@ -233,7 +234,8 @@ async fn what_a_followed_body_says_arrives_when_it_says_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_client_sends_is_ignored_and_its_close_answered_at_once() {
-    let (mut client, say, alive) = follow(WsReaderLayer::new().keep_alive(None)).await;
+    let (mut client, say, alive) =
+        follow(WsReaderLayer::new().config(SessionConfig::default().keep_alive(None))).await;
     for payload in [&b""[..], b"\0hello", &[255, 0], &[7; 100_000]] {
         client
             .bytes(&raw::frame(true, BINARY, payload))
@@ -266,7 +268,7 @@ async fn a_client_that_vanishes_ends_a_body_that_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_cut_off_never_looks_complete() {
-    let layer = WsReaderLayer::new().keep_alive(None);
+    let layer = WsReaderLayer::new().config(SessionConfig::default().keep_alive(None));
     // Idle.
     let (mut client, say, alive) = follow(layer.clone().idle_timeout(SOON)).await;
     say.send("x".into()).unwrap();
@@ -371,10 +373,25 @@ async fn the_service_gets_an_ordinary_get_and_its_failures_pass_unchanged() {
     assert_eq!(names, ["host"], "nothing of the handshake");
 }
 
+/// A body that has nothing to say yet never accepts, and so would never be answered.
+#[tokio::test(start_paused = true)]
+async fn the_response_accepts_whatever_the_configuration_says() {
+    let config = SessionConfig::default().accept(AcceptMode::Explicit);
+    for layer in [
+        WsReaderLayer::new().config(config.clone()),
+        WsReaderLayer::new().config(config).idle_timeout(SOON),
+    ] {
+        let (mut client, say, _alive) = follow(layer).await;
+        say.send("late".into()).unwrap();
+        let frame = within(Duration::from_millis(10), client.next()).await;
+        assert_eq!(frame.unwrap().payload, "late");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_policies_of_the_layer_hold() {
     let endless = || StreamBody::new(futures_util::stream::pending::<io::Result<Frame<Bytes>>>());
-    let layer = WsReaderLayer::new().time_limit(SOON / 2);
+    let layer = WsReaderLayer::new().config(SessionConfig::default().time_limit(SOON / 2));
     assert!(layer.check().is_ok());
     let mut client = open(layer, "binary.k8s.io", endless).await.unwrap();
     let start = tokio::time::Instant::now();
@@ -386,7 +403,8 @@ async fn the_policies_of_the_layer_hold() {
     client.send(0, b"long").await.unwrap();
     assert_eq!(read_out(&mut client).await.1, Some(Some(1009)));
 
-    let layer = WsReaderLayer::new().byte_rate(ByteRate::default().outbound(0));
+    let layer = WsReaderLayer::new()
+        .config(SessionConfig::default().byte_rate(ByteRate::default().outbound(0)));
     assert!(layer.check().unwrap_err().to_string().contains("ByteRate"));
     let refused = open(layer, "binary.k8s.io", endless).await.err().unwrap();
     assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
@@ -454,9 +472,11 @@ async fn readers_are_sessions_that_are_counted() {
     let sessions = Sessions::default();
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
-    let layer = WsReaderLayer::new()
-        .sessions(sessions.clone())
-        .on_end(move |summary| tell.lock().unwrap().push(summary.clone()));
+    let layer = WsReaderLayer::new().config(
+        SessionConfig::default()
+            .sessions(sessions.clone())
+            .on_end(move |summary| tell.lock().unwrap().push(summary.clone())),
+    );
     let (mut client, say, _alive) = follow(layer).await;
     assert_eq!(sessions.len(), 1);
     say.send("twelve bytes".into()).unwrap();

@@ -23,8 +23,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, RejectionKind, WsStream,
-    WsStreamLayer,
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, RejectionKind, SessionConfig,
+    WsStream, WsStreamLayer,
     policy::{Limits, OriginPolicy},
     remotecommand,
 };
@@ -347,7 +347,7 @@ async fn a_foreign_origin_is_403() {
             vec!["http://elsewhere"],
         ),
     ] {
-        let layer = WsStreamLayer::new(table()).origin(policy);
+        let layer = WsStreamLayer::new(table()).config(SessionConfig::default().origin(policy));
         let head = Head::to("/").with("Origin", origin);
         let refusal = refused_by_head(layer, &head, 403, RejectionKind::Origin).await;
         assert_eq!(refusal.reason, "Forbidden");
@@ -378,7 +378,8 @@ async fn a_foreign_origin_is_403() {
     let layer = WsStreamLayer::new(table());
     refused_by_head(layer, &same, 403, RejectionKind::NoCommonSubprotocol).await;
     let any = Head::to("/").with("Origin", "null").offer("x");
-    let layer = WsStreamLayer::new(table()).origin(OriginPolicy::any());
+    let layer =
+        WsStreamLayer::new(table()).config(SessionConfig::default().origin(OriginPolicy::any()));
     refused_by_head(layer, &any, 403, RejectionKind::NoCommonSubprotocol).await;
 }
 
@@ -464,7 +465,10 @@ fn layer() -> WsStreamLayer {
 async fn a_service_that_is_never_ready_is_504_after_the_accept_timeout() {
     for (layer, after) in [
         (layer(), 10),
-        (layer().accept_timeout(Duration::from_secs(3)), 3),
+        (
+            layer().config(SessionConfig::default().accept_timeout(Duration::from_secs(3))),
+            3,
+        ),
     ] {
         let (mock, mut handle) = tower_test::mock::pair::<ChannelSet, ()>();
         handle.allow(0);

@@ -8,13 +8,13 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{
     BoxError, WsStreamLayer,
-    remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+    remotecommand::{
+        ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer,
+        channel::{ERROR, RESIZE},
+    },
     subprotocols,
     testing::{Client, Connect, Received},
 };
-
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
 
 /// Prints each size, until one is 1x1.
 async fn sizes(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {

@@ -23,8 +23,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tower_wsstream::{
-    BoxError, ChannelReader, ChannelSet, EndCause, Sessions, WsStreamLayer, policy::Limits,
-    subprotocols,
+    BoxError, ChannelReader, ChannelSet, EndCause, SessionConfig, Sessions, WsStreamLayer,
+    policy::Limits, subprotocols,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -236,7 +236,8 @@ async fn the_default_reserve_lasts_for_eight_minutes() {
     let _watchdog = Watchdog::bites_after(BITE);
     const WINDOW: usize = 256 * 1024;
     const RESERVE: usize = 16 << 20;
-    let layer = WsStreamLayer::new(raw::protocols()).keep_alive(None);
+    let layer =
+        WsStreamLayer::new(raw::protocols()).config(SessionConfig::default().keep_alive(None));
     let mut wire = wire(subprotocols::V5, Messages::One, 8);
     // The same for a message without end.
     wire.truncate(1);

@@ -12,7 +12,7 @@ use raw::{BINARY, TEXT, frame, on, open, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelSet, EndCause, WsStreamLayer,
+    AcceptMode, BoxError, ChannelSet, EndCause, SessionConfig, WsStreamLayer,
     session::{Peer, SessionSummary},
     subprotocols,
 };
@@ -24,8 +24,12 @@ struct Told(Arc<Mutex<Vec<SessionSummary>>>);
 
 impl Told {
     fn layer(&self) -> WsStreamLayer {
+        raw::layer().config(self.config())
+    }
+
+    fn config(&self) -> SessionConfig {
         let told = self.clone();
-        raw::layer().on_end(move |summary| told.0.lock().unwrap().push(summary.clone()))
+        raw::config().on_end(move |summary| told.0.lock().unwrap().push(summary.clone()))
     }
 
     /// The one summary, once the session had time to be over.
@@ -210,8 +214,10 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
         ] {
             let told = Told::default();
             let seen = Arc::clone(&told.0);
-            let layer = WsStreamLayer::new(Protocols::default())
-                .on_end(move |summary| seen.lock().unwrap().push(summary.clone()));
+            let layer = WsStreamLayer::new(Protocols::default()).config(
+                SessionConfig::default()
+                    .on_end(move |summary| seen.lock().unwrap().push(summary.clone())),
+            );
             let service = tower::ServiceBuilder::new()
                 .layer(layer)
                 .layer(RemoteCommandLayer::new())
@@ -267,7 +273,7 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_refused_was_none() {
     let told = Told::default();
-    let layer = told.layer().accept(AcceptMode::Explicit);
+    let layer = raw::layer().config(told.config().accept(AcceptMode::Explicit));
     let service = layer.layer(service_fn(|_: ChannelSet| async {
         tokio::task::yield_now().await;
         Err::<(), BoxError>("no".into())
@@ -283,7 +289,7 @@ async fn a_session_that_was_refused_was_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_who_is_told_ends_nothing() {
-    let layer = raw::layer().on_end(|_| panic!("of no matter"));
+    let layer = raw::layer().config(raw::config().on_end(|_| panic!("of no matter")));
     let service = layer.layer(service_fn(answer));
     for _ in 0..2 {
         let mut client = open(service.clone(), subprotocols::V5).await;

@@ -19,7 +19,7 @@ use tokio_test::{assert_pending, assert_ready_ok};
 use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{
     AcceptMode, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
-    ChannelType, ChannelWriter, Encoding, EndCause, Rejection, WsStreamLayer,
+    ChannelType, ChannelWriter, Encoding, EndCause, Rejection, SessionConfig, WsStreamLayer,
     channel::ChannelStream,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
@@ -47,7 +47,7 @@ fn protocols() -> ChannelProtocols {
 }
 
 fn layer() -> WsStreamLayer {
-    WsStreamLayer::new(protocols()).keep_alive(None)
+    WsStreamLayer::new(protocols()).config(SessionConfig::default().keep_alive(None))
 }
 
 /// A layer for the one session that there is.
@@ -616,7 +616,7 @@ where
     F: Fn(&ChannelSet) -> Option<Tap> + Clone + Send + Sync + 'static,
 {
     let service = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(protocols()).accept(accept))
+        .layer(WsStreamLayer::new(protocols()).config(SessionConfig::default().accept(accept)))
         .layer(layer)
         .service_fn(async |_: ChannelSet| {
             Err::<(), BoxError>(Rejection::new(http::StatusCode::NOT_FOUND, "none").into())

@@ -453,15 +453,15 @@ async fn a_client_that_gives_up_the_handshake_leaves_nothing() {
     let before = tasks();
     for connect in transports("/") {
         let (tell, mut told) = mpsc::unbounded_channel::<()>();
-        let undecided = raw::layer().accept(AcceptMode::Explicit).layer(service_fn(
-            move |channels: ChannelSet| {
+        let undecided = raw::layer()
+            .config(raw::config().accept(AcceptMode::Explicit))
+            .layer(service_fn(move |channels: ChannelSet| {
                 let tell = tell.clone();
                 async move {
                     let _held = (channels, tell);
                     pending::<Result<(), BoxError>>().await
                 }
-            },
-        ));
+            }));
         let connecting = connect.connect(undecided);
         let given_up = timeout(Duration::from_secs(1), connecting).await;
         assert!(given_up.is_err());

@@ -4,14 +4,12 @@ use std::{fs, path::PathBuf};
 
 use tokio::time::{sleep, timeout};
 use tower_wsstream::{
+    remotecommand::channel::{STDIN, STDOUT},
     subprotocols,
     testing::{Client, Connect, Received},
 };
 
 use super::*;
-
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
 
 /// Long enough for any machine: what hangs shall fail.
 const PATIENCE: Duration = Duration::from_secs(30);

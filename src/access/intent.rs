@@ -10,7 +10,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::handshake::{
-    detect::{members, offers_stream_close, offers_tunnel},
+    detect::{offers_stream_close, offers_tunnel},
+    headers::members,
     is_websocket_request,
 };
 

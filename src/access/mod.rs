@@ -14,8 +14,9 @@ mod intent;
 
 pub use self::{
     admission::{
-        SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits,
-        SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
+        Admission, AdmissionFuture, SessionLimit, SessionLimitFuture, SessionLimitLayer,
+        SessionPermit, SessionPermits, SessionRateLimit, SessionRateLimitFuture,
+        SessionRateLimitLayer,
     },
     bearer::{BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer},
     intent::{UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService},

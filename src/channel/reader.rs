@@ -241,9 +241,9 @@ mod tests {
         let wire = Wire::new(Turn::new(), &config, reserve, |_| true, |_| false);
         let mut chunks = Vec::new();
         let pipe = wire.inbound.pipe(0).unwrap();
-        pipe.lend(&mut chunks).unwrap();
+        pipe.check_out(&mut chunks).unwrap();
         fill(&mut chunks, Masked::plain(b"x"));
-        let _ = pipe.take_back(&mut chunks, Traffic::default());
+        let _ = pipe.commit(&mut chunks, Traffic::default());
         let mut reader = ChannelReader::new(Arc::clone(&wire), 0);
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(Some(bytes))) = reader.poll_bytes(cx) else {

@@ -47,7 +47,7 @@ type Sides = (Option<ChannelReader>, Option<ChannelWriter>);
 impl ChannelSet {
     pub(crate) fn new(
         subprotocol: Cow<'static, str>,
-        request: Box<Parts>,
+        request: Option<Quiet<Box<Parts>>>,
         session: Session,
         wire: &Arc<Wire>,
         config: ChannelProtocolConfig,
@@ -66,7 +66,7 @@ impl ChannelSet {
         Self {
             subprotocol,
             config,
-            request: Some(Quiet::new(request, "the head of a request")),
+            request,
             session,
             channels,
         }

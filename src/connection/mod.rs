@@ -4,10 +4,13 @@ mod closing;
 mod consequences;
 mod driver;
 mod reading;
+mod service;
 mod task;
+mod timer;
 mod upgrade;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},
-    task::{Erased, ServiceState, Task},
+    service::{Erased, ServiceState},
+    task::Task,
 };

@@ -1,154 +1,29 @@
-//! The one task of a session: its driver and its service, and what becomes of
-//! the service's result.
+//! The one task of a session: its driver and its service, polled in rounds.
 
 use std::{
-    error::Error as StdError,
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use hyper::upgrade::OnUpgrade;
-use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::driver::Driver;
+use super::{
+    driver::Driver,
+    service::{ServiceFuture, ServiceState},
+};
 use crate::{
-    error::{BoxError, EndCause, Report},
-    session::{Outcome, Registered, Session},
-    unwind::{catch, drop_quietly},
+    error::EndCause,
+    session::{Registered, Session},
     wire::Turn,
 };
 
-/// The inner service's future, its types left behind: a session costs one
-/// allocation for it, and the driver is compiled once.
-pub(crate) type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
-
-pin_project! {
-    /// An inner service's future, with its types about to be left behind.
-    ///
-    /// Not an `async` block: where a future panics, that would drop it while the
-    /// panic unwinds, and a second panic in its drop would abort the process.
-    pub(crate) struct Erased<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F> Erased<F> {
-    pub(crate) fn new(future: F) -> Self {
-        Self { future }
-    }
-}
-
-impl<F, E> Future for Erased<F>
-where
-    F: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<(), BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_err(Into::into)
-    }
-}
-
-/// The service of one session, and how it ended.
-pub(crate) enum ServiceState {
-    Running(ServiceFuture),
-    Returned,
-    Failed(BoxError),
-    Panicked,
-    /// Its grace was over.
-    Dropped,
-}
-
-impl ServiceState {
-    /// Polls a running service. A panic is an outcome like any other: it must
-    /// not keep the session from telling it.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
-        let Self::Running(future) = self else {
-            return;
-        };
-        let next = match catch(|| future.as_mut().poll(cx)) {
-            Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(Ok(()))) => Self::Returned,
-            Ok(Poll::Ready(Err(error))) => Self::Failed(error),
-            Err(_) => {
-                tracing::error!("the session's service panicked");
-                Self::Panicked
-            }
-        };
-        self.replace(next);
-    }
-
-    /// Drops what has not finished.
-    pub(super) fn drop_future(&mut self) {
-        if let Self::Running(_) = self {
-            tracing::debug!("the session's service is dropped: its grace is over");
-            self.replace(Self::Dropped);
-        }
-    }
-
-    /// The old future is dropped apart: its drop may panic as well, in a state
-    /// that a panicking poll has left.
-    fn replace(&mut self, next: Self) {
-        let old = std::mem::replace(self, next);
-        drop_quietly(old, "the session's service");
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        !matches!(self, Self::Running(_))
-    }
-
-    /// The cause that the service's own end is.
-    pub(super) fn end_cause(&self) -> Option<EndCause> {
-        match self {
-            Self::Running(_) | Self::Dropped => None,
-            Self::Returned => Some(EndCause::Completed),
-            Self::Failed(_) => Some(EndCause::ServiceFailed),
-            Self::Panicked => Some(EndCause::ServicePanicked),
-        }
-    }
-
-    pub(super) fn outcome<'a>(&'a self, cause: &'a EndCause) -> Outcome<'a> {
-        match self {
-            Self::Returned => Outcome::Returned,
-            Self::Failed(error) => Outcome::Failed(error),
-            Self::Panicked => Outcome::Panicked,
-            Self::Running(_) | Self::Dropped => Outcome::Ended(cause),
-        }
-    }
-}
-
-/// Its future may hold anything, so not even its `Debug` is asked.
-impl fmt::Debug for ServiceState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Running(_) => "Running",
-            Self::Returned => "Returned",
-            Self::Failed(_) => "Failed",
-            Self::Panicked => "Panicked",
-            Self::Dropped => "Dropped",
-        })
-    }
-}
-
-/// A round that finds more to do goes round again, so often at most before the
-/// task lets others run: some 2 MiB of reads.
+/// How many rounds one poll of the task makes at most, while each finds more to do,
+/// before other tasks run: some 2 MiB of reads.
 const ROUNDS: usize = 32;
 
-/// A service that passes on what its session has told it has not failed itself.
-fn log_failure(error: &(dyn StdError + 'static)) {
-    let error_text = Report(error);
-    match EndCause::from_error(error) {
-        Some(_) => tracing::debug!(error = %error_text, "the session's service gave up"),
-        None => tracing::error!(error = %error_text, "the session's service failed"),
-    }
-}
-
-/// A session: see the module.
+/// One session, to be spawned once its upgrade is answered.
 #[derive(Debug)]
 #[must_use = "a session does nothing unless it is polled"]
 pub(crate) struct Task {
@@ -157,10 +32,10 @@ pub(crate) struct Task {
     waker: Waker,
     turn: Arc<Turn>,
     span: Span,
-    /// Tokio's budget for the last poll was used up, and nothing that was written
-    /// could leave: it goes before the service is polled again.
+    /// The last poll used up tokio's budget before any output could leave. Output
+    /// goes before the service in the next one.
     output_first: bool,
-    /// Last: the session counts until all the rest is gone.
+    /// The last field: the session counts until everything else is gone.
     registered: Option<Registered>,
 }
 
@@ -178,8 +53,8 @@ impl Task {
         }
     }
 
-    /// Polls the service before the upgrade was answered. What wakes it from
-    /// now on makes it due in the task's first round.
+    /// Polls the service before the upgrade is answered. A wake-up from here on makes
+    /// the service due in the task's first round.
     pub(crate) fn first_poll(&mut self) {
         let _entered = self.span.enter();
         self.turn.take_service();
@@ -196,7 +71,7 @@ impl Task {
         let _entered = self.span.enter();
         self.turn.register(cx.waker());
         for _ in 0..ROUNDS {
-            // The driver has nothing to drive yet; it is told again below.
+            // The driver has nothing to drive yet. It is woken again below.
             self.turn.begin();
             if self.turn.take_service() {
                 self.service.poll(&mut Context::from_waker(&self.waker));
@@ -210,15 +85,14 @@ impl Task {
                 return Poll::Pending;
             }
         }
-        // A service that yields waits for others, the accept timeout among them.
+        // A service that yields lets others run, the accept timeout among them.
         self.turn.pass();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Refuses the upgrade, unless anything that was written has been accepted:
-    /// then nothing happens, and the answer is `false`. Once refused, nothing is
-    /// accepted any more.
+    /// Refuses the upgrade and all writes from now on, unless a write was accepted
+    /// already. Returns whether it did.
     pub(crate) fn refuse(&self) -> bool {
         self.driver
             .wire()
@@ -226,19 +100,18 @@ impl Task {
             .refuse_unless_written(&EndCause::Aborted)
     }
 
-    /// The upgrade is answered: to be spawned, and the connection will come.
+    /// Returns the task to spawn once the upgrade is answered, which waits for the connection.
     pub(crate) fn accepted(mut self, on: OnUpgrade, registered: Registered) -> Self {
         self.registered = Some(registered);
-        // Too late to be refused, and not polled again: nobody else tells of it.
-        if let ServiceState::Failed(error) = &self.service {
-            self.span.in_scope(|| log_failure(&**error));
-        }
+        // It came too late to be a refusal, and the service is not polled again.
+        self.span.in_scope(|| self.service.log_failure());
         self.driver.expect(on);
         self
     }
 }
 
-/// In its span, and before the service's future goes: what it still holds fails.
+/// Ends the session in its span, before the service's future is dropped: the handles in
+/// that fail from here on.
 impl Drop for Task {
     fn drop(&mut self) {
         let _entered = self.span.enter();
@@ -262,18 +135,16 @@ impl Future for Task {
             }
             if !output_first && this.turn.take_service() && !this.service.is_done() {
                 this.service.poll(&mut Context::from_waker(&this.waker));
-                if let ServiceState::Failed(error) = &this.service {
-                    log_failure(&**error);
-                }
+                this.service.log_failure();
             }
             let progress = this.driver.end_turn();
             if this.driver.settle(&progress, &mut this.service) {
                 return Poll::Ready(());
             }
-            // Without budget every poll of the socket is pending, and wakes us:
-            // going round again would spin.
+            // Without budget every poll of the socket is pending and wakes the task:
+            // another round would spin.
             let spent = !tokio::task::coop::has_budget_remaining();
-            // Only every other time: output may use all of it up as well.
+            // Only every other poll, because output may use up all of it as well.
             this.output_first = spent && !output_first;
             if this.turn.end() {
                 return Poll::Pending;

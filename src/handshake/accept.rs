@@ -1,4 +1,4 @@
-//! The answer that accepts an upgrade. RFC 6455, 4.2.2.
+//! Builds the answer that accepts an upgrade. RFC 6455, 4.2.2.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
@@ -7,7 +7,7 @@ use http::{
 };
 use sha1_smol::Sha1;
 
-use super::validate::Opening;
+use super::validate::Challenge;
 
 /// The value that a server appends to the client's key, to show that it speaks WebSocket.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -16,13 +16,13 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// `Upgrade` nor a key (RFC 8441, 5).
 ///
 /// `Connection` is exactly `Upgrade`, because kube-rs compares the whole value.
-/// No extension is ever answered, and no empty subprotocol: strict clients
-/// refuse a name they did not offer, and the empty one is none.
-pub(crate) fn accept_response<B: Default>(opening: &Opening, selected: &str) -> Response<B> {
+/// It never names an extension, and a subprotocol only if one was selected: strict clients
+/// refuse a name that they did not offer, even an empty one.
+pub(crate) fn accept_response<B: Default>(challenge: &Challenge, selected: &str) -> Response<B> {
     let mut response = Response::new(B::default());
-    // Neither conversion can fail: base64 and the names of a table are ASCII
-    // without control characters. A header less is then what a client sees.
-    if let Opening::Http1(key) = opening {
+    // Neither conversion below can fail: base64 and the names of a table are ASCII without
+    // control characters. If one did, the answer would lack that header.
+    if let Challenge::Http1(key) = challenge {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -62,13 +62,13 @@ mod tests {
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .body(())
             .unwrap();
-        let opening = validate(Upgrade::Http1, &request.into_parts().0).unwrap();
-        accept_response(&opening, selected)
+        let challenge = validate(Upgrade::Http1, &request.into_parts().0).unwrap();
+        accept_response(&challenge, selected)
     }
 
     #[test]
     fn http2_is_answered_with_200_and_the_subprotocol_alone() {
-        let response: Response<()> = accept_response(&Opening::Http2, "chat");
+        let response: Response<()> = accept_response(&Challenge::Http2, "chat");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
         assert_eq!(response.headers().len(), 1);

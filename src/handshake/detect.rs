@@ -1,30 +1,29 @@
-//! Is this request an upgrade to WebSocket, and what does it hint at?
+//! Detects requests for an upgrade to WebSocket, and what they offer.
 
-use http::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+use http::{
+    Request, Version,
+    header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
-use http::{Request, Version};
-use tower::BoxError;
-use tower::filter::Predicate;
+use tower::{BoxError, filter::Predicate};
 
-use crate::protocol::subprotocols;
-use crate::rejection::Rejection;
+use super::headers::members;
+use crate::{protocol::subprotocols, rejection::Rejection};
 
-/// How a subprotocol that carries SPDY in a WebSocket begins and ends.
+/// The beginning and the end of a subprotocol that tunnels SPDY through a WebSocket.
 const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";
 const TUNNEL_SUFFIX: &[u8] = b".k8s.io";
 
-/// The two ways to ask for a WebSocket differ from here to the answer.
+/// The way in which a request asks for a WebSocket, which decides how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
-    /// HTTP/1.1 `Upgrade`, answered with a 101.
+    /// The `Upgrade` of HTTP/1.1, answered with a 101.
     Http1,
-    /// HTTP/2's extended CONNECT (RFC 8441), answered with a 200.
+    /// The extended CONNECT of HTTP/2 (RFC 8441), answered with a 200.
     Http2,
 }
 
 impl Upgrade {
-    /// The version whose rules the answer follows.
+    /// Returns the HTTP version whose rules the answer follows.
     pub(crate) fn version(self) -> Version {
         match self {
             Self::Http1 => Version::HTTP_11,
@@ -33,11 +32,13 @@ impl Upgrade {
     }
 }
 
-/// Says whether the request asks for a WebSocket, valid or not: what is wrong
-/// with it is said later, by a refusal, and never by a fallback.
+/// Returns how the request asks for a WebSocket, if it does.
+///
+/// A request with an invalid handshake counts as well: it is refused later with the reason, and
+/// never passed to a fallback.
 pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
-    // HTTP/2 has no `Connection` (RFC 9113, 8.2.2); HTTP/1.0 passes here to be
-    // told what is wrong.
+    // HTTP/2 has no `Connection` (RFC 9113, 8.2.2). HTTP/1.0 passes here, and is refused with
+    // the reason later.
     if request.version() > Version::HTTP_11 {
         return is_extended_connect(request).then_some(Upgrade::Http2);
     }
@@ -47,8 +48,9 @@ pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
     (asks(&UPGRADE, "websocket") && asks(&CONNECTION, "upgrade")).then_some(Upgrade::Http1)
 }
 
-/// Whether a CONNECT says that a WebSocket shall run over it (RFC 8441, 4 and 5).
-/// hyper leaves what it says in the extensions.
+/// Returns whether the request is a CONNECT for a WebSocket (RFC 8441, 4 and 5).
+///
+/// hyper leaves the `:protocol` in the extensions.
 #[cfg(feature = "http2")]
 fn is_extended_connect<B>(request: &Request<B>) -> bool {
     let protocol = request.extensions().get::<hyper::ext::Protocol>();
@@ -56,37 +58,18 @@ fn is_extended_connect<B>(request: &Request<B>) -> bool {
         && protocol.is_some_and(|name| name.as_str().eq_ignore_ascii_case("websocket"))
 }
 
-/// Without the feature nobody could tell.
+/// Without the feature hyper does not report the `:protocol`.
 #[cfg(not(feature = "http2"))]
 fn is_extended_connect<B>(_request: &Request<B>) -> bool {
     false
-}
-
-/// The members of a comma-separated header, over all its lines, in order and
-/// without the spaces around them. Empty members count for nothing (RFC 9110,
-/// 5.6.1.2).
-pub(crate) fn members<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    headers.get_all(name).into_iter().flat_map(members_of)
-}
-
-/// The same of one line.
-pub(crate) fn members_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes()
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|member| !member.is_empty())
 }
 
 /// Returns whether a request asks for an upgrade to WebSocket.
 ///
 /// It does if `Upgrade` names `websocket` and `Connection` lists `upgrade`,
 /// both in any case (RFC 6455, 4.2.1). Over HTTP/2 it does if it is a CONNECT whose
-/// `:protocol` is `websocket` (RFC 8441), with the feature `http2`. Whether the
-/// handshake is valid in everything else is decided by the layer, which refuses it
-/// if not.
+/// `:protocol` is `websocket` (RFC 8441), with the feature `http2`. The rest of the
+/// handshake is checked by the layer, which refuses an invalid one.
 ///
 /// # Examples
 ///
@@ -125,8 +108,8 @@ fn offers<B>(request: &Request<B>, wanted: impl Fn(&[u8]) -> bool) -> bool {
 /// Lets through only requests that ask for a WebSocket: the predicate of
 /// [`tower::filter::FilterLayer`].
 ///
-/// What it stops is an error that holds a [`Rejection`] with 426. To answer
-/// other requests in another way, give the layer a fallback instead.
+/// Any other request fails with an error that holds a [`Rejection`] with 426. To answer
+/// such requests in another way, give the layer a fallback instead.
 ///
 /// # Examples
 ///

@@ -1,15 +1,16 @@
-//! Which of the offered subprotocols is spoken.
+//! Selects one of the offered subprotocols.
 
 use std::borrow::Cow;
 
 use http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 
-use super::detect::members;
-use crate::protocol::table::CREDENTIAL_PREFIX;
-use crate::protocol::{ChannelProtocolConfig, ChannelProtocols};
-use crate::rejection::Rejection;
+use super::headers::members;
+use crate::{
+    protocol::{ChannelProtocolConfig, ChannelProtocols, table::CREDENTIAL_PREFIX},
+    rejection::Rejection,
+};
 
-/// The subprotocols a client offers, over all header lines, in its order.
+/// Returns the subprotocols that a client offers, across all header lines, in its order.
 ///
 /// An entry may hold a credential: the result must not be logged, shown or
 /// sent back.
@@ -47,9 +48,8 @@ pub(crate) fn is_like_a_credential(entry: &[u8]) -> bool {
 
 /// Selects the first offered name that the table has; the client's order wins.
 ///
-/// A client that offers nothing gets the table's `""`. Who offers only names that we do
-/// not know does not: a client that names its subprotocols would not
-/// understand the answer without one (RFC 6455, 4.1).
+/// A client that offers nothing gets the table's `""` entry. A client that offers only unknown
+/// names does not: it would not understand an answer without a subprotocol (RFC 6455, 4.1).
 pub(crate) fn select(
     offered: &[&str],
     protocols: &ChannelProtocols,
@@ -57,8 +57,8 @@ pub(crate) fn select(
     let selected = if offered.is_empty() {
         protocols.select("")
     } else {
-        // A table cannot hold a name with this prefix; it is skipped all the
-        // same, so that the promise does not hang on another file.
+        // A table cannot hold a name with this prefix. It is skipped nevertheless, so that the
+        // promise does not depend on another file.
         offered
             .iter()
             .filter(|name| !name.starts_with(CREDENTIAL_PREFIX))
@@ -72,8 +72,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::protocol::Encoding;
-    use crate::rejection::RejectionKind;
+    use crate::{protocol::Encoding, rejection::RejectionKind};
 
     fn table(names: &[&'static str]) -> ChannelProtocols {
         names
@@ -192,7 +191,7 @@ mod tests {
         const TOKEN: &str = "base64url.bearer.authorization.k8s.io.aHVudGVyMg";
         assert_eq!(negotiate(&["a"], &[&format!("{TOKEN}, a")]).unwrap(), "a");
         assert_eq!(negotiate(&["a"], &["a", TOKEN]).unwrap(), "a");
-        // Alone it is still an offer, and no reason to speak none.
+        // Alone it is still an offer, so the `""` entry does not apply.
         let rejection = negotiate(&["", "a"], &[TOKEN]).unwrap_err();
         let answer = rejection.clone().into_response::<crate::body::NoBody>();
         let shown = format!("{rejection} {rejection:?} {answer:?}");

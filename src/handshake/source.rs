@@ -1,16 +1,15 @@
-//! Where a request's table of subprotocols comes from.
+//! The source of a request's table of subprotocols.
 
 use std::{pin::Pin, sync::Arc};
 
 use http::request::Parts;
 
-use crate::rejection::Rejection;
-use crate::{protocol::ChannelProtocols, unwind::catch};
+use crate::{protocol::ChannelProtocols, rejection::Rejection};
 
-/// Tells which subprotocols, with which channels, a request may have.
+/// Provides the table of subprotocols, and their channels, for a request.
 ///
 /// A [`ChannelProtocols`] is the same for every request. A function can look at the
-/// request's head, because exec and port-forward derive their channels from the query. Pass a
+/// request's head: exec and port-forward derive their channels from the query. Pass a
 /// closure to [`WsStreamLayer::from_fn`](crate::WsStreamLayer::from_fn), which lets the
 /// compiler infer the type of its argument; elsewhere the argument needs a type, as in
 /// `|head: &Parts|`:
@@ -38,11 +37,10 @@ use crate::{protocol::ChannelProtocols, unwind::catch};
 /// For a table that has to be looked up elsewhere, use
 /// [`WsStreamLayer::from_async_fn`](crate::WsStreamLayer::from_async_fn).
 pub trait ProtocolSource: Send + Sync + 'static {
-    /// The table for one request.
+    /// Returns the table for one request.
     ///
     /// # Errors
-    /// The refusal that the client gets, for instance because its query makes
-    /// no sense.
+    /// The refusal that the client gets, for instance because its query is invalid.
     fn protocols(&self, head: &Parts) -> Result<ChannelProtocols, Rejection>;
 }
 
@@ -61,10 +59,12 @@ where
     }
 }
 
-/// Where a layer gets its tables from.
+/// The source of a layer's tables.
 #[derive(Clone)]
 pub(crate) enum Source {
+    /// It answers at once.
     Now(Arc<dyn ProtocolSource>),
+    /// It has to look the table up.
     Later(Arc<LookUp>),
 }
 
@@ -73,7 +73,7 @@ pub(crate) type LookUp = dyn Fn(&Parts) -> TableFuture + Send + Sync;
 pub(crate) type TableFuture =
     Pin<Box<dyn Future<Output = Result<ChannelProtocols, Rejection>> + Send>>;
 
-/// Runs a step of a source: a panic in it, which is the user's code, is a refusal with 500.
+/// Runs a step of a source. A source is the user's code: a panic in it is a refusal with 500.
 pub(crate) fn ask<T>(step: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
-    catch(step).unwrap_or_else(|_| Err(Rejection::panicked("the source of the subprotocols")))
+    Rejection::on_panic("the source of the subprotocols", step)?
 }

@@ -1,24 +1,30 @@
-//! Is this upgrade a valid opening handshake? RFC 6455, 4.2.1.
+//! Checks that an upgrade is a valid opening handshake. RFC 6455, 4.2.1.
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING,
+use base64::{
+    Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig},
 };
-use http::request::Parts;
-use http::{Method, Version};
+use http::{
+    Method, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+        TRANSFER_ENCODING,
+    },
+    request::Parts,
+};
 
-use super::detect::{Upgrade, members};
+use super::{
+    detect::Upgrade,
+    headers::{members, only},
+};
 use crate::rejection::Rejection;
 
-/// Bytes that a key stands for, and their length in base64.
+/// The number of bytes that a key stands for, and their length in base64.
 const KEY_BYTES: usize = 16;
 const KEY_TEXT: usize = 24;
 
-/// The key is hashed as text and its value is never used, so that bits behind
-/// its last byte do no harm. Other servers take them, Go's any key at all.
+/// Accepts trailing bits: the key is hashed as text and its value is never used, so they do no
+/// harm. Other servers accept them too, and Go's accepts any key at all.
 const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
@@ -26,8 +32,8 @@ const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The client's `Sec-WebSocket-Key`, checked.
 ///
-/// A copy, because the head it came from goes to the service while the answer
-/// still waits.
+/// It is a copy, because the service gets the head that it came from before the request is
+/// answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key([u8; KEY_TEXT]);
 
@@ -44,27 +50,28 @@ impl Key {
     }
 }
 
-/// What the answer to a valid handshake depends on.
+/// The challenge that the answer has to meet, to prove that the server has understood the
+/// handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opening {
-    /// A key to be answered, with a 101.
+pub(crate) enum Challenge {
+    /// The 101 has to hold a digest of this key (RFC 6455, 4.2.2).
     Http1(Key),
-    /// HTTP/2 proves by itself that the answer is one: a 200 (RFC 8441, 5).
+    /// HTTP/2 itself proves it: the answer is a plain 200 (RFC 8441, 5).
     Http2,
 }
 
 /// Checks everything but the subprotocols.
-pub(crate) fn validate(upgrade: Upgrade, head: &Parts) -> Result<Opening, Rejection> {
+pub(crate) fn validate(upgrade: Upgrade, head: &Parts) -> Result<Challenge, Rejection> {
     match upgrade {
-        Upgrade::Http1 => validate_http1(head).map(Opening::Http1),
-        Upgrade::Http2 => validate_http2(head).map(|()| Opening::Http2),
+        Upgrade::Http1 => validate_http1(head).map(Challenge::Http1),
+        Upgrade::Http2 => validate_http2(head).map(|()| Challenge::Http2),
     }
 }
 
-/// The method and `:protocol` made it an upgrade; key and connection headers mean
-/// nothing over HTTP/2.
+/// Checks an extended CONNECT: its method and `:protocol` have been checked already, and the
+/// key and the connection headers mean nothing over HTTP/2.
 fn validate_http2(head: &Parts) -> Result<(), Rejection> {
-    let version = only(&head.headers, SEC_WEBSOCKET_VERSION);
+    let version = only(&head.headers, &SEC_WEBSOCKET_VERSION);
     if version != Some(b"13") {
         return Err(Rejection::unsupported_version(version));
     }
@@ -76,8 +83,8 @@ fn validate_http2(head: &Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// What a client should see first comes first: with a wrong method nothing else is
-/// worth a word.
+/// Checks an HTTP/1.1 handshake, in the order in which a client should learn of its mistakes:
+/// with a wrong method, the rest does not matter.
 fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     if head.method != Method::GET {
         return Err(Rejection::method_not_allowed(&head.method));
@@ -87,18 +94,18 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
             "HTTP/1.0 has no upgrades: send the handshake with HTTP/1.1",
         ));
     }
-    let version = only(&head.headers, SEC_WEBSOCKET_VERSION);
+    let version = only(&head.headers, &SEC_WEBSOCKET_VERSION);
     if version != Some(b"13") {
         return Err(Rejection::unsupported_version(version));
     }
-    // hyper would say so too, in the 101, and strict clients take `Upgrade` alone: they would
+    // hyper would repeat it in the 101. Strict clients accept only `Upgrade` there, and would
     // leave a session that has begun.
     if members(&head.headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close")) {
         return Err(Rejection::bad_request(
             "a WebSocket keeps its connection: send the Connection header of the handshake without close",
         ));
     }
-    let key = only(&head.headers, SEC_WEBSOCKET_KEY)
+    let key = only(&head.headers, &SEC_WEBSOCKET_KEY)
         .and_then(Key::parse)
         .ok_or_else(|| {
             Rejection::bad_request(
@@ -106,7 +113,7 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
             )
         })?;
     if has_body(&head.headers) {
-        // Its bytes would be read as frames.
+        // The bytes of the body would be read as frames.
         return Err(Rejection::bad_request(
             "a WebSocket handshake has no body: send it without Content-Length and Transfer-Encoding",
         ));
@@ -114,16 +121,7 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     Ok(key)
 }
 
-/// The value of a header that is there once.
-fn only(headers: &HeaderMap, name: http::HeaderName) -> Option<&[u8]> {
-    let mut lines = headers.get_all(name).into_iter();
-    let first = lines.next()?;
-    lines
-        .next()
-        .is_none()
-        .then(|| first.as_bytes().trim_ascii())
-}
-
+/// Returns whether a body follows the head, of a length other than 0 or unknown.
 fn has_body(headers: &HeaderMap) -> bool {
     let zero = |text: &[u8]| !text.is_empty() && text.iter().all(|digit| *digit == b'0');
     headers.contains_key(TRANSFER_ENCODING)
@@ -163,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_valid_handshake_gives_its_key() {
-        let opening = validate(Upgrade::Http1, &head("", &[]));
-        assert!(matches!(opening, Ok(Opening::Http1(key)) if key.as_bytes() == KEY.as_bytes()));
+        let challenge = validate(Upgrade::Http1, &head("", &[]));
+        assert!(matches!(challenge, Ok(Challenge::Http1(key)) if key.as_bytes() == KEY.as_bytes()));
         assert!(validate_http1(&head("", &[("content-length", "0")])).is_ok());
     }
 
@@ -177,7 +175,7 @@ mod tests {
             head
         };
         let validate = |head: &Parts| validate(Upgrade::Http2, head).map_err(|error| error.kind());
-        assert_eq!(validate(&with(&[])), Ok(Opening::Http2));
+        assert_eq!(validate(&with(&[])), Ok(Challenge::Http2));
         let twice = with(&[("sec-websocket-version", "13")]);
         assert_eq!(validate(&twice), Err(RejectionKind::UnsupportedVersion));
         let length = with(&[("content-length", "1")]);

@@ -1,12 +1,12 @@
-//! State of all channels: pieces of messages in, bytes of channels out.
+//! The demultiplexer: pieces of messages in, bytes of channels out.
 //!
-//! No socket, no clock, no spawn. The decoder asks it before every piece how
-//! many bytes it has room for; the answer 0 is what pauses reading, and it is
-//! given only when the next payload byte belongs to a channel that is full.
+//! No socket, no clock, no spawn. The decoder asks before every piece how many bytes there
+//! is room for. The answer 0 pauses reading, and is given only when the next payload byte
+//! belongs to a channel that is full.
 
 mod inlet;
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use bytes::BytesMut;
 
@@ -18,36 +18,36 @@ use crate::{
     wire::{End, Wire},
 };
 
-/// Base64 characters that are decoded at a time, and what they make at most.
-/// The text lies on the stack of the decoder in pieces of about this size.
+/// The number of base64 characters that are decoded at a time. The text lies on the
+/// decoder's stack in pieces of about this size.
 const BASE64_PIECE: usize = 4 * 1024;
 
 /// The first byte of a CLOSE message: `[255, channel]` ends that channel
 /// (`v5.channel.k8s.io`). So 255 can never be a channel.
 const CLOSE: u8 = 255;
 
-/// Whose payload is coming.
+/// The destination of the next payload byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
-    /// The channel's byte is still to come.
+    /// It is the channel's byte itself.
     Prefix,
     /// A channel that can be read.
     Channel(u8),
-    /// A channel that does not exist, or that only we write.
-    Nobody,
-    /// A CLOSE: the bytes behind the first, and how many there were.
+    /// A channel that does not exist, or that only we write: the message is ignored.
+    Ignored,
+    /// A CLOSE: the last byte behind the first, and how many there were.
     Close(u8, usize),
 }
 
-/// What the peer said beside data, for the driver to act on.
+/// News of the peer since the driver last looked, for the driver to act on.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
-    /// A Close frame: the [`EndCause::PeerClosed`] that it is.
+    /// A Close frame, as an [`EndCause::PeerClosed`].
     pub(crate) close: Option<EndCause>,
-    /// A Pong, and how much data was in front of the Ping that it answers; 0 where it
-    /// answers none of ours.
+    /// A Pong: how much data was in front of the Ping that it answers, or 0 if it answers
+    /// none of ours.
     pub(crate) pong: Option<u64>,
-    /// A message, or a piece of one; an empty one and a CLOSE count.
+    /// A message has arrived, or a piece of one. An empty message and a CLOSE count.
     pub(crate) data: bool,
 }
 
@@ -64,6 +64,7 @@ pub(crate) struct Mux {
     scratch: BytesMut,
     /// The session is over for the channels: incoming data is discarded.
     over: bool,
+    /// All data is taken, whether there is room for it or not.
     regardless: bool,
     /// Messages for channels that do not exist, or that only we write.
     pub(crate) ignored: u64,
@@ -87,29 +88,28 @@ impl Mux {
         }
     }
 
-    /// A read is over: readers may have what has come.
-    pub(crate) fn settle(&mut self) {
-        self.inlet.settle(&self.wire);
+    /// Commits what has arrived, so that readers get it. To be called behind each read.
+    pub(crate) fn commit(&mut self) {
+        self.inlet.commit(&self.wire);
     }
 
-    /// Whether the next payload byte has to wait; if so, the wake-up for room
-    /// is arranged.
-    pub(crate) fn is_full(&mut self) -> bool {
-        self.settle();
+    /// Waits for room for the next payload byte: while it is pending, the driver is woken
+    /// when there is.
+    pub(crate) fn poll_room(&mut self) -> Poll<()> {
+        self.commit();
         match self.target {
             Target::Channel(channel) if !self.over && !self.regardless => {
                 // A quad of base64 makes three bytes, and is never split.
                 let wanted = if self.format.is_base64() { 3 } else { 1 };
-                self.wire
-                    .inbound
-                    .pipe(channel)
-                    .is_some_and(|pipe| pipe.pause(wanted))
+                let pipe = self.wire.inbound.pipe(channel);
+                pipe.map_or(Poll::Ready(()), |pipe| pipe.poll_room(wanted))
             }
-            _ => false,
+            _ => Poll::Ready(()),
         }
     }
 
-    /// Lends the channel that has to wait some room out of the stall reserve.
+    /// Extends the window of the channel that waits for room out of the stall reserve.
+    /// Returns whether there is room now.
     pub(crate) fn extend(&self) -> bool {
         match self.target {
             Target::Channel(channel) if !self.over => self.wire.inbound.extend(channel),
@@ -117,26 +117,27 @@ impl Mux {
         }
     }
 
-    /// From now on everything is taken, room or not: there is not much more.
+    /// Takes everything from now on, room or not. For the little that is left of a
+    /// connection that is lost.
     pub(crate) fn take_regardless(&mut self) {
         self.regardless = true;
     }
 
-    /// The least room of all channels that can be read.
+    /// Returns the least room of all channels that can be read.
     pub(crate) fn least_room(&self) -> usize {
         let rooms = self.wire.inbound.pipes().map(|pipe| pipe.room());
         rooms.min().unwrap_or(usize::MAX)
     }
 
-    /// The peer sent a Close frame: what that says about each channel that it
-    /// has not ended depends on whether it had another way to say so.
+    /// Ends the channels for a Close frame of the peer. Whether that is an EOF for those it
+    /// had not ended depends on whether it had another way to end them.
     pub(crate) fn end_by_close(&mut self, cause: &EndCause) {
-        self.settle();
+        self.commit();
         let error = End::Error(cause.clone());
         if let Target::Channel(channel) = self.target
             && let Some(pipe) = self.wire.inbound.pipe(channel)
         {
-            // Inside a message: what is missing of it was never sent.
+            // Inside a message: the rest of it was never sent.
             pipe.end(error.clone());
         }
         let end = match cause {
@@ -151,18 +152,16 @@ impl Mux {
 
     /// Ends every channel that has not ended yet.
     pub(crate) fn end_all(&mut self, end: &End) {
-        self.settle();
+        self.commit();
         self.over = true;
         for pipe in self.wire.inbound.pipes() {
             pipe.end(end.clone());
         }
     }
 
+    /// Returns the destination of a message that begins with this byte.
     fn choose(&mut self, first: u8) -> Target {
-        let channel = match self.format {
-            Format::Base64 => first.wrapping_sub(b'0'),
-            _ => first,
-        };
+        let channel = self.format.channel(first);
         if self.half_close && first == CLOSE {
             return Target::Close(0, 0);
         }
@@ -190,24 +189,26 @@ impl Mux {
         Target::Channel(0)
     }
 
-    /// A message is for nobody.
+    /// Counts a message that is ignored.
     fn ignore(&mut self) -> Target {
         self.ignored += 1;
-        Target::Nobody
+        Target::Ignored
     }
 
+    /// Ends the channel of a CLOSE with this last byte, and so many bytes behind the first.
     fn close_channel(&mut self, channel: u8, len: usize) -> Result<(), EndCause> {
         if len != 1 || usize::from(channel) >= self.wire.inbound.channels() {
             let rule = "a CLOSE is 255 and the number of one channel";
             return Err(EndCause::ProtocolError { rule });
         }
-        self.settle();
+        self.commit();
         if let Some(pipe) = self.wire.inbound.pipe(channel) {
             pipe.end(End::Eof);
         }
         Ok(())
     }
 
+    /// Decodes a piece of base64 into the current channel.
     fn push_base64(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
         let mut unmasked = Vec::new();
         let text = match piece.as_plain() {
@@ -264,8 +265,8 @@ impl Sink for Mux {
                 let room = if self.regardless { usize::MAX } else { room };
                 match self.format {
                     Format::Base64 | Format::BareBase64 => {
-                        // Up to three characters of a quad may wait in the
-                        // decoder; with them a piece makes no more than this.
+                        // Up to three characters of a quad may wait in the decoder,
+                        // and count as a part of the piece.
                         let quads = room / 3;
                         (quads.saturating_mul(4))
                             .saturating_sub(3)
@@ -274,7 +275,7 @@ impl Sink for Mux {
                     Format::Binary | Format::BareBinary => room,
                 }
             }
-            Target::Nobody | Target::Close(..) => usize::MAX,
+            Target::Ignored | Target::Close(..) => usize::MAX,
         }
     }
 
@@ -289,9 +290,9 @@ impl Sink for Mux {
                 let (first, rest) = piece.split_at(1);
                 self.target = first
                     .first()
-                    .map_or(Target::Nobody, |first| self.choose(first));
+                    .map_or(Target::Ignored, |first| self.choose(first));
                 if let Target::Channel(channel) = self.target {
-                    // The current one from here on, with room or without.
+                    // Makes it the current channel, with room or without.
                     self.inlet.room(&self.wire, channel);
                     self.inlet.count();
                 }
@@ -301,7 +302,7 @@ impl Sink for Mux {
                 self.push_base64(piece)?;
             }
             Target::Channel(_) => self.inlet.push(piece),
-            Target::Nobody => {}
+            Target::Ignored => {}
             Target::Close(_, len) => {
                 let channel = piece.first().unwrap_or_default();
                 self.target = Target::Close(channel, len.saturating_add(piece.len()));
@@ -319,7 +320,7 @@ impl Sink for Mux {
             Target::Channel(_) if self.format.is_base64() => {
                 self.base64.finish().map_err(|_| INVALID_BASE64)?;
             }
-            Target::Prefix | Target::Channel(_) | Target::Nobody => {}
+            Target::Prefix | Target::Channel(_) | Target::Ignored => {}
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Random messages through a decoder, against a model that is a vector of bytes
-//! for each channel.
+//! Random messages through a decoder, against a model that is a vector of bytes for each
+//! channel.
 //!
-//! The driver is played here, with a small window and readers that take when
-//! they like: it feeds what there is room for, and goes on after a pause only
-//! when it is woken.
+//! A small driver is modelled here, with a small window and readers that take chunks at any
+//! time: it feeds as much as there is room for, and goes on after a pause only when it is
+//! woken.
 
 use std::{
     sync::Arc,
@@ -27,7 +27,7 @@ const CHUNK: usize = 16 * 1024;
 /// For all channels together.
 const RESERVE: usize = 2 * CHUNK;
 
-/// Those of channels 0 to 4 that can be read; 1 is written, 3 is neither.
+/// The readable ones of channels 0 to 4. Channel 1 is written, 3 is neither.
 const READABLE: [u8; 3] = [0, 2, 4];
 const CHANNELS: usize = 5;
 const CLOSE: u8 = 255;
@@ -40,9 +40,9 @@ struct Message {
     text: bool,
     /// Where fragments end.
     cuts: Vec<Index>,
-    /// Whether a Ping stands between them.
+    /// A Ping stands between them.
     ping: bool,
-    /// A line break in base64, which means nothing.
+    /// A line break in base64, which has no meaning.
     line_break: Option<Index>,
 }
 
@@ -55,23 +55,23 @@ enum Said {
     Close(u8),
 }
 
-/// What happens beside the bytes.
+/// An event in the life of the session.
 #[derive(Clone, Debug)]
 enum Act {
     Feed(usize),
-    /// A reader takes the next chunk into its hands.
+    /// A reader takes the next chunk and holds it.
     Take(usize),
-    /// It has read it, or keeps its bytes for good.
+    /// It has read the chunk, or keeps its bytes for good.
     Release(usize, bool),
     Drop(usize),
-    /// The driver lends a channel that paused room.
+    /// The driver extends the window of the channel for which reading is paused.
     Extend,
 }
 
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![4 => 0..130_usize, 2 => 0..3000_usize, 2 => 0..40_000_usize];
     (len, any::<u8>()).prop_map(|(len, first)| {
-        // Every byte tells its place, so that none can be lost or doubled.
+        // Every byte depends on its place, so that none can be lost or doubled.
         (0..len)
             .map(|at| first.wrapping_add((at % 251) as u8))
             .collect()
@@ -116,31 +116,31 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     vec(one, 0..120)
 }
 
-/// The script, and what each of its bytes means.
+/// The bytes of a connection, and the meaning of each.
 #[derive(Default)]
 struct Script {
     bytes: Vec<u8>,
     /// For each byte, the channel whose payload it is.
     owner: Vec<Option<u8>>,
-    /// What each message brings: from, where its channel is known; to, where it
-    /// is over; whose; and how much of it is there when so many bytes were fed.
+    /// The messages.
     spans: Vec<Span>,
     closes: Vec<(usize, u8)>,
     /// Where the heads of messages end.
     heads: Vec<usize>,
 }
 
+/// One message: from where its channel is known to where it is over.
 struct Span {
     known: usize,
     over: usize,
     channel: u8,
     payload: Vec<u8>,
-    /// Offsets on the script of the characters, or bytes, of the payload.
+    /// The offsets in the script of the payload's characters, or bytes.
     at: Vec<usize>,
 }
 
 impl Span {
-    /// Bytes of the payload that are there.
+    /// Returns how many bytes of the payload are there when so many were fed.
     fn there(&self, fed: usize, format: Format) -> usize {
         let there = self.at.partition_point(|at| *at < fed);
         match format {
@@ -265,20 +265,20 @@ impl Script {
         script
     }
 
-    /// Where a channel was ended, if it was by then.
+    /// Returns where a channel was ended, if it was by then.
     fn closed(&self, channel: u8, fed: usize) -> Option<usize> {
         let mut closes = self.closes.iter();
         let first = closes.find(|(_, closed)| *closed == channel)?.0;
         (first <= fed).then_some(first)
     }
 
-    /// All that a channel has brought when so much was fed.
+    /// Returns all that a channel has received when so many bytes were fed.
     fn model(&self, channel: u8, fed: usize, format: Format) -> Vec<u8> {
         let pieces = self.pieces(channel, fed, format);
         pieces.flatten().copied().collect()
     }
 
-    /// How much that is.
+    /// Returns how many bytes that are.
     fn came(&self, channel: u8, fed: usize, format: Format) -> usize {
         self.pieces(channel, fed, format).map(<[u8]>::len).sum()
     }
@@ -294,7 +294,7 @@ impl Script {
             .map(move |span| &span.payload[..span.there(fed, format)])
     }
 
-    /// The channel inside of whose message the feeding stopped.
+    /// Returns the channel inside whose message the feeding stopped.
     fn inside(&self, fed: usize) -> Option<u8> {
         let mut spans = self.spans.iter();
         let span = spans.find(|span| span.known < fed && fed < span.over)?;
@@ -302,7 +302,7 @@ impl Script {
     }
 }
 
-/// A reader, played.
+/// A model of a reader.
 #[derive(Default)]
 struct Reader {
     got: Vec<u8>,
@@ -318,11 +318,11 @@ struct Play {
     script: Script,
     format: Format,
     fed: usize,
-    /// Bytes that have come; those behind `fed` wait for room.
+    /// Bytes that have arrived; those behind `fed` wait for room.
     came: usize,
     paused: bool,
-    /// What was lent, given back or not.
-    lent: usize,
+    /// All by which windows were ever extended.
+    extended: usize,
     readers: [Reader; READABLE.len()],
 }
 
@@ -349,7 +349,7 @@ impl Play {
             fed: 0,
             came: 0,
             paused: false,
-            lent: 0,
+            extended: 0,
             readers: Default::default(),
         }
     }
@@ -368,8 +368,8 @@ impl Play {
             let bytes = &self.script.bytes[self.fed..self.came];
             let fed = self.decoder.decode(bytes, &mut self.mux);
             self.fed += fed.expect("nothing here breaks a rule");
-            self.mux.settle();
-            if self.fed < self.came && self.mux.is_full() {
+            self.mux.commit();
+            if self.fed < self.came && self.mux.poll_room().is_pending() {
                 self.paused = true;
                 break;
             }
@@ -419,7 +419,7 @@ impl Play {
             }
             Act::Extend => {
                 if self.paused && self.mux.extend() {
-                    self.lent += CHUNK;
+                    self.extended += CHUNK;
                     self.wire.turn.wake_driver();
                 }
             }
@@ -427,7 +427,7 @@ impl Play {
         self.check();
     }
 
-    /// What holds at any time.
+    /// Checks what holds at any time.
     fn check(&self) {
         for (at, reader) in self.readers.iter().enumerate() {
             let channel = READABLE[at];
@@ -440,14 +440,14 @@ impl Play {
             let waiting = came - reader.got.len();
             let room = self.room(channel);
             assert!(
-                room + waiting <= WINDOW + self.lent.min(RESERVE),
+                room + waiting <= WINDOW + self.extended.min(RESERVE),
                 "channel {channel}: {waiting} bytes, and room for {room}"
             );
         }
     }
 
-    /// Reads everything there is, until no more can come.
-    fn drain(&mut self) {
+    /// Reads everything there is, until no more can arrive.
+    fn read_all(&mut self) {
         loop {
             self.feed(0);
             let fed = self.fed;
@@ -483,7 +483,7 @@ fn play(
     if all {
         play.came = play.script.bytes.len();
     }
-    play.drain();
+    play.read_all();
     assert_eq!(play.fed, play.came, "a wake-up for room was lost");
     let said = play
         .script
@@ -503,7 +503,7 @@ fn play(
             assert_eq!(reader.end, closed.then_some(End::Eof), "channel {channel}");
         }
     }
-    // What a Close of the WebSocket makes of the rest.
+    // The peer's Close ends the rest.
     let cause = EndCause::PeerClosed {
         code,
         reason: "bye".into(),
@@ -577,7 +577,7 @@ fn feed_bare(format: Format, messages: &[(u8, &[u8])]) -> (Arc<Wire>, Mux, Resul
     }
     let mut decoder = Decoder::new(Role::Server, u64::MAX, None);
     let fed = decoder.decode(&script.bytes, &mut mux);
-    mux.settle();
+    mux.commit();
     (wire, mux, fed.map(drop))
 }
 

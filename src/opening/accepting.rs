@@ -1,74 +1,141 @@
-//! Between a valid handshake and its answer: the inner service is made ready,
-//! called, and polled until there is something to answer.
+//! Runs an opening from a valid request to its answer.
+//!
+//! ```text
+//!  table to be looked up       table at hand        head gone to the service
+//!           |                        |                         |
+//!           v                        v                         |
+//!       LookingUp ---- table ---> Waiting <--------------------+
+//!           |                        |
+//!           |                        | ready: called
+//!           |                        v
+//!           |                    Undecided ---- accepted ----> 101, session spawned
+//!           |                        |
+//!           +------------------------+-- error, panic, timeout, drain ----> refusal
+//! ```
+//!
+//! Each stage owns what it needs, and a step takes the stage by value: a refusal, a panic and
+//! a drop all release what the stage holds, and nothing has to be cleaned up.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    pin::Pin,
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll, ready},
-    time::Duration,
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
 };
 
 use http::{Response, request::Parts};
-use hyper::upgrade::OnUpgrade;
-use tokio::{
-    task::{Unconstrained, unconstrained},
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::Instant;
 use tower_service::Service;
 
-use super::agreement::{Agreed, Handshake};
+use super::{
+    agreement::{Agreement, Head, Proposal},
+    exclusive::Exclusive,
+    patience::Patience,
+};
 use crate::{
     channel::ChannelSet,
     connection::{Erased, ServiceState, Task},
     error::BoxError,
-    handshake::accept::accept_response,
+    handshake::{
+        accept::accept_response,
+        detect::Upgrade,
+        source::{Source, TableFuture, ask},
+    },
     rejection::Rejection,
-    session::{AcceptMode, Entry, Session},
-    unwind::{Quiet, catch, drop_quietly},
+    session::{AcceptMode, Entry, Session, SessionConfig},
+    unwind::Quiet,
 };
 
-/// Names what a log says was dropped; see [`drop_quietly`].
+/// The name of the service in logs; see [`Quiet`].
 pub(crate) const SERVICE: &str = "the inner service";
-const ERROR: &str = "the error of the inner service";
 
-/// A valid handshake that is not answered yet.
+/// A valid request for an upgrade that is not answered yet.
 pub(crate) struct Accepting<S> {
     stage: Stage<S>,
-    handshake: Handshake,
-    on: Option<OnUpgrade>,
     patience: Patience,
 }
 
-/// How long is left to answer. It counts from the first wait: a service that is ready at
-/// once needs no timer.
-#[derive(Default)]
-pub(crate) struct Patience {
-    /// Whatever the service has used up of tokio's budget, its time runs out.
-    timeout: Option<Pin<Box<Unconstrained<Sleep>>>>,
-}
-
-impl Patience {
-    pub(crate) fn poll(&mut self, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        let timeout = self
-            .timeout
-            .get_or_insert_with(|| Box::pin(unconstrained(sleep(after))));
-        timeout.as_mut().poll(cx)
-    }
-}
-
-#[allow(clippy::large_enum_variant, reason = "a future in a box holds the one")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "each future holds one, in a box, until it is answered"
+)]
 enum Stage<S> {
-    Waiting {
-        service: Quiet<S>,
-        head: Quiet<Box<Parts>>,
-    },
-    /// The service was called, and may still refuse. Never locked: the mutex makes
-    /// a future of the service that is `Send` alone `Sync` as well.
-    Undecided {
-        task: Mutex<Task>,
-        session: Session,
-    },
+    LookingUp(LookingUp<S>),
+    Waiting(Waiting<S>),
+    Undecided(Undecided),
     Done,
+}
+
+/// What a step of a stage leads to, unless it refuses.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a step is taken apart as soon as it is made"
+)]
+enum Step<S, B> {
+    /// The stage goes on when it is woken. At the accept timeout it is refused with the text.
+    Wait(Stage<S>, &'static str),
+    Next(Stage<S>),
+    Answer(Response<B>),
+}
+
+impl<S> Accepting<S> {
+    /// Judges the head, and makes the service of the session once the request is worth it.
+    ///
+    /// # Errors
+    /// The refusal, where the head alone decides on it.
+    pub(crate) fn begin(
+        upgrade: Upgrade,
+        head: Box<Parts>,
+        source: &Source,
+        config: &Arc<SessionConfig>,
+        service: impl FnOnce() -> S,
+    ) -> Result<Self, Rejection> {
+        let service = Quiet::new(service, SERVICE);
+        let make = || {
+            Rejection::on_panic("the clone of the inner service", service.into_inner())
+                .map(|service| Quiet::new(service, SERVICE))
+        };
+        let proposal = Proposal::judge(upgrade, head, config)?;
+        let stage = match source {
+            Source::Now(source) => {
+                let table = ask(|| source.protocols(proposal.head()))?;
+                let (agreement, head) = proposal.select(&table)?;
+                Stage::Waiting(Waiting {
+                    service: make()?,
+                    agreement,
+                    head: Some(head),
+                })
+            }
+            Source::Later(look_up) => {
+                let table = ask(|| Ok(look_up(proposal.head())))?;
+                let table = Quiet::new(table, "the look-up of the subprotocols");
+                Stage::LookingUp(LookingUp {
+                    table: Exclusive::new(table),
+                    proposal,
+                    service: make()?,
+                })
+            }
+        };
+        Ok(Self {
+            stage,
+            patience: Patience::new(config.accept_timeout),
+        })
+    }
+
+    /// Enters where the subprotocol is selected and the head has gone elsewhere: the channels
+    /// have none.
+    pub(crate) fn agreed(service: S, agreement: Agreement) -> Self {
+        Self {
+            patience: Patience::new(agreement.config.accept_timeout),
+            stage: Stage::Waiting(Waiting {
+                service: Quiet::new(service, SERVICE),
+                agreement,
+                head: None,
+            }),
+        }
+    }
 }
 
 impl<S> Accepting<S>
@@ -77,173 +144,194 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
 {
-    /// Waits for the inner service, starts it, and answers.
+    /// Goes on until there is an answer.
+    ///
+    /// # Panics
+    /// Panics if it is polled after it was ready.
     pub(crate) fn poll<B: Default>(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<B>, Rejection>> {
-        if let Stage::Waiting { .. } = self.stage {
-            ready!(self.poll_ready(cx))?;
-            self.start()?;
+        loop {
+            let step = match mem::replace(&mut self.stage, Stage::Done) {
+                Stage::LookingUp(stage) => stage.step(cx),
+                Stage::Waiting(stage) => stage.step(cx),
+                Stage::Undecided(stage) => stage.step(cx),
+                Stage::Done => panic!("polled after it was ready"),
+            };
+            match step? {
+                Step::Next(stage) => self.stage = stage,
+                Step::Answer(response) => return Poll::Ready(Ok(response)),
+                Step::Wait(stage, overdue) => {
+                    if self.patience.poll(cx).is_ready() {
+                        return Poll::Ready(Err(Rejection::not_ready(overdue)));
+                    }
+                    self.stage = stage;
+                    return Poll::Pending;
+                }
+            }
         }
-        ready!(self.poll_decision(cx))?;
-        Poll::Ready(self.answer())
     }
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let Stage::Waiting { service, .. } = &mut self.stage else {
-            panic!("polled after it was ready");
-        };
-        let rejection = match catch(|| service.get_mut().poll_ready(cx).map_err(Into::into)) {
-            Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-            Ok(Poll::Ready(Err(error))) => {
-                let rejection = self.handshake.refusal(&error);
-                drop_quietly(error, ERROR);
-                rejection
+/// The table of subprotocols is being looked up.
+struct LookingUp<S> {
+    table: Exclusive<Quiet<TableFuture>>,
+    proposal: Proposal,
+    service: Quiet<S>,
+}
+
+impl<S> LookingUp<S> {
+    fn step<B>(mut self, cx: &mut Context<'_>) -> Result<Step<S, B>, Rejection> {
+        let future = self.table.get_mut().get_mut();
+        let table = match ask(|| Ok(future.as_mut().poll(cx)))? {
+            Poll::Ready(table) => table?,
+            Poll::Pending => {
+                return Ok(Step::Wait(
+                    Stage::LookingUp(self),
+                    "the server did not find out in time which subprotocols there are: try again later",
+                ));
             }
-            Err(_) => Rejection::panicked("the poll_ready of the inner service"),
-            Ok(Poll::Pending) => {
-                ready!(self.poll_timeout(cx));
-                Rejection::not_ready("the server has no room for another session: try again later")
-            }
         };
-        self.give_up();
-        Poll::Ready(Err(rejection))
+        self.proposal.refuse_if_draining()?;
+        let (agreement, head) = self.proposal.select(&table)?;
+        Ok(Step::Next(Stage::Waiting(Waiting {
+            service: self.service,
+            agreement,
+            head: Some(head),
+        })))
     }
+}
 
-    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.patience.poll(self.handshake.config.accept_timeout, cx)
+/// The service is not ready yet.
+struct Waiting<S> {
+    service: Quiet<S>,
+    agreement: Agreement,
+    head: Option<Head>,
+}
+
+impl<S> Waiting<S>
+where
+    S: Service<ChannelSet, Response = ()>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    fn step<B>(mut self, cx: &mut Context<'_>) -> Result<Step<S, B>, Rejection> {
+        let service = self.service.get_mut();
+        let polled = Rejection::on_panic("the poll_ready of the inner service", || {
+            service.poll_ready(cx).map_err(Into::into)
+        });
+        match polled? {
+            Poll::Ready(Ok(())) => self.call(),
+            Poll::Ready(Err(error)) => {
+                let error = Quiet::new(error, "the error of the inner service");
+                Err(self.agreement.refusal(error.get_ref()))
+            }
+            Poll::Pending => Ok(Step::Wait(
+                Stage::Waiting(self),
+                "the server has no room for another session: try again later",
+            )),
+        }
     }
 
     /// Calls the service; its future is polled next.
-    fn start(&mut self) -> Result<(), Rejection> {
-        let Stage::Waiting { mut service, head } = std::mem::replace(&mut self.stage, Stage::Done)
-        else {
-            panic!("polled after it was ready");
-        };
-        let (driver, session, set) = self.handshake.session(head.into_inner());
-        let called = catch(|| service.get_mut().call(set));
+    fn call<B>(self) -> Result<Step<S, B>, Rejection> {
+        let Self {
+            mut service,
+            mut agreement,
+            head,
+        } = self;
+        let (driver, session, set) = agreement.assemble(head);
+        let called = Rejection::on_panic("the call of the inner service", || {
+            service.get_mut().call(set)
+        });
+        // Before the first poll of its future: a panic in this drop refuses nothing.
         drop(service);
-        let future = called.map_err(|_| Rejection::panicked("the call of the inner service"))?;
+        let future = called?;
 
         let span = tracing::info_span!(
             "session",
             id = session.id(),
-            subprotocol = %self.handshake.subprotocol
+            subprotocol = %agreement.subprotocol
         );
         let task = Task::new(driver, Box::pin(Erased::new(future)), span);
-        self.stage = Stage::Undecided {
-            task: Mutex::new(task),
+        Ok(Step::Next(Stage::Undecided(Undecided {
+            task: Exclusive::new(Quiet::new(task, SERVICE)),
             session,
-        };
-        Ok(())
+            agreement,
+        })))
     }
+}
 
-    fn poll_decision(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let Stage::Undecided { task, session } = &mut self.stage else {
-            panic!("polled after it was ready");
-        };
-        let task = task.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match self.handshake.config.accept {
+/// The service was called, and may still refuse.
+struct Undecided {
+    task: Exclusive<Quiet<Task>>,
+    session: Session,
+    agreement: Agreement,
+}
+
+impl Undecided {
+    fn step<S, B: Default>(mut self, cx: &mut Context<'_>) -> Result<Step<S, B>, Rejection> {
+        let task = self.task.get_mut().get_mut();
+        match self.agreement.config.accept {
             AcceptMode::Immediate => task.first_poll(),
             AcceptMode::Explicit => {
-                if task.poll_undecided(cx, session).is_pending() {
-                    ready!(self.poll_timeout(cx));
-                    self.give_up();
-                    return Poll::Ready(Err(Rejection::not_ready(
+                if task.poll_undecided(cx, &self.session).is_pending() {
+                    return Ok(Step::Wait(
+                        Stage::Undecided(self),
                         "the service did not accept the session in time: it has to call Session::accept",
-                    )));
+                    ));
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        self.answer().map(Step::Answer)
     }
 
-    fn answer<B: Default>(&mut self) -> Result<Response<B>, Rejection> {
-        let (Stage::Undecided { task, session }, Some(on)) = (
-            std::mem::replace(&mut self.stage, Stage::Done),
-            self.on.take(),
-        ) else {
-            panic!("polled after it was ready");
+    /// Accepts the upgrade and spawns the session, unless the service has failed before it
+    /// accepted anything.
+    fn answer<B: Default>(self) -> Result<Response<B>, Rejection> {
+        let Self {
+            task,
+            session,
+            agreement,
+        } = self;
+        let task = task.into_inner();
+        let failed = match task.get_ref().service() {
+            ServiceState::Failed(_) | ServiceState::Panicked => true,
+            ServiceState::Running(_) | ServiceState::Returned | ServiceState::Dropped => false,
         };
-        let task = task.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let failed = matches!(
-            task.service(),
-            ServiceState::Failed(_) | ServiceState::Panicked
-        );
-        // A close that was asked for counts like a write that was accepted: the client is to
-        // see it. Where the service accepts, nothing counts before it has.
-        let immediate = self.handshake.config.accept == AcceptMode::Immediate;
-        let refuse = || !(immediate && session.is_closing()) && task.refuse();
-        // First nothing more is accepted, then the error is asked what it is:
-        // it may own a writer.
+        // A close counts like a write that was accepted: the client is to see it. In the
+        // explicit mode neither counts before the service has accepted.
+        let immediate = agreement.config.accept == AcceptMode::Immediate;
+        let refuse = || !(immediate && session.is_closing()) && task.get_ref().refuse();
+        // From here on nothing more is accepted. Only then is the error asked what it is: it
+        // may own a writer.
         if failed && !session.is_accepting() && refuse() {
-            let rejection = match task.service() {
-                ServiceState::Failed(error) => self.handshake.refusal(error),
+            return Err(match task.get_ref().service() {
+                ServiceState::Failed(error) => agreement.refusal(error),
                 _ => Rejection::internal(),
-            };
-            drop_quietly(task, SERVICE);
-            return Err(rejection);
+            });
         }
         let entry = Entry {
             session: session.clone(),
-            subprotocol: self.handshake.subprotocol.clone(),
-            peer: self.handshake.peer.clone(),
+            subprotocol: agreement.subprotocol.clone(),
+            peer: agreement.peer,
             since: Instant::now(),
         };
-        let sessions = &self.handshake.config.sessions;
+        let sessions = &agreement.config.sessions;
         let Ok(registered) = sessions.register(entry, refuse) else {
-            drop_quietly(task, SERVICE);
             return Err(Rejection::draining());
         };
         session.set_accepted();
-        tokio::spawn(task.accepted(on, registered));
-        let Handshake {
-            opening,
-            subprotocol,
-            ..
-        } = &self.handshake;
-        let response = accept_response(opening, subprotocol);
+        tokio::spawn(task.into_inner().accepted(agreement.on, registered));
+        let response = accept_response(&agreement.challenge, &agreement.subprotocol);
         // `testing::Client` cannot know what a name stands for in a table that is not ours.
         #[cfg(feature = "testing")]
         let response = {
             let mut response: Response<_> = response;
-            let config = self.handshake.channels.clone();
-            response.extensions_mut().insert(config);
+            response.extensions_mut().insert(agreement.channels);
             response
         };
         Ok(response)
-    }
-}
-
-impl<S> Accepting<S> {
-    pub(crate) fn new(service: S, agreed: Agreed, patience: Patience) -> Self {
-        let Agreed {
-            handshake,
-            on,
-            head,
-        } = agreed;
-        let service = Quiet::new(service, SERVICE);
-        Self {
-            stage: Stage::Waiting { service, head },
-            handshake,
-            on: Some(on),
-            patience,
-        }
-    }
-
-    /// There will be no session.
-    fn give_up(&mut self) {
-        match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Undecided { task, .. } => drop_quietly(task, SERVICE),
-            Stage::Waiting { .. } | Stage::Done => {}
-        }
-    }
-}
-
-/// The client has left, or has its answer.
-impl<S> Drop for Accepting<S> {
-    fn drop(&mut self) {
-        self.give_up();
     }
 }

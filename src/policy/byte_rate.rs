@@ -8,7 +8,7 @@ use crate::protocol::ConfigError;
 /// How many bytes a second a session may move, for each direction of its own.
 ///
 /// What kube-apiserver has as `--max-connection-bytes-per-sec`. For
-/// [`WsStreamLayer::byte_rate`](crate::WsStreamLayer::byte_rate), and as a request
+/// [`SessionConfig::byte_rate`](crate::SessionConfig::byte_rate), and as a request
 /// extension that goes before it, as a whole: a direction that it does not name has no
 /// limit, whatever the layer says. Bytes on the wire count, heads included; outbound
 /// those of Pings and Pongs do not. Default: no limit.

@@ -9,7 +9,7 @@ use crate::protocol::ConfigError;
 ///
 /// Proxies and load balancers drop connections on which nothing has moved for a
 /// while, 60 s as a rule. The default is a Ping every 30 s and no timeout, for
-/// [`WsStreamLayer::keep_alive`](crate::WsStreamLayer::keep_alive); as an extension of a
+/// [`SessionConfig::keep_alive`](crate::SessionConfig::keep_alive); as an extension of a
 /// request it goes before that.
 ///
 /// # Examples

@@ -27,7 +27,7 @@ const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 
 /// Bounds on what a peer can make a session hold, and for how long.
 ///
-/// For [`WsStreamLayer::limits`](crate::WsStreamLayer::limits); as an extension of a
+/// For [`SessionConfig::limits`](crate::SessionConfig::limits); as an extension of a
 /// request they go before that, as a whole: what they do not set is the default, whatever
 /// the layer says.
 ///
@@ -130,7 +130,7 @@ impl Limits {
     /// waits for it. Default 2 KiB/s; it must be above 0. A lower rate keeps the output of a
     /// peer that hardly reads in memory for longer.
     ///
-    /// * While the session closes, the queue has the [close limit](crate::WsStreamLayer::close_limit) to leave, plus the time that it
+    /// * While the session closes, the queue has the [close limit](crate::SessionConfig::close_limit) to leave, plus the time that it
     ///   takes at this rate, and at a [`ByteRate`](crate::policy::ByteRate) if one is set. After that the
     ///   session ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves
     ///   for 90 s.

@@ -12,7 +12,7 @@ use super::timers::after;
 /// time that may be over when the request comes, use [`ValidUntil`].
 ///
 /// A request extension: it goes before
-/// [`WsStreamLayer::time_limit`](crate::WsStreamLayer::time_limit), and any layer, auth
+/// [`SessionConfig::time_limit`](crate::SessionConfig::time_limit), and any layer, auth
 /// or handler outside of that one may insert it. The innermost counts.
 /// [`PolicyLayer`](crate::policy::PolicyLayer) does only that.
 ///

@@ -1,4 +1,4 @@
-//! Which ports were woken: with many of them, a wake of one polls one.
+//! The ports that were woken: a wake-up of one polls one, however many there are.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 
-/// A bit for each port that has to be polled, and the task that polls them.
+/// A bit for each port that is due to be polled, and the waker of the task that polls them.
 #[derive(Debug)]
 pub(super) struct Due {
     bits: [AtomicU64; 2],
@@ -18,7 +18,7 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// So many ports, fewer than 128, all of them due: none was polled yet.
+    /// Creates the bits of fewer than 128 ports. All are due, because none was polled yet.
     pub(super) fn new(ports: usize) -> Arc<Self> {
         let all = (1_u128 << ports) - 1;
         Arc::new(Self {
@@ -30,21 +30,21 @@ impl Due {
         })
     }
 
-    /// Makes `waker` the task to wake. To be called at every poll and before
-    /// [`Due::take`]: a port that becomes due between the two wakes it.
+    /// Registers the waker of the task. Call it at every poll, before [`Due::take`]: a port that
+    /// becomes due between the two wakes the task.
     pub(super) fn register(&self, waker: &Waker) {
         self.task.register(waker);
     }
 
-    /// The ports that are due, a bit each; from now on they are not, until woken.
+    /// Takes the ports that are due, a bit each. They are due again when they are woken.
     pub(super) fn take(&self) -> u128 {
-        // Acquire: what a waker's caller wrote before is visible to the poll that
-        // follows. Release has nothing to publish.
+        // Acquire: writes of a waker's caller are visible to the poll that follows. Release
+        // publishes nothing.
         let [low, high] = [0, 1].map(|at| self.bits[at].swap(0, Ordering::AcqRel));
         u128::from(high) << 64 | u128::from(low)
     }
 
-    /// The waker of one port.
+    /// Returns the waker of one port.
     pub(super) fn waker(self: &Arc<Self>, port: usize) -> Waker {
         Waker::from(Arc::new(WakePort {
             due: Arc::clone(self),
@@ -67,8 +67,8 @@ impl Wake for WakePort {
         let bit = 1 << (self.port % 64);
         // Release: see `take`.
         let before = self.due.bits[self.port / 64].fetch_or(bit, Ordering::AcqRel);
-        // With the bit set before, whoever set it wakes the task, which has not
-        // taken it since.
+        // If the bit was set before, the caller that set it wakes the task, which has not taken
+        // it since.
         if before & bit == 0 {
             self.due.task.wake();
         }

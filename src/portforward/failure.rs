@@ -1,18 +1,12 @@
-//! What the client is told of a port that failed.
-
 use std::error::Error as StdError;
 
-use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
+use crate::{BoxError, error::text, rejection::known::Known};
 
-use crate::{
-    BoxError, EndCause, Rejection, Status,
-    error::{chain, text},
-};
-
-/// For a panic, whose message is for the server's log, and an error that cannot be shown.
+/// Replaces the text of a panic, whose message is for the server's log, and of an error that cannot
+/// be shown.
 const FAILED: &str = "the port's service failed";
 
-/// Why the service of a port has ended without success.
+/// The reason for which the service of a port has ended without success.
 #[derive(Debug)]
 pub(super) enum Failure {
     Error(BoxError),
@@ -20,8 +14,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The text for the port's error channel; `None` where there is nothing that
-    /// the client does not know.
+    /// Returns the text for the port's error channel, or `None` if the client already knows the
+    /// reason.
     pub(super) fn text(&self, port: u16) -> Option<String> {
         let what = match self {
             Self::Error(error) => of_error(&**error)?,
@@ -30,35 +24,32 @@ impl Failure {
         Some(format!("error forwarding port {port}: {what}"))
     }
 
-    /// Whether the service wants the whole upgrade to be refused, if it can be.
+    /// Returns whether the whole upgrade is to be refused, if it still can be.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Error(error) => {
-                chain(&**error).any(|link| link.is::<Rejection>() || link.is::<Overloaded>())
-            }
+            Self::Error(error) => Known::all(&**error).any(|known| match known {
+                Known::Rejection(_) | Known::Overloaded => true,
+                Known::Status(_) | Known::Elapsed | Known::Ended(_) => false,
+            }),
             Self::Panicked => false,
         }
     }
 }
 
 fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
-    for link in chain(error) {
-        if link.is::<Rejection>() || link.is::<Status>() {
-            return Some(link.to_string());
+    let text = match Known::all(error).next() {
+        Some(Known::Rejection(rejection)) => rejection.to_string(),
+        Some(Known::Status(status)) => status.to_string(),
+        Some(Known::Overloaded) => {
+            "the server forwards as many ports as it can: try again later".into()
         }
-        if link.is::<Overloaded>() {
-            return Some("the server forwards as many ports as it can: try again later".into());
-        }
-        if link.is::<Elapsed>() {
-            return Some("the port has reached its time limit".into());
-        }
-    }
-    match EndCause::from_error(error) {
-        // The client's own doing; after the others nothing reaches it.
-        Some(cause) if cause.is_remote() => None,
-        Some(cause) => Some(format!("the session has ended: {cause}")),
-        None => Some(text(error).unwrap_or_else(|| FAILED.to_owned())),
-    }
+        Some(Known::Elapsed) => "the port has reached its time limit".into(),
+        // The client ended it itself, or cannot be reached.
+        Some(Known::Ended(cause)) if cause.is_remote() => return None,
+        Some(Known::Ended(cause)) => format!("the session has ended: {cause}"),
+        None => text(error).unwrap_or_else(|| FAILED.to_owned()),
+    };
+    Some(text)
 }
 
 #[cfg(test)]
@@ -66,8 +57,10 @@ mod tests {
     use std::io;
 
     use http::StatusCode;
+    use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
     use super::*;
+    use crate::{EndCause, Rejection, Status};
 
     fn told(error: impl Into<BoxError>) -> Option<String> {
         Failure::Error(error.into()).text(80)

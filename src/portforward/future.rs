@@ -16,7 +16,7 @@ use crate::{BoxError, Rejection};
 
 /// The session of all ports of a request.
 ///
-/// Dropped, it drops the futures of all of them.
+/// Dropping it drops the futures of all of them.
 #[must_use = "futures do nothing unless polled"]
 pub struct PortForwardFuture<S, F> {
     kind: Kind<S, F>,
@@ -30,11 +30,10 @@ enum Kind<S, F> {
 struct Forwarding<S, F> {
     pairs: Vec<Pair<S, F>>,
     due: Arc<Due>,
-    /// How many have not ended.
+    /// The number of ports that have not ended.
     open: usize,
-    /// Where the search for the first port to poll begins: behind the one that was
-    /// first the last time, because the first has all of the budget that tokio gives
-    /// a task.
+    /// The port at which a round begins: the one behind the first of the round before, because the
+    /// first port has all of the budget that tokio gives a task.
     first: u32,
     greeted: bool,
 }
@@ -46,7 +45,7 @@ impl<S, F> PortForwardFuture<S, F> {
         }
     }
 
-    /// `due` has a bit for each of the pairs.
+    /// Creates the session of these ports; `due` has a bit for each of them.
     pub(super) fn forwarding(pairs: Vec<Pair<S, F>>, due: Arc<Due>) -> Self {
         Self {
             kind: Kind::Forwarding(Forwarding {
@@ -60,7 +59,7 @@ impl<S, F> PortForwardFuture<S, F> {
     }
 }
 
-/// What it holds is in boxes where it has to stay in its place.
+/// Everything that must not move is in boxes.
 impl<S, F> Unpin for PortForwardFuture<S, F> {}
 
 impl<S> Future for PortForwardFuture<S, S::Future>
@@ -95,7 +94,7 @@ where
             {
                 return Poll::Ready(Err(error));
             }
-            // Nothing goes out before each service was polled once and, with
+            // Nothing is sent before each service has been polled once and, with
             // `AcceptMode::Explicit`, before one has accepted: until then they can refuse.
             if self.open > 0 && self.poll_writable(cx).is_pending() {
                 return Poll::Pending;
@@ -110,7 +109,7 @@ where
         }
     }
 
-    /// Polls the ports that were woken, and no other.
+    /// Polls only the ports that were woken.
     fn poll_due(&mut self) {
         let from = self.first;
         let mut due = self.due.take().rotate_right(from);
@@ -128,14 +127,14 @@ where
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // All wait for the same.
+        // All ports wait for the same acceptance.
         match self.pairs.first_mut() {
             Some(pair) => pair.poll_writable(cx),
             None => Poll::Ready(()),
         }
     }
 
-    /// The refusal of the first port, where all have ended with one.
+    /// Takes the refusal of the first port, if all have ended with one.
     fn take_refusal(&mut self) -> Option<BoxError> {
         if self.pairs.iter().all(Pair::has_refused) {
             self.pairs.first_mut()?.take_error()
@@ -147,8 +146,8 @@ where
 
 impl<S, F> Drop for Forwarding<S, F> {
     fn drop(&mut self) {
-        // One by one: the drop of a port that panics must not become a second
-        // panic in that of the next, which would abort the process.
+        // One by one: if the drop of one port panics, the drop of the next must not panic while
+        // that unwinds, which would abort the process.
         self.pairs.drain(..).for_each(drop_quietly);
     }
 }

@@ -16,32 +16,32 @@ use super::{
 };
 use crate::{BoxError, ChannelSet, Rejection};
 
-/// Hands each port of a port-forward to a `Service<ForwardedPort>`, and tells the
-/// client what becomes of it.
+/// Hands each port of a port-forward to a `Service<ForwardedPort>`, and reports its errors to the
+/// client.
 ///
-/// Belongs directly or further inside of a [`WsStreamLayer`](crate::WsStreamLayer)
-/// with [`Protocols`](super::Protocols). The service is called once for each port,
-/// and its futures run at the same time inside of the session's own task; a wake of
-/// one polls no other. The first port takes the readiness of the service that the
-/// layer was polled for, and so has its limits tried before the upgrade is answered;
-/// each other port waits for that of a clone. So a `concurrency_limit` inside counts
-/// ports, and one outside sessions. A port that waits for its place does not read:
-/// what its client sends meanwhile can fill its window and pause the session, so
-/// limits inside should be behind a `load_shed`, which tells the port.
+/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
+/// [`Protocols`](super::Protocols), directly or with other layers in between. The service is
+/// called once for each port. Its futures run concurrently inside of the session's own task, and a
+/// wake-up of one polls no other.
 ///
-/// An error, a panic or a refused connection ends its own port, with one text on its
-/// error channel. Only a [`Rejection`](crate::Rejection), or tower's `Overloaded`,
-/// that *every* port has ended with before the upgrade is accepted is the HTTP answer
-/// instead: clients show that. Accepted means after the first poll, or with
-/// [`AcceptMode::Explicit`](crate::AcceptMode) once one port calls `session.accept()`. Where
-/// the pod of all ports has to be looked up, a layer around this one, over
-/// [`ChannelSet`], can do it once.
+/// The first port takes the readiness for which the layer was polled, so its limits apply before
+/// the upgrade is answered. Each other port waits for the readiness of a clone. So a
+/// `concurrency_limit` inside counts ports, and one outside counts sessions. A port that waits for
+/// a permit does not read: data from its client can fill its window and pause the session. So put
+/// limits inside behind a `load_shed`, which ends the port with an error.
+///
+/// An error, a panic or a refused connection ends its own port, with one text on its error
+/// channel. Only if *every* port ends with a [`Rejection`](crate::Rejection) or tower's
+/// `Overloaded` before the upgrade is accepted, that is the HTTP answer instead, which clients
+/// show. The upgrade is accepted after the first poll, or with
+/// [`AcceptMode::Explicit`](crate::AcceptMode) once one port calls `session.accept()`. If the pod
+/// of all ports has to be looked up, a layer around this one, over [`ChannelSet`], can do it once.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PortForwardLayer {}
 
 impl PortForwardLayer {
-    /// The layer; it has no knobs.
+    /// Creates the layer, which has no settings.
     pub fn new() -> Self {
         Self::default()
     }
@@ -55,24 +55,24 @@ impl<S> Layer<S> for PortForwardLayer {
     }
 }
 
-/// The service that [`PortForwardLayer`] makes.
+/// The service of a [`PortForwardLayer`].
 #[derive(Clone)]
 pub struct PortForward<S> {
     inner: S,
 }
 
 impl<S> PortForward<S> {
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the ports to come.
+    /// Returns the inner service, to change it for the ports to come.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -99,7 +99,7 @@ where
             Err(rejection) => return PortForwardFuture::refused(rejection),
         };
         let due = Due::new(ports.len());
-        // The one that was polled is the one that is called.
+        // The instance that was polled is the one that is called.
         let clone = self.inner.clone();
         let mut ready = Some(std::mem::replace(&mut self.inner, clone));
         let pairs = ports.into_iter().enumerate().map(|(index, port)| {
@@ -117,7 +117,7 @@ where
     }
 }
 
-/// `None` where the channels of the port are not there.
+/// Takes the channels of a port, or returns `None` if the session does not have them.
 fn pair<S, F>(
     channels: &mut ChannelSet,
     service: S,

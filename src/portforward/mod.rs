@@ -6,35 +6,40 @@
 //!      your Service<ForwardedPort>            once per port, all at the same time
 //! ```
 //!
-//! Built on the public interface of this crate, but for helpers that read a query,
-//! look for the cause of an error and word a refusal: a layer of your own can do the
-//! same.
+//! The module is built on the public interface of this crate, except for helpers that parse a
+//! query, find the cause of an error and word a refusal. A layer of your own can do what it does.
 //!
-//! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for
-//! what went wrong. The first message on either is the number of the port, as two
-//! bytes in little-endian order. kube-rs and the clients for Python and JavaScript
-//! speak this; `kubectl port-forward` speaks SPDY inside of the WebSocket, and is
-//! refused.
+//! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for its errors. The
+//! first message on either is the number of the port, as two bytes in little-endian order. kube-rs
+//! and the clients for Python and JavaScript speak this protocol. `kubectl port-forward` speaks
+//! SPDY inside of the WebSocket, and is refused.
 //!
-//! # What the client is told
+//! | item | role |
+//! |---|---|
+//! | [`Protocols`] | the subprotocols, and the channels that a query asks for |
+//! | [`PortForwardLayer`] | calls the service for each port, and reports its errors to the client |
+//! | [`ForwardedPort`] | one port: its number, its stream, and the session it shares |
+//! | [`ForwardedStream`], [`ForwardedWriter`] | the data of a port, like a socket |
+//!
+//! # How the end of a port is reported
 //!
 //! | the service of a port | channel `2i + 1` |
 //! |---|---|
 //! | returns `Ok` | nothing |
 //! | fails | `error forwarding port 8080: {error}` |
-//! | panics | the same with a fixed text |
+//! | panics | `error forwarding port 8080: ` and a fixed text |
 //! | fails because the client has closed the session | nothing |
 //! | fails with a [`Rejection`](crate::Rejection) or tower's `Overloaded`, and so did all others, before the upgrade is answered | no upgrade: the refusal of the first |
 //!
-//! So the `Display` of an error is shown to the client, in one message behind the
-//! data of its port. That port is over then, and the others go on. When the last one
-//! is over the session ends with close code 1000: each port's end was told. No
-//! subprotocol of port-forward has a way to say that one channel is at its end, so
-//! a client sees that of a port which went well only together with the end of all.
+//! So the `Display` of an error is shown to the client, in one message behind the data of its
+//! port. Then that port has ended, and the others go on. When the last one has ended, the session
+//! ends with close code 1000: each port's end was reported. No subprotocol of port-forward can say
+//! that one channel has ended, so a client sees the end of a port without an error only together
+//! with the end of all.
 //!
-//! The client cannot end one port either. It closes the WebSocket when it is
-//! done with all of them: reads are at their end then, and what the services still
-//! have to say is sent for the [longer grace](crate::WsStreamLayer::closed_grace).
+//! The client cannot end one port either. It closes the WebSocket when it is done with all of
+//! them. Then reads are at their end, and output of the services is still sent for the
+//! [longer grace](crate::SessionConfig::closed_grace).
 //!
 //! # Examples
 //!
@@ -60,9 +65,9 @@
 //! # let _ = service;
 //! ```
 //!
-//! `copy_bidirectional` waits for the client when the target has ended, which the
-//! client is not told: with [`ForwardedStream::into_split`] and a limit of your own
-//! a port can end sooner, as in the example `pod_server` of this crate.
+//! When the target has ended, `copy_bidirectional` waits for the client, which does not learn of
+//! that end. With [`ForwardedStream::into_split`] and a limit of your own a port can end sooner, as
+//! in the example `pod_server` of this crate.
 
 mod due;
 mod failure;

@@ -1,5 +1,5 @@
-//! One port and its two channels: its service from readiness to its end, and what
-//! the client is told of it.
+//! One port and its two channels: its service from readiness to its end, and the report of that
+//! end.
 
 use std::{
     pin::Pin,
@@ -29,7 +29,7 @@ pub(super) struct Pair<S, F> {
     /// The error channel, until the port is over.
     errors: Option<ChannelSink>,
     greeted: bool,
-    /// What the client was not told yet.
+    /// The failure that was not reported yet.
     failure: Option<Failure>,
 }
 
@@ -40,8 +40,8 @@ enum State<S, F> {
 }
 
 impl<S, F> Pair<S, F> {
-    /// `data` and `errors` are the writers of the port's channels; what is given to
-    /// `hand` reaches the stream of `port`.
+    /// Creates a port that waits for its service. `data` and `errors` are the writers of its
+    /// channels; `hand` passes the first one on to the stream of `port`.
     pub(super) fn new(
         service: S,
         port: ForwardedPort,
@@ -61,23 +61,23 @@ impl<S, F> Pair<S, F> {
         }
     }
 
-    /// Waits until the channels take something: not before the upgrade is accepted,
-    /// where the layer waits for that, and else at once.
+    /// Waits until the channels can be written to: until the upgrade is accepted, if the layer
+    /// waits for that.
     pub(super) fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.errors {
-            // An error is the end of the session, which nobody need wait for.
+            // An error is the end of the session, which is not waited for.
             Some(errors) => Pin::new(errors).poll_ready(cx).map(|_| ()),
             None => Poll::Ready(()),
         }
     }
 
-    /// Sends the number of the port on both channels, alone in the first message of
-    /// each, and lets the service write.
+    /// Sends the number of the port as the first message on both channels, and lets the service
+    /// write.
     pub(super) fn greet(&mut self) {
         let greeting = Bytes::copy_from_slice(&self.port.to_le_bytes());
         if let Some((mut data, hand)) = self.data.take() {
             say(&mut data, greeting.clone());
-            // Refused where the stream was dropped: then the writer goes as well.
+            // Fails if the stream was dropped: then the writer is dropped as well.
             let _ = hand.send(data.into_inner());
         }
         if let Some(errors) = &mut self.errors {
@@ -86,14 +86,14 @@ impl<S, F> Pair<S, F> {
         self.greeted = true;
     }
 
-    /// Tells of a port that had ended before it was greeted.
+    /// Reports the end of a port that ended before it was greeted.
     pub(super) fn catch_up(&mut self) {
         if let State::Ended = self.state {
             self.tell();
         }
     }
 
-    /// Whether the service has ended with a refusal of the upgrade.
+    /// Returns whether the service has ended with a refusal of the upgrade.
     pub(super) fn has_refused(&self) -> bool {
         self.failure.as_ref().is_some_and(Failure::is_refusal)
     }
@@ -105,7 +105,7 @@ impl<S, F> Pair<S, F> {
         }
     }
 
-    /// Ends the error channel, with a text where there is one.
+    /// Ends the error channel, with the text of the failure if there is one.
     fn tell(&mut self) {
         let (failure, errors) = (self.failure.take(), self.errors.take());
         let (Some(failure), Some(mut errors)) = (failure, errors) else {
@@ -131,14 +131,14 @@ where
     S: Service<ForwardedPort, Response = ()>,
     S::Error: Into<BoxError>,
 {
-    /// Polls a port that was woken; tells whether that has ended it.
+    /// Polls a port that was woken, and returns whether it has ended now.
     pub(super) fn poll(&mut self) -> bool {
         let cx = &mut Context::from_waker(&self.waker);
         let Poll::Ready(result) = self.state.poll(cx) else {
             return false;
         };
-        // The stream goes before the text comes: whatever it has to say in its drop
-        // is data.
+        // The stream is dropped before the text is sent: data that it writes in its drop goes
+        // first.
         drop_quietly(std::mem::replace(&mut self.state, State::Ended));
         self.failure = result.err();
         if self.greeted {
@@ -167,13 +167,13 @@ where
         }
         match self {
             Self::Running(future) => guarded(|| future.as_mut().poll(cx).map_err(Into::into)),
-            // A late wake.
+            // A wake-up that came late.
             Self::Waiting { .. } | Self::Ended => Poll::Pending,
         }
     }
 }
 
-/// Runs a step of the service; its panic is a failure of this port alone.
+/// Runs a step of the service. A panic in it is a failure of this port alone.
 fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T, Failure>> {
     match catch(step) {
         Ok(poll) => poll.map_err(Failure::Error),
@@ -181,13 +181,13 @@ fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T
     }
 }
 
-/// What was dropped is over: a panic in that changes nothing.
+/// Drops a value of a port that has ended: a panic in that changes nothing.
 pub(super) fn drop_quietly<T>(value: T) {
     unwind::drop_quietly(value, "the service of a port");
 }
 
-/// Sends one message whatever the budget says: a channel has two of these at most.
+/// Sends one message regardless of the budget: a channel has at most two of these.
 fn say(sink: &mut ChannelSink, message: Bytes) {
-    // Should the session be over, whoever reads or writes next is told.
+    // If the session is over, the next read or write fails.
     let _ = Pin::new(sink).start_send(message);
 }

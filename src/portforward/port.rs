@@ -5,26 +5,25 @@ use http::request::Parts;
 use super::stream::ForwardedStream;
 use crate::Session;
 
-/// One port of a session: its number and its data.
+/// One port of a session.
 #[non_exhaustive]
 pub struct ForwardedPort {
     /// The port that the client asked for, 1 to 65535.
     pub port: u16,
-    /// Its place among the ports of the request, from 0; the same port may be
-    /// asked for twice.
+    /// Its index among the ports of the request, from 0. A client may ask for the same port twice.
     pub index: usize,
-    /// The data of the port. What the client sends before anyone reads waits in it.
+    /// The data of the port. Data that the client sends before it is read waits in it.
     pub stream: ForwardedStream,
-    /// The session, which the ports of a request share: its end, and its name in
-    /// the logs. To close it ends all of them.
+    /// The session, which the ports of a request share: its end, and its number in the logs.
+    /// Closing it ends all of them.
     pub session: Session,
-    /// The head of the upgrade request, with what outer layers have put into
-    /// its extensions; the ports of a request share it. Drop it early: it keeps a
-    /// read buffer of the server alive, 8 KiB as a rule.
+    /// The head of the upgrade request, with the extensions that outer layers have inserted. The
+    /// ports of a request share it. Drop it early: it keeps a read buffer of the server alive,
+    /// usually 8 KiB.
     pub request: Option<Arc<Parts>>,
 }
 
-/// Without the request: it may hold credentials.
+/// Omits the request, which may hold credentials.
 impl fmt::Debug for ForwardedPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardedPort")

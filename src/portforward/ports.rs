@@ -1,24 +1,23 @@
-//! The ports that a client asks for, in the query of its URL.
-
 use std::num::NonZeroU16;
 
-use crate::{Rejection, query::unescape};
+use crate::{
+    Rejection,
+    query::{pairs, unescape},
+};
 
-/// Most ports of one request: two channels each, numbered in one byte, of which
-/// 255 is reserved.
+/// The most ports of one request: each has two channels, numbered in one byte, of which 255 is
+/// reserved.
 pub(super) const MAX_PORTS: usize = 127;
 
-/// Reads the query of a request, the part behind the `?`: at least one port and at
-/// most [`MAX_PORTS`], in the client's order. The same port twice is two ports.
+/// Parses the query of a request, the part behind the `?`: at least one port and at most
+/// [`MAX_PORTS`], in the client's order. The same port twice is two ports.
 ///
-/// `ports` is what the API server is sent, and `port` what it sends on to kubelets;
-/// either may be repeated, and hold several with commas between.
+/// Clients send `ports` to the API server, which sends `port` to kubelets. Either may be repeated,
+/// and may hold several ports with commas between them.
 pub(super) fn ports(query: &str) -> Result<Vec<NonZeroU16>, Rejection> {
     let mut ports = Vec::new();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A name that cannot be decoded is none of ours.
-        if !matches!(unescape(name).as_deref(), Some("ports" | "port")) {
+    for (name, value) in pairs(query) {
+        if !matches!(&*name, "ports" | "port") {
             continue;
         }
         let list = unescape(value).ok_or_else(bad_port)?;
@@ -39,19 +38,20 @@ pub(super) fn ports(query: &str) -> Result<Vec<NonZeroU16>, Rejection> {
 }
 
 fn number(port: &str) -> Option<NonZeroU16> {
-    // `parse` would take a sign too.
+    // `parse` would accept a sign.
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     port.parse().ok().filter(|_| digits)
 }
 
 fn bad_port() -> Rejection {
-    // What was sent is not repeated.
+    // The text does not repeat the value.
     Rejection::bad_request(
         "the query parameter \"ports\" takes numbers from 1 to 65535, repeated or with commas between: ports=8080,8443",
     )
 }
 
-/// `when` begins with a space, or is empty.
+/// Returns the refusal of a request for more ports than `most`; `when` begins with a space, or is
+/// empty.
 pub(super) fn too_many(most: usize, when: &str) -> Rejection {
     Rejection::bad_request(format!(
         "too many ports{when}: ask for {most} at most, and for the others in a request of their own"

@@ -1,16 +1,16 @@
-//! The subprotocols of port-forward, and which channels a request opens.
+//! The subprotocols of port-forward, and the channels that a request opens.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 
 use super::ports::{MAX_PORTS, ports, too_many};
-use crate::protocol::subprotocols::{V4, V4_BASE64};
 use crate::{
     ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding, ProtocolSource, Rejection,
+    subprotocols::{V4, V4_BASE64},
 };
 
-/// Most ports over base64, whose channels are numbered by characters: 79 at most.
+/// The most ports over base64, where characters number the channels: 79 at most.
 const MAX_BASE64_PORTS: usize = 39;
 
 /// The subprotocols of port-forward.
@@ -20,13 +20,14 @@ const MAX_BASE64_PORTS: usize = 39;
 /// | `v4.channel.k8s.io`, none | binary | 127 |
 /// | `v4.base64.channel.k8s.io` | text | 39 |
 ///
-/// The ports are those of the query, `ports=80&ports=443` or `ports=80,443`, each
-/// 1 to 65535 (and in the dialect of kubelets `port=80,443`). Port `i` of them has
-/// channel `2i` for data in both directions and channel `2i + 1`, which the server
-/// writes, for errors. No port, more than there may be, and what is no port is
-/// refused with a 400. `v5.channel.k8s.io` is not spoken: no client expects it
-/// here, though some offer it. Neither is `SPDY/3.1+portforward.k8s.io`, which is
-/// no subprotocol of channels: a client that offers it alone is refused with a 403.
+/// The ports are in the query, as `ports=80&ports=443` or `ports=80,443`, each 1 to 65535 (and in
+/// the dialect of kubelets as `port=80,443`). Port `i` has channel `2i` for data in both
+/// directions, and channel `2i + 1`, which the server writes, for errors. A request without a port,
+/// with too many, or with an invalid one is refused with a 400.
+///
+/// `v5.channel.k8s.io` is not spoken: no client expects it here, though some offer it. Neither is
+/// `SPDY/3.1+portforward.k8s.io`, which is not a subprotocol of channels: a client that offers
+/// nothing else is refused with a 403.
 ///
 /// # Examples
 ///
@@ -50,12 +51,12 @@ impl Default for Protocols {
 }
 
 impl Protocols {
-    /// How many ports one request may ask for. Default 127, which is also the most
-    /// that there can be.
+    /// Sets how many ports one request may ask for. Default 127, which is also the highest possible
+    /// number.
     ///
     /// Each has a receive window
-    /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and a send budget
-    /// of its own, so this is what bounds the memory of a session.
+    /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and a send budget of its
+    /// own, so this setting bounds the memory of a session.
     #[must_use]
     pub fn max_ports(mut self, most: usize) -> Self {
         self.max_ports = most.min(MAX_PORTS);
@@ -69,7 +70,7 @@ impl ProtocolSource for Protocols {
         if count > self.max_ports {
             return Err(too_many(self.max_ports, ""));
         }
-        // By itself that would be a 403 which does not say why.
+        // Negotiation would refuse it with a 403 that does not say why.
         if count > MAX_BASE64_PORTS && needs_base64(&head.headers) {
             return Err(too_many(MAX_BASE64_PORTS, " for base64"));
         }
@@ -77,7 +78,7 @@ impl ProtocolSource for Protocols {
     }
 }
 
-/// Whether the client offers none of our subprotocols but the one in base64.
+/// Returns whether the client offers none of our subprotocols except the one in base64.
 fn needs_base64(headers: &HeaderMap) -> bool {
     let offers = |name| {
         let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();

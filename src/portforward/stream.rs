@@ -1,5 +1,3 @@
-//! The data of a port, as its service has it.
-
 use std::{
     io,
     pin::Pin,
@@ -15,15 +13,13 @@ use crate::{ChannelReader, ChannelWriter, EndCause};
 
 /// The data of a forwarded port in both directions, like a socket.
 ///
-/// Reads are those of a [`ChannelReader`]: at their end when the client has closed
-/// the session, since it cannot end one port alone, and an error where the session
-/// ended in any other way. What is not read in time fills the window of this port,
-/// and in the end pauses the session: a service that reads no more, but still
-/// writes, should [split](Self::into_split) the stream and drop its reader. For
-/// writes see [`ForwardedWriter`].
+/// Reads are those of a [`ChannelReader`]: they reach EOF when the client has closed the session,
+/// since it cannot end one port alone, and fail if the session has ended in any other way. Data
+/// that is not read fills the window of this port, and in the end pauses the session. A service
+/// that no longer reads but still writes should [split](Self::into_split) the stream and drop its
+/// reader. For writes see [`ForwardedWriter`].
 ///
-/// Dropped, it discards what else may come for the port, and what it has accepted
-/// is sent.
+/// Dropping it discards further data for the port; data that it has accepted is still sent.
 #[derive(Debug)]
 pub struct ForwardedStream {
     reader: ChannelReader,
@@ -35,7 +31,7 @@ impl ForwardedStream {
         Self { reader, writer }
     }
 
-    /// The two directions, each to be dropped when it is done.
+    /// Splits the stream into its two directions. Drop each when it is done.
     pub fn into_split(self) -> (ChannelReader, ForwardedWriter) {
         (self.reader, self.writer)
     }
@@ -79,14 +75,12 @@ impl AsyncWrite for ForwardedStream {
     }
 }
 
-/// What a port sends to its client: a [`ChannelWriter`], once there is something
-/// to write to.
+/// The writer of a port: a [`ChannelWriter`] that waits for the acceptance of the upgrade.
 ///
-/// Until the upgrade is accepted and the port's first messages have gone ahead,
-/// writes, flushes and shutdowns wait, so that a port can still be refused. From
-/// then on it is the writer of the channel, with its budget, its cancel safety and
-/// its errors. `shutdown` waits for what was accepted to leave, and the client is
-/// told nothing: it learns of the end of a port with the end of the session.
+/// Until the upgrade is accepted and the port's first messages have been sent, writes, flushes and
+/// shutdowns wait, so that a port can still be refused. After that it is the writer of the
+/// channel, with its budget, its cancel safety and its errors. `shutdown` waits until accepted data
+/// has left. It sends nothing: the client learns of the end of a port with the end of the session.
 #[derive(Debug)]
 pub struct ForwardedWriter {
     state: State,
@@ -94,7 +88,7 @@ pub struct ForwardedWriter {
 
 #[derive(Debug)]
 enum State {
-    /// The first messages have not gone yet.
+    /// The first messages have not been sent yet.
     Waiting(oneshot::Receiver<ChannelWriter>),
     Open(ChannelWriter),
     /// There was no session.
@@ -102,7 +96,7 @@ enum State {
 }
 
 impl ForwardedWriter {
-    /// A writer that waits for the one of its channel.
+    /// Creates a writer that waits for the one of its channel.
     pub(super) fn waiting(hand: oneshot::Receiver<ChannelWriter>) -> Self {
         Self {
             state: State::Waiting(hand),

@@ -1,8 +1,8 @@
-//! The form of a message on the wire.
+//! The appearance of a message on the wire: its channel and its encoding.
 
 use super::base64;
 
-/// The form of a message on the wire.
+/// The appearance of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A binary message: the channel's byte, then the payload.
@@ -26,7 +26,7 @@ impl Format {
         matches!(self, Self::Binary | Self::Base64)
     }
 
-    /// Appends the beginning of a message of this channel.
+    /// Appends the prefix with which a message of this channel begins.
     pub(crate) fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.push(channel),
@@ -35,10 +35,12 @@ impl Format {
         }
     }
 
+    /// Returns the length of that prefix.
     pub(crate) fn prefix_len(self) -> usize {
         usize::from(self.has_channels())
     }
 
+    /// Returns the channel of a message that begins with this byte.
     pub(crate) fn channel(self, first: u8) -> u8 {
         match self {
             Self::Binary => first,
@@ -47,6 +49,7 @@ impl Format {
         }
     }
 
+    /// Returns the length of a payload of `len` bytes on the wire.
     pub(crate) fn encoded_len(self, len: usize) -> usize {
         match self.is_base64() {
             true => base64::encoded_len(len),

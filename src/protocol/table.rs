@@ -158,9 +158,9 @@ impl ChannelProtocolConfig {
     /// it still waits for output. On by default.
     ///
     /// Without half-close, clients such as kube-rs have no other way to end their input: the
-    /// service then has the [longer grace](crate::WsStreamLayer::closed_grace) to report what
+    /// service then has the [longer grace](crate::SessionConfig::closed_grace) to report what
     /// is left. Turn it off if a Close can only mean that the client is leaving, as with a
-    /// terminal: then the ordinary [grace](crate::WsStreamLayer::grace) applies, as it always
+    /// terminal: then the ordinary [grace](crate::SessionConfig::grace) applies, as it always
     /// does with half-close or without a readable channel.
     #[must_use]
     pub fn close_ends_input(mut self, may: bool) -> Self {

@@ -5,9 +5,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use http_body::Body;
-use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::messages::Messages;
@@ -15,14 +14,13 @@ use crate::{
     BoxError, Rejection,
     body::ResponseBody,
     handshake::detect::Upgrade,
-    opening::{Accepting, Agreed, Handshake, Patience, SERVICE},
-    unwind::{Quiet, catch, drop_quietly, quietly},
+    opening::{Accepting, Agreement, SERVICE},
+    unwind::{drop_quietly, quietly},
 };
 
 /// A valid handshake that waits for the service's answer.
 pub(super) struct Upgrading {
-    pub(super) handshake: Handshake,
-    pub(super) on: OnUpgrade,
+    pub(super) agreement: Agreement,
     pub(super) ping: bool,
     pub(super) message: usize,
 }
@@ -85,14 +83,7 @@ impl Upgrading {
     /// The session that sends this body.
     fn accept<B>(self, body: B) -> Accepting<Messages<B>> {
         let messages = Messages::new(body, self.ping, self.message);
-        // The head went to the service.
-        let (head, ()) = Request::new(()).into_parts();
-        let agreed = Agreed {
-            handshake: self.handshake,
-            on: self.on,
-            head: Quiet::new(Box::new(head), "the head of a request"),
-        };
-        Accepting::new(messages, agreed, Patience::default())
+        Accepting::agreed(messages, self.agreement)
     }
 }
 
@@ -111,12 +102,12 @@ where
                 KindProj::Calling { future, upgrading } => {
                     let polled = match upgrading {
                         None => future.poll(cx),
-                        Some(_) => match catch(|| future.poll(cx)) {
+                        Some(_) => match Rejection::on_panic(SERVICE, || future.poll(cx)) {
                             Ok(polled) => polled,
-                            Err(_) => {
+                            Err(rejection) => {
                                 let done = Kind::Refused { rejection: None };
                                 quietly(SERVICE, || this.kind.set(done));
-                                break Err(Rejection::panicked(SERVICE));
+                                break Err(rejection);
                             }
                         },
                     };
@@ -138,10 +129,9 @@ where
                 KindProj::Accepting { accepting } => break ready!(accepting.poll(cx)),
             }
         };
-        Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
-            tracing::debug!(%rejection, "upgrade refused");
-            rejection.into_response_over(*this.version)
-        })))
+        Poll::Ready(Ok(
+            answer.unwrap_or_else(|rejection| rejection.into_answer(*this.version))
+        ))
     }
 }
 

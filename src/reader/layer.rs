@@ -3,11 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{ReaderProtocols, WsReaderService};
-use crate::{
-    ConfigError, Sessions,
-    policy::{ByteRate, KeepAlive, Limits, OriginPolicy},
-    session::{OnEnd, SessionConfig, SessionSummary},
-};
+use crate::{AcceptMode, ConfigError, SessionConfig, Sessions, policy::Limits};
 
 /// Payload of a message, at most: what kubectl's own buffers are.
 const MESSAGE: usize = 32 * 1024;
@@ -86,100 +82,50 @@ impl WsReaderLayer {
         self
     }
 
-    /// Ends sessions in which nothing was sent or received for so long; Pings do not
-    /// count. Default none.
+    /// Sets the configuration of the sessions. It replaces everything that was set before, by
+    /// [`limits`](Self::limits), [`idle_timeout`](Self::idle_timeout) and
+    /// [`sessions`](Self::sessions) too.
+    ///
+    /// [`SessionConfig::accept`] is ignored: the response of the inner service accepts the
+    /// upgrade. [`SessionConfig::accept_timeout`] and [`SessionConfig::closed_grace`] never
+    /// apply: the time in which the inner service responds is its own, and a session that reads
+    /// nothing has no input that a Close could end.
     #[must_use]
-    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
-        self.set(|config| config.policy.idle_timeout = timeout)
+    pub fn config(mut self, config: SessionConfig) -> Self {
+        self.config = Arc::new(config.accept(AcceptMode::Immediate));
+        self
     }
 
-    /// Ends sessions after so long, with close code 1001. Default none: see
-    /// [`WsStreamLayer::time_limit`](crate::WsStreamLayer::time_limit).
-    #[must_use]
-    pub fn time_limit(self, limit: impl Into<Option<Duration>>) -> Self {
-        let limit = limit.into();
-        self.set(|config| config.policy.time_limit = limit)
-    }
-
-    /// How many bytes a second a session may move. Default: as many as there are.
-    #[must_use]
-    pub fn byte_rate(self, rate: ByteRate) -> Self {
-        self.set(|config| config.policy.byte_rate = rate)
-    }
-
-    /// Bounds on what a session may have queued, and on what a peer may send.
+    /// Sets [`SessionConfig::limits`]: the bounds on what a session may have queued, and on what
+    /// a peer may send.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
-        self.set(|config| config.policy.limits = limits)
+        self.configure(|config| config.limits(limits))
     }
 
-    /// Pings that keep connections alive. Default one every 30 s; `None` for none.
+    /// Sets [`SessionConfig::idle_timeout`]: ends sessions in which nothing is sent or received
+    /// for this long.
     #[must_use]
-    pub fn keep_alive(self, keep_alive: impl Into<Option<KeepAlive>>) -> Self {
-        let keep_alive = keep_alive.into();
-        self.set(|config| config.policy.keep_alive = keep_alive)
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.configure(|config| config.idle_timeout(timeout))
     }
 
-    /// Which origins of a browser are let in; default: the same as the host.
-    #[must_use]
-    pub fn origin(self, policy: OriginPolicy) -> Self {
-        self.set(|config| config.origin = policy)
-    }
-
-    /// Where the sessions are counted, and drained from.
+    /// Sets [`SessionConfig::sessions`]: where the sessions are counted, and drained from.
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
-        self.set(|config| config.sessions = sessions)
+        self.configure(|config| config.sessions(sessions))
     }
 
-    /// Who is told what became of each session: see
-    /// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
-    #[must_use]
-    pub fn on_end(self, tell: impl Fn(&SessionSummary) + Send + Sync + 'static) -> Self {
-        self.set(|config| config.on_end = OnEnd::new(tell))
-    }
-
-    /// How long the server may take to hand the connection over. Default 10 s.
-    #[must_use]
-    pub fn upgrade_timeout(self, timeout: Duration) -> Self {
-        self.set(|config| config.upgrade_timeout = timeout)
-    }
-
-    /// How long a piece of the body that does not leave is waited for after the end of
-    /// its session. Default 1 s; after it the body is dropped.
-    #[must_use]
-    pub fn grace(self, grace: Duration) -> Self {
-        self.set(|config| config.grace = grace)
-    }
-
-    /// How long a peer may be silent after our Close before the socket is let go.
-    /// Default 30 s.
-    #[must_use]
-    pub fn close_timeout(self, timeout: Duration) -> Self {
-        self.set(|config| config.close_timeout = timeout)
-    }
-
-    /// Sets how long a session may take to close, whatever the peer does. Default 5 minutes.
-    ///
-    /// It applies twice: until our Close has left, where what is queued has its own time
-    /// beside it ([`Limits::min_read_rate`](crate::policy::Limits::min_read_rate)), and from then on until the socket is dropped.
-    #[must_use]
-    pub fn close_limit(self, limit: Duration) -> Self {
-        self.set(|config| config.close_limit = limit)
-    }
-
-    /// Checks the configuration. A layer with an invalid one answers every
-    /// upgrade with a 500 that says so.
+    /// Checks the configuration; see [`SessionConfig::check`].
     ///
     /// # Errors
-    /// The knob, and what it should be.
+    /// A setting makes no sense; the error says which values do.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.config.check()
     }
 
-    fn set(mut self, change: impl FnOnce(&mut SessionConfig)) -> Self {
-        change(Arc::make_mut(&mut self.config));
+    fn configure(mut self, change: impl FnOnce(SessionConfig) -> SessionConfig) -> Self {
+        self.config = Arc::new(change(Arc::unwrap_or_clone(self.config)));
         self
     }
 }

@@ -16,8 +16,8 @@ use crate::{
         detect::{self, Upgrade},
         source::ask,
     },
-    opening::{Agreed, Valid},
-    unwind::{catch, drop_quietly},
+    opening::Proposal,
+    unwind::drop_quietly,
 };
 
 /// The service that [`WsReaderLayer`] makes.
@@ -73,15 +73,11 @@ where
             ping,
             message,
         } = &self.layer;
-        let agreed = Valid::judge(upgrade, Box::new(head), config).and_then(|valid| {
-            let table = ask(|| protocols.protocols(valid.head()))?;
-            valid.select(&table)
+        let agreed = Proposal::judge(upgrade, Box::new(head), config).and_then(|proposal| {
+            let table = ask(|| protocols.protocols(proposal.head()))?;
+            proposal.select(&table)
         });
-        let Agreed {
-            handshake,
-            on,
-            head,
-        } = match agreed {
+        let (agreement, head) = match agreed {
             Ok(agreed) => agreed,
             Err(rejection) => {
                 drop_quietly(body, "the body of a request");
@@ -91,18 +87,16 @@ where
         let mut head = *head.into_inner();
         forget_handshake(upgrade, &mut head);
         let upgrading = Upgrading {
-            handshake,
-            on,
+            agreement,
             ping: *ping,
             message: *message,
         };
         let request = Request::from_parts(head, body);
-        match catch(|| self.inner.call(request)) {
+        let called =
+            Rejection::on_panic("the call of the inner service", || self.inner.call(request));
+        match called {
             Ok(future) => WsReaderFuture::upgrading(upgrade, future, upgrading),
-            Err(_) => WsReaderFuture::refused(
-                upgrade,
-                Rejection::panicked("the call of the inner service"),
-            ),
+            Err(rejection) => WsReaderFuture::refused(upgrade, rejection),
         }
     }
 }

@@ -1,17 +1,14 @@
-//! How a command ended.
-
-use std::fmt;
-use std::process;
+use std::{fmt, process};
 
 use crate::protocol::Status;
 
 /// Added to a signal's number to make an exit code, as shells do.
 const SIGNAL_BASE: i32 = 128;
 
-/// Stands for an ending that has no code of its own in 0 to 255.
+/// Stands for an end without a code of its own in 0 to 255.
 const UNKNOWN_CODE: u8 = 255;
 
-/// How a command ended: what the service of exec returns.
+/// The outcome of a command, as the service of exec returns it.
 ///
 /// The client sees it as the exit code of its own process.
 ///
@@ -25,7 +22,7 @@ const UNKNOWN_CODE: u8 = 255;
 /// assert_eq!(ExitStatus::signal(9).to_string(), "exit status 137");
 /// ```
 ///
-/// The status of a process becomes one of these, a signal included:
+/// The status of a process converts into one, with its signal:
 ///
 /// ```
 /// use tokio::process::Command;
@@ -58,11 +55,10 @@ impl ExitStatus {
         Self { code }
     }
 
-    /// Returns the exit code of a command that a signal ended: 128 plus its
-    /// number, as a shell says it.
+    /// Returns the exit code of a command that a signal ended: 128 plus its number, as in a shell.
     ///
-    /// Numbers outside 1 to 127 do not exist; they are taken as the nearest
-    /// one, so that such an end never reads as a success.
+    /// A number outside 1 to 127 does not exist. It is taken as the nearest one, so that such an
+    /// end never reads as a success.
     #[must_use]
     pub fn signal(number: i32) -> Self {
         let code = SIGNAL_BASE + number.clamp(1, 127);
@@ -83,7 +79,7 @@ impl ExitStatus {
         self.code
     }
 
-    /// Returns what is written to the error channel.
+    /// Returns the Status for the error channel.
     #[must_use]
     pub fn to_status(self) -> Status {
         Status::from_exit_code(self.code)
@@ -91,14 +87,14 @@ impl ExitStatus {
 }
 
 impl From<process::ExitStatus> for ExitStatus {
-    /// Takes the code, or 128 plus the signal. A code outside 0 to 255, which
-    /// only Windows has, becomes 255.
+    /// Takes the code, or 128 plus the signal. A code outside 0 to 255, which only Windows has,
+    /// becomes 255.
     fn from(status: process::ExitStatus) -> Self {
         if let Some(code) = status.code() {
             return Self::from_code(u8::try_from(code).unwrap_or(UNKNOWN_CODE));
         }
-        // Without a code it was a signal, which std shows on Unix alone; that
-        // trait is a matter of std and adds no dependency.
+        // Without a code it was a signal, which std shows on Unix only. The trait is part of std
+        // and adds no dependency.
         #[cfg(unix)]
         if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
             return Self::signal(number);

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     BoxError, Rejection, Session,
-    error::{Report, chain},
+    error::Report,
+    rejection::known::Known,
     unwind::{catch, drop_quietly},
 };
 
@@ -32,7 +33,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Refused { rejection: Option<Rejection> },
-        /// The last words say it all.
+        /// The outcome is in the last words.
         Decided,
         Running {
             #[pin]
@@ -95,8 +96,8 @@ where
             } => (future, resizes, decided, session),
         };
         resizes.poll(cx);
-        // An error and a panic are told like an exit status: kubectl prints
-        // only what comes in a Status, and tries SPDY where the upgrade fails.
+        // An error and a panic are reported like an exit status: kubectl prints only a Status,
+        // and tries SPDY if the upgrade fails.
         let status = match catch(|| future.poll(cx).map_err(Into::into)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(exit))) => exit.to_status(),
@@ -120,7 +121,10 @@ where
 }
 
 fn is_rejection(error: &(dyn StdError + 'static)) -> bool {
-    chain(error).any(|link| link.is::<Rejection>())
+    Known::all(error).any(|known| match known {
+        Known::Rejection(_) => true,
+        Known::Status(_) | Known::Overloaded | Known::Elapsed | Known::Ended(_) => false,
+    })
 }
 
 impl<F> fmt::Debug for RemoteCommandFuture<F> {

@@ -11,8 +11,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ExitStatus, Options, RemoteCommandFuture, TerminalSizes, outcome,
-    protocols::{ERROR, RESIZE, STDERR, STDIN, STDOUT},
+    ExitStatus, Options, RemoteCommandFuture, TerminalSizes,
+    channel::{ERROR, RESIZE, STDERR, STDIN, STDOUT},
+    outcome,
     sizes::resizes,
     user_agent::hold_by_user_agent,
 };
@@ -21,7 +22,7 @@ use crate::{
     unwind::catch,
 };
 
-/// What the service said, for the last words.
+/// The outcome that the service has decided on, for the last words.
 pub(super) type Decided = Arc<Mutex<Option<Status>>>;
 
 pub(super) fn decide(decided: &Decided, status: Status) {
@@ -32,46 +33,43 @@ pub(super) fn decide(decided: &Decided, status: Status) {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RemoteCommand {
-    /// What the client asked for.
+    /// The parameters of the client's request.
     pub options: Options,
-    /// Input, if it was asked for.
+    /// The input, if the client asked for it.
     pub stdin: Option<ChannelReader>,
-    /// Output, if it was asked for.
+    /// The output, if the client asked for it.
     pub stdout: Option<ChannelWriter>,
-    /// Error output, if it was asked for; never with a terminal.
+    /// The error output, if the client asked for it; never with a terminal.
     pub stderr: Option<ChannelWriter>,
     /// The sizes of the client's terminal, if it has one.
     pub resize: Option<TerminalSizes>,
-    /// The session: its end, and its name in the logs.
+    /// The session: its end, and its number in the logs.
     pub session: Session,
-    /// The head of the upgrade request, with what outer layers have put into
-    /// its extensions. Drop it early: it keeps a read buffer of the server
-    /// alive, 8 KiB as a rule.
+    /// The head of the upgrade request, with the extensions that outer layers have inserted.
+    /// Drop it early: it keeps a read buffer of the server alive, usually 8 KiB.
     pub request: Option<Box<Parts>>,
 }
 
-/// Hands the channels of exec and attach to a `Service<RemoteCommand>`, and
-/// its exit status to the client.
+/// Hands the channels of exec and attach to a `Service<RemoteCommand>`, and its exit status to
+/// the client.
 ///
-/// Belongs directly or further inside of a
-/// [`WsStreamLayer`](crate::WsStreamLayer) with
-/// [`Protocols`](super::Protocols). First it sends the ready message, an empty one
-/// on the lowest channel that the client reads, as Kubernetes' servers do. For clients that
-/// may lose output which comes early, as kubectl up to 1.33 does, all of it is held until
-/// the client is seen to read; see [`hold`](Self::hold).
+/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
+/// [`Protocols`](super::Protocols), directly or with other layers in between. First it sends the
+/// ready message, an empty one on the lowest channel that the client reads, as Kubernetes'
+/// servers do. Some clients may lose early output, such as kubectl up to 1.33. For them all output
+/// is held until the client is seen to read; see [`hold`](Self::hold).
 ///
-/// kubectl prints only what comes in a Status, and tries SPDY where an upgrade is
-/// refused: so an error or a panic of the service is a Status, whenever it comes. A
-/// [`Rejection`](crate::Rejection) before the upgrade is accepted is the HTTP
-/// answer; with [`AcceptMode::Explicit`](crate::AcceptMode) the service has until
-/// `session.accept()` to find out that it has to refuse.
+/// kubectl prints only a Status, and tries SPDY if an upgrade is refused. So an error or a panic
+/// of the service becomes a Status, at any time. A [`Rejection`](crate::Rejection) before the
+/// upgrade is accepted is the HTTP answer; with [`AcceptMode::Explicit`](crate::AcceptMode) the
+/// service has until `session.accept()` to find out that it has to refuse.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteCommandLayer {
     hold: ChooseHold,
 }
 
 impl RemoteCommandLayer {
-    /// Returns a layer that holds output for the clients which need it.
+    /// Creates a layer that holds output for the clients that need it.
     pub fn new() -> Self {
         Self::default()
     }
@@ -80,9 +78,9 @@ impl RemoteCommandLayer {
     /// [`hold_by_user_agent`](super::hold_by_user_agent).
     ///
     /// The default [`Hold`] delays output by one round trip and 20 ms, and by 250 ms at most.
-    /// Without one, a client that is not ready loses its first output, or an exit code that
-    /// comes early. The function is called once per session, before the service, and should be
-    /// quick; if it panics, output is held.
+    /// Without it, a client that is not ready loses its first output, or an early exit code. The
+    /// function is called once per session, before the service, and should be quick. If it
+    /// panics, output is held.
     ///
     /// # Examples
     ///
@@ -154,7 +152,7 @@ impl<S> Layer<S> for RemoteCommandLayer {
     }
 }
 
-/// The service that [`RemoteCommandLayer`] makes.
+/// The service of a [`RemoteCommandLayer`].
 #[derive(Clone)]
 pub struct RemoteCommandService<S> {
     inner: S,
@@ -162,17 +160,17 @@ pub struct RemoteCommandService<S> {
 }
 
 impl<S> RemoteCommandService<S> {
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the sessions to come.
+    /// Returns the inner service, to change it for the sessions to come.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -215,9 +213,9 @@ where
                 break;
             }
         }
-        // The Status goes past the writer.
+        // The last words do not need the writer.
         drop(error);
-        // Of the error channel, on v3 alone.
+        // The error channel has a reader on v3 only.
         let sizes = [RESIZE, ERROR].map(|channel| channels.take_reader(channel));
         let (resizes, resize) = resizes(sizes);
         let command = RemoteCommand {
@@ -256,9 +254,8 @@ fn register_last_words(session: &Session, subprotocol: String, decided: &Decided
 /// reads, as Go's servers do.
 fn say_ready(writer: ChannelWriter) -> ChannelWriter {
     let mut sink = writer.into_sink();
-    // Without `poll_ready`: an empty message needs no room, and with
-    // `AcceptMode::Explicit` there is none yet. Should the session be over already,
-    // whoever writes next is told.
+    // Without `poll_ready`: an empty message needs no room, and with `AcceptMode::Explicit` there
+    // is none yet. If the session is over already, the next write fails.
     let _ = std::pin::Pin::new(&mut sink).start_send(Bytes::new());
     sink.into_inner()
 }

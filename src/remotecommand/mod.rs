@@ -6,47 +6,54 @@
 //!      your Service<RemoteCommand>            -> Result<ExitStatus, BoxError>
 //! ```
 //!
-//! Built on the public interface of this crate, but for helpers that read a query,
-//! look for the cause of an error and word a refusal: a layer of your own can do the
-//! same.
+//! The module is built on the public interface of this crate, except for helpers that parse a
+//! query, find the cause of an error and word a refusal. A layer of your own can do what it does.
 //!
-//! # What the client is told
+//! | item | role |
+//! |---|---|
+//! | [`Protocols`] | the subprotocols, and the channels that a query asks for |
+//! | [`RemoteCommandLayer`] | hands the channels to the service, and its outcome to the client |
+//! | [`RemoteCommand`], [`Options`] | one command: its streams, and the parameters of the request |
+//! | [`TerminalSizes`], [`TerminalSize`] | the client's terminal |
+//! | [`ExitStatus`] | the outcome of a command |
+//! | [`channel`] | the numbers of the channels |
+//!
+//! # How the outcome is reported
 //!
 //! | the service | subprotocols v4, v5 | older ones |
 //! |---|---|---|
 //! | returns exit code 0 | Status `Success` | nothing |
-//! | returns another code | Status `NonZeroExitCode` | the text of it |
+//! | returns another code | Status `NonZeroExitCode` | its text |
 //! | fails with a [`Status`](crate::Status) in its error | that Status | its text |
-//! | fails with tower's `Overloaded` or `Elapsed` in it | Status `ServiceUnavailable`, `Timeout` | that text |
-//! | fails otherwise | Status `InternalError`: `Internal error occurred: {error}` | that text |
-//! | panics, or its error does when it is shown | Status `InternalError` with a fixed text | that text |
+//! | fails with tower's `Overloaded` or `Elapsed` in its error | Status `ServiceUnavailable`, `Timeout` | that text |
+//! | fails with another error | Status `InternalError`: `Internal error occurred: {error}` | that text |
+//! | panics, or its error panics when it is shown | Status `InternalError` with a fixed text | that text |
 //! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
-//! | fails with one later | the Status of it | its text |
-//! | is cut off: by a layer, or after the end of the session | Status that says so | its text |
+//! | fails with a [`Rejection`](crate::Rejection) later | its Status | its text |
+//! | is cut off by a layer, or after the end of the session | a Status that says so | its text |
 //!
-//! So the `Display` of an error is shown to the client. It is always the last
-//! message, behind all output, and the Close code is 1000.
+//! So the `Display` of an error is shown to the client. The report is always the last message,
+//! behind all output, and the Close code is 1000.
 //!
-//! # Output that comes early
+//! # Early output
 //!
-//! kubectl up to 1.33 drops what arrives before it has made its streams: the output of a
-//! short command, or its exit code. For clients that may do so, output is held until they
-//! are seen to read, which costs a round trip and 20 ms; for all others it leaves at once.
-//! [`hold_by_user_agent`] tells them apart, and [`RemoteCommandLayer::hold`] takes another
-//! choice.
+//! kubectl up to 1.33 drops data that arrives before it has made its streams: the output of a
+//! short command, or its exit code. For clients that may do so, output is held until they are seen
+//! to read, which costs a round trip and 20 ms. For all others it leaves at once.
+//! [`hold_by_user_agent`] tells them apart, and [`RemoteCommandLayer::hold`] sets another rule.
 //!
 //! # Running a process
 //!
-//! `examples/exec.rs` does it, in the form to copy. What it takes care of:
+//! `examples/exec.rs` runs one, in a form to copy. It takes care of the following:
 //!
 //! * The session ends with the command and its output. Waiting for the end of stdin as well
-//!   would wait for ever for a client that keeps it open.
-//! * A command may close its stdin, or never read it. The broken pipe is no failure of the
+//!   would last forever if the client keeps it open.
+//! * A command may close its stdin, or never read it. The broken pipe is not a failure of the
 //!   session; dropping the reader discards the rest.
-//! * An error of stdin is not its end: the command has to be killed before its pipe is
-//!   closed, or an upload that was cut off looks complete.
-//! * When the client is gone the service's future is dropped. `kill_on_drop` kills the
-//!   command alone, and leaves what it has started: give it a process group.
+//! * An error of stdin is not its end: kill the command before you close its pipe, or an upload
+//!   that was cut off looks complete.
+//! * When the client is gone, the service's future is dropped. `kill_on_drop` kills the command
+//!   alone, and not the processes that it has started: give it a process group.
 //! * A [`std::process::ExitStatus`] becomes an [`ExitStatus`] by `into()`.
 //!
 //! # Examples
@@ -74,6 +81,7 @@
 //! # let _ = service;
 //! ```
 
+pub mod channel;
 mod exit;
 mod future;
 mod layer;

@@ -1,13 +1,11 @@
-//! What the client of exec and attach asks for, in the query of its URL.
-
 use std::{borrow::Cow, ffi::OsString, fmt};
 
 use crate::{
-    query::{unescape, unescape_bytes},
+    query::{pairs, unescape_bytes},
     rejection::Rejection,
 };
 
-/// What a client of exec or attach asked for.
+/// The parameters of an exec or attach, from the query of its URL.
 ///
 /// Kubernetes has two dialects, each with a rule of its own for flags:
 ///
@@ -21,8 +19,7 @@ use crate::{
 /// follows the rule of the dialect. The first of several values wins, and unknown
 /// parameters are ignored.
 ///
-/// Its `Debug` shows the program but not its arguments, which may hold
-/// passwords.
+/// Its `Debug` shows the program but not its arguments, which may hold passwords.
 ///
 /// # Examples
 ///
@@ -40,34 +37,34 @@ use crate::{
 pub struct Options {
     /// The program and its arguments; empty on attach.
     ///
-    /// An argument may be any bytes, as a file name may, and goes into
-    /// [`std::process::Command`] as it is. Where arguments have to be text, as in a request
-    /// to a container runtime, [`command_str`](Self::command_str) gives them as such.
+    /// An argument may be any bytes, as a file name may, and is passed to
+    /// [`std::process::Command`] unchanged. Where arguments have to be text, as in a request to a
+    /// container runtime, use [`command_str`](Self::command_str).
     pub command: Vec<OsString>,
-    /// The container of the pod; `None` leaves the choice to the server.
+    /// The container of the pod; with `None` the server chooses.
     pub container: Option<String>,
-    /// Whether the client sends input.
+    /// The client sends input.
     pub stdin: bool,
-    /// Whether the client wants the output.
+    /// The client wants the output.
     pub stdout: bool,
-    /// Whether the client wants the error output apart; never with `tty`,
-    /// where one terminal carries both.
+    /// The client wants the error output separately; never with `tty`, where one terminal carries
+    /// both.
     pub stderr: bool,
-    /// Whether the command runs in a terminal.
+    /// The command runs in a terminal.
     pub tty: bool,
 }
 
 impl Options {
-    /// Reads the query of a request, the part behind the `?`.
+    /// Parses the query of a request, the part behind the `?`.
     ///
     /// `tty` turns `stderr` off, as in Go. `+` and `%20` are both a space.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] with 400: none of stdin, stdout and stderr is asked for
-    /// (`tty` with `stderr` alone leaves none), a parameter that is needed has a malformed
-    /// escape, or `container` is not UTF-8. So is an argument of the command on systems
-    /// other than Unix, whose arguments are text.
+    /// A [`Rejection`] with 400: the client asks for none of stdin, stdout and stderr (`tty` with
+    /// `stderr` alone leaves none), a known parameter has a malformed escape, or `container` is
+    /// not UTF-8. On systems other than Unix, whose arguments are text, an argument of the command
+    /// must be UTF-8 too.
     pub fn from_query(query: &str) -> Result<Self, Rejection> {
         let parameters = parameters(query)?;
         let first = |name: &str| {
@@ -108,11 +105,11 @@ impl Options {
     /// Returns the program and its arguments as text.
     ///
     /// For servers that pass a command on as strings, as the container runtime interface
-    /// requires. A service may return the error as it is.
+    /// requires. A service may return the error unchanged.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] with 400 that says which argument is not UTF-8; the program is
+    /// A [`Rejection`] with 400 that names the argument which is not UTF-8; the program is
     /// number 0.
     ///
     /// # Examples
@@ -137,7 +134,7 @@ impl Options {
     }
 }
 
-/// The ways in which Kubernetes' servers ask for streams.
+/// A way in which Kubernetes' servers name streams and read flags.
 #[derive(Clone, Copy)]
 enum Dialect {
     /// Generated conversions of apimachinery: `Convert_Slice_string_To_bool`.
@@ -147,6 +144,9 @@ enum Dialect {
 }
 
 impl Dialect {
+    const ALL: [Self; 2] = [Self::ApiServer, Self::Kubelet];
+
+    /// Returns the dialect of a query that has the parameters for which `names` is true.
     fn of(names: impl Fn(&str) -> bool) -> Self {
         let speaks = |dialect: Self| dialect.streams().into_iter().any(&names);
         if speaks(Self::Kubelet) && !speaks(Self::ApiServer) {
@@ -156,7 +156,7 @@ impl Dialect {
         }
     }
 
-    /// The names of input, output and error output.
+    /// Returns the names of input, output and error output.
     fn streams(self) -> [&'static str; 3] {
         match self {
             Self::ApiServer => ["stdin", "stdout", "stderr"],
@@ -164,6 +164,7 @@ impl Dialect {
         }
     }
 
+    /// Returns whether a flag with this value is set.
     fn is_set(self, value: &[u8]) -> bool {
         match self {
             Self::ApiServer => value != b"0" && !value.eq_ignore_ascii_case(b"false"),
@@ -172,29 +173,22 @@ impl Dialect {
     }
 }
 
-/// A name that is known, and its value, unescaped.
+/// The name of a known parameter, and its unescaped value.
 type Parameter<'a> = (&'static str, Cow<'a, [u8]>);
 
-/// Reads the parameters that count, in their order.
+/// Returns the name of a known parameter.
+fn known(name: &str) -> Option<&'static str> {
+    let streams = Dialect::ALL.into_iter().flat_map(Dialect::streams);
+    let mut known = ["command", "container", "tty"].into_iter().chain(streams);
+    known.find(|known| *known == name)
+}
+
+/// Reads the known parameters, in their order.
 fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
-    const KNOWN: [&str; 9] = [
-        "command",
-        "container",
-        "tty",
-        "stdin",
-        "stdout",
-        "stderr",
-        "input",
-        "output",
-        "error",
-    ];
     let mut parameters = Vec::new();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A name that cannot be decoded is none of ours, and a value is looked at only if
-        // its name is: what a proxy added for its own use is not ours to judge.
-        let Some(name) = unescape(name) else { continue };
-        if let Some(name) = KNOWN.into_iter().find(|known| *known == name) {
+    for (name, value) in pairs(query) {
+        // The value of an unknown parameter is not examined: a proxy may have added it.
+        if let Some(name) = known(&name) {
             let value = unescape_bytes(value).ok_or_else(|| bad_escape(name))?;
             parameters.push((name, value));
         }
@@ -202,8 +196,8 @@ fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
     Ok(parameters)
 }
 
-/// An argument of the command, which on Unix is any bytes; that trait is a matter of std
-/// and adds no dependency.
+/// Makes an argument of the command, which on Unix may be any bytes. The trait is part of std and
+/// adds no dependency.
 #[cfg(unix)]
 fn argument(bytes: Vec<u8>) -> Option<OsString> {
     Some(std::os::unix::ffi::OsStringExt::from_vec(bytes))
@@ -214,7 +208,7 @@ fn argument(bytes: Vec<u8>) -> Option<OsString> {
     String::from_utf8(bytes).ok().map(OsString::from)
 }
 
-// The names are constants of ours; the values are not repeated.
+// The texts hold names, which are constants of ours, and never values.
 
 fn bad_escape(name: &str) -> Rejection {
     Rejection::bad_request(format!(

@@ -1,19 +1,19 @@
-//! What the client is told in the end.
+//! How the outcome of a command is reported to its client.
 
 use std::error::Error as StdError;
 
 use http::StatusCode;
-use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 
-use super::protocols::ERROR;
+use super::channel::ERROR;
 use crate::{
     EndCause, Rejection, Status,
-    error::{chain, text},
+    error::text,
+    rejection::known::Known,
     session::{LastWords, Outcome},
     subprotocols,
 };
 
-/// The Status for how the service ended; `decided` is what it said itself.
+/// Returns the Status for how the service ended; `decided` is its own outcome.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
     match (decided, outcome) {
         (Some(status), _) => status,
@@ -24,39 +24,28 @@ pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
     }
 }
 
-/// The Status for an error: one that is in it, or one about it.
+/// Returns the Status for an error: one that it contains, or one that describes it.
 pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
-    for link in chain(error) {
-        if let Some(status) = link.downcast_ref::<Status>() {
-            return status.clone();
-        }
-        if let Some(rejection) = link.downcast_ref::<Rejection>() {
-            return rejection.to_status();
-        }
-        if link.is::<Overloaded>() {
-            return Rejection::overloaded().to_status();
-        }
-        if link.is::<Elapsed>() {
-            return Status::failure(
-                "Timeout",
-                "the session has reached its time limit",
-                StatusCode::GATEWAY_TIMEOUT.as_u16(),
-            );
-        }
-    }
-    match (EndCause::from_error(error), text(error)) {
-        (Some(cause), _) => ended(cause),
-        (None, Some(text)) => Status::internal_error(format!("Internal error occurred: {text}")),
-        (None, None) => panicked(),
+    match Known::all(error).next() {
+        Some(Known::Status(status)) => status.clone(),
+        Some(Known::Rejection(rejection)) => rejection.to_status(),
+        Some(Known::Overloaded) => Rejection::overloaded().to_status(),
+        // tower's `timeout` around the command, which limits its time.
+        Some(Known::Elapsed) => ended(&EndCause::TimeLimit),
+        Some(Known::Ended(cause)) => ended(cause),
+        None => match text(error) {
+            Some(text) => Status::internal_error(format!("Internal error occurred: {text}")),
+            None => panicked(),
+        },
     }
 }
 
-/// With a fixed text: a panic's message is for the server's log.
+/// Returns a Status with a fixed text: the message of a panic is for the server's log.
 pub(super) fn panicked() -> Status {
     Status::internal_error("Internal error occurred: the command's service failed")
 }
 
-/// The Status for a session that ended before its service did.
+/// Returns the Status for a session that ended before its service did.
 fn ended(cause: &EndCause) -> Status {
     match cause {
         EndCause::IdleTimeout => Status::failure(
@@ -74,13 +63,13 @@ fn ended(cause: &EndCause) -> Status {
             "the server is shutting down: connect again to continue elsewhere",
             StatusCode::SERVICE_UNAVAILABLE.as_u16(),
         ),
-        // The peer ended it, and may still want to know how far it came.
+        // The peer has ended it, and may still want to know how far the command got.
         EndCause::PeerClosed { .. } | EndCause::Closed { .. } => Status::internal_error(format!(
             "Internal error occurred: the session ended before the command did: {cause}"
         )),
-        // The service has returned; its layers have not decided what it said.
+        // The service has returned without an outcome.
         EndCause::Completed | EndCause::ServiceFailed | EndCause::ServicePanicked => panicked(),
-        // Nothing is said after these.
+        // Nothing is sent after these.
         EndCause::PeerUnresponsive
         | EndCause::ConnectionLost { .. }
         | EndCause::UpgradeFailed { .. }
@@ -92,7 +81,7 @@ fn ended(cause: &EndCause) -> Status {
     }
 }
 
-/// The Status as the subprotocol carries it.
+/// Returns the Status in the form of the subprotocol.
 pub(super) fn last_words(subprotocol: &str, status: Status) -> LastWords {
     let has_json = matches!(
         subprotocol,

@@ -1,24 +1,17 @@
-//! The subprotocols of exec and attach, and which channels a request opens.
+//! The subprotocols of exec and attach, and the channels that a request opens.
 
 use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::options::Options;
-use crate::protocol::subprotocols::{BASE64_CHANNEL, CHANNEL, V2, V3, V4, V4_BASE64, V5};
-use crate::protocol::{ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding};
-use crate::{ProtocolSource, Rejection};
-
-/// Number of the channel that carries the client's input.
-pub(crate) const STDIN: u8 = 0;
-/// Number of the channel that carries output.
-pub(crate) const STDOUT: u8 = 1;
-/// Number of the channel that carries error output.
-pub(crate) const STDERR: u8 = 2;
-/// Number of the channel that carries the outcome, last of all.
-pub(crate) const ERROR: u8 = 3;
-/// Number of the channel that carries the sizes of a terminal.
-pub(crate) const RESIZE: u8 = 4;
+use super::{
+    channel::{ERROR, RESIZE, STDERR, STDIN, STDOUT},
+    options::Options,
+};
+use crate::{
+    ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding, ProtocolSource, Rejection,
+    subprotocols::{BASE64_CHANNEL, CHANNEL, V2, V3, V4, V4_BASE64, V5},
+};
 
 /// The subprotocols of exec and attach.
 ///
@@ -30,15 +23,14 @@ pub(crate) const RESIZE: u8 = 4;
 /// | `v3.channel.k8s.io`, `v2.channel.k8s.io`, `channel.k8s.io`, none | binary | a failure's text | no |
 /// | `base64.channel.k8s.io` | text | a failure's text | no |
 ///
-/// Where the client cannot end stdin alone, a clean Close of a command with stdin and
-/// without a terminal is that end, and the command has the
-/// [longer grace](crate::WsStreamLayer::closed_grace). Without stdin it is a goodbye, and with a
-/// terminal it is the terminal's hang-up: the ordinary grace applies.
+/// Where the client cannot end stdin alone, a clean Close of a command with stdin and without a
+/// terminal ends it, and the command has the
+/// [longer grace](crate::SessionConfig::closed_grace). The ordinary grace applies without stdin,
+/// where a Close is a goodbye, and with a terminal, where it is the terminal's hang-up.
 ///
-/// On all of them channel 0 is stdin, 1 stdout, 2 stderr, 3 the outcome and 4
-/// the size of the terminal; what the client did not ask for is
-/// [`Ignore`](ChannelType::Ignore). On `v3.channel.k8s.io` the size may come on channel 3 as
-/// well, because that is where the documentation of Go's package has it.
+/// The numbers of the channels are in [`channel`](super::channel); those that the client did not
+/// ask for are [`Ignore`](ChannelType::Ignore). On `v3.channel.k8s.io` the size may arrive on
+/// channel 3 as well, because that is where the documentation of Go's package has it.
 ///
 /// # Examples
 ///
@@ -54,7 +46,7 @@ pub(crate) const RESIZE: u8 = 4;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Protocols {
-    // Nothing to configure yet; private, so that a choice of versions can come.
+    // Nothing to configure yet. Private, so that a choice of versions can be added.
     _private: (),
 }
 
@@ -84,14 +76,14 @@ impl Protocols {
         channels[usize::from(ERROR)] = ChannelType::Write;
         channels[usize::from(RESIZE)] = read(options.tty);
 
-        // The published documentation of v3 has sizes on channel 3, where everything that
-        // speaks it has them on 4. A client has nothing else to say there.
+        // The published documentation of v3 has sizes on channel 3, while every implementation
+        // has them on 4. A client sends nothing else there.
         let mut v3 = channels;
         if options.tty {
             v3[usize::from(ERROR)] = ChannelType::ReadWrite;
         }
 
-        // Sizes are no input, and the Close of a terminal is its hang-up.
+        // Sizes are not input, and the Close of a terminal is its hang-up.
         let config = |encoding, channels: Arc<[ChannelType]>| {
             ChannelProtocolConfig::new(encoding, channels)
                 .close_ends_input(options.stdin && !options.tty)

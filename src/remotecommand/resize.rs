@@ -1,13 +1,10 @@
-//! The size of the client's terminal, as channel 4 carries it.
-
-use std::error::Error;
-use std::fmt;
+use std::{error::Error, fmt};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Most bytes of one JSON value. A size takes 30; what is a hundred times as
-/// long is none, and must not grow our memory.
+/// The most bytes of one JSON value. A size takes 30; a value a hundred times as long is not one,
+/// and must not grow our memory.
 const MAX_VALUE: usize = 4096;
 
 /// The size of a terminal, in characters.
@@ -34,19 +31,19 @@ impl fmt::Display for TerminalSize {
     }
 }
 
-/// Reads a stream of JSON objects, cut into messages anywhere.
+/// Decodes a stream of JSON objects that is cut into messages anywhere.
 ///
-/// Only the latest size counts. An object without two numbers in 1..=65535 is
-/// skipped, as Go skips zeros; what is no JSON object ends resizing for good.
+/// Only the latest size counts. An object without two numbers in 1..=65535 is skipped, as Go skips
+/// zeros. Anything that is not a JSON object ends resizing for good.
 #[derive(Debug, Default)]
 pub(crate) struct ResizeDecoder {
-    /// The object that is not complete, from its brace on.
+    /// The incomplete object, from its opening brace on.
     value: Vec<u8>,
-    /// Braces and brackets open in it; 0 is between objects.
+    /// The number of open braces and brackets; 0 is between objects.
     depth: usize,
-    /// Inside a string, where braces mean nothing.
+    /// Set inside a string, where braces mean nothing.
     quoted: bool,
-    /// The byte before was a backslash inside a string.
+    /// Set after a backslash inside a string.
     escaped: bool,
     latest: Option<TerminalSize>,
     failed: bool,
@@ -67,8 +64,8 @@ impl Error for BadResize {}
 impl ResizeDecoder {
     /// Takes the next bytes of the channel.
     ///
-    /// Sizes before a mistake count, nothing behind it does: every later call
-    /// fails as well.
+    /// Sizes in front of a mistake count, and nothing behind it does: every later call fails as
+    /// well.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), BadResize> {
         if self.failed {
             return Err(BadResize);
@@ -81,13 +78,13 @@ impl ResizeDecoder {
         result
     }
 
-    /// Takes the latest size that came since the last call.
+    /// Takes the latest size that has arrived since the last call.
     pub(crate) fn take(&mut self) -> Option<TerminalSize> {
         self.latest.take()
     }
 
-    /// Finds where an object ends, and leaves what is inside to the parser:
-    /// it sees whole objects only.
+    /// Finds the end of an object, and leaves its content to the parser, which sees whole objects
+    /// only.
     fn byte(&mut self, byte: u8) -> Result<(), BadResize> {
         if self.depth == 0 {
             return match byte {
@@ -126,7 +123,7 @@ impl ResizeDecoder {
     }
 }
 
-/// The two numbers of an object, where they are there and in range.
+/// The two numbers of an object, each if it is present and in range.
 #[derive(Default)]
 struct Fields {
     width: Option<u16>,
@@ -134,8 +131,7 @@ struct Fields {
 }
 
 impl<'de> Deserialize<'de> for Fields {
-    // By hand, because Go compares keys without regard to case, and clients
-    // use that.
+    // Written by hand, because Go compares keys without regard to case, and clients rely on that.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
 

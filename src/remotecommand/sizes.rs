@@ -1,5 +1,3 @@
-//! The channels that carry sizes, read or not.
-
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -12,18 +10,18 @@ use crate::ChannelReader;
 
 /// The sizes of the client's terminal, as they change.
 ///
-/// Only the latest counts: a size that nobody took before the next one came is
-/// gone. The first is kept until it is taken.
+/// Only the latest counts: a size that is not taken before the next one arrives is lost. The first
+/// is kept until it is taken.
 #[derive(Debug)]
 pub struct TerminalSizes {
     latest: watch::Receiver<Option<TerminalSize>>,
 }
 
 impl TerminalSizes {
-    /// Waits for a size that was not seen yet; `None` when no more will come.
+    /// Waits for a size that has not been returned yet. Returns `None` when there will be no more.
     ///
     /// # Cancel safety
-    /// Cancel safe: a size is seen only by a call that returned it.
+    /// Cancel safe: only a call that returns a size takes it.
     pub async fn next(&mut self) -> Option<TerminalSize> {
         loop {
             self.latest.changed().await.ok()?;
@@ -34,13 +32,13 @@ impl TerminalSizes {
     }
 }
 
-/// Drains the channels that carry sizes all the time: sizes that nobody takes must not
-/// pause the session.
+/// Reads the channels that carry sizes all the time: sizes that are not taken must not pause the
+/// session.
 #[derive(Debug)]
 pub(super) struct Resizes {
-    /// A source is gone once it has nothing more to say, bad JSON included.
+    /// `None` once there will be no more sizes, also after bad JSON.
     sources: [Option<Source>; 2],
-    /// Gone with the last source.
+    /// `None` once all sources are.
     sender: Option<watch::Sender<Option<TerminalSize>>>,
 }
 
@@ -50,7 +48,7 @@ struct Source {
     decoder: ResizeDecoder,
 }
 
-/// Makes one stream of sizes of the channels that carry them; of none, no stream.
+/// Makes one stream of sizes from the channels that carry them, and no stream if there is none.
 pub(super) fn resizes(readers: [Option<ChannelReader>; 2]) -> (Resizes, Option<TerminalSizes>) {
     let sources = readers.map(|reader| {
         reader.map(|reader| Source {
@@ -68,15 +66,15 @@ pub(super) fn resizes(readers: [Option<ChannelReader>; 2]) -> (Resizes, Option<T
 }
 
 impl Resizes {
-    /// Takes what has come; leaves the waker for more.
+    /// Reads all that has arrived, and registers the waker for more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         let Some(sender) = &self.sender else { return };
-        for place in &mut self.sources {
-            if let Some(source) = place
+        for slot in &mut self.sources {
+            if let Some(source) = slot
                 && source.poll(sender, cx).is_ready()
             {
-                // A dropped reader discards what else may come.
-                *place = None;
+                // A dropped reader discards everything that follows.
+                *slot = None;
             }
         }
         if self.sources.iter().all(Option::is_none) {
@@ -86,7 +84,7 @@ impl Resizes {
 }
 
 impl Source {
-    /// Ready when it has nothing more to say.
+    /// Returns ready when there will be no more sizes.
     fn poll(
         &mut self,
         sender: &watch::Sender<Option<TerminalSize>>,

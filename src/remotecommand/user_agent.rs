@@ -1,5 +1,3 @@
-//! Which clients may lose output that reaches them early.
-
 use http::{header::USER_AGENT, request::Parts};
 
 use crate::session::Hold;
@@ -65,8 +63,8 @@ fn is_ready(agent: &str) -> bool {
     }
 }
 
-/// Reads `v1.34.0` and what vendors make of it: `v1.34.1-gke.5`, `v1.34+`. Anything that
-/// cannot be read for certain is an old one.
+/// Returns whether this is the version of a kubectl that is ready: `v1.34.0`, or a vendor's form
+/// such as `v1.34.1-gke.5` and `v1.34+`. A version that cannot be read for certain is an old one.
 fn is_ready_kubectl(version: &str) -> bool {
     let Some((major, rest)) = version
         .strip_prefix('v')
@@ -87,13 +85,13 @@ fn is_ready_kubectl(version: &str) -> bool {
 }
 
 fn number(digits: &str) -> Option<u32> {
-    // `parse` would take a sign too.
+    // `parse` would accept a sign.
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
 }
 
-/// Returns whether the rest of a version, behind the minor, is that of a release to come:
-/// `.0-alpha.1`. A vendor's suffix is none: `.0-eks-2d5f260`.
+/// Returns whether the rest of a version, behind the minor, is that of a pre-release:
+/// `.0-alpha.1`. A vendor's suffix is not: `.0-eks-2d5f260`.
 fn is_pre_release(rest: &str) -> bool {
     let stages = ["-alpha", "-beta", "-rc"];
     let suffix = rest.find('-').map_or("", |at| &rest[at..]);

@@ -100,7 +100,9 @@ impl Session {
     ///
     /// ```
     /// use http::StatusCode;
-    /// use tower_wsstream::{AcceptMode, BoxError, ChannelSet, Rejection, WsStreamLayer};
+    /// use tower_wsstream::{
+    ///     AcceptMode, BoxError, ChannelSet, Rejection, SessionConfig, WsStreamLayer,
+    /// };
     /// # use tower_wsstream::{ChannelProtocols, ChannelType};
     /// # async fn find(container: &str) -> Option<()> { Some(()) }
     ///
@@ -115,7 +117,8 @@ impl Session {
     /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
     /// # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
     ///
-    /// let layer = WsStreamLayer::new(protocols).accept(AcceptMode::Explicit);
+    /// let explicit = SessionConfig::default().accept(AcceptMode::Explicit);
+    /// let layer = WsStreamLayer::new(protocols).config(explicit);
     /// # let _ = (layer, logs);
     /// # Ok(())
     /// # }

@@ -23,7 +23,7 @@ mod summary;
 
 pub use self::{
     close_error::CloseError,
-    config::AcceptMode,
+    config::{AcceptMode, SessionConfig},
     handle::Session,
     hold::Hold,
     info::{Drained, Peer, SessionInfo},
@@ -32,7 +32,6 @@ pub use self::{
     summary::{ChannelSummary, SessionSummary},
 };
 pub(crate) use self::{
-    config::{MapRejection, SessionConfig},
     registry::{Entry, Registered},
     summary::OnEnd,
 };

@@ -4,7 +4,7 @@ use super::Peer;
 use crate::{error::EndCause, protocol::Status, unwind::catch, wire::Traffic};
 
 /// A report of a session that is over, for
-/// [`WsStreamLayer::on_end`](crate::WsStreamLayer::on_end).
+/// [`SessionConfig::on_end`](crate::SessionConfig::on_end).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionSummary {

@@ -102,7 +102,7 @@
 //!
 //! The service has nobody left to talk to, and it must know that its input is not complete: a
 //! read fails with `ConnectionReset` and never returns EOF. The service has the
-//! [grace period](crate::WsStreamLayer::grace) to clean up, and is then dropped. The test looks
+//! [grace period](crate::SessionConfig::grace) to clean up, and is then dropped. The test looks
 //! at the effects of the service:
 //!
 //! ```
@@ -308,16 +308,16 @@
 //! # After the end
 //!
 //! A session ends a moment after its client has received everything, or was dropped, so
-//! [`on_end`](crate::WsStreamLayer::on_end) and taps report later than that. In paused time a
+//! [`on_end`](crate::SessionConfig::on_end) and taps report later than that. In paused time a
 //! `sleep` waits for them, because the clock advances only when no other task can run. If the
 //! service ignores the end, the sleep has to be longer than the
-//! [grace period](crate::WsStreamLayer::grace).
+//! [grace period](crate::SessionConfig::grace).
 //!
 //! ```
 //! # use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
 //! # use tower_wsstream::testing::Connect;
 //! use std::{sync::mpsc, time::Duration};
-//! use tower_wsstream::EndCause;
+//! use tower_wsstream::{EndCause, SessionConfig};
 //!
 //! async fn ignores_its_end(channels: ChannelSet) -> Result<(), BoxError> {
 //!     std::future::pending().await
@@ -327,8 +327,9 @@
 //! # async fn main() -> Result<(), BoxError> {
 //! # let protocols = ChannelProtocols::standard([ChannelType::Read])?;
 //! let (ends, ended) = mpsc::channel();
+//! let config = SessionConfig::default().on_end(move |end| drop(ends.send(end.cause.clone())));
 //! let service = tower::ServiceBuilder::new()
-//!     .layer(WsStreamLayer::new(protocols).on_end(move |end| drop(ends.send(end.cause.clone()))))
+//!     .layer(WsStreamLayer::new(protocols).config(config))
 //!     .service_fn(ignores_its_end);
 //!
 //! drop(Connect::to("/").connect(service).await?);

@@ -1,4 +1,5 @@
-//! What writers, mux and driver share.
+//! The connection between the user's handles and the driver: an inbound pipe for each
+//! channel, one outbound queue, and the turn that wakes the session's task.
 
 mod inbound;
 mod outbound;
@@ -12,12 +13,12 @@ pub use self::traffic::Traffic;
 #[cfg(feature = "__bench")]
 pub(crate) use self::{
     inbound::Pipe,
-    outbound::{FLUSH, Outbox},
+    outbound::{FLUSH, SendQueue},
 };
 pub(crate) use self::{
     inbound::{CHUNK, Chunk, End, StallReserve, Take, TotalReserve, fill},
-    outbound::{Progress, WRITE_CUT, WireConfig},
+    outbound::{Progress, WRITE_CUT},
     transport::{ReadHalf, Transport},
     turn::Turn,
-    wire::Wire,
+    wire::{Wire, WireConfig},
 };

@@ -1,23 +1,23 @@
-//! Buffers that no session needs just now.
+//! Buffers that no session needs at the moment.
 //!
-//! A session that sleeps keeps no buffer: what is empty goes back to the stock
-//! of the thread that noticed, and the next session to wake on that thread
-//! takes it, still warm. So an idle session costs nothing, and a busy one
-//! allocates nothing.
+//! A session that sleeps keeps no buffer: an empty one goes back to the stock of the
+//! thread that noticed, and the next session to wake on that thread takes it, still
+//! warm. So the buffers of an idle session cost nothing, and a busy session allocates
+//! none.
 
 use std::cell::RefCell;
 
 use super::inbound::Chunk;
 
-/// Chunks that a thread keeps: one default window.
+/// The number of chunks that a thread keeps: one default window.
 const CHUNKS: usize = 16;
 
-/// What an out buffer can hold without growing: the default budget of a channel, the
-/// one write that may pass it, their heads, and some bytes that have left already.
+/// The capacity of an out buffer: the default budget of a channel, the one write that may
+/// exceed it, their heads, and some bytes that have left already.
 pub(crate) const OUT_BUFFER: usize = 100 * 1024;
 
-/// Out buffers that a thread keeps. A session needs one at a time, and hands
-/// it back before the next one runs, unless its socket is full.
+/// The number of out buffers that a thread keeps. A session needs one at a time, and
+/// hands it back before the next session runs, unless its socket is full.
 const OUT_BUFFERS: usize = 8;
 
 #[derive(Default)]
@@ -30,9 +30,9 @@ thread_local! {
     static STOCK: RefCell<Stock> = RefCell::default();
 }
 
-/// An empty chunk.
+/// Returns an empty chunk.
 pub(crate) fn take_chunk() -> Chunk {
-    // A thread that is being torn down has no stock any more: allocate.
+    // A thread that is being torn down has no stock any more, so this allocates.
     STOCK
         .try_with(|stock| stock.borrow_mut().chunks.pop())
         .ok()
@@ -40,7 +40,7 @@ pub(crate) fn take_chunk() -> Chunk {
         .unwrap_or_else(Chunk::new)
 }
 
-/// Takes a chunk back that nobody needs.
+/// Takes back a chunk that is no longer needed.
 pub(crate) fn give_chunk(mut chunk: Chunk) {
     chunk.clear();
     let _ = STOCK.try_with(|stock| {
@@ -51,7 +51,7 @@ pub(crate) fn give_chunk(mut chunk: Chunk) {
     });
 }
 
-/// An empty out buffer.
+/// Returns an empty out buffer.
 pub(crate) fn take_out() -> Vec<u8> {
     STOCK
         .try_with(|stock| stock.borrow_mut().out.pop())
@@ -60,7 +60,7 @@ pub(crate) fn take_out() -> Vec<u8> {
         .unwrap_or_else(|| Vec::with_capacity(OUT_BUFFER))
 }
 
-/// Takes an out buffer back, unless it never had that size.
+/// Takes back an out buffer. One of another size is dropped.
 pub(crate) fn give_out(mut buffer: Vec<u8>) {
     buffer.clear();
     if buffer.capacity() != OUT_BUFFER {

@@ -1,12 +1,12 @@
 use std::ops::AddAssign;
 
-/// What went one way: payload as the service has it, decoded and without channel bytes.
+/// The data of one direction, counted as payload: decoded, and without channel bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
-    /// Messages; one in fragments is one.
+    /// Number of messages. One in fragments counts once.
     pub messages: u64,
-    /// Bytes of their payload.
+    /// Bytes of payload.
     pub bytes: u64,
 }
 

@@ -1,8 +1,7 @@
-//! The transport: a TCP stream, or anything that was upgraded.
+//! The transport: a TCP stream, or any other connection that was upgraded.
 //!
-//! A TCP stream is split, so that reading takes no lock. Everything else stays
-//! whole and lies behind the lock of the writers: splitting it would only add
-//! a second lock.
+//! A TCP stream is split, so that reading takes no lock. Any other connection stays
+//! whole and lies behind the writers' lock: splitting it would only add a second lock.
 
 use std::{
     fmt,
@@ -19,7 +18,7 @@ use tokio::{
     },
 };
 
-/// What an upgrade may turn out to be.
+/// An upgraded connection of any type.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
@@ -31,11 +30,10 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Splits the stream, and asks it not to wait for more before it sends:
-    /// what we write is what shall go (without it, everything above 64 bytes is
-    /// three times slower).
+    /// Splits the stream, and disables Nagle's algorithm: our writes are already as
+    /// large as they should be. With it everything above 64 bytes is three times slower.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
-        // A socket that refuses the option is slower, or already dead.
+        // A socket without the option is only slower, or already dead.
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
         Self {
@@ -44,6 +42,7 @@ impl Transport {
         }
     }
 
+    /// Keeps the connection whole.
     pub(crate) fn whole(io: impl Io + 'static) -> Self {
         Self {
             read: ReadHalf::Shared,
@@ -52,15 +51,15 @@ impl Transport {
     }
 }
 
-/// Where bytes come from.
+/// The half that bytes come from.
 #[derive(Debug)]
 pub(crate) enum ReadHalf {
     Tcp(OwnedReadHalf),
-    /// The whole lies with the write half.
+    /// The connection is whole, and lies with the write half.
     Shared,
 }
 
-/// Where bytes go.
+/// The half that bytes go to.
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
     Whole(Pin<Box<dyn Io>>),
@@ -105,8 +104,7 @@ impl WriteHalf {
         }
     }
 
-    /// Whether a write may stop in a buffer of the transport, and needs a
-    /// flush to leave it.
+    /// Returns whether written bytes may stay in a buffer of the transport until a flush.
     pub(crate) fn needs_flush(&self) -> bool {
         matches!(self, Self::Whole(_))
     }
@@ -125,8 +123,8 @@ impl WriteHalf {
         }
     }
 
-    /// Lets go of the connection, whose other half is gone already. Dropped, an
-    /// `OwnedWriteHalf` would first shut down what is closed a moment later.
+    /// Closes the connection, whose other half is gone already. The drop of an
+    /// `OwnedWriteHalf` would first shut down a socket that is closed a moment later.
     pub(crate) fn close(self) {
         match self {
             Self::Tcp(half) => half.forget(),
@@ -134,7 +132,10 @@ impl WriteHalf {
         }
     }
 
-    /// Reads where the transport is whole.
+    /// Reads from a transport that is whole.
+    ///
+    /// # Panics
+    /// If it is split: its other half is the one to read.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

@@ -2,12 +2,25 @@ use std::sync::Arc;
 
 use super::{
     inbound::{Inbound, StallReserve},
-    outbound::{Outbound, WireConfig},
+    outbound::Outbound,
     traffic::Traffic,
     turn::Turn,
 };
+use crate::protocol::Format;
 
-/// What handles, mux and driver of a session share.
+/// The part of a session's configuration and subprotocol that its wire depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WireConfig {
+    pub(crate) format: Format,
+    pub(crate) channels: usize,
+    pub(crate) receive_window: usize,
+    pub(crate) send_budget: usize,
+    pub(crate) high_water: usize,
+    /// Note when payload was last accepted or has last left.
+    pub(crate) stamps: bool,
+}
+
+/// The state that a session's handles, mux and driver share, in one allocation.
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) turn: Arc<Turn>,
@@ -30,12 +43,12 @@ impl Wire {
         })
     }
 
-    /// All that ever came and went on each channel: received, then sent.
+    /// Returns the traffic of each channel: received, then sent.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
         let received = self.inbound.received_on_each();
         received
             .into_iter()
-            .zip(self.outbound.sent_on_each())
+            .zip(self.outbound.accepted_on_each())
             .collect()
     }
 }

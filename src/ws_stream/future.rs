@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody, channel::ChannelSet, error::BoxError, handshake::detect::Upgrade,
-    opening::Answering, rejection::Rejection,
+    opening::Accepting, rejection::Rejection,
 };
 
 pin_project! {
@@ -31,7 +31,7 @@ pin_project! {
     enum Kind<F, S> {
         Fallback { #[pin] future: F },
         Refused { rejection: Option<Rejection> },
-        Answering { answering: Box<Answering<S>> },
+        Accepting { accepting: Box<Accepting<S>> },
     }
 }
 
@@ -52,11 +52,11 @@ impl<F, S> WsStreamFuture<F, S> {
         }
     }
 
-    pub(crate) fn answering(upgrade: Upgrade, answering: Answering<S>) -> Self {
+    pub(crate) fn accepting(upgrade: Upgrade, accepting: Accepting<S>) -> Self {
         Self {
             version: upgrade.version(),
-            kind: Kind::Answering {
-                answering: Box::new(answering),
+            kind: Kind::Accepting {
+                accepting: Box::new(accepting),
             },
         }
     }
@@ -82,12 +82,11 @@ where
                 Some(rejection) => Err(rejection),
                 None => panic!("polled after it was ready"),
             },
-            KindProj::Answering { answering } => ready!(answering.poll(cx)),
+            KindProj::Accepting { accepting } => ready!(accepting.poll(cx)),
         };
-        Poll::Ready(Ok(answer.unwrap_or_else(|rejection| {
-            tracing::debug!(%rejection, "upgrade refused");
-            rejection.into_response_over(*this.version)
-        })))
+        Poll::Ready(Ok(
+            answer.unwrap_or_else(|rejection| rejection.into_answer(*this.version))
+        ))
     }
 }
 

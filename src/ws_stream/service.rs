@@ -18,7 +18,7 @@ use crate::{
         Source,
         detect::{self, Upgrade},
     },
-    opening::Answering,
+    opening::Accepting,
     rejection::Rejection,
     session::SessionConfig,
     unwind::drop_quietly,
@@ -86,11 +86,11 @@ impl<S: Clone, F> WsStream<S, F> {
         &self,
         upgrade: Upgrade,
         request: Request<B>,
-    ) -> Result<Answering<S>, Rejection> {
+    ) -> Result<Accepting<S>, Rejection> {
         let (head, body) = request.into_parts();
         drop_quietly(body, "the body of a request");
         let service = || self.inner.clone();
-        Answering::begin(
+        Accepting::begin(
             upgrade,
             Box::new(head),
             &self.protocols,
@@ -120,7 +120,7 @@ where
             return WsStreamFuture::fallback(self.fallback.call(request));
         };
         match self.shake_hands(upgrade, request) {
-            Ok(answering) => WsStreamFuture::answering(upgrade, answering),
+            Ok(accepting) => WsStreamFuture::accepting(upgrade, accepting),
             Err(rejection) => WsStreamFuture::refused(upgrade, rejection),
         }
     }

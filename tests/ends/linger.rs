@@ -160,7 +160,7 @@ async fn lingering_ends_after_five_minutes_whatever_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_of_closing_can_be_set() {
-    let service = once_in(layer().close_limit(secs(40)), goodbye);
+    let service = once_in(layer().config(config().close_limit(secs(40))), goodbye);
     let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
     within(LONG, client.read_to_close()).await;
     let start = Instant::now();
@@ -220,7 +220,7 @@ async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
         let frames_at_once = (rate / 20 / FRAME as u64) as usize + 1;
         let capacity = FRAME * frames_at_once;
         let takes = if takes == 1 { 1 } else { capacity };
-        let rate_of = layer().byte_rate(ByteRate::default().outbound(rate));
+        let rate_of = layer().config(config().byte_rate(ByteRate::default().outbound(rate)));
         let service = once_in(rate_of, |mut set: ChannelSet| async move {
             for channel in [1, 2] {
                 let mut writer = set.take_writer(channel).unwrap();

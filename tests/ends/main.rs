@@ -23,8 +23,8 @@ use std::{
 };
 
 use raw::{
-    ALL, BINARY, CLOSE, End, PING, PONG, Raw, Told, Watchdog, base64, frame, layer, on, once,
-    once_in, open, open_tcp, open_watched, open_with, read_out, session, within,
+    ALL, BINARY, CLOSE, End, PING, PONG, Raw, Told, Watchdog, base64, config, frame, layer, on,
+    once, once_in, open, open_tcp, open_watched, open_with, read_out, session, within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},

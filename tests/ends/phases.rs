@@ -9,7 +9,8 @@ use std::{
 use tokio::runtime::Handle;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_wsstream::{
-    AcceptMode, ChannelReader, ChannelWriter, Status, WsStreamLayer, remotecommand::*,
+    AcceptMode, ChannelReader, ChannelWriter, SessionConfig, Status, WsStreamLayer,
+    remotecommand::*,
 };
 
 use super::*;
@@ -361,8 +362,7 @@ async fn handshake(cell: Cell, alive: &Arc<()>) -> Result<Raw<DuplexStream>, Str
         _ => AcceptMode::Immediate,
     };
     let layer = WsStreamLayer::new(Protocols::default())
-        .keep_alive(None)
-        .accept(accept);
+        .config(SessionConfig::default().keep_alive(None).accept(accept));
     // So little that a client that does not read is felt.
     let (near, far) = tokio::io::duplex(4096);
     if cell.command {

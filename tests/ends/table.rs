@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, io::ErrorKind};
 use tokio::sync::watch;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_wsstream::{
-    ChannelReader, ChannelWriter, Rejection, Status, WsStream, WsStreamLayer, policy::KeepAlive,
-    remotecommand::*,
+    ChannelReader, ChannelWriter, Rejection, SessionConfig, Status, WsStream, WsStreamLayer,
+    policy::KeepAlive, remotecommand::*,
 };
 
 use super::*;
@@ -426,15 +426,16 @@ type Sessions = WsStream<BoxCloneSyncService<ChannelSet, (), BoxError>>;
 
 fn service(plan: Plan, kind: Kind, registry: &tower_wsstream::Sessions) -> Sessions {
     let limits = Limits::default().max_frame(LARGEST);
-    let layer = WsStreamLayer::new(Protocols::default())
+    let config = SessionConfig::default()
         .limits(limits)
         .sessions(registry.clone());
-    let layer = match plan.cause {
-        IdleTimeout => layer.keep_alive(None).idle_timeout(secs(60)),
-        TimeLimit => layer.keep_alive(None).time_limit(secs(60)),
-        PeerUnresponsive => layer.keep_alive(KeepAlive::every(secs(20)).timeout(secs(10))),
-        _ => layer.keep_alive(None),
+    let config = match plan.cause {
+        IdleTimeout => config.keep_alive(None).idle_timeout(secs(60)),
+        TimeLimit => config.keep_alive(None).time_limit(secs(60)),
+        PeerUnresponsive => config.keep_alive(KeepAlive::every(secs(20)).timeout(secs(10))),
+        _ => config.keep_alive(None),
     };
+    let layer = WsStreamLayer::new(Protocols::default()).config(config);
     let (cause, how, go) = (plan.cause, plan.how, plan.go.clone());
     let plan = Arc::new(Mutex::new(Some(plan)));
     let take = move || plan.lock().unwrap().take().expect("there is one session");
@@ -823,7 +824,7 @@ fn handles_outlive_their_runtime() {
 /// The variants of `EndCause`, from its source: the compiler lets no other crate
 /// match them all.
 fn variants() -> Vec<&'static str> {
-    let source = include_str!("../../src/error.rs");
+    let source = include_str!("../../src/error/end_cause.rs");
     let (_, body) = source.split_once("pub enum EndCause {\n").unwrap();
     let (body, _) = body.split_once("\n}\n").unwrap();
     let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
@@ -842,7 +843,7 @@ fn the_table_has_every_cause_here_and_in_the_documentation() {
     variants.sort_unstable();
     assert_eq!(tested, variants);
 
-    let source = include_str!("../../src/error.rs");
+    let source = include_str!("../../src/error/end_cause.rs");
     for variant in variants {
         let rows = source
             .lines()

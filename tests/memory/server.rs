@@ -11,7 +11,9 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
-use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+use tower_wsstream::{
+    BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionConfig, WsStreamLayer,
+};
 
 /// Says to a child that it is the server.
 const SERVE: &str = "WSSTREAM_MEMORY_SERVE";
@@ -68,7 +70,7 @@ async fn serve() -> Result<(), BoxError> {
     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
     let service = ServiceBuilder::new()
         // The answers are compared byte by byte, and a busy machine takes its time.
-        .layer(WsStreamLayer::new(protocols).keep_alive(None))
+        .layer(WsStreamLayer::new(protocols).config(SessionConfig::default().keep_alive(None)))
         .service_fn(run);
     loop {
         let (stream, _) = listener.accept().await?;

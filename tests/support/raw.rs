@@ -35,7 +35,7 @@ use tower::{Layer, Service, util::ServiceFn};
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
     ChannelType::{Read, Write},
-    Encoding, EndCause, WsStream, WsStreamLayer,
+    Encoding, EndCause, SessionConfig, WsStream, WsStreamLayer,
     policy::Limits,
     subprotocols,
 };
@@ -75,7 +75,12 @@ pub(crate) fn protocols() -> ChannelProtocols {
 /// A layer over [`protocols`] that says nothing of its own, and takes no more than its windows:
 /// Pings and the stall reserve have tests of their own.
 pub(crate) fn layer() -> WsStreamLayer {
-    WsStreamLayer::new(protocols())
+    WsStreamLayer::new(protocols()).config(config())
+}
+
+/// Without Pings, and without a reserve for channels that stall.
+pub(crate) fn config() -> SessionConfig {
+    SessionConfig::default()
         .keep_alive(None)
         .limits(Limits::default().stall_reserve(0))
 }

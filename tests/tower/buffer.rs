@@ -5,7 +5,7 @@
 
 use tokio::sync::mpsc;
 use tower_wsstream::{
-    AcceptMode, Rejection,
+    AcceptMode, Rejection, SessionConfig,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
 };
@@ -145,7 +145,7 @@ async fn what_sits_behind_a_buffer_cannot_refuse() {
 /// The answer waits for the service, and so for its turn in the queue.
 #[tokio::test(start_paused = true)]
 async fn with_explicit_acceptance_what_sits_behind_a_buffer_can_refuse() {
-    let layer = || layer().accept(AcceptMode::Explicit);
+    let layer = || layer().config(SessionConfig::default().accept(AcceptMode::Explicit));
     let service =
         ServiceBuilder::new()
             .layer(layer())

@@ -7,7 +7,7 @@ use ::axum::{
     routing::any,
 };
 use hyper::upgrade::OnUpgrade;
-use tower_wsstream::{AcceptMode, Rejection, Sessions, axum08::WsStreamUpgrade};
+use tower_wsstream::{AcceptMode, Rejection, SessionConfig, Sessions, axum08::WsStreamUpgrade};
 
 use super::*;
 
@@ -48,7 +48,7 @@ async fn a_handlers_session_is_one_of_its_layers() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_handler_refuses_is_an_answer() {
-    let explicit = layer().accept(AcceptMode::Explicit);
+    let explicit = layer().config(SessionConfig::default().accept(AcceptMode::Explicit));
     let answer = refused(Connect::to("/look-up"), app(explicit)).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     let answer = refused(Connect::to("/decline"), app(layer())).await;

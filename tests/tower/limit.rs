@@ -7,7 +7,7 @@ use std::sync::{
 
 use handshake::Head;
 use tower_wsstream::{
-    AcceptMode, Rejection, RejectionKind,
+    AcceptMode, Rejection, RejectionKind, SessionConfig,
     access::{SessionLimitLayer, SessionRateLimitLayer},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
@@ -59,7 +59,11 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
             set.session().accept().await;
             echo(set).await
         });
-        let service = stack!(layer().accept(accept), limit, inner);
+        let service = stack!(
+            layer().config(SessionConfig::default().accept(accept)),
+            limit,
+            inner
+        );
         let connect = async |path: &str| soon(Connect::to(path).connect(service.clone())).await;
         let first = connect("/anna").await.unwrap();
         let mut second = connect("/anna").await.unwrap();
@@ -150,7 +154,7 @@ async fn however_a_session_ends_its_place_is_free() {
                 }
             }
         });
-        let layer = layer().accept(AcceptMode::Explicit);
+        let layer = layer().config(SessionConfig::default().accept(AcceptMode::Explicit));
         let service = ServiceBuilder::new()
             .layer(layer)
             .layer(limit)

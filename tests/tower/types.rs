@@ -8,12 +8,12 @@ use std::{collections::BTreeSet, fs, future::Ready, marker::PhantomData, path::P
 use tower_wsstream::{
     AcceptMode, Channel, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
     ChannelType, ChannelWriter, ConfigError, Encoding, EndCause, IsWebSocketRequest, Rejection,
-    RejectionKind, Session, Sessions, Status, WsStream, WsStreamLayer,
+    RejectionKind, Session, SessionConfig, Sessions, Status, WsStream, WsStreamLayer,
     access::{
-        BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer, SessionLimit,
-        SessionLimitFuture, SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit,
-        SessionRateLimitFuture, SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer,
-        UpgradeIntentService,
+        Admission, AdmissionFuture, BearerSubprotocol, BearerSubprotocolFuture,
+        BearerSubprotocolLayer, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPermit,
+        SessionPermits, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
+        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
     channel::{ChannelSink, ChannelStream},
@@ -121,7 +121,7 @@ fn every_public_type_is_what_it_is() {
         HANDLE: Channel, ChannelReader, ChannelSet, ChannelSink, ChannelStream, ChannelWriter,
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
             WsStreamFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
-            SessionLimitFuture<Done>, SessionPermit, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
+            SessionLimitFuture<Done>, AdmissionFuture<Done>, SessionPermit, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
             ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
@@ -129,7 +129,7 @@ fn every_public_type_is_what_it_is() {
             PolicyService<Good, OriginPolicy>, Protocols, Received, Rejection,
             RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
-            SessionLimit<Good, Client>, SessionLimitLayer<Client>, SessionPermits<u8>,
+            SessionLimit<Good, Client>, Admission<Good, ()>, SessionLimitLayer<Client>, SessionConfig, SessionPermits<u8>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
             WsReaderService<Good>, portforward::Protocols, PortForward<Good>, End,
             Payload, Record;
@@ -229,6 +229,7 @@ fn every_service_shows_the_inner_one_and_gives_it_back() {
     through!(
         crate::layer(),
         SessionRateLimitLayer::new(1, crate::secs(1)),
+        SessionLimitLayer::<u8>::new(1, |key: &u8| Some(*key)),
         BearerSubprotocolLayer::new(),
         UpgradeIntentLayer::new(),
         IdleTimeoutLayer::new(None),

@@ -1,37 +1,28 @@
-//! How many sessions there may be at once of whom.
+//! How many sessions there may be at once with the same key.
 
-use std::{
-    fmt,
-    hash::Hash,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, hash::Hash, sync::Arc};
 
-use pin_project_lite::pin_project;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::permits::{SessionPermit, SessionPermits};
-use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
+use super::{Admission, AdmissionFuture, SessionPermit, SessionPermits, service::Admit};
+use crate::{channel::ChannelSet, rejection::Rejection};
 
-/// Limits how many sessions there are at once with the same key, a user or a tenant
-/// say: one more is refused with 429 and `Retry-After`.
+/// Limits how many sessions there are at once with the same key, such as a user or a tenant: one
+/// more is refused with 429 and `Retry-After`.
 ///
-/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), where a refusal comes
-/// before the upgrade, and around whatever counts what begins, as
-/// [`SessionRateLimitLayer`](crate::access::SessionRateLimitLayer): a session that is refused
-/// here then counts for no rate. `concurrency_limit` has one number for all, and makes
-/// its callers wait; this does not, because whose place it would be is not known before
-/// the call.
+/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), where a refusal comes before the
+/// upgrade, and around layers that count beginnings, such as
+/// [`SessionRateLimitLayer`](super::SessionRateLimitLayer): a session that is refused here then
+/// does not count for the rate. `concurrency_limit` has one number for all sessions, and makes
+/// its callers wait. This layer never waits, because the key is not known before the call.
 ///
-/// A session has its place until its service is done or dropped: it panics, the session's
-/// grace is over, the client leaves before it has its answer, a layer further inside refuses.
-/// A closing handshake that goes on after that needs no place. What is kept is one number for
-/// each key that has a session.
+/// A session holds a permit until its service is done or dropped: when it panics, when the
+/// session's grace is over, when the client leaves before it has its answer, or when a layer
+/// further inside refuses. The closing handshake after that does not need the permit. One number
+/// is kept for each key that has a session.
 ///
-/// Clones of the layer, the services that it makes and their clones share the places; layers
-/// over different requests do by [`SessionPermits`].
+/// Clones of the layer, the services that it makes and their clones share the permits. Layers
+/// over different kinds of requests share them through [`SessionPermits`].
 ///
 /// # Examples
 ///
@@ -41,7 +32,7 @@ use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
 ///     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, access::SessionLimitLayer,
 /// };
 ///
-/// /// What an authentication layer outside has put into the request's extensions.
+/// /// An authentication layer outside has inserted it into the request's extensions.
 /// #[derive(Clone, PartialEq, Eq, Hash)]
 /// struct User(String);
 ///
@@ -79,15 +70,21 @@ use crate::{channel::ChannelSet, error::BoxError, rejection::Rejection};
 /// # }
 /// ```
 pub struct SessionLimitLayer<R = ChannelSet> {
-    limit: Limit<R>,
+    limit: PerKey<R>,
 }
 
+/// The service of a [`SessionLimitLayer`].
+pub type SessionLimit<S, R = ChannelSet> = Admission<S, PerKey<R>>;
+
+/// The future of a [`SessionLimit`]: the session, or its refusal.
+pub type SessionLimitFuture<F> = AdmissionFuture<F>;
+
 impl<R> SessionLimitLayer<R> {
-    /// Lets each key have at most so many sessions at once; with 0, none.
+    /// Creates a layer that lets each key have at most this many sessions at once; with 0, none.
     ///
-    /// `key` is called once for each session, before the service is. A session for which
-    /// it returns `None` is not limited, so what must not get around the limit has to be
-    /// refused outside. A panic in it is answered like one of the service; it must not block.
+    /// `key` is called once for each session, before the service is. A session for which it
+    /// returns `None` is not limited, so a request that must not evade the limit has to be refused
+    /// outside. The function must not block. A panic in it is answered like one of the service.
     pub fn new<K>(sessions: usize, key: impl Fn(&R) -> Option<K> + Send + Sync + 'static) -> Self
     where
         K: Hash + Eq + Clone + Send + 'static,
@@ -101,7 +98,7 @@ impl<R> SessionLimitLayer<R> {
         admit: impl Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            limit: Limit {
+            limit: PerKey {
                 sessions,
                 admit: Arc::new(admit),
             },
@@ -113,10 +110,7 @@ impl<S, R> Layer<S> for SessionLimitLayer<R> {
     type Service = SessionLimit<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SessionLimit {
-            inner,
-            limit: self.limit.clone(),
-        }
+        Admission::new(inner, self.limit.clone())
     }
 }
 
@@ -128,143 +122,31 @@ impl<R> Clone for SessionLimitLayer<R> {
     }
 }
 
-/// Without the keys: they may say who is there.
 impl<R> fmt::Debug for SessionLimitLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLimitLayer")
-            .field("sessions", &self.limit.sessions)
-            .finish_non_exhaustive()
+            .field("limit", &self.limit)
+            .finish()
     }
 }
 
-/// The service that [`SessionLimitLayer`] makes.
-///
-/// Its readiness is that of the inner service, whose key is not known yet; the place is
-/// taken in `call`, and a refusal is the error of its future.
-pub struct SessionLimit<S, R = ChannelSet> {
-    inner: S,
-    limit: Limit<R>,
-}
-
-impl<S, R> SessionLimit<S, R> {
-    /// The inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service, to be changed for the sessions to come.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service again.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-}
-
-impl<S, R> Service<R> for SessionLimit<S, R>
-where
-    S: Service<R>,
-    S::Error: Into<BoxError>,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = SessionLimitFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let kind = match (self.limit.admit)(&request) {
-            Ok(place) => Kind::Admitted {
-                future: self.inner.call(request),
-                place,
-            },
-            Err(rejection) => Kind::Refused {
-                rejection: Some(rejection),
-            },
-        };
-        SessionLimitFuture { kind }
-    }
-}
-
-impl<S: Clone, R> Clone for SessionLimit<S, R> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            limit: self.limit.clone(),
-        }
-    }
-}
-
-/// Without the keys: they may say who is there.
-impl<S, R> fmt::Debug for SessionLimit<S, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLimit")
-            .field("sessions", &self.limit.sessions)
-            .finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// The session of a [`SessionLimit`], or its refusal.
-    ///
-    /// Dropping it gives its place back.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct SessionLimitFuture<F> {
-        #[pin]
-        kind: Kind<F>,
-    }
-}
-
-pin_project! {
-    #[project = KindProj]
-    enum Kind<F> {
-        Admitted {
-            #[pin]
-            future: F,
-            // Behind the future: the place is free once nothing of the session is left.
-            place: Option<SessionPermit>,
-        },
-        Refused { rejection: Option<Rejection> },
-    }
-}
-
-impl<F, T, E> Future for SessionLimitFuture<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProj::Admitted { future, .. } => future.poll(cx).map_err(Into::into),
-            KindProj::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Poll::Ready(Err(rejection.into())),
-                None => panic!("polled after it was ready"),
-            },
-        }
-    }
-}
-
-impl<F> fmt::Debug for SessionLimitFuture<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLimitFuture").finish_non_exhaustive()
-    }
-}
-
-/// What all clones share.
-struct Limit<R> {
+/// The limit of a [`SessionLimitLayer`], shared by its clones and services.
+pub struct PerKey<R> {
     sessions: usize,
-    admit: Arc<Admit<R>>,
+    admit: Arc<AdmitFn<R>>,
 }
 
-type Admit<R> = dyn Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync;
+/// Takes a permit for the key of a request, if the request has one. The type of the key stays
+/// behind it, so no type that a user sees names it.
+type AdmitFn<R> = dyn Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync;
 
-impl<R> Clone for Limit<R> {
+impl<R> Admit<R> for PerKey<R> {
+    fn admit(&self, request: &R) -> Result<Option<SessionPermit>, Rejection> {
+        (self.admit)(request)
+    }
+}
+
+impl<R> Clone for PerKey<R> {
     fn clone(&self) -> Self {
         Self {
             sessions: self.sessions,
@@ -272,15 +154,28 @@ impl<R> Clone for Limit<R> {
         }
     }
 }
+
+/// Shows no keys: they may name users.
+impl<R> fmt::Debug for PerKey<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerKey")
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::future::{Ready, pending, ready};
+    use std::{
+        future::{Ready, pending, ready},
+        task::Poll,
+    };
 
     use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
-    use tower::service_fn;
+    use tower::{Service, service_fn};
 
     use super::*;
-    use crate::rejection::RejectionKind;
+    use crate::{BoxError, rejection::RejectionKind};
 
     /// A request that names its key, or none.
     type Named = Option<&'static str>;
@@ -294,7 +189,7 @@ mod tests {
         SessionLimitLayer::new(sessions, |named: &Named| *named)
     }
 
-    /// A session of this key, if it got a place.
+    /// A session of this key, if it got a permit.
     fn begin<S>(service: &mut S, key: Named) -> Option<task::Spawn<S::Future>>
     where
         S: Service<Named, Response = (), Error = BoxError>,
@@ -315,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_its_own_places_and_no_key_has_all() {
+    fn each_key_has_its_own_permits_and_no_key_has_all() {
         for most in 0..4 {
             let mut service = limit(most).layer(service_fn(stay));
             let mut held = Vec::new();
@@ -339,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_and_services_of_one_layer_share_the_places() {
+    fn clones_and_services_of_one_layer_share_the_permits() {
         let layer = limit(2);
         let mut first = layer.layer(service_fn(stay));
         let mut second = layer.clone().layer(service_fn(stay));
@@ -353,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_panics_gives_its_place_back() {
+    fn a_call_that_panics_releases_its_permit() {
         fn broken(_: Named) -> Stays {
             panic!("broken")
         }

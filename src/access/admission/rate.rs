@@ -1,28 +1,24 @@
-//! How many sessions may begin in a time.
+//! How many sessions may begin in a window of time.
 
 use std::{
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use crate::{error::BoxError, rejection::Rejection};
+use super::{Admission, AdmissionFuture, SessionPermit, service::Admit, window::Windows};
+use crate::rejection::Rejection;
 
 /// Refuses sessions that begin faster than a rate, with 429 and `Retry-After`.
 ///
-/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), which clones its
-/// inner service for each session: tower's own `rate_limit` is no `Clone`, and makes
-/// its callers wait where this refuses. Windows are fixed, as tower's: the
-/// first session after the end of a window begins the next one. What is refused does
-/// not count; what the inner service refuses does, so that `load_shed` belongs outside
-/// of this layer.
+/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), which clones its inner service
+/// for each session: tower's own `rate_limit` does not implement `Clone`, and makes its callers
+/// wait where this layer refuses. Windows are fixed, as tower's are: the first session after the
+/// end of a window begins the next one. A session that is refused here does not count. One that
+/// the inner service refuses does, so `load_shed` belongs outside of this layer.
 ///
 /// Clones of the layer, the services that it makes and their clones share one count.
 ///
@@ -55,21 +51,23 @@ use crate::{error::BoxError, rejection::Rejection};
 /// ```
 #[derive(Clone)]
 pub struct SessionRateLimitLayer {
-    rate: Arc<Rate>,
+    rate: Rate,
 }
 
+/// The service of a [`SessionRateLimitLayer`].
+pub type SessionRateLimit<S> = Admission<S, Rate>;
+
+/// The future of a [`SessionRateLimit`]: the session, or its refusal.
+pub type SessionRateLimitFuture<F> = AdmissionFuture<F>;
+
 impl SessionRateLimitLayer {
-    /// Lets at most so many sessions begin in each window of `per`.
+    /// Creates a layer that lets at most this many sessions begin in each window of `per`.
     ///
-    /// With no sessions it refuses every one, else with a `per` of zero none. A
+    /// With 0 sessions it refuses all of them. Otherwise, with a `per` of zero, it refuses none. A
     /// `per` of [`Duration::MAX`] is a window without end.
     pub fn new(sessions: u64, per: Duration) -> Self {
         Self {
-            rate: Arc::new(Rate {
-                sessions,
-                per,
-                window: Mutex::default(),
-            }),
+            rate: Rate(Arc::new(Mutex::new(Windows::new(sessions, per)))),
         }
     }
 }
@@ -78,161 +76,41 @@ impl<S> Layer<S> for SessionRateLimitLayer {
     type Service = SessionRateLimit<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SessionRateLimit {
-            inner,
-            rate: Arc::clone(&self.rate),
-        }
+        Admission::new(inner, self.rate.clone())
     }
 }
 
 impl fmt::Debug for SessionRateLimitLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rate
-            .fields(&mut f.debug_struct("SessionRateLimitLayer"))
+        f.debug_struct("SessionRateLimitLayer")
+            .field("rate", &self.rate)
+            .finish()
     }
 }
 
-/// The service that [`SessionRateLimitLayer`] makes.
-///
-/// Its readiness is that of the inner service; a refusal is the error of its future.
+/// The limit of a [`SessionRateLimitLayer`], shared by its clones and services.
 #[derive(Clone)]
-pub struct SessionRateLimit<S> {
-    inner: S,
-    rate: Arc<Rate>,
-}
-
-impl<S> SessionRateLimit<S> {
-    /// The inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service, to be changed for the sessions to come.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service again.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-}
-
-impl<S, R> Service<R> for SessionRateLimit<S>
-where
-    S: Service<R>,
-    S::Error: Into<BoxError>,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = SessionRateLimitFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // Not pending while the rate is used up: the caller would wait for the
-        // accept timeout and be told nothing of when to come back.
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let kind = match self.rate.admit(Instant::now()) {
-            Ok(()) => Kind::Admitted {
-                future: self.inner.call(request),
-            },
-            Err(left) => Kind::Refused {
-                rejection: Some(Rejection::rate_limited(left)),
-            },
-        };
-        SessionRateLimitFuture { kind }
-    }
-}
-
-impl<S> fmt::Debug for SessionRateLimit<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rate.fields(&mut f.debug_struct("SessionRateLimit"))
-    }
-}
-
-pin_project! {
-    /// The session of a [`SessionRateLimit`], or its refusal.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct SessionRateLimitFuture<F> {
-        #[pin]
-        kind: Kind<F>,
-    }
-}
-
-pin_project! {
-    #[project = KindProj]
-    enum Kind<F> {
-        Admitted { #[pin] future: F },
-        Refused { rejection: Option<Rejection> },
-    }
-}
-
-impl<F, T, E> Future for SessionRateLimitFuture<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProj::Admitted { future } => future.poll(cx).map_err(Into::into),
-            KindProj::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Poll::Ready(Err(rejection.into())),
-                None => panic!("polled after it was ready"),
-            },
-        }
-    }
-}
-
-impl<F> fmt::Debug for SessionRateLimitFuture<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionRateLimitFuture")
-            .finish_non_exhaustive()
-    }
-}
-
-/// What all clones share.
-struct Rate {
-    sessions: u64,
-    per: Duration,
-    window: Mutex<Option<Window>>,
-}
-
-/// A window knows its beginning and not its end: that may lie beyond what an
-/// [`Instant`] can say.
-struct Window {
-    began: Instant,
-    admitted: u64,
-}
+pub struct Rate(Arc<Mutex<Windows>>);
 
 impl Rate {
-    /// Counts a session, or says how much of the window is left.
-    fn admit(&self, now: Instant) -> Result<(), Duration> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        // `now` was read before the lock: another caller's may be later.
-        let elapsed = |window: &Window| now.saturating_duration_since(window.began);
-        let window = match &mut *window {
-            Some(window) if elapsed(window) < self.per => window,
-            over => over.insert(Window {
-                began: now,
-                admitted: 0,
-            }),
-        };
-        if window.admitted < self.sessions {
-            window.admitted += 1;
-            Ok(())
-        } else {
-            Err(self.per.saturating_sub(elapsed(window)))
+    fn windows<T>(&self, with: impl FnOnce(&mut Windows) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<R> Admit<R> for Rate {
+    fn admit(&self, _request: &R) -> Result<Option<SessionPermit>, Rejection> {
+        let now = Instant::now();
+        match self.windows(|windows| windows.admit(now)) {
+            Ok(()) => Ok(None),
+            Err(left) => Err(Rejection::rate_limited(left)),
         }
     }
+}
 
-    fn fields(&self, f: &mut fmt::DebugStruct<'_, '_>) -> fmt::Result {
-        f.field("sessions", &self.sessions)
-            .field("per", &self.per)
-            .finish_non_exhaustive()
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.windows(|windows| fmt::Debug::fmt(windows, f))
     }
 }
 
@@ -242,10 +120,10 @@ mod tests {
 
     use tokio::time::advance;
     use tokio_test::{assert_pending, assert_ready_ok, task};
-    use tower::{ServiceExt, service_fn};
+    use tower::{Service, ServiceExt, service_fn};
 
     use super::*;
-    use crate::rejection::RejectionKind;
+    use crate::{BoxError, rejection::RejectionKind};
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,7 @@ use crate::{
         closing::{Ending, Phase},
         consequences::{self, Urgency},
         reading::Reading,
-        task::ServiceState,
+        service::ServiceState,
     },
     error::EndCause,
     frame::ClosePayload,

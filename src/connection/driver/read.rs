@@ -27,7 +27,7 @@ impl Driver {
     /// Reads as much as there is room for.
     pub(super) fn read(&mut self, cx: &mut Context<'_>) {
         if !self.rest.is_empty() {
-            if !self.raw && self.mux.is_full() {
+            if !self.raw && self.mux.poll_room().is_pending() {
                 return;
             }
             let rest = std::mem::take(&mut self.rest);
@@ -188,7 +188,7 @@ impl Driver {
         let mut fed = 0;
         loop {
             let decoded = self.decoder.decode(&bytes[fed..], &mut self.mux);
-            self.mux.settle();
+            self.mux.commit();
             match decoded {
                 Ok(n) => fed += n,
                 Err(cause) => {
@@ -199,7 +199,7 @@ impl Driver {
                 }
             }
             // Room may have come since the decoder asked for it.
-            if fed == bytes.len() || self.mux.is_full() {
+            if fed == bytes.len() || self.mux.poll_room().is_pending() {
                 break;
             }
         }

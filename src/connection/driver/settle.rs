@@ -12,7 +12,7 @@ use crate::{
     connection::{
         closing::{Phase, STALL},
         consequences::{self, Urgency},
-        task::ServiceState,
+        service::ServiceState,
     },
     error::EndCause,
     policy::{Beat, Pause, after},

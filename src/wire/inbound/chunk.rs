@@ -6,16 +6,16 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::Masked;
 
-/// Size of a piece of a receive window. Sixteen of them make the default
-/// window, and one takes what one read of the default size brings.
+/// The size of a piece of a receive window. Sixteen of them make the default
+/// window, and one holds what a read of the default size returns.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Memory for so many bytes, filled from the front.
+/// Memory for [`CHUNK`] bytes, filled from the front.
 ///
-/// All of it is initialised, once: so payload is unmasked right where it belongs,
+/// All of it is initialised once, so that payload is unmasked right where it belongs,
 /// in one pass. Copied first and unmasked in place, a message of 64 bytes took
-/// three times as long, because the second pass loads what the first one's stores
-/// have not finished.
+/// three times as long, because the second pass loads bytes that the first one has
+/// not finished storing.
 pub(crate) struct Chunk {
     memory: BytesMut,
     len: usize,
@@ -38,10 +38,10 @@ impl Chunk {
         &self.memory[..self.len]
     }
 
-    /// Takes a piece that fits.
+    /// Appends a piece.
     ///
     /// # Panics
-    /// If it does not.
+    /// If it does not fit.
     #[inline(always)] // the one step that each message takes
     pub(in crate::wire) fn push(&mut self, piece: Masked<'_>) {
         self.len += piece.copy_to(&mut self.memory[self.len..]).len();
@@ -57,7 +57,7 @@ impl Chunk {
     }
 }
 
-/// Shows the length only: payload is never logged.
+/// Prints the length only: payload is never logged.
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chunk")

@@ -1,14 +1,16 @@
-//! From the driver to the readers: a queue for each channel, and what they may take beyond
-//! their windows.
+//! From the driver to the readers: a pipe for each channel, and a reserve for windows that
+//! are full for long.
 
 mod chunk;
-mod front;
+mod inbound;
 mod pipe;
 mod reserve;
 
+#[cfg(feature = "__bench")]
+pub(crate) use self::pipe::Pipe;
 pub(crate) use self::{
     chunk::{CHUNK, Chunk},
-    front::Inbound,
-    pipe::{End, Pipe, Take, fill},
+    inbound::Inbound,
+    pipe::{End, Take, fill},
     reserve::{StallReserve, TotalReserve},
 };

@@ -1,12 +1,13 @@
 //! The bounded byte queue of one channel, from the driver to its reader.
 //!
-//! Bytes lie in chunks. The window counts the capacity of chunks and not the
-//! bytes in them, so that what a peer makes us hold is bounded whatever the
-//! size of its messages; a chunk counts until its last byte was handed out. A
-//! chunk that the reader has in its hands counts too. `Bytes` that left for
-//! good do not: they are the user's.
+//! Bytes lie in chunks. The window counts the capacity of chunks rather than the bytes in
+//! them, so that what a peer makes us hold is bounded whatever the size of its messages. A
+//! chunk counts until its last byte was handed out, also while the reader *holds* it.
+//! `Bytes` that left for good do not count: they are the user's.
 //!
-//! A window may be lent more chunks out of the stall reserve. They go back
+//! For the length of a read the mux *checks out* the tail, fills it, and *commits* it.
+//!
+//! A window may be *extended* by extra chunks out of the stall reserve. These go back
 //! first: a reader has to come down to the window before there is room again.
 
 use std::{
@@ -28,14 +29,14 @@ use crate::{
 pub(crate) enum End {
     /// The peer said that no more will come.
     Eof,
-    /// Nothing more will come, and nobody said that this was all.
+    /// No more will come, and the peer did not say that this was all.
     Error(EndCause),
 }
 
 /// The queue. See the module.
 pub(crate) struct Pipe {
     state: Mutex<State>,
-    /// Chunks that fit in the window.
+    /// The number of chunks in the window.
     chunks: usize,
 }
 
@@ -43,46 +44,46 @@ pub(crate) struct Pipe {
 struct State {
     /// Filled in order; only the last may have room left.
     queue: VecDeque<Chunk>,
-    /// Chunks that the reader holds.
-    lent: usize,
-    /// Chunks beyond the window, out of the stall reserve.
+    /// The number of chunks that the reader holds.
+    held: usize,
+    /// The number of chunks by which the stall reserve has extended the window.
     extra: usize,
-    /// Chunks that the mux fills, or may fill: what it was promised.
+    /// The number of chunks that the mux fills, or may fill, until it commits.
     promised: usize,
     end: Option<End>,
-    /// The reader is gone: what comes is discarded.
+    /// The reader is gone: incoming data is discarded.
     discard: bool,
     reader: Option<Waker>,
-    /// All that ever came, for somebody or nobody.
+    /// All that ever arrived, whether it was read or not.
     received: Traffic,
-    /// The driver stopped reading until so many bytes fit; 0 where it did not.
+    /// The driver has paused reading until so many bytes fit; 0 where it has not.
     wanted: usize,
 }
 
-/// What giving up chunks has freed, for the caller to act on without the lock.
+/// The effects of giving up chunks, for the caller to act on outside the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
+#[must_use = "the driver may be waiting, and the reserve is owed its chunks"]
 pub(crate) struct Freed {
     /// The driver waits for the room that this made.
     pub(crate) resume: bool,
-    /// Chunks that go back to the stall reserve.
+    /// The number of chunks that go back to the stall reserve.
     pub(crate) extra: usize,
 }
 
-/// What the reader finds.
+/// The next thing that a reader takes out of a pipe.
 pub(crate) enum Take {
     Chunk(Chunk),
     End(End),
 }
 
 impl State {
-    /// Whether what comes is for nobody: the reader is gone, or the channel has
+    /// Returns whether incoming data is discarded: the reader is gone, or the channel has
     /// ended.
     fn is_deaf(&self) -> bool {
         self.discard || self.end.is_some()
     }
 
-    /// Bytes that fit, in a window of so many chunks.
+    /// Returns the bytes that fit in a window of so many chunks.
     fn room(&self, chunks: usize) -> usize {
         if self.is_deaf() {
             return usize::MAX;
@@ -90,8 +91,30 @@ impl State {
         let tail = self.queue.back().map_or(0, |chunk| CHUNK - chunk.len());
         let whole = chunks
             .saturating_add(self.extra)
-            .saturating_sub(self.queue.len() + self.lent);
+            .saturating_sub(self.queue.len() + self.held);
         tail.saturating_add(whole.saturating_mul(CHUNK))
+    }
+
+    fn take(&mut self) -> Option<Take> {
+        if let Some(chunk) = self.queue.pop_front() {
+            self.held += 1;
+            return Some(Take::Chunk(chunk));
+        }
+        self.end.clone().map(Take::End)
+    }
+
+    /// Accounts for chunks that were given up: first to the reserve, then for the window.
+    fn free(&mut self, chunks: usize) -> Freed {
+        let needed = (self.queue.len() + self.held)
+            .saturating_add(self.promised)
+            .saturating_sub(chunks);
+        let extra = self.extra.saturating_sub(needed);
+        self.extra -= extra;
+        let resume = self.wanted > 0 && self.room(chunks) >= self.wanted;
+        if resume {
+            self.wanted = 0;
+        }
+        Freed { resume, extra }
     }
 }
 
@@ -104,7 +127,7 @@ pub(crate) fn fill(chunks: &mut Vec<Chunk>, piece: Masked<'_>) {
     }
 }
 
-/// The same for a piece that ends in a chunk to come.
+/// Appends a piece that needs new chunks.
 #[inline(never)]
 fn fill_on(chunks: &mut Vec<Chunk>, mut piece: Masked<'_>) {
     while !piece.is_empty() {
@@ -122,7 +145,7 @@ fn fill_on(chunks: &mut Vec<Chunk>, mut piece: Masked<'_>) {
 }
 
 impl Pipe {
-    /// A pipe with a window of `window` bytes, rounded up to whole chunks.
+    /// Returns a pipe with a window of `window` bytes, rounded up to whole chunks.
     pub(crate) fn new(window: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -135,11 +158,6 @@ impl Pipe {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that can be pushed now.
-    pub(crate) fn room(&self) -> usize {
-        self.lock().room(self.chunks)
-    }
-
     fn wake_reader(mut state: MutexGuard<'_, State>) {
         let reader = state.reader.take();
         drop(state);
@@ -148,18 +166,34 @@ impl Pipe {
         }
     }
 
-    /// Notes that the driver waits for room for so many bytes; `false` where
-    /// there is.
-    pub(crate) fn pause(&self, wanted: usize) -> bool {
-        let mut state = self.lock();
-        let full = state.room(self.chunks) < wanted;
-        state.wanted = if full { wanted } else { 0 };
-        full
+    /// Returns all that ever arrived.
+    pub(crate) fn received(&self) -> Traffic {
+        self.lock().received
+    }
+}
+
+/// For the driver and its mux.
+impl Pipe {
+    /// Returns the bytes that can be pushed now.
+    pub(crate) fn room(&self) -> usize {
+        self.lock().room(self.chunks)
     }
 
-    /// Lends the mux the tail, if that has room, and promises it all the room
-    /// that there is: how many bytes. `None` where what comes is for nobody.
-    pub(crate) fn lend(&self, chunks: &mut Vec<Chunk>) -> Option<usize> {
+    /// Waits for room for so many bytes: while it is pending, [`Freed::resume`] says when
+    /// there is.
+    pub(crate) fn poll_room(&self, wanted: usize) -> Poll<()> {
+        let mut state = self.lock();
+        if state.room(self.chunks) < wanted {
+            state.wanted = wanted;
+            return Poll::Pending;
+        }
+        state.wanted = 0;
+        Poll::Ready(())
+    }
+
+    /// Checks out the tail, if that has room, and promises all the room that there is:
+    /// returns how many bytes. `None` where incoming data is discarded.
+    pub(crate) fn check_out(&self, chunks: &mut Vec<Chunk>) -> Option<usize> {
         let mut state = self.lock();
         if state.is_deaf() {
             return None;
@@ -168,14 +202,14 @@ impl Pipe {
         if state.queue.back().is_some_and(|tail| tail.len() < CHUNK) {
             chunks.extend(state.queue.pop_back());
         }
-        let used = state.queue.len() + state.lent;
+        let used = state.queue.len() + state.held;
         let allowed = self.chunks.saturating_add(state.extra);
         state.promised = allowed.saturating_sub(used);
         Some(room)
     }
 
-    /// Takes the tail back with all that has come, and wakes the reader.
-    pub(crate) fn take_back(&self, chunks: &mut Vec<Chunk>, received: Traffic) -> Freed {
+    /// Commits the tail with all that has arrived, and wakes the reader.
+    pub(crate) fn commit(&self, chunks: &mut Vec<Chunk>, received: Traffic) -> Freed {
         let mut state = self.lock();
         state.received += received;
         state.promised = 0;
@@ -188,30 +222,26 @@ impl Pipe {
         } else {
             Self::wake_reader(state);
         }
-        // What is left is for nobody: the reader has gone meanwhile.
+        // The reader has gone since the tail was checked out: the rest is discarded.
         for chunk in chunks.drain(..) {
             stock::give_chunk(chunk);
         }
         freed
     }
 
-    pub(crate) fn received(&self) -> Traffic {
-        self.lock().received
-    }
-
-    /// Lends the window one chunk more, which [`Freed::extra`] gives back.
-    /// `false` where nobody needs it.
+    /// Extends the window by one chunk, which [`Freed::extra`] gives back. Returns `false`
+    /// where there is no need for it.
     pub(crate) fn extend(&self) -> bool {
         let mut state = self.lock();
-        // Room may have come since the driver looked, and what nobody uses
-        // would stay lent until the next chunk is given up.
+        // Room may have come since the driver looked, and an extra chunk that is not used
+        // would stay until the next chunk is given up.
         let needed = state.room(self.chunks) < state.wanted.max(1);
         state.extra += usize::from(needed);
         needed
     }
 
-    /// Ends the channel; the first end stays. What was pushed before can still
-    /// be read.
+    /// Ends the channel; the first end stays. Bytes that were pushed before can still be
+    /// read.
     pub(crate) fn end(&self, end: End) {
         let mut state = self.lock();
         if state.end.is_some() {
@@ -220,8 +250,11 @@ impl Pipe {
         state.end = Some(end);
         Self::wake_reader(state);
     }
+}
 
-    /// The next chunk, or how it ended.
+/// For the reader.
+impl Pipe {
+    /// Takes the next chunk, or the end.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Take> {
         let mut state = self.lock();
         if let Some(take) = state.take() {
@@ -247,19 +280,19 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// Takes an empty chunk back, or counts one as gone for good where the user
-    /// has it now.
+    /// Takes back a chunk that the reader has emptied, or `None` where the user keeps
+    /// it for good.
     pub(crate) fn release(&self, chunk: Option<Chunk>) -> Freed {
         if let Some(chunk) = chunk {
             stock::give_chunk(chunk);
         }
         let mut state = self.lock();
-        state.lent -= 1;
+        state.held -= 1;
         state.free(self.chunks)
     }
 
-    /// Discards what has arrived and what will. A reader that waits keeps its waker, and
-    /// learns of the end of the channel.
+    /// Discards all that has arrived and all that will. A reader that waits keeps its
+    /// waker, and learns of the end of the channel.
     pub(crate) fn ignore(&self) -> Freed {
         let mut state = self.lock();
         state.discard = true;
@@ -272,36 +305,12 @@ impl Pipe {
         freed
     }
 
-    /// Notes that the reader is gone, and has released what it held. Its waker goes too: it
-    /// may be all that keeps its task alive.
+    /// Does the same for a reader that is gone and has released what it held. Drops its
+    /// waker too: that may be all that keeps its task alive.
     pub(crate) fn discard(&self) -> Freed {
         let reader = self.lock().reader.take();
         drop(reader);
         self.ignore()
-    }
-}
-
-impl State {
-    fn take(&mut self) -> Option<Take> {
-        if let Some(chunk) = self.queue.pop_front() {
-            self.lent += 1;
-            return Some(Take::Chunk(chunk));
-        }
-        self.end.clone().map(Take::End)
-    }
-
-    /// Chunks were given up: first to the reserve, then for the window.
-    fn free(&mut self, chunks: usize) -> Freed {
-        let needed = (self.queue.len() + self.lent)
-            .saturating_add(self.promised)
-            .saturating_sub(chunks);
-        let extra = self.extra.saturating_sub(needed);
-        self.extra -= extra;
-        let resume = self.wanted > 0 && self.room(chunks) >= self.wanted;
-        if resume {
-            self.wanted = 0;
-        }
-        Freed { resume, extra }
     }
 }
 
@@ -317,15 +326,15 @@ mod tests {
 
     const WINDOW: usize = 256 * 1024;
 
-    /// What the mux does with a piece, if there is room for all of it.
+    /// Does what the mux does with a piece, if there is room for all of it.
     fn push(pipe: &Pipe, piece: &[u8]) -> bool {
         let mut chunks = Vec::new();
-        let room = pipe.lend(&mut chunks);
+        let room = pipe.check_out(&mut chunks);
         let fits = room.is_none_or(|room| piece.len() <= room);
         if fits {
             fill(&mut chunks, Masked::plain(piece));
         }
-        let _ = pipe.take_back(&mut chunks, Traffic::default());
+        let _ = pipe.commit(&mut chunks, Traffic::default());
         fits
     }
 
@@ -364,7 +373,7 @@ mod tests {
         assert!(push(&pipe, &vec![0; WINDOW]));
         let chunk = take(&pipe).unwrap();
         assert_eq!(pipe.room(), 0);
-        assert!(pipe.pause(1));
+        assert!(pipe.poll_room(1).is_pending());
         let freed = pipe.release(Some(chunk));
         assert!(freed.resume, "the driver waited for that");
         assert_eq!(pipe.room(), CHUNK);
@@ -404,12 +413,12 @@ mod tests {
             let pipe = Pipe::new(window);
             assert!(push(&pipe, b"x"));
             let mut chunks = Vec::new();
-            let room = pipe.lend(&mut chunks).unwrap();
+            let room = pipe.check_out(&mut chunks).unwrap();
             // Here the reader runs, on another thread, and finds nothing.
             assert!(take(&pipe).is_none());
             fill(&mut chunks, Masked::plain(&vec![7; room]));
             assert_eq!(
-                pipe.take_back(&mut chunks, Traffic::default()),
+                pipe.commit(&mut chunks, Traffic::default()),
                 Freed::default()
             );
             let chunk = take(&pipe).unwrap();
@@ -433,12 +442,15 @@ mod tests {
             let pushed = scope.spawn(|| {
                 let mut pushed = 0;
                 for _ in 0..PIECES {
-                    while pipe.room() == 0 {
+                    // The reader may take the tail, and its room with it, between the
+                    // look and the push.
+                    pushed += loop {
+                        let n = pipe.room().min(piece.len());
+                        if n > 0 && push(&pipe, &piece[..n]) {
+                            break n;
+                        }
                         std::thread::yield_now();
-                    }
-                    let n = pipe.room().min(piece.len());
-                    assert!(push(&pipe, &piece[..n]));
-                    pushed += n;
+                    };
                 }
                 pipe.end(End::Eof);
                 pushed
@@ -462,22 +474,22 @@ mod tests {
     fn a_dropped_reader_discards() {
         let pipe = Pipe::new(WINDOW);
         assert!(push(&pipe, &vec![0; WINDOW]));
-        assert!(pipe.pause(1));
+        assert!(pipe.poll_room(1).is_pending());
         assert!(pipe.discard().resume, "the driver waited for that");
         assert!(push(&pipe, &vec![0; 2 * WINDOW]));
     }
 
     #[test]
-    fn what_was_lent_goes_back_before_there_is_room_again() {
+    fn extra_chunks_go_back_before_there_is_room_again() {
         let pipe = Pipe::new(WINDOW);
         assert!(push(&pipe, &vec![0; WINDOW]));
-        for lent in 1..=5 {
-            assert!(pipe.pause(1), "{lent}");
+        for extra in 1..=5 {
+            assert!(pipe.poll_room(1).is_pending(), "{extra}");
             assert!(pipe.extend());
-            assert!(!pipe.pause(1), "{lent}");
+            assert!(pipe.poll_room(1).is_ready(), "{extra}");
             assert!(push(&pipe, &vec![0; CHUNK]));
         }
-        assert!(pipe.pause(1));
+        assert!(pipe.poll_room(1).is_pending());
         for _ in 0..5 {
             let freed = pipe.release(take(&pipe));
             let back = Freed {
@@ -495,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lent_goes_back_unused_or_with_the_reader() {
+    fn extra_chunks_go_back_unused_or_with_the_reader() {
         let pipe = Pipe::new(WINDOW);
         assert!(push(&pipe, &vec![0; WINDOW]));
         assert!(pipe.extend());
@@ -504,38 +516,38 @@ mod tests {
         assert!(pipe.extend());
         assert!(push(&pipe, &vec![0; CHUNK]));
         assert_eq!(pipe.discard().extra, 1);
-        assert!(!pipe.extend(), "nobody reads it any more");
+        assert!(!pipe.extend(), "it has no reader any more");
     }
 
     #[test]
-    fn what_was_lent_goes_back_where_the_reader_leaves_in_the_middle_of_a_read() {
+    fn extra_chunks_go_back_where_the_reader_leaves_in_the_middle_of_a_read() {
         // Two bytes of room are none for a quad of base64.
         let pipe = Pipe::new(CHUNK);
         assert!(push(&pipe, &[0; CHUNK - 2]));
-        assert!(pipe.pause(3) && pipe.extend());
+        assert!(pipe.poll_room(3).is_pending() && pipe.extend());
         let mut chunks = Vec::new();
-        assert_eq!(pipe.lend(&mut chunks), Some(CHUNK + 2));
-        fill(&mut chunks, Masked::plain(b"for nobody"));
+        assert_eq!(pipe.check_out(&mut chunks), Some(CHUNK + 2));
+        fill(&mut chunks, Masked::plain(b"discarded"));
         let early = pipe.discard().extra;
         assert_eq!(
-            early + pipe.take_back(&mut chunks, Traffic::default()).extra,
+            early + pipe.commit(&mut chunks, Traffic::default()).extra,
             1
         );
         assert!(chunks.is_empty());
     }
 
     #[test]
-    fn where_room_has_come_nothing_is_lent() {
+    fn a_window_that_has_room_is_not_extended() {
         let pipe = Pipe::new(WINDOW);
         assert!(push(&pipe, &vec![0; WINDOW]));
-        assert!(pipe.pause(1));
+        assert!(pipe.poll_room(1).is_pending());
         // The reader runs between the driver's look and the end of its turn.
         while let Some(chunk) = take(&pipe) {
             let _ = pipe.release(Some(chunk));
         }
         assert!(
             !pipe.extend(),
-            "it would stay lent until the next chunk is given up"
+            "it would stay until the next chunk is given up"
         );
     }
 }

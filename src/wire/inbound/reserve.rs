@@ -1,13 +1,12 @@
-//! What stalled channels may take beyond their windows, so that the peer lives
-//! on: a share for each session, out of one for all of them.
+//! The memory that stalled channels may take beyond their windows, so that the session goes
+//! on hearing its peer: a share for each session, out of a total for all of them.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Bytes that are left for all sessions that share it. First come, first
-/// served.
+/// The total, shared by many sessions. First come, first served.
 ///
 /// Relaxed throughout: the counters guard no other memory.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ fn take(left: &AtomicUsize, bytes: usize) -> bool {
         .is_ok()
 }
 
-/// One session's share. What is still taken when it is dropped goes back.
+/// One session's share. Its drop gives back whatever is still taken.
 #[derive(Debug)]
 pub(crate) struct StallReserve {
     share: usize,
@@ -54,7 +53,7 @@ impl StallReserve {
         }
     }
 
-    /// Takes so many bytes, or none.
+    /// Takes so many bytes, or none. Returns whether it did.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         if !take(&self.left, bytes) {
             return false;

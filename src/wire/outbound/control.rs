@@ -1,17 +1,17 @@
-//! The control lane: what goes ahead of all data, at the next frame boundary.
+//! The control lane: Pings and Pongs, which go ahead of all data at the next frame boundary.
 
 use crate::frame::{OpCode, frame_head};
 
-/// Pongs that wait at most. A peer may send Pings without end and read
-/// nothing: one more then replaces the oldest, as RFC 6455, 5.5.3 allows, so
-/// that a flood neither grows memory nor stops us from reading.
+/// The largest number of Pongs that wait. A peer may send Pings without end and read
+/// nothing: one more Pong then replaces the oldest, as RFC 6455, 5.5.3 allows, so that a
+/// flood neither grows memory nor stops us from reading.
 const MAX_PONGS: usize = 16;
 
-/// A lane that has been this large is given up when it is empty: a few
-/// unanswered Pings of ordinary size fit.
+/// The largest buffer that an empty lane keeps: the Pongs to a few Pings of ordinary size
+/// fit.
 const KEPT: usize = 256;
 
-/// Control frames that wait, and those on their way out.
+/// The lane. See the module.
 #[derive(Debug, Default)]
 pub(super) struct ControlLane {
     /// Encoded Pongs, oldest first.
@@ -19,16 +19,17 @@ pub(super) struct ControlLane {
     count: usize,
     /// The payload of the Ping that waits.
     ping: Option<u64>,
-    /// Encoded, in the hands of the transport up to `sent`. What lies here is
-    /// finished before anything else is written.
+    /// An encoded batch, taken by the transport up to `sent`. It is finished before
+    /// anything else is written.
     leaving: Vec<u8>,
     sent: usize,
 }
 
 impl ControlLane {
+    /// Queues a Pong, in place of the oldest one if too many wait.
     pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.count == MAX_PONGS {
-            // Ours are short frames: two bytes of head, the second the length.
+            // A server's control frame has two bytes of head; the second is the length.
             let oldest = 2 + usize::from(self.pongs[1]);
             self.pongs.drain(..oldest);
             self.count -= 1;
@@ -44,12 +45,12 @@ impl ControlLane {
         self.ping = Some(mark);
     }
 
-    /// Whether something waits for a frame boundary.
+    /// Returns whether anything waits for a frame boundary.
     pub(super) fn is_waiting(&self) -> bool {
         self.ping.is_some() || self.count > 0
     }
 
-    /// Whether a batch is half out: it must be finished first.
+    /// Returns whether a batch is half out, and has to be finished first.
     pub(super) fn is_leaving(&self) -> bool {
         self.sent < self.leaving.len()
     }
@@ -58,7 +59,7 @@ impl ControlLane {
         !self.is_waiting() && !self.is_leaving()
     }
 
-    /// Makes all that waits the batch to send. Only where the last one is out.
+    /// Makes everything that waits the next batch. The last one must be out.
     pub(super) fn load(&mut self) {
         debug_assert!(!self.is_leaving());
         self.leaving.clear();
@@ -72,10 +73,12 @@ impl ControlLane {
         self.count = 0;
     }
 
+    /// Returns the part of the batch that has not left.
     pub(super) fn front(&self) -> &[u8] {
         &self.leaving[self.sent..]
     }
 
+    /// Notes that the transport took `n` bytes of the batch.
     pub(super) fn advance(&mut self, n: usize) {
         self.sent += n;
         if !self.is_leaving() {
@@ -90,7 +93,7 @@ impl ControlLane {
         }
     }
 
-    /// Forgets what has not begun to leave.
+    /// Drops everything that has not begun to leave.
     pub(super) fn discard_waiting(&mut self) {
         self.ping = None;
         self.pongs.clear();

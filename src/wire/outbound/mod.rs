@@ -1,9 +1,20 @@
 //! From the writers to the transport: one queue behind one lock.
 
+mod attention;
+mod budget;
 mod control;
+mod cursor;
+mod framing;
+mod gate;
+mod intake;
+mod out;
 mod outbound;
 mod queue;
+mod waiting;
 
-pub(crate) use self::outbound::{Outbound, Progress, WRITE_CUT, WireConfig};
 #[cfg(feature = "__bench")]
-pub(crate) use self::queue::{FLUSH, Outbox};
+pub(crate) use self::queue::{FLUSH, SendQueue};
+pub(crate) use self::{
+    out::Progress,
+    outbound::{Outbound, WRITE_CUT},
+};

@@ -6,12 +6,12 @@
 //!
 //! The rules of the wakers, each of which hangs a session when broken:
 //!
-//! * Every poll of the socket registers the driver's waker, whoever makes it.
+//! * Every poll of the socket registers the driver's waker, on any task.
 //!   tokio keeps one waker per direction and the last poller wins, so one poll
 //!   with a writer's own waker would lose the driver's wake-up.
-//! * Writers wait only while `blocked` is set. Only the driver clears it, and
-//!   it collects the waiting writers after each drain. So a writer that drains
-//!   need not wake other writers.
+//! * Writers wait only while the [gate](super::gate) is shut. Only the driver
+//!   opens it, and it wakes the waiting writers at the end of its turn. So a
+//!   writer that writes out need not wake other writers.
 //! * No foreign waker is woken, dropped or cloned under the lock: it may drop a
 //!   task that owns a writer.
 
@@ -24,111 +24,27 @@ use std::{
 use bytes::Bytes;
 use tokio::{io::ReadBuf, time::Instant};
 
-use super::queue::{FLUSH, Outbox};
+use super::{
+    gate::{Event, Gate},
+    out::{Out, Progress},
+    queue::FLUSH,
+    waiting::Wait,
+};
 use crate::{
     error::EndCause,
     frame::ClosePayload,
     policy::Bucket,
-    protocol::Format,
-    wire::{traffic::Traffic, transport::WriteHalf, turn::Turn},
+    wire::{WireConfig, traffic::Traffic, transport::WriteHalf, turn::Turn},
 };
 
 /// A `write` takes no more than this at once, so that control frames fit
-/// between and a budget is never passed by more. It is what kubectl sends.
+/// between two and no budget is exceeded by more. It is what kubectl sends.
 pub(crate) const WRITE_CUT: usize = 32 * 1024;
 
-/// What a session's wire needs to know of its configuration and subprotocol.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WireConfig {
-    pub(crate) format: Format,
-    pub(crate) channels: usize,
-    pub(crate) receive_window: usize,
-    pub(crate) send_budget: usize,
-    pub(crate) high_water: usize,
-    /// Whether to note when payload was accepted or left last.
-    pub(crate) stamps: bool,
-}
-
-/// What a drain did.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Whether the transport took a byte.
-    pub(crate) wrote: bool,
-    /// Whether everything is out, flushed included.
-    pub(crate) idle: bool,
-    /// Whether the transport has let output wait since the last turn, for
-    /// however short a time.
-    pub(crate) waited: bool,
-    /// What the transport said when it broke.
-    pub(crate) broken: Option<io::ErrorKind>,
-    /// Data may not leave before then.
-    pub(crate) throttled: Option<Instant>,
-}
-
-/// The write half of a session: see the module.
+/// The write half of a session. See the module.
 pub(crate) struct Outbound {
     turn: Arc<Turn>,
     out: Mutex<Out>,
-}
-
-/// Everything behind the lock.
-struct Out {
-    queue: Outbox,
-    transport: Option<WriteHalf>,
-    /// The driver's; every poll of the transport uses it.
-    waker: Waker,
-    /// The transport answered Pending: not before the driver's next turn.
-    blocked: bool,
-    /// It has answered so since the driver's last turn.
-    waited: bool,
-    /// Output waits although there is a transport; control frames do not.
-    held: bool,
-    /// The session's turn runs, and flushes at its end: no need to kick it.
-    in_turn: bool,
-    /// The driver has been told that there is something to flush.
-    kicked: bool,
-    /// Something was written that the transport may still buffer.
-    unflushed: bool,
-    broken: Option<io::ErrorKind>,
-    /// The driver has taken the transport away for good.
-    gone: bool,
-    /// What was queued has been dropped: a flush of it can only fail.
-    discarded: bool,
-    /// Writers fail from here on.
-    refused: Option<EndCause>,
-    writers: Box<[Writer]>,
-    open: usize,
-    /// A byte of payload was accepted: the service has spoken.
-    written: bool,
-    stamps: bool,
-    last_write: Option<Instant>,
-    /// The upgrade is not accepted yet, and nothing may be before it is.
-    waits: bool,
-    /// How fast data may leave.
-    rate: Option<Bucket>,
-    /// Data waits for that: `blocked` is set, and the socket is not full.
-    throttled: bool,
-    /// The driver has no timer for it yet.
-    alarm: bool,
-}
-
-/// What the lock knows of one channel's writer.
-#[derive(Debug, Default)]
-struct Writer {
-    open: bool,
-    waiting: Option<Waker>,
-    wait: Wait,
-}
-
-/// What a writer waits for. Woken for anything else it would only wait again,
-/// and so would the turn that woke it.
-#[derive(Clone, Copy, Debug, Default)]
-enum Wait {
-    #[default]
-    Room,
-    Flush,
-    /// That it is refused; it waits elsewhere for what it wants.
-    Refusal,
 }
 
 impl Outbound {
@@ -137,54 +53,11 @@ impl Outbound {
         config: &WireConfig,
         writable: impl Fn(usize) -> bool,
     ) -> Self {
-        let writers: Box<[Writer]> = (0..config.channels)
-            .map(|id| Writer {
-                open: writable(id),
-                ..Writer::default()
-            })
-            .collect();
-        let open = writers.iter().filter(|writer| writer.open).count();
-        let waker = turn.driver_waker();
+        let out = Out::new(config, turn.driver_waker(), writable);
         Self {
             turn: Arc::clone(turn),
-            out: Mutex::new(Out {
-                queue: Outbox::new(
-                    config.format,
-                    config.channels,
-                    config.send_budget,
-                    config.high_water,
-                ),
-                transport: None,
-                waker,
-                blocked: true,
-                waited: false,
-                held: false,
-                in_turn: false,
-                kicked: false,
-                unflushed: false,
-                broken: None,
-                gone: false,
-                discarded: false,
-                refused: None,
-                writers,
-                open,
-                written: false,
-                stamps: config.stamps,
-                last_write: None,
-                waits: false,
-                rate: None,
-                throttled: false,
-                alarm: false,
-            }),
+            out: Mutex::new(out),
         }
-    }
-
-    /// All that each channel's writer ever accepted.
-    pub(crate) fn sent_on_each(&self) -> Vec<Traffic> {
-        let out = self.lock();
-        (0..out.writers.len())
-            .map(|id| out.queue.sent_on(id as u8))
-            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Out> {
@@ -192,9 +65,19 @@ impl Outbound {
         // whole between any two steps, so going on is right.
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Unlocks, and wakes the session's task if it would not see otherwise what was left
+    /// to do. So what was queued leaves at the latest at the end of the task's next turn.
+    fn unlock(&self, mut out: MutexGuard<'_, Out>) {
+        let wake = out.calls_task();
+        drop(out);
+        if wake {
+            self.turn.wake_driver();
+        }
+    }
 }
 
-// What writers do.
+/// For the writers.
 impl Outbound {
     /// Accepts a part of `payload` as one message.
     pub(crate) fn poll_write(
@@ -210,13 +93,13 @@ impl Outbound {
                 return Poll::Ready(Ok(0));
             }
             ready!(out.make_room(channel))?;
-            out.spoke();
+            out.note_write();
             out.write(channel, payload);
             Poll::Ready(Ok(payload.len()))
         })
     }
 
-    /// Whether [`Outbound::send`] would be accepted.
+    /// Waits until [`Outbound::send`] would be accepted.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
@@ -224,8 +107,8 @@ impl Outbound {
         })
     }
 
-    /// The error of a write, once there is one: for a writer that waits for
-    /// something else than the wire.
+    /// Waits until a write would fail, and returns its error. For a writer that cannot go
+    /// on for a reason that lies outside of the wire.
     pub(crate) fn poll_refused(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Error> {
         self.attempt(cx, channel, Wait::Refusal, |out| {
             match out.check_open(channel) {
@@ -240,21 +123,21 @@ impl Outbound {
         let mut out = self.lock();
         out.check_open(channel)?;
         if !payload.is_empty() {
-            out.spoke();
+            out.note_write();
         }
         out.queue.push_bytes(channel, payload);
-        if out.queue.queued() >= FLUSH && !out.is_blocked() {
-            out.drain();
+        if out.queue.queued() >= FLUSH && out.gate.is_open() {
+            out.write_out();
         }
-        self.unlock_and_kick(out);
+        self.unlock(out);
         Ok(())
     }
 
-    /// Whether all that the channel accepted was handed to the transport.
+    /// Waits until all that the channel has accepted was handed to the transport.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Flush, |out| {
-            if !out.is_flushed(channel) && !out.is_blocked() {
-                out.drain();
+            if !out.is_flushed(channel) && out.gate.is_open() {
+                out.write_out();
             }
             if out.is_flushed(channel) {
                 return Poll::Ready(Ok(()));
@@ -266,28 +149,22 @@ impl Outbound {
         })
     }
 
-    /// Ends a channel's writer: no more is accepted, and what was goes out.
+    /// Closes a channel's writer: it accepts no more, and what it has accepted goes out.
     pub(crate) fn close_writer(&self, channel: u8) {
         let mut out = self.lock();
-        let Some(writer) = out.writers.get_mut(usize::from(channel)) else {
+        let Some(closed) = out.writers.close(channel) else {
             return;
         };
-        if !std::mem::take(&mut writer.open) {
-            return;
-        }
-        let waiting = writer.waiting.take();
-        out.open -= 1;
-        let last = out.open == 0;
         drop(out);
-        drop(waiting);
-        if last {
+        drop(closed.waker);
+        if closed.last {
             self.turn.wake_driver();
         }
     }
 
-    /// Tries, and where it has to wait, leaves the caller's waker and tries
-    /// once more: it is cloned outside the lock, and what happened meanwhile
-    /// woke nobody.
+    /// Takes a step for a writer. Where it has to wait, leaves the caller's waker and takes
+    /// the step once more: the waker is cloned outside the lock, and whatever happened
+    /// in between has woken no one.
     fn attempt<T>(
         &self,
         cx: &mut Context<'_>,
@@ -297,9 +174,8 @@ impl Outbound {
     ) -> Poll<T> {
         let mut out = self.lock();
         let mut result = step(&mut out);
-        out.writers[usize::from(channel)].wait = wait;
-        if result.is_ready() || out.is_waiting(channel, cx.waker()) {
-            self.unlock_and_kick(out);
+        if result.is_ready() || out.writers.renew(channel, wait, cx.waker()) {
+            self.unlock(out);
             return result;
         }
         drop(out);
@@ -308,98 +184,69 @@ impl Outbound {
         result = step(&mut out);
         let unused = match result {
             Poll::Ready(_) => Some(waker),
-            Poll::Pending => out.writers[usize::from(channel)].waiting.replace(waker),
+            Poll::Pending => out.writers.wait(channel, wait, waker),
         };
-        self.unlock_and_kick(out);
+        self.unlock(out);
         drop(unused);
         result
     }
-
-    /// Unlocks, and sees to it that what was queued leaves at the latest at the
-    /// end of the driver's next turn.
-    fn unlock_and_kick(&self, mut out: MutexGuard<'_, Out>) {
-        // A vectored write can leave an empty queue and a transport that
-        // still buffers.
-        let work = !out.queue.is_empty() || out.unflushed;
-        let kick = work && !out.in_turn && !out.kicked && !out.is_blocked();
-        if kick {
-            out.kicked = true;
-        }
-        // Only the driver has a timer.
-        let alarm = !out.in_turn && std::mem::take(&mut out.alarm);
-        let broken = out.broken.is_some();
-        drop(out);
-        if kick || broken || alarm {
-            self.turn.wake_driver();
-        }
-    }
 }
 
-// What the session's task does.
+/// For the session's task and its turns.
 impl Outbound {
-    /// The task's round starts: it flushes at its end, so nobody need kick it.
+    /// Begins the task's turn, in which writers need not wake it: it writes out at the end.
     pub(crate) fn begin_turn(&self, driver_due: bool) {
         let mut out = self.lock();
-        out.in_turn = true;
-        out.kicked = false;
-        if driver_due && out.transport.is_some() {
-            out.blocked = false;
-            out.throttled = false;
+        out.attention.begin();
+        if driver_due {
+            out.gate = out.gate.on(Event::DriverDue);
         }
     }
 
-    /// The task's round is over: writes what there is, and wakes the writers
-    /// for whom that made room.
+    /// Ends the task's turn: writes out what there is, and wakes the writers for which that
+    /// made room.
     pub(crate) fn end_turn(&self, woken: &mut Vec<Waker>) -> Progress {
         let mut out = self.lock();
-        // Control frames leave all the same.
-        if out.throttled {
-            out.blocked = false;
-        }
-        let mut progress = if out.is_blocked() {
-            Progress {
-                broken: out.broken,
+        let mut progress = match out.gate {
+            Gate::Open | Gate::Paced => out.write_out(),
+            Gate::Broken(kind) => Progress {
+                broken: Some(kind),
                 ..Progress::default()
-            }
-        } else {
-            out.drain()
+            },
+            Gate::Absent | Gate::Full | Gate::Gone => Progress::default(),
         };
         progress.waited = std::mem::take(&mut out.waited);
-        out.in_turn = false;
-        out.kicked = false;
-        out.alarm = false;
-        out.collect(woken);
-        out.queue.rest();
+        let paced = out.gate == Gate::Paced;
+        out.attention.end(paced);
+        out.take_ready(woken);
+        out.queue.release_buffers();
         drop(out);
-        for waker in woken.drain(..) {
-            waker.wake();
-        }
+        wake_all(woken.drain(..));
         progress
     }
 
+    /// Hands the transport over: output may leave.
     pub(crate) fn install(&self, transport: WriteHalf) {
         let mut out = self.lock();
         out.transport = Some(transport);
-        out.blocked = false;
+        out.gate = out.gate.on(Event::Installed);
     }
 
-    /// Takes the transport out. Whoever drops an `OwnedWriteHalf` sends a FIN,
-    /// and a writer of the user may hold this for long: so the driver takes the
-    /// transport with it.
+    /// Takes the transport away for good, and wakes every writer that waits.
     ///
-    /// Whoever waits is woken: nothing will leave any more.
+    /// The drop of an `OwnedWriteHalf` sends a FIN, and a user may keep a writer for long
+    /// after the session, so the transport must not wait for the writers.
     pub(crate) fn take_transport(&self) -> Option<WriteHalf> {
         let mut out = self.lock();
-        out.gone = true;
+        out.gate = out.gate.on(Event::Taken);
         let transport = out.transport.take();
-        let waiting = out.take_waiting();
+        let waiting = out.writers.take_all();
         drop(out);
-        for waker in waiting {
-            waker.wake();
-        }
+        wake_all(waiting);
         transport
     }
 
+    /// Reads from a transport that is not split.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -411,44 +258,63 @@ impl Outbound {
         }
     }
 
+    /// Shuts down the sending side of the transport.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.lock().transport {
             Some(transport) => transport.poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
     }
+}
 
-    /// From now on data leaves no faster than that.
+/// For the driver's and the session's decisions.
+impl Outbound {
+    /// Makes data leave no faster than this from now on.
     pub(crate) fn limit_rate(&self, rate: Option<Bucket>) {
         self.lock().rate = rate;
     }
 
+    /// Holds data back, or lets it leave again. Control frames leave all the same.
     pub(crate) fn set_held(&self, held: bool) {
         self.lock().held = held;
     }
 
     /// Makes writers wait until the upgrade is accepted.
     pub(crate) fn wait_for_acceptance(&self) {
-        self.lock().waits = true;
+        self.lock().intake.defer();
     }
 
-    /// The upgrade is accepted: the waiting writers go on.
+    /// Accepts the upgrade: writers that waited for that go on.
     pub(crate) fn accept(&self) {
         let mut out = self.lock();
-        if !std::mem::take(&mut out.waits) {
+        if !out.intake.accept() {
             return;
         }
         let mut woken = Vec::new();
-        out.collect(&mut woken);
+        out.take_ready(&mut woken);
         drop(out);
-        for waker in woken {
-            waker.wake();
-        }
+        wake_all(woken);
     }
 
-    /// When payload was accepted or left last, where that is noted.
-    pub(crate) fn last_write(&self) -> Option<Instant> {
-        self.lock().last_write
+    /// Makes all writers fail, those that wait included. The first cause stays.
+    pub(crate) fn refuse_writers(&self, cause: &EndCause) {
+        let mut out = self.lock();
+        out.intake.refuse(cause);
+        let waiting = out.writers.take_all();
+        drop(out);
+        wake_all(waiting);
+    }
+
+    /// Makes all writers fail, unless payload was accepted before: then nothing happens.
+    /// Returns whether they fail. One step does both, so that nothing is accepted and then
+    /// lost.
+    pub(crate) fn refuse_unless_written(&self, cause: &EndCause) -> bool {
+        let mut out = self.lock();
+        if out.written {
+            return false;
+        }
+        out.intake.refuse(cause);
+        true
     }
 
     pub(crate) fn pong(&self, payload: &[u8]) {
@@ -459,59 +325,16 @@ impl Outbound {
         self.lock().queue.ping();
     }
 
-    /// Bytes of data that were accepted and have not left.
-    pub(crate) fn queued(&self) -> u64 {
-        self.lock().queue.queued() as u64
-    }
-
-    /// Bytes of data that have ever left.
-    pub(crate) fn sent(&self) -> u64 {
-        self.lock().queue.left()
-    }
-
-    /// Whether anything was queued since the last drain.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.lock().queue.is_empty()
-    }
-
-    /// Makes all writers fail, unless one has accepted payload: then nothing
-    /// happens, and the answer is `false`. In one step, so that nothing is
-    /// accepted and then lost.
-    pub(crate) fn refuse_unless_written(&self, cause: &EndCause) -> bool {
-        let mut out = self.lock();
-        if out.written {
-            return false;
-        }
-        out.refused.get_or_insert_with(|| cause.clone());
-        true
-    }
-
-    /// Writers that were neither dropped nor shut down.
-    pub(crate) fn open_writers(&self) -> usize {
-        self.lock().open
-    }
-
-    /// Makes all writers fail, the waiting ones too. The first cause stays.
-    pub(crate) fn refuse_writers(&self, cause: &EndCause) {
-        let mut out = self.lock();
-        out.refused.get_or_insert_with(|| cause.clone());
-        let waiting = out.take_waiting();
-        drop(out);
-        for waker in waiting {
-            waker.wake();
-        }
-    }
-
-    /// Queues the last message, whatever the budgets say: room for it is
-    /// reserved by having no limit.
+    /// Queues the last message of a session. No budget applies: what is accepted last must
+    /// not fail for lack of room.
     pub(crate) fn last_words(&self, channel: u8, payload: Bytes) {
         let mut out = self.lock();
-        if usize::from(channel) < out.writers.len() {
+        if usize::from(channel) < out.writers.channels() {
             out.queue.push_bytes(channel, payload);
         }
     }
 
-    /// Queues the Close frame; with `discard`, instead of all that waits.
+    /// Queues the Close frame; with `discard`, in place of all that is queued.
     pub(crate) fn close(&self, payload: &ClosePayload, discard: bool) {
         let mut out = self.lock();
         if discard {
@@ -523,253 +346,52 @@ impl Outbound {
     }
 }
 
-impl Out {
-    /// Payload was accepted.
-    fn spoke(&mut self) {
-        self.written = true;
-        if self.stamps {
-            self.last_write = Some(Instant::now());
-        }
+/// Figures.
+impl Outbound {
+    /// Returns the number of writers that were neither dropped nor shut down.
+    pub(crate) fn open_writers(&self) -> usize {
+        self.lock().writers.open()
     }
 
-    fn is_blocked(&self) -> bool {
-        self.blocked || self.transport.is_none() || self.broken.is_some()
+    /// Returns when payload was last accepted or has last left, where that is noted.
+    pub(crate) fn last_write(&self) -> Option<Instant> {
+        self.lock().last_write
     }
 
-    #[inline]
-    fn check_open(&self, channel: u8) -> io::Result<()> {
-        if let Some(cause) = &self.refused {
-            return Err(cause.write_error());
-        }
-        if let Some(kind) = self.broken {
-            return Err(EndCause::ConnectionLost { kind }.write_error());
-        }
-        match self.writers.get(usize::from(channel)) {
-            Some(writer) if writer.open => Ok(()),
-            _ => Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "the channel was shut down for writing",
-            )),
-        }
+    /// Returns the bytes of data that were accepted and have not left.
+    pub(crate) fn queued(&self) -> u64 {
+        self.lock().queue.queued() as u64
     }
 
-    /// Why what is queued will never leave. Refused writers are no reason:
-    /// what was accepted before goes out before the Close frame.
-    fn lost(&self) -> Option<io::Error> {
-        let kind = match self.broken {
-            Some(kind) => kind,
-            None if self.gone || self.discarded => io::ErrorKind::NotConnected,
-            None => return None,
-        };
-        let cause = self.refused.clone();
-        Some(
-            cause
-                .unwrap_or(EndCause::ConnectionLost { kind })
-                .write_error(),
-        )
+    /// Returns the bytes of data that have ever left.
+    pub(crate) fn sent(&self) -> u64 {
+        self.lock().queue.left()
     }
 
-    fn is_flushed(&self, channel: u8) -> bool {
-        self.queue.is_flushed(channel) && !self.unflushed
+    /// Returns whether anything is queued, control frames included.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.lock().queue.is_empty()
     }
 
-    fn is_waiting(&self, channel: u8, waker: &Waker) -> bool {
-        let waiting = &self.writers[usize::from(channel)].waiting;
-        waiting.as_ref().is_some_and(|mine| mine.will_wake(waker))
-    }
-
-    #[inline(always)] // in both of its callers: 28 instructions a message
-    fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
-        if self.waits {
-            return Poll::Pending;
-        }
-        while !self.queue.has_room(channel) {
-            if self.is_blocked() || self.held {
-                return Poll::Pending;
-            }
-            // Ends: everything leaves, or the transport blocks or breaks.
-            self.drain();
-            self.check_open(channel)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn write(&mut self, channel: u8, payload: &[u8]) {
-        let open = !self.is_blocked() && !self.held;
-        if open && !self.may_leave() {
-            self.throttle();
-        }
-        let open = open && !self.throttled;
-        if open && self.queue.is_over_cap(payload.len()) {
-            self.drain();
-        }
-        let open = open && !self.is_blocked();
-        if open && self.queue.wants_vectored(payload.len()) && self.is_write_vectored() {
-            return self.write_vectored(channel, payload);
-        }
-        self.queue.push(channel, payload);
-        if open && self.queue.queued() >= FLUSH {
-            self.drain();
-        }
-    }
-
-    /// Whether data may leave already, where there is a rate for it.
-    fn may_leave(&mut self) -> bool {
-        let rate = self.rate.as_mut();
-        rate.is_none_or(|rate| rate.available(Instant::now()) > 0)
-    }
-
-    /// Data may not leave yet: as if the socket were full, until the driver's next
-    /// turn, for which it sets its timer.
-    fn throttle(&mut self) {
-        self.alarm |= !self.throttled;
-        self.throttled = true;
-        self.blocked = true;
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport
-            .as_ref()
-            .is_some_and(WriteHalf::is_write_vectored)
-    }
-
-    /// Writes queue and payload together, uncopied; what the transport does not
-    /// take is queued.
-    fn write_vectored(&mut self, channel: u8, payload: &[u8]) {
-        self.queue.push_head(channel, payload.len());
-        let result = match &mut self.transport {
-            Some(transport) => {
-                let slices = [
-                    io::IoSlice::new(self.queue.buffered()),
-                    io::IoSlice::new(payload),
-                ];
-                let cx = &mut Context::from_waker(&self.waker);
-                transport.poll_write_vectored(cx, &slices)
-            }
-            None => Poll::Pending,
-        };
-        let n = self.took(result).unwrap_or(0);
-        if let Some(rate) = &mut self.rate {
-            rate.take(n);
-        }
-        self.queue.sent_with(n, payload);
-        // tokio registers a waker only with Pending, so a partial write is
-        // followed by another one.
-        if self.queue.queued() > 0 && !self.is_blocked() {
-            self.drain();
-        }
-    }
-
-    /// Judges the answer of the transport to a write.
-    fn took(&mut self, result: Poll<io::Result<usize>>) -> Option<usize> {
-        match result {
-            Poll::Ready(Ok(0)) => self.broken = Some(io::ErrorKind::WriteZero),
-            Poll::Ready(Ok(n)) => {
-                self.unflushed = self.transport.as_ref().is_some_and(WriteHalf::needs_flush);
-                // What was accepted long ago may leave for hours.
-                if self.stamps && self.queue.queued() > 0 {
-                    self.last_write = Some(Instant::now());
-                }
-                return Some(n);
-            }
-            Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
-            Poll::Pending => self.block(),
-        }
-        None
-    }
-
-    /// Writes until nothing is left, or the transport blocks or breaks.
-    fn drain(&mut self) -> Progress {
-        let mut progress = Progress::default();
-        let mut late = false;
-        loop {
-            // A frame that is half out is finished, and paid for afterwards.
-            // A Close in place of all that waited has nothing to wait for.
-            late = late || (self.queue.queued() > 0 && !self.discarded && !self.may_leave());
-            let held = self.held || late;
-            let Some(transport) = &mut self.transport else {
-                break;
-            };
-            let cx = &mut Context::from_waker(&self.waker);
-            let Some(next) = self.queue.next(held) else {
-                break;
-            };
-            let result = if next.vectored && transport.is_write_vectored() {
-                transport.poll_write_vectored(cx, next.slices())
-            } else {
-                transport.poll_write(cx, next.first())
-            };
-            let Some(n) = self.took(result) else { break };
-            let left = self.queue.left();
-            self.queue.sent(n);
-            // Data only: with as many Pongs as a peer can ask for, it would put off
-            // the end of its session as long as it likes.
-            if let Some(rate) = &mut self.rate {
-                rate.take((self.queue.left() - left) as usize);
-            }
-            progress.wrote = true;
-        }
-
-        if self.unflushed && !self.is_blocked() {
-            self.flush_transport();
-        }
-        if late && !self.is_blocked() {
-            self.throttle();
-            progress.throttled = self.rate.map(|rate| rate.ready_at());
-        }
-        progress.broken = self.broken;
-        progress.idle = self.queue.is_empty() && !self.unflushed;
-        progress
-    }
-
-    fn flush_transport(&mut self) {
-        let Some(transport) = &mut self.transport else {
-            return;
-        };
-        match transport.poll_flush(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(Ok(())) => self.unflushed = false,
-            Poll::Ready(Err(error)) => self.broken = Some(error.kind()),
-            Poll::Pending => self.block(),
-        }
-    }
-
-    fn block(&mut self) {
-        self.blocked = true;
-        self.waited = true;
-    }
-
-    fn take_waiting(&mut self) -> Vec<Waker> {
-        let writers = self.writers.iter_mut();
-        writers.filter_map(|writer| writer.waiting.take()).collect()
-    }
-
-    /// Takes the wakers of those writers that can go on.
-    fn collect(&mut self, woken: &mut Vec<Waker>) {
-        let lost = self.broken.is_some() || self.gone;
-        let refused = self.refused.is_some() || lost;
-        let lost = lost || self.discarded;
-        for channel in 0..self.writers.len() {
-            let writer = &self.writers[channel];
-            if writer.waiting.is_none() {
-                continue;
-            }
-            let id = channel as u8;
-            let ready = match writer.wait {
-                // Held or not: what is held is taken while there is room for it.
-                Wait::Room => refused || (self.queue.has_room(id) && !self.waits),
-                Wait::Flush => lost || self.is_flushed(id),
-                Wait::Refusal => refused,
-            };
-            if ready {
-                woken.extend(self.writers[channel].waiting.take());
-            }
-        }
+    /// Returns what each channel's writer has ever accepted.
+    pub(crate) fn accepted_on_each(&self) -> Vec<Traffic> {
+        let out = self.lock();
+        (0..out.writers.channels())
+            .map(|channel| out.queue.accepted_on(channel as u8))
+            .collect()
     }
 }
 
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound").finish_non_exhaustive()
+    }
+}
+
+/// Wakes them all. Never under the lock.
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        waker.wake();
     }
 }
 

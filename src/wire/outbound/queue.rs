@@ -1,12 +1,12 @@
-//! What the session has accepted and the transport has not taken yet.
+//! The queue of outgoing frames: what the session has accepted and the transport has not
+//! taken yet.
 //!
-//! One FIFO of encoded messages over all channels, so that a Status cannot
-//! overtake output, and a budget per channel, so that one channel cannot take
-//! the room of the others. The control lane goes ahead at frame boundaries.
-//! Pure: no socket, no waker, no lock.
+//! One FIFO of encoded messages over all channels, so that a Status cannot overtake
+//! output. The control lane goes ahead at frame boundaries. Pure: no socket, no waker, no
+//! lock.
 //!
 //! ```text
-//!   buf[sent..]          slice              backlog
+//!   buf[start..]        slice              backlog
 //!  +-------------------+ +----------------+ +--------+---------+--------+
 //!  | encoded frames    | | payload of the | | frames | message | frames | <- new writes
 //!  |                   | | last head      | |        |         |        |
@@ -18,64 +18,27 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
-use super::control::ControlLane;
+use super::{budget::Budget, control::ControlLane, cursor::Cursor};
 use crate::{
-    frame::{ClosePayload, OpCode, frame_head, head_len, read_frame_len},
+    frame::{ClosePayload, OpCode, frame_head, head_len},
     protocol::{Format, base64},
     wire::{Traffic, stock},
 };
 
-/// A queue of this size goes out at once. Larger buffers gain nothing on
+/// The size at which a queue goes out at once. Larger buffers gain nothing on
 /// loopback, smaller ones cost a third of the speed at 1 KiB.
 pub(crate) const FLUSH: usize = 48 * 1024;
 
-/// No write is larger. Up to 65,483 bytes leave as one segment on loopback; a
-/// write a little larger drags a tail of some bytes behind it, at three to
+/// The largest write. Up to 65,483 bytes leave as one segment on loopback; a
+/// slightly larger write drags a tail of a few bytes behind it, at three to
 /// four times the cost.
 pub(crate) const WRITE_CAP: usize = 60 * 1024;
 
-/// Source bytes in a frame of a large message. Control frames fit between two.
-const FRAGMENT: usize = 32 * 1024;
-
-/// The same for base64: a multiple of three, so that only the last is padded,
-/// and 32 KiB of text.
-const FRAGMENT_BASE64: usize = 24 * 1024;
-
-/// Entries of the backlog for which there is room between two stalls. A session whose
-/// socket is full now and then has this many: with the default budgets all of them.
+/// The number of backlog entries whose memory is kept while the backlog is empty. A session
+/// whose socket is full now and then has this many, with the default budgets all of them.
 const KEPT: usize = 4;
 
-impl Format {
-    fn opcode(self) -> OpCode {
-        match self.is_base64() {
-            true => OpCode::Text,
-            false => OpCode::Binary,
-        }
-    }
-
-    fn fragment(self) -> usize {
-        match self.is_base64() {
-            true => FRAGMENT_BASE64,
-            false => FRAGMENT,
-        }
-    }
-
-    /// Bytes on the wire of a message in fragments.
-    fn message_len(self, len: usize) -> usize {
-        let (whole, rest) = (len / self.fragment(), len % self.fragment());
-        let frame = |payload: usize| payload + head_len(payload as u64);
-        let full = self.encoded_len(self.fragment());
-        let rest_len = self.encoded_len(rest);
-        let prefix = self.prefix_len();
-        match (whole, rest) {
-            (0, _) => frame(prefix + rest_len),
-            (_, 0) => frame(prefix + full) + (whole - 1) * frame(full),
-            (_, _) => frame(prefix + full) + (whole - 1) * frame(full) + frame(rest_len),
-        }
-    }
-}
-
-/// What lies behind the buffer.
+/// An entry behind the buffer.
 #[derive(Debug)]
 enum Backlog {
     Frames(Vec<u8>),
@@ -87,29 +50,18 @@ enum Backlog {
     },
 }
 
-/// Whether a buffer has no room for so many bytes, and had better not grow: it
-/// would be copied, and be too large for the stock.
+/// Returns whether a buffer has no room for so many bytes and should not grow: it
+/// would be copied, and become too large for the stock.
 fn is_full(buffer: &Vec<u8>, len: usize) -> bool {
     buffer.capacity() >= stock::OUT_BUFFER
         && !buffer.is_empty()
         && len > buffer.capacity() - buffer.len()
 }
 
-/// A channel's share of the queue.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    /// Bytes on the wire that have not left.
-    queued: usize,
-    /// Position of its last byte in the stream of all data ever accepted.
-    end: u64,
-    /// All that it ever accepted.
-    sent: Traffic,
-}
-
-/// What to write next.
+/// The next bytes to write.
 pub(crate) struct Next<'a> {
     slices: [IoSlice<'a>; 2],
-    /// Whether there are two, or the second is empty.
+    /// There are two of them; otherwise the second is empty.
     pub(crate) vectored: bool,
 }
 
@@ -138,90 +90,73 @@ impl<'a> Next<'a> {
 
 /// The queue. See the module.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     format: Format,
     buf: Vec<u8>,
-    sent: usize,
+    /// Where the part of `buf` begins that has not left.
+    start: usize,
     slice: Bytes,
     backlog: VecDeque<Backlog>,
-    /// Bytes of the frame at the front that have still to go; 0 at a boundary.
-    frame_left: usize,
-    /// Whose frame that is. A control frame in the data is nobody's.
-    frame_channel: Option<u8>,
-    /// Whose fragments follow, once a frame without FIN has left.
-    message_channel: Option<u8>,
-    shares: Box<[Share]>,
-    /// Bytes of data ever accepted, and of those that have left.
-    accepted: u64,
-    left: u64,
-    budget: usize,
-    high_water: usize,
+    cursor: Cursor,
+    budget: Budget,
     control: ControlLane,
+    /// The Close frame is queued: nothing follows it.
     closing: bool,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn new(format: Format, channels: usize, budget: usize, high_water: usize) -> Self {
         Self {
             format,
             buf: Vec::new(),
-            sent: 0,
+            start: 0,
             slice: Bytes::new(),
             backlog: VecDeque::new(),
-            frame_left: 0,
-            frame_channel: None,
-            message_channel: None,
-            shares: vec![Share::default(); channels].into_boxed_slice(),
-            accepted: 0,
-            left: 0,
-            budget,
-            high_water,
+            cursor: Cursor::default(),
+            budget: Budget::new(channels, budget, high_water),
             control: ControlLane::default(),
             closing: false,
         }
     }
 
-    /// Bytes of data that have not left.
+    /// Returns the bytes of data that have not left.
+    #[inline]
     pub(crate) fn queued(&self) -> usize {
-        (self.accepted - self.left) as usize
+        self.budget.queued()
     }
 
-    /// Bytes of data that have ever left; control frames are none.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
+    /// Returns the bytes of data that have ever left, control frames not included.
+    #[inline]
+    pub(super) fn left(&self) -> u64 {
+        self.budget.left()
     }
 
-    /// Whether a write of this channel is accepted now, whatever its size.
-    pub(crate) fn has_room(&self, channel: u8) -> bool {
-        self.shares[usize::from(channel)].queued < self.budget && self.queued() < self.high_water
+    /// Returns whether a write of this channel is accepted now, whatever its size.
+    #[inline]
+    pub(super) fn has_room(&self, channel: u8) -> bool {
+        self.budget.has_room(channel)
     }
 
-    /// Whether all that this channel has accepted is gone.
-    pub(crate) fn is_flushed(&self, channel: u8) -> bool {
-        self.left >= self.shares[usize::from(channel)].end
+    /// Returns whether all that this channel has accepted has left.
+    pub(super) fn is_flushed(&self, channel: u8) -> bool {
+        self.budget.is_flushed(channel)
     }
 
-    /// Whether nothing at all is left to write.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.accepted == self.left && self.control.is_empty()
+    /// Returns all that this channel has ever accepted.
+    pub(super) fn accepted_on(&self, channel: u8) -> Traffic {
+        self.budget.accepted_on(channel)
     }
 
-    /// One message was accepted: its payload, and its bytes on the wire.
-    fn account(&mut self, channel: u8, payload: usize, bytes: usize) {
-        self.accepted += bytes as u64;
-        let share = &mut self.shares[usize::from(channel)];
-        share.queued += bytes;
-        share.end = self.accepted;
-        share.sent.messages += 1;
-        share.sent.bytes += payload as u64;
+    /// Returns whether there is nothing to write, control frames included.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued() == 0 && self.control.is_empty()
     }
+}
 
-    /// All that a channel ever accepted.
-    pub(crate) fn sent_on(&self, channel: u8) -> Traffic {
-        self.shares[usize::from(channel)].sent
-    }
-
-    /// The buffer that leaves first.
+/// Messages in.
+impl SendQueue {
+    /// Returns the buffer that leaves first.
     fn front(&mut self) -> &mut Vec<u8> {
         if self.buf.capacity() == 0 {
             self.buf = stock::take_out();
@@ -229,7 +164,7 @@ impl Outbox {
         &mut self.buf
     }
 
-    /// Where the next frame, of so many bytes, is to be encoded.
+    /// Returns the buffer for the next frame, of so many bytes.
     #[inline]
     fn place(&mut self, len: usize) -> &mut Vec<u8> {
         let fits = len <= self.buf.capacity() - self.buf.len();
@@ -239,23 +174,23 @@ impl Outbox {
         self.tail(len)
     }
 
-    /// The same where a look at the buffer is not enough.
+    /// Returns the buffer for the next frame where a look at the first one is not enough.
     #[inline(never)]
     fn tail(&mut self, len: usize) -> &mut Vec<u8> {
         if self.slice.is_empty() && self.backlog.is_empty() {
-            // A peer that reads a little at a time never lets the buffer run empty:
-            // what has left makes room. With the default budgets that is 36 KiB for
-            // at most 64 that are moved.
+            // A peer that reads a little at a time never lets the buffer run empty, so
+            // the part that has left makes room. With the default budgets that is
+            // 36 KiB for at most 64 KiB that are moved.
             if is_full(&self.buf, len) {
-                self.buf.drain(..self.sent);
-                self.sent = 0;
+                self.buf.drain(..self.start);
+                self.start = 0;
             }
             if !is_full(&self.buf, len) {
                 return self.front();
             }
         }
-        // Behind a large message it is no out buffer: a few bytes between two of them
-        // would hold a thousand times what the budget counts.
+        // Behind a large message a small buffer will do: an out buffer for a few bytes
+        // between two of them would hold a thousand times what the budget counts.
         let next = match self.backlog.back() {
             Some(Backlog::Frames(frames)) if !is_full(frames, len) => None,
             Some(Backlog::Frames(_)) | None if self.slice.is_empty() => Some(stock::take_out()),
@@ -281,20 +216,20 @@ impl Outbox {
             false => tail.extend_from_slice(payload),
         }
         let bytes = tail.len() - before;
-        self.account(channel, payload.len(), bytes);
+        self.budget.accept(channel, payload.len(), bytes);
     }
 
-    /// Queues one message without copying it; above the fragment size it
-    /// leaves in fragments.
-    pub(crate) fn push_bytes(&mut self, channel: u8, payload: Bytes) {
-        // A slice costs a system call of its own; below this that is dearer
+    /// Queues one message without copying it. Above the fragment size it leaves in
+    /// fragments.
+    pub(super) fn push_bytes(&mut self, channel: u8, payload: Bytes) {
+        // A slice costs a system call of its own. Below this size that is dearer
         // than a copy that leaves together with others.
         const COPY: usize = 24 * 1024;
         if payload.len() < COPY {
             return self.push(channel, &payload);
         }
         let bytes = self.format.message_len(payload.len());
-        self.account(channel, payload.len(), bytes);
+        self.budget.accept(channel, payload.len(), bytes);
         self.backlog.push_back(Backlog::Message {
             channel,
             rest: payload,
@@ -302,12 +237,12 @@ impl Outbox {
         });
     }
 
-    /// Whether a payload of this size should go out together with the queue,
+    /// Returns whether a payload of this size should go out together with the queue,
     /// uncopied, if the transport can do so.
-    pub(crate) fn wants_vectored(&self, len: usize) -> bool {
-        /// Payloads below are always copied.
+    pub(super) fn wants_vectored(&self, len: usize) -> bool {
+        /// The smallest payload that is not copied.
         const SMALLEST: usize = 2 * 1024;
-        /// A payload of this size is worth a system call of its own.
+        /// The smallest payload that is worth a system call of its own.
         const ALONE: usize = 24 * 1024;
         matches!(self.format, Format::Binary | Format::BareBinary)
             && len >= SMALLEST
@@ -317,14 +252,14 @@ impl Outbox {
             && self.control.is_empty()
     }
 
-    /// Whether queue and payload would pass the write cap together.
-    pub(crate) fn is_over_cap(&self, len: usize) -> bool {
+    /// Returns whether queue and payload together would exceed the largest write.
+    pub(super) fn is_over_cap(&self, len: usize) -> bool {
         self.queued() > 0 && self.queued() + self.format.encoded_len(len) > WRITE_CAP
     }
 
-    /// Queues the head of a message whose payload the caller still has, and
-    /// which follows in [`Outbox::sent_with`] in any case.
-    pub(crate) fn push_head(&mut self, channel: u8, len: usize) {
+    /// Queues the head of a message whose payload the caller still has. That must follow
+    /// with [`SendQueue::advance_with`].
+    pub(super) fn push_head(&mut self, channel: u8, len: usize) {
         let format = self.format;
         let head = self.front();
         let before = head.len();
@@ -332,49 +267,48 @@ impl Outbox {
         frame_head(head, true, format.opcode(), payload as u64);
         format.push_prefix(channel, head);
         let bytes = head.len() - before + len;
-        self.account(channel, len, bytes);
+        self.budget.accept(channel, len, bytes);
     }
 
-    /// What lies in the buffer, for a vectored write with the caller's payload.
-    pub(crate) fn buffered(&self) -> &[u8] {
-        &self.buf[self.sent..]
+    /// Returns the bytes in the buffer, for a vectored write with the caller's payload.
+    pub(super) fn buffered(&self) -> &[u8] {
+        &self.buf[self.start..]
     }
 
-    /// `n` bytes of buffer and payload were written after [`Outbox::push_head`]:
-    /// the rest of the payload is copied.
-    pub(crate) fn sent_with(&mut self, n: usize, payload: &[u8]) {
-        let buffered = self.buf.len() - self.sent;
+    /// Notes that `n` bytes of buffer and payload were written after
+    /// [`SendQueue::push_head`], and copies the rest of the payload.
+    pub(super) fn advance_with(&mut self, n: usize, payload: &[u8]) {
+        let buffered = self.buf.len() - self.start;
         if n == buffered + payload.len() {
             return self.reset();
         }
-        self.walk(n);
-        self.left += n as u64;
+        self.advance_cursor(n);
         if n < buffered {
-            self.sent += n;
+            self.start += n;
             self.buf.extend_from_slice(payload);
         } else {
             self.buf.clear();
-            self.sent = 0;
+            self.start = 0;
             self.buf.extend_from_slice(&payload[n - buffered..]);
         }
     }
 
-    pub(crate) fn pong(&mut self, payload: &[u8]) {
+    pub(super) fn pong(&mut self, payload: &[u8]) {
         if !self.closing {
             self.control.pong(payload);
         }
     }
 
-    /// Queues a Ping whose payload is how much data has left in front of it, so that its Pong
-    /// tells how much of it the peer has read.
-    pub(crate) fn ping(&mut self) {
+    /// Queues a Ping whose payload is how much data has left in front of it: its Pong tells
+    /// how much of that the peer has read.
+    pub(super) fn ping(&mut self) {
         if !self.closing {
-            self.control.ping(self.left);
+            self.control.ping(self.budget.left());
         }
     }
 
-    /// Queues the Close frame behind everything; only the first one counts.
-    pub(crate) fn close(&mut self, payload: &ClosePayload) {
+    /// Queues the Close frame behind everything else. Only the first one counts.
+    pub(super) fn close(&mut self, payload: &ClosePayload) {
         if std::mem::replace(&mut self.closing, true) {
             return;
         }
@@ -383,32 +317,31 @@ impl Outbox {
         let before = tail.len();
         frame_head(tail, true, OpCode::Close, payload.len() as u64);
         tail.extend_from_slice(payload);
-        self.accepted += (tail.len() - before) as u64;
+        let bytes = tail.len() - before;
+        self.budget.accept_close(bytes);
     }
 
-    /// Drops whatever has not begun to leave: after a fault of the peer only
-    /// the Close is sent. The frame that is half out is finished.
-    pub(crate) fn discard(&mut self) {
-        let buffered = self.buf.len() - self.sent;
-        let kept = self.frame_left.min(buffered);
-        self.buf.truncate(self.sent + kept);
-        self.slice.truncate(self.frame_left - kept);
+    /// Drops everything that has not begun to leave: after a fault of the peer only the
+    /// Close is sent. A frame that is half out is finished.
+    pub(super) fn discard(&mut self) {
+        let frame_left = self.cursor.frame_left();
+        let buffered = self.buf.len() - self.start;
+        let kept = frame_left.min(buffered);
+        self.buf.truncate(self.start + kept);
+        self.slice.truncate(frame_left - kept);
         self.backlog.clear();
         self.control.discard_waiting();
-        self.accepted = self.left + self.frame_left as u64;
-        for share in &mut self.shares {
-            // What follows takes the place of what is dropped, and must not
-            // count as that: this channel is never flushed again.
-            if share.end > self.accepted {
-                share.end = u64::MAX;
-            }
-        }
+        self.budget.discard(frame_left);
     }
+}
 
-    /// What to write next; `None` where there is nothing. While output is
-    /// held, only control frames and what is half out.
+/// Bytes out.
+impl SendQueue {
+    /// Returns the next bytes to write, if there are any. While output is held, these are
+    /// only control frames and the rest of a frame that is half out.
     pub(crate) fn next(&mut self, held: bool) -> Option<Next<'_>> {
-        if !self.control.is_leaving() && self.frame_left == 0 && self.control.is_waiting() {
+        if !self.control.is_leaving() && self.cursor.frame_left() == 0 && self.control.is_waiting()
+        {
             self.control.load();
         }
         if self.control.is_leaving() {
@@ -416,21 +349,21 @@ impl Outbox {
         }
         let limit = if held || self.control.is_waiting() {
             // At a boundary the control frames went first.
-            self.frame_left
+            self.cursor.frame_left()
         } else {
             WRITE_CAP
         };
         if limit == 0 {
             return None;
         }
-        if self.sent == self.buf.len() && self.slice.is_empty() {
+        if self.start == self.buf.len() && self.slice.is_empty() {
             self.load();
         }
-        let buffered = &self.buf[self.sent..];
+        let buffered = &self.buf[self.start..];
         let first = match buffered.len() {
             len if len <= limit => buffered,
-            // A flush size at a time: what is left is then either another one
-            // or at least the difference to the cap, never a short tail.
+            // A flush size at a time: the rest is then either another one or at least
+            // the difference to the largest write, never a short tail.
             _ => &buffered[..limit.min(FLUSH)],
         };
         let second = &self.slice[..self.slice.len().min(limit - first.len())];
@@ -445,13 +378,13 @@ impl Outbox {
         Some(Next::new(first, second))
     }
 
-    /// Takes the next piece of the backlog to the front.
+    /// Moves the next piece of the backlog to the front.
     fn load(&mut self) {
         match self.backlog.pop_front() {
             None => {}
             Some(Backlog::Frames(frames)) => {
                 stock::give_out(std::mem::replace(&mut self.buf, frames));
-                self.sent = 0;
+                self.start = 0;
             }
             Some(Backlog::Message {
                 channel,
@@ -468,7 +401,7 @@ impl Outbox {
                 };
                 let len = prefix + format.encoded_len(piece.len());
                 self.front().clear();
-                self.sent = 0;
+                self.start = 0;
                 frame_head(&mut self.buf, rest.is_empty(), opcode, len as u64);
                 if first {
                     format.push_prefix(channel, &mut self.buf);
@@ -488,76 +421,40 @@ impl Outbox {
         }
     }
 
-    /// The transport took `n` bytes of what [`Outbox::next`] showed.
-    pub(crate) fn sent(&mut self, n: usize) {
+    /// Notes that the transport took `n` bytes of what [`SendQueue::next`] returned.
+    pub(crate) fn advance(&mut self, n: usize) {
         if self.control.is_leaving() {
             return self.control.advance(n);
         }
-        let buffered = self.buf.len() - self.sent;
+        let buffered = self.buf.len() - self.start;
         if n == buffered && self.slice.is_empty() && self.backlog.is_empty() {
             return self.reset();
         }
-        self.walk(n);
-        self.left += n as u64;
+        self.advance_cursor(n);
         let from_buf = n.min(buffered);
-        self.sent += from_buf;
+        self.start += from_buf;
         bytes::Buf::advance(&mut self.slice, n - from_buf);
-        if self.sent == self.buf.len() {
+        if self.start == self.buf.len() {
             self.buf.clear();
-            self.sent = 0;
+            self.start = 0;
         }
     }
 
-    /// All data has left: no need to look at it frame by frame.
+    fn advance_cursor(&mut self, n: usize) {
+        // Heads always lie in the buffer.
+        let front = &self.buf[self.start..];
+        self.cursor.advance(n, front, self.format, &mut self.budget);
+    }
+
+    /// Notes that all data has left.
     fn reset(&mut self) {
         self.buf.clear();
-        self.sent = 0;
-        self.frame_left = 0;
-        self.message_channel = None;
-        self.left = self.accepted;
-        for share in &mut self.shares {
-            share.queued = 0;
-        }
+        self.start = 0;
+        self.cursor.advance_all(&mut self.budget);
     }
 
-    /// Gives `n` bytes at the front back to the budgets of those who wrote
-    /// them, and finds the frame in which they end. Heads always lie in the
-    /// buffer.
-    fn walk(&mut self, mut n: usize) {
-        let mut at = self.sent;
-        while n > 0 {
-            if self.frame_left == 0 {
-                self.enter_frame(at);
-            }
-            let step = n.min(self.frame_left);
-            self.frame_left -= step;
-            at += step;
-            n -= step;
-            if let Some(channel) = self.frame_channel {
-                let share = &mut self.shares[usize::from(channel)];
-                debug_assert!(share.queued >= step);
-                share.queued = share.queued.saturating_sub(step);
-            }
-        }
-    }
-
-    fn enter_frame(&mut self, at: usize) {
-        let frame = &self.buf[at..];
-        let (head, payload) = read_frame_len(frame);
-        let (fin, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
-        self.frame_left = head + payload as usize;
-        self.frame_channel = match opcode {
-            0 => self.message_channel,
-            1 | 2 => Some(self.format.channel(frame.get(head).copied().unwrap_or(0))),
-            _ => None,
-        };
-        if opcode < 8 {
-            self.message_channel = if fin { None } else { self.frame_channel };
-        }
-    }
-
-    /// Gives the empty buffers back: the session goes to sleep.
-    pub(crate) fn rest(&mut self) {
+    /// Gives empty buffers back, so that a session that sleeps has none.
+    pub(super) fn release_buffers(&mut self) {
         if self.buf.is_empty() && self.buf.capacity() > 0 {
             stock::give_out(std::mem::take(&mut self.buf));
         }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::*;
 use crate::{
     connection::{Driver, DriverParts},
+    protocol::Format,
     session::{Session, SessionConfig},
     wire::{StallReserve, TotalReserve, Wire},
 };
@@ -35,7 +36,7 @@ impl Wake for Count {
     }
 }
 
-/// Takes so many bytes, then blocks; wants a flush behind every write.
+/// A transport that takes so many bytes, then blocks, and wants a flush behind every write.
 struct Taking(usize);
 
 impl AsyncRead for Taking {
@@ -86,7 +87,7 @@ impl AsyncWrite for Taking {
     }
 }
 
-/// Channels 0 and 1 can be written, and there is no transport yet.
+/// Returns a wire with the writable channels 0 and 1, and no transport yet.
 fn wire() -> Arc<Wire> {
     let config = WireConfig {
         format: Format::Binary,
@@ -192,25 +193,62 @@ fn a_vectored_write_of_another_task_has_the_transport_flushed() {
     let (count, waker) = Count::new();
     // The session's task sleeps, its transport has room.
     install(&wire, usize::MAX);
-    wire.turn.register(&waker);
-    wire.turn.begin();
     turn(&wire, true);
-    wire.turn.take_service();
-    assert!(wire.turn.end());
+    sleep(&wire, &waker);
     let cx = &mut Context::from_waker(Waker::noop());
     assert!(wire.outbound.poll_write(cx, 0, &[7; 30_000]).is_ready());
     let flushed = !wire.outbound.lock().unflushed;
     assert!(
         flushed || count.get() > 0,
-        "nobody will ever flush the transport"
+        "the transport will never be flushed"
     );
 }
 
-/// A waker that polls at once, as another worker thread does that is faster
-/// than this one.
+/// Puts the task to sleep with this waker: any wake-up from here on is counted.
+fn sleep(wire: &Wire, waker: &Waker) {
+    wire.turn.register(waker);
+    wire.turn.begin();
+    wire.turn.take_service();
+    assert!(wire.turn.end());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_is_used_up_between_two_turns_sets_a_timer() {
+    let wire = wire();
+    let (count, waker) = Count::new();
+    install(&wire, usize::MAX);
+    let rate = crate::policy::ByteRate::default().outbound(1000);
+    wire.outbound
+        .limit_rate(rate.outbound_bucket(Instant::now()));
+    turn(&wire, true);
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    // More than was saved up, so that whatever follows has to wait.
+    let write = || {
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(wire.outbound.poll_write(cx, 0, &[7; 100]).is_ready());
+    };
+    write();
+    assert!(turn(&wire, true).throttled.is_none());
+    sleep(&wire, &waker);
+    write();
+    assert_eq!(count.get(), 1, "no timer would ever let it leave");
+    // A turn has a timer, so the writers need no other one.
+    assert!(turn(&wire, true).throttled.is_some());
+    sleep(&wire, &waker);
+    write();
+    assert_eq!(count.get(), 1, "the timer is set already");
+    // It leaves in a turn that came before the timer, and there is none any more.
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(turn(&wire, false).throttled.is_none());
+    sleep(&wire, &waker);
+    write();
+    assert_eq!(count.get(), 2, "no timer would ever let it leave");
+}
+
+/// A waker that polls at once, like a worker thread that is faster than this one.
 struct Eager {
     wire: Arc<Wire>,
-    /// Whether the last poll was ready, or a wake came after it.
+    /// Whether the last poll was ready, or a wake-up came after it.
     ready: Mutex<bool>,
     me: Mutex<Option<Waker>>,
 }

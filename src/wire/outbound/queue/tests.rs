@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::close_payload;
+use crate::{
+    frame::close_payload,
+    wire::outbound::framing::{FRAGMENT, FRAGMENT_BASE64},
+};
 
 const CHANNELS: usize = 3;
 const BUDGET: usize = 64 * 1024;
@@ -10,16 +13,16 @@ const BUDGET: usize = 64 * 1024;
 enum Op {
     Push(u8, usize),
     Send(u8, usize),
-    /// A vectored write that took this per mille of queue and payload.
+    /// A vectored write, of which the transport took this many thousandths.
     Vectored(u8, usize, usize),
     Ping,
     Pong(usize),
-    /// The transport took this per mille of what it was shown.
+    /// The transport took this many thousandths of what it was shown.
     Take(usize),
     /// It took this many bytes.
     Bytes(usize),
     Hold(bool),
-    Rest,
+    Release,
     Close,
     Discard,
 }
@@ -49,7 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => prop_oneof![1 => Just(1000), 1 => 0..1000_usize].prop_map(Op::Take),
         4 => (1..300_usize).prop_map(Op::Bytes),
         1 => any::<bool>().prop_map(Op::Hold),
-        1 => Just(Op::Rest),
+        1 => Just(Op::Release),
     ]
 }
 
@@ -76,7 +79,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// A message as it was pushed, or as it came out.
 type Message = (u8, Vec<u8>);
 
-/// What came out, decoded without any help of the queue's own code.
+/// The bytes that came out, decoded without the queue's own code.
 #[derive(Default)]
 struct Wire {
     bytes: Vec<u8>,
@@ -158,7 +161,7 @@ fn decoded(format: Format, whole: &[u8]) -> Message {
 }
 
 struct Test {
-    outbox: Outbox,
+    queue: SendQueue,
     pushed: Vec<Message>,
     wire: Wire,
     held: bool,
@@ -169,7 +172,7 @@ struct Test {
 impl Test {
     fn new(format: Format) -> Self {
         Self {
-            outbox: Outbox::new(format, CHANNELS, BUDGET, 4 * BUDGET),
+            queue: SendQueue::new(format, CHANNELS, BUDGET, 4 * BUDGET),
             pushed: Vec::new(),
             wire: Wire::default(),
             held: false,
@@ -178,7 +181,7 @@ impl Test {
         }
     }
 
-    /// A payload whose every byte shows when it is lost, doubled or moved.
+    /// Returns a payload in which every lost, doubled or moved byte shows.
     fn payload(&mut self, channel: u8, len: usize) -> Vec<u8> {
         self.seed = self.seed.wrapping_add(41);
         let payload: Vec<u8> = (0..len)
@@ -188,9 +191,9 @@ impl Test {
         payload
     }
 
-    /// The transport takes `n` bytes at most; how many it was shown.
+    /// Lets the transport take `n` bytes at most, and returns how many it was shown.
     fn take(&mut self, n: impl FnOnce(usize) -> usize) -> usize {
-        let Some(next) = self.outbox.next(self.held) else {
+        let Some(next) = self.queue.next(self.held) else {
             return 0;
         };
         let [first, second] = [0, 1].map(|i| &*next.slices()[i]);
@@ -203,39 +206,39 @@ impl Test {
             let from_first = n.min(first.len());
             self.wire.bytes.extend_from_slice(&first[..from_first]);
             self.wire.bytes.extend_from_slice(&second[..n - from_first]);
-            self.outbox.sent(n);
+            self.queue.advance(n);
         }
         shown
     }
 
     fn vectored(&mut self, channel: u8, len: usize, per_mille: usize) {
-        if !self.outbox.wants_vectored(len) || self.held || self.outbox.is_over_cap(len) {
+        if !self.queue.wants_vectored(len) || self.held || self.queue.is_over_cap(len) {
             let payload = self.payload(channel, len);
-            return self.outbox.push(channel, &payload);
+            return self.queue.push(channel, &payload);
         }
         let payload = self.payload(channel, len);
-        self.outbox.push_head(channel, len);
-        let mut shown = self.outbox.buffered().to_vec();
+        self.queue.push_head(channel, len);
+        let mut shown = self.queue.buffered().to_vec();
         shown.extend_from_slice(&payload);
         let n = shown.len() * per_mille / 1000;
         self.wire.bytes.extend_from_slice(&shown[..n]);
-        self.outbox.sent_with(n, &payload);
+        self.queue.advance_with(n, &payload);
     }
 
     fn run(&mut self, op: Op) {
         match op {
             Op::Push(channel, len) => {
                 let payload = self.payload(channel, len);
-                self.outbox.push(channel, &payload);
+                self.queue.push(channel, &payload);
             }
             Op::Send(channel, len) => {
                 let payload = self.payload(channel, len);
-                self.outbox.push_bytes(channel, payload.into());
+                self.queue.push_bytes(channel, payload.into());
             }
             Op::Vectored(channel, len, per_mille) => self.vectored(channel, len, per_mille),
-            Op::Ping => self.outbox.ping(),
+            Op::Ping => self.queue.ping(),
             Op::Pong(len) => {
-                self.outbox.pong(&vec![b'p'; len]);
+                self.queue.pong(&vec![b'p'; len]);
                 self.pongs += 1;
             }
             Op::Take(per_mille) => {
@@ -245,29 +248,29 @@ impl Test {
                 self.take(|_| n);
             }
             Op::Hold(held) => self.held = held,
-            Op::Rest => self.outbox.rest(),
-            Op::Close => self.outbox.close(&close_payload(Some(1000), "")),
+            Op::Release => self.queue.release_buffers(),
+            Op::Close => self.queue.close(&close_payload(Some(1000), "")),
             Op::Discard => {
                 self.held = false;
-                self.outbox.discard();
-                self.outbox.close(&close_payload(Some(1002), "broken"));
+                self.queue.discard();
+                self.queue.close(&close_payload(Some(1002), "broken"));
             }
         }
         self.check();
     }
 
-    /// What must hold between any two steps.
+    /// Checks what must hold between any two steps.
     fn check(&self) {
-        let queued = self.outbox.queued();
-        let in_memory = self.outbox.buf.len() - self.outbox.sent + self.outbox.slice.len();
+        let queued = self.queue.queued();
+        let in_memory = self.queue.buf.len() - self.queue.start + self.queue.slice.len();
         assert!(in_memory <= queued);
-        assert!(self.outbox.frame_left <= in_memory);
-        if !self.outbox.closing {
-            let shares: usize = self.outbox.shares.iter().map(|share| share.queued).sum();
+        assert!(self.queue.cursor.frame_left() <= in_memory);
+        if !self.queue.closing {
+            let shares = self.queue.budget.queued_by_channels();
             assert_eq!(shares, queued, "budgets and queue disagree");
         }
         if queued == 0 {
-            assert!(in_memory == 0 && self.outbox.backlog.is_empty());
+            assert!(in_memory == 0 && self.queue.backlog.is_empty());
         }
     }
 }
@@ -284,8 +287,8 @@ fn run(format: Format, ops: &[Op]) {
         steps += 1;
         assert!(steps < 100_000, "never empty");
     }
-    let outbox = &test.outbox;
-    assert!(outbox.is_empty() && outbox.queued() == 0);
+    let queue = &test.queue;
+    assert!(queue.is_empty() && queue.queued() == 0);
     test.wire.parse(format);
     assert_eq!(test.wire.cut, 0, "the last frame is cut");
     let came = &test.wire.messages;
@@ -299,9 +302,9 @@ fn run(format: Format, ops: &[Op]) {
         assert!(*came == test.pushed, "all that was pushed, in order");
         assert!(!test.wire.in_message);
         for channel in 0..CHANNELS as u8 {
-            assert!(outbox.is_flushed(channel) && outbox.has_room(channel));
+            assert!(queue.is_flushed(channel) && queue.has_room(channel));
             assert_eq!(
-                outbox.shares[usize::from(channel)].queued,
+                queue.budget.queued_on(channel),
                 0,
                 "a budget has not come back"
             );
@@ -313,10 +316,10 @@ fn run(format: Format, ops: &[Op]) {
         .iter()
         .filter(|(opcode, _)| *opcode == 8)
         .count();
-    assert_eq!(closes, usize::from(outbox.closing));
+    assert_eq!(closes, usize::from(queue.closing));
     assert_eq!(
         test.wire.controls.last().is_some_and(|last| last.0 == 8),
-        outbox.closing
+        queue.closing
     );
     let pongs = test
         .wire
@@ -385,13 +388,13 @@ fn a_control_frame_waits_for_one_frame_at_most() {
 #[test]
 fn what_the_queue_holds_is_bounded_by_what_it_counts() {
     // Small messages between large ones, and a peer that reads nothing.
-    let mut outbox = Outbox::new(Format::Binary, 1, BUDGET, BUDGET);
-    while outbox.has_room(0) {
-        outbox.push_bytes(0, vec![7; 2048].into());
-        outbox.push(0, b"x");
+    let mut queue = SendQueue::new(Format::Binary, 1, BUDGET, BUDGET);
+    while queue.has_room(0) {
+        queue.push_bytes(0, vec![7; 2048].into());
+        queue.push(0, b"x");
     }
-    let held: usize = outbox.buf.capacity()
-        + outbox
+    let held: usize = queue.buf.capacity()
+        + queue
             .backlog
             .iter()
             .map(|piece| match piece {
@@ -405,25 +408,25 @@ fn what_the_queue_holds_is_bounded_by_what_it_counts() {
 #[test]
 fn an_out_buffer_makes_room_of_what_has_left() {
     // A peer that reads, and never lets the buffer run empty.
-    let mut outbox = Outbox::new(Format::Binary, 1, BUDGET, BUDGET);
-    outbox.push(0, &[7; 30_000]);
+    let mut queue = SendQueue::new(Format::Binary, 1, BUDGET, BUDGET);
+    queue.push(0, &[7; 30_000]);
     for _ in 0..100 {
-        outbox.push(0, &[7; 30_000]);
-        assert_eq!(outbox.buf.capacity(), stock::OUT_BUFFER);
-        assert!(outbox.backlog.is_empty());
-        assert!(outbox.next(false).is_some());
-        outbox.sent(30_000);
+        queue.push(0, &[7; 30_000]);
+        assert_eq!(queue.buf.capacity(), stock::OUT_BUFFER);
+        assert!(queue.backlog.is_empty());
+        assert!(queue.next(false).is_some());
+        queue.advance(30_000);
     }
 }
 
 #[test]
 fn an_out_buffer_that_is_full_does_not_grow() {
-    let mut outbox = Outbox::new(Format::Binary, 1, BUDGET, BUDGET);
+    let mut queue = SendQueue::new(Format::Binary, 1, BUDGET, BUDGET);
     for _ in 0..100 {
-        outbox.push(0, &[7; 30_000]);
+        queue.push(0, &[7; 30_000]);
     }
-    assert_eq!(outbox.buf.capacity(), stock::OUT_BUFFER);
-    for piece in &outbox.backlog {
+    assert_eq!(queue.buf.capacity(), stock::OUT_BUFFER);
+    for piece in &queue.backlog {
         let Backlog::Frames(frames) = piece else {
             panic!("only small messages were queued");
         };

@@ -15,7 +15,6 @@
 mod end;
 mod read;
 mod settle;
-mod timer;
 
 use std::{
     borrow::Cow,
@@ -28,10 +27,10 @@ use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use self::timer::Timer;
 use super::{
     closing::{Ending, Phase},
     reading::Reading,
+    timer::Timer,
     upgrade::Upgrading,
 };
 use crate::{

@@ -8,23 +8,23 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The one timer of a session. It may fire too early, and is then armed again:
-/// so a deadline that moves away costs nothing.
+/// The one timer of a session. It may fire early and is then armed again, so a deadline
+/// that moves away costs nothing.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// The deadline that it was armed for still is the next one, as far as
-    /// anybody knows; none is one too.
+    /// No deadline is known that is sooner than the one it was armed for; it may
+    /// have been armed for none.
     current: bool,
 }
 
 impl Timer {
-    /// A deadline has come that may be sooner than all others.
+    /// Notes that a deadline was set that may be sooner than all others.
     pub(super) fn reconsider(&mut self) {
         self.current = false;
     }
 
-    /// Whether it stands for the next deadline. When it fires it wakes the driver.
+    /// Returns whether it fires no later than the next deadline. It wakes the driver then.
     pub(super) fn is_current(&self) -> bool {
         self.current
     }
@@ -33,7 +33,7 @@ impl Timer {
         self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
-    /// Sees to it that `waker` is woken at the deadline at the latest.
+    /// Has `waker` woken at the deadline, or before.
     pub(super) fn arm(&mut self, deadline: Option<Instant>, waker: &Waker) {
         self.current = true;
         let Some(deadline) = deadline else {
@@ -46,8 +46,8 @@ impl Timer {
         if sleep.is_elapsed() || sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
-        // Whatever the turn has used up of tokio's budget: without any left the
-        // poll would leave no waker, and nobody would ask again.
+        // The turn may have used up tokio's budget. Without any left, the poll would
+        // register no waker, and the wake-up would be lost.
         let sleep = pin!(unconstrained(sleep.as_mut()));
         if sleep.poll(&mut Context::from_waker(waker)).is_ready() {
             waker.wake_by_ref();

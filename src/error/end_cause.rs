@@ -1,17 +1,7 @@
-//! Why a session ended, and what a handle says about it.
-//!
-//! Imports only `unwind` and `close_reason`: every other module may name an [`EndCause`].
+use std::{error::Error as StdError, fmt, io};
 
-use std::{
-    error::Error as StdError,
-    fmt::{self, Write},
-    io,
-};
-
-use crate::{close_reason::CloseReason, unwind::catch};
-
-/// A boxed error, as tower's middleware uses it.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
+use super::report::chain;
+use crate::close_reason::CloseReason;
 
 /// Why a session ended.
 ///
@@ -30,17 +20,22 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// # assert!(is_over(&error));
 /// ```
 ///
-/// # What follows from each
+/// # Consequences of each cause
 ///
-/// A reader gets all bytes that came before the end, then the error named here, or
-/// EOF; a channel that its peer has ended by a CLOSE (v5) has its EOF whatever comes
-/// later. A writer that still works does so for the grace, and what it accepts
-/// goes out; "fails" is `BrokenPipe` at once, and so is every write once the session
-/// is closing. What a command says (`RemoteCommandLayer`) is a JSON Status on
-/// `v4` and `v5`, given by its reason and code; on older subprotocols it is the
+/// A reader gets all bytes that arrived before the end, then the error named here, or
+/// EOF. A channel that its peer has ended by a CLOSE (v5) reports EOF whatever the cause.
+///
+/// A writer that "works" does so for the grace, and what it accepts
+/// is sent. One that "fails" returns `BrokenPipe` at once, as does every write once the session
+/// is closing.
+///
+/// What a command says (`RemoteCommandLayer`) is a JSON Status on
+/// `v4` and `v5`, given here by its reason and code. On older subprotocols it is the
 /// message of that Status as text, and silence for a success. "Its own" is what the
 /// command returned: its exit status, or `InternalError` 500 for an error or a
-/// panic. The last columns are for a service that does not use
+/// panic.
+///
+/// The last columns are for a service that does not use
 /// [`say_last`](crate::Session::say_last).
 ///
 /// | cause | reader | writer | a command says | if it is too late | Close behind a command | plain service: `Ok` | error, panic | too late |
@@ -63,11 +58,11 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// | `Stalled` | as for the cause before it, which stays | fails | | | none | none | none | none |
 /// | `Aborted` | `ConnectionReset` | fails | | | none | none | none | none |
 ///
-/// "Too late" is after the [grace](crate::WsStreamLayer::grace) (behind a clean Close
-/// without half-close, the [longer one](crate::WsStreamLayer::closed_grace)), when the
-/// service is dropped; a command whose error is the end that it was told, as a
-/// read's is with `?`, says the same. `Aborted` by a refusal has an HTTP answer in
-/// place of all that.
+/// "Too late" is after the [grace](crate::SessionConfig::grace), when the
+/// service is dropped. After a clean Close without half-close it is the
+/// [longer grace](crate::SessionConfig::closed_grace). A command whose own error is the end of
+/// its session, as when a read fails and is passed on with `?`, says the same. After `Aborted`
+/// by a refusal the client gets an HTTP answer instead of all this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndCause {
@@ -82,7 +77,7 @@ pub enum EndCause {
     PeerClosed {
         /// Its status code; `None` where the frame had none (1005).
         code: Option<u16>,
-        /// Its reason, in the peer's words.
+        /// Its reason, in the words of the peer.
         reason: CloseReason,
     },
     /// [`Session::close`](crate::Session::close) was called.
@@ -91,27 +86,28 @@ pub enum EndCause {
         /// The status code of the Close frame.
         code: u16,
     },
-    /// No data went either way for the
+    /// No data was exchanged for the
     /// [idle timeout](crate::WsStreamLayer::idle_timeout).
     IdleTimeout,
-    /// The session has lasted as long as its [time limit](crate::WsStreamLayer::time_limit)
-    /// allows, or [what let it in](crate::policy::ValidUntil) is valid no more.
+    /// The session has lasted as long as its [time limit](crate::SessionConfig::time_limit)
+    /// allows, or the [credential that let it in](crate::policy::ValidUntil) has expired.
     TimeLimit,
-    /// The server [drains](crate::Sessions::drain) its sessions.
+    /// The server is [draining](crate::Sessions::drain) its sessions.
     Drained,
-    /// Not a byte came in the time that [`KeepAlive::timeout`](crate::policy::KeepAlive::timeout) allows.
+    /// No byte arrived in the time that
+    /// [`KeepAlive::timeout`](crate::policy::KeepAlive::timeout) allows.
     PeerUnresponsive,
     /// The server did not hand the connection over after the 101.
     #[non_exhaustive]
     UpgradeFailed {
-        /// `TimedOut` where the
-        /// [upgrade timeout](crate::WsStreamLayer::upgrade_timeout) was over.
+        /// `TimedOut` if the
+        /// [upgrade timeout](crate::SessionConfig::upgrade_timeout) has expired.
         kind: io::ErrorKind,
     },
     /// The connection ended without a Close frame, or broke.
     #[non_exhaustive]
     ConnectionLost {
-        /// What the transport said; `UnexpectedEof` where it just ended.
+        /// The error of the transport; `UnexpectedEof` if it ended without one.
         kind: io::ErrorKind,
     },
     /// The peer broke a rule of RFC 6455 or of the subprotocol; Close code 1002.
@@ -120,16 +116,18 @@ pub enum EndCause {
         /// The rule.
         rule: &'static str,
     },
-    /// A frame or message was larger than the [`Limits`](crate::policy::Limits) allow; Close code 1009.
+    /// A frame or message was larger than the [`Limits`](crate::policy::Limits) allow; Close code
+    /// 1009.
     TooLarge,
-    /// Text that is not UTF-8 (RFC 6455, section 8.1), or base64 that is none; Close code 1007.
+    /// The peer sent text that is not UTF-8 (RFC 6455, section 8.1), or invalid base64; Close
+    /// code 1007.
     #[non_exhaustive]
     InvalidText {
-        /// What was wrong with it.
+        /// The rule that it broke.
         rule: &'static str,
     },
-    /// Closing took too long: the transport took not one byte of what was left for 90
-    /// seconds, or the peer read more slowly than
+    /// Closing took too long: for 90 seconds the transport accepted no byte of the remaining
+    /// output, or the peer read more slowly than
     /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate) allows.
     Stalled,
     /// The session's task was dropped, as when the runtime shuts down; or the
@@ -170,7 +168,7 @@ impl EndCause {
         }
     }
 
-    /// Whether the peer, or the way to it, ended the session.
+    /// Returns whether the peer, or the connection to it, ended the session.
     pub fn is_remote(&self) -> bool {
         match self {
             Self::PeerClosed { .. }
@@ -192,8 +190,8 @@ impl EndCause {
         }
     }
 
-    /// Whether nothing can reach the peer any more: the connection is lost,
-    /// or the session's task is gone.
+    /// Returns whether nothing can reach the peer any more, because the connection is lost or the
+    /// session's task is gone.
     pub fn is_lost(&self) -> bool {
         matches!(
             self,
@@ -205,7 +203,7 @@ impl EndCause {
         )
     }
 
-    /// Whether a limit of time ended the session.
+    /// Returns whether a time limit ended the session.
     pub fn is_timeout(&self) -> bool {
         matches!(
             self,
@@ -219,18 +217,25 @@ impl EndCause {
         )
     }
 
-    /// The end of a session that an error passes on, in its chain of sources or as
-    /// what an [`io::Error`] in that was made of: a copy from a channel that ended
-    /// with its session fails with it, and has not failed itself.
+    /// Returns the end of a session that an error passes on.
+    ///
+    /// It is found in the chain of sources, and inside an [`io::Error`] of that chain: a copy
+    /// from a channel that ended with its session fails with that end, and has not failed itself.
     pub fn from_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        chain(error).find_map(|link| match link.downcast_ref::<io::Error>() {
-            // Its source is that of what it was made of, which is passed over.
-            Some(error) => error.get_ref()?.downcast_ref(),
-            None => link.downcast_ref(),
-        })
+        chain(error).find_map(Self::from_link)
     }
 
-    /// The kind of the error that a reader gets whose channel did not end by itself.
+    /// Returns the end of a session that one error of a chain is, or was made from.
+    pub(crate) fn from_link<'a>(link: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        match link.downcast_ref::<io::Error>() {
+            // The source of an `io::Error` is that of the error it was made from, so the chain
+            // skips that error itself.
+            Some(error) => error.get_ref()?.downcast_ref(),
+            None => link.downcast_ref(),
+        }
+    }
+
+    /// Returns the kind of the error that a reader gets whose channel did not end by itself.
     fn read_kind(&self) -> io::ErrorKind {
         match self {
             Self::ConnectionLost { .. } | Self::UpgradeFailed { .. } | Self::Aborted => {
@@ -251,7 +256,7 @@ impl EndCause {
         }
     }
 
-    /// What a writer gets after the end.
+    /// Returns the error that a writer gets after the end.
     pub(crate) fn write_error(&self) -> io::Error {
         io::Error::new(io::ErrorKind::BrokenPipe, self.clone())
     }
@@ -269,7 +274,7 @@ impl fmt::Display for EndCause {
                 reason,
             } => {
                 write!(f, "the peer closed with code {code}")?;
-                // Escaped, because it goes to logs.
+                // Escaped, because it is written to logs.
                 if reason.is_empty() {
                     return Ok(());
                 }
@@ -295,42 +300,8 @@ impl fmt::Display for EndCause {
 
 impl StdError for EndCause {}
 
-/// Iterates over an error and its sources, outermost first. `source` is the user's code: the
-/// chain ends at an error whose `source` panics.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = catch(|| error.source()).unwrap_or(None);
-        Some(error)
-    })
-}
-
-/// The text of an error; `None` where its `Display` panics or fails.
-pub(crate) fn text(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut text = String::new();
-    let shown = catch(|| write!(text, "{error}"));
-    matches!(shown, Ok(Ok(()))).then_some(text)
-}
-
-/// An error with its sources, for a log: a subscriber runs the `Display` of each.
-pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
-
-impl fmt::Display for Report<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (depth, link) in chain(self.0).enumerate() {
-            let colon = if depth == 0 { "" } else { ": " };
-            let text = text(link);
-            let text = text.as_deref().unwrap_or("(an error that cannot be shown)");
-            write!(f, "{colon}{text}")?;
-        }
-        Ok(())
-    }
-}
-
-/// What a reader gets: the kind says whose fault it was, the payload is the cause.
+/// Returns the error that a reader gets: its kind says whose fault the end was, and its payload
+/// is the cause.
 impl From<EndCause> for io::Error {
     fn from(cause: EndCause) -> Self {
         Self::new(cause.read_kind(), cause)

@@ -1,0 +1,83 @@
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use super::{AdmissionFuture, SessionPermit};
+use crate::{error::BoxError, rejection::Rejection};
+
+/// Decides whether a session may begin.
+///
+/// Sealed: the limits of this module.
+pub trait Admit<R> {
+    /// Admits a session, or refuses it. The session holds the permit, if there is one, until its
+    /// service is done.
+    fn admit(&self, request: &R) -> Result<Option<SessionPermit>, Rejection>;
+}
+
+/// The service of [`SessionLimitLayer`](super::SessionLimitLayer) and
+/// [`SessionRateLimitLayer`](super::SessionRateLimitLayer).
+///
+/// Its readiness is that of the inner service. The limit decides in `call`, and a refusal is the
+/// error of the future.
+///
+/// It never waits for its limit: a caller that waited would be told nothing until the accept
+/// timeout, and which key a session has is not known before the call.
+#[derive(Clone)]
+pub struct Admission<S, A> {
+    inner: S,
+    limit: A,
+}
+
+impl<S, A> Admission<S, A> {
+    pub(super) fn new(inner: S, limit: A) -> Self {
+        Self { inner, limit }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, to change it for the sessions to come.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service, and discards the limit.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, A, R> Service<R> for Admission<S, A>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+    A: Admit<R>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = AdmissionFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        match self.limit.admit(&request) {
+            Ok(permit) => AdmissionFuture::admitted(self.inner.call(request), permit),
+            Err(rejection) => AdmissionFuture::refused(rejection),
+        }
+    }
+}
+
+impl<S, A: fmt::Debug> fmt::Debug for Admission<S, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

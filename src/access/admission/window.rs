@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Counts the sessions that begin in each window of time.
+#[derive(Debug)]
+pub(super) struct Windows {
+    sessions: u64,
+    per: Duration,
+    current: Option<Window>,
+}
+
+/// One window. It stores its beginning and not its end, which may lie beyond the range of an
+/// [`Instant`].
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    admitted: u64,
+}
+
+impl Windows {
+    /// Creates windows of `per`, with at most this many sessions in each.
+    pub(super) fn new(sessions: u64, per: Duration) -> Self {
+        Self {
+            sessions,
+            per,
+            current: None,
+        }
+    }
+
+    /// Counts a session, or returns how much of the window is left.
+    pub(super) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+        // Callers read `now` before they take the lock, so another one's may be later.
+        let elapsed = |window: &Window| now.saturating_duration_since(window.began);
+        let window = match &mut self.current {
+            Some(window) if elapsed(window) < self.per => window,
+            over => over.insert(Window {
+                began: now,
+                admitted: 0,
+            }),
+        };
+        if window.admitted < self.sessions {
+            window.admitted += 1;
+            Ok(())
+        } else {
+            Err(self.per.saturating_sub(elapsed(window)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_read_the_clock_before_the_window_began_counts_in_it() {
+        let began = Instant::now();
+        let earlier = began - Duration::from_millis(1);
+        let second = Duration::from_secs(1);
+        let mut windows = Windows::new(2, second);
+        assert_eq!(windows.admit(began), Ok(()));
+        assert_eq!(windows.admit(earlier), Ok(()));
+        assert_eq!(windows.admit(earlier), Err(second));
+        assert_eq!(windows.admit(began + second / 4), Err(second * 3 / 4));
+        assert_eq!(windows.admit(began + second), Ok(()));
+    }
+}

@@ -1,0 +1,143 @@
+//! The inner service's future, and the states that it goes through.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{
+    error::{BoxError, EndCause, Report},
+    session::Outcome,
+    unwind::{catch, drop_quietly},
+};
+
+/// The inner service's future without its types: it costs one allocation a
+/// session, and the driver is compiled once.
+pub(crate) type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+pin_project! {
+    /// An inner service's future whose error is about to be boxed.
+    ///
+    /// This is not an `async` block. When a future panics, an `async` block drops it
+    /// during the unwinding, and a second panic in that drop would abort the process.
+    pub(crate) struct Erased<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> Erased<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<F, E> Future for Erased<F>
+where
+    F: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(Into::into)
+    }
+}
+
+/// The service of one session: its future, or how it ended.
+pub(crate) enum ServiceState {
+    Running(ServiceFuture),
+    Returned,
+    Failed(BoxError),
+    Panicked,
+    /// It was dropped at the end of its grace.
+    Dropped,
+}
+
+impl ServiceState {
+    /// Polls a running service. A panic is an outcome like any other, and the session
+    /// goes on to tell it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        let Self::Running(future) = self else {
+            return;
+        };
+        let next = match catch(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(Ok(()))) => Self::Returned,
+            Ok(Poll::Ready(Err(error))) => Self::Failed(error),
+            Err(_) => {
+                tracing::error!("the session's service panicked");
+                Self::Panicked
+            }
+        };
+        self.replace(next);
+    }
+
+    /// Drops the future of a service that still runs.
+    pub(super) fn drop_future(&mut self) {
+        if let Self::Running(_) = self {
+            tracing::debug!("the session's service is dropped: its grace is over");
+            self.replace(Self::Dropped);
+        }
+    }
+
+    /// Drops the old future apart from the new state: after a poll that panicked, its
+    /// drop may panic as well.
+    fn replace(&mut self, next: Self) {
+        let old = std::mem::replace(self, next);
+        drop_quietly(old, "the session's service");
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(self, Self::Running(_))
+    }
+
+    /// Returns the cause to end the session with, if the service has ended of itself.
+    pub(super) fn end_cause(&self) -> Option<EndCause> {
+        match self {
+            Self::Running(_) | Self::Dropped => None,
+            Self::Returned => Some(EndCause::Completed),
+            Self::Failed(_) => Some(EndCause::ServiceFailed),
+            Self::Panicked => Some(EndCause::ServicePanicked),
+        }
+    }
+
+    /// Returns the outcome to tell in the last words of a session that ended with `cause`.
+    pub(super) fn outcome<'a>(&'a self, cause: &'a EndCause) -> Outcome<'a> {
+        match self {
+            Self::Returned => Outcome::Returned,
+            Self::Failed(error) => Outcome::Failed(error),
+            Self::Panicked => Outcome::Panicked,
+            Self::Running(_) | Self::Dropped => Outcome::Ended(cause),
+        }
+    }
+
+    /// Logs the error of a service that failed. A service that passes on the end that its
+    /// session has told it is not at fault.
+    pub(super) fn log_failure(&self) {
+        let Self::Failed(error) = self else { return };
+        let error: &(dyn StdError + 'static) = &**error;
+        let error_text = Report(error);
+        match EndCause::from_error(error) {
+            Some(_) => tracing::debug!(error = %error_text, "the session's service gave up"),
+            None => tracing::error!(error = %error_text, "the session's service failed"),
+        }
+    }
+}
+
+/// Names the state only: a service's error may show anything in its own `Debug`.
+impl fmt::Debug for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running(_) => "Running",
+            Self::Returned => "Returned",
+            Self::Failed(_) => "Failed",
+            Self::Panicked => "Panicked",
+            Self::Dropped => "Dropped",
+        })
+    }
+}

@@ -1,0 +1,42 @@
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write},
+};
+
+use crate::unwind::catch;
+
+/// Iterates over an error and its sources, outermost first.
+///
+/// `source` is the user's code: the chain ends at an error whose `source` panics.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = catch(|| error.source()).unwrap_or(None);
+        Some(error)
+    })
+}
+
+/// Returns the text of an error; `None` if its `Display` panics or fails.
+pub(crate) fn text(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut text = String::new();
+    let shown = catch(|| write!(text, "{error}"));
+    matches!(shown, Ok(Ok(()))).then_some(text)
+}
+
+/// An error with its sources, for logs, in which the `Display` of each may panic.
+pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, link) in chain(self.0).enumerate() {
+            let colon = if depth == 0 { "" } else { ": " };
+            let text = text(link);
+            let text = text.as_deref().unwrap_or("(an error that cannot be shown)");
+            write!(f, "{colon}{text}")?;
+        }
+        Ok(())
+    }
+}

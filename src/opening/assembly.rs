@@ -1,0 +1,60 @@
+//! Makes the parts of a session from what the handshake has settled.
+
+use std::sync::Arc;
+
+use super::agreement::{Agreement, Head};
+use crate::{
+    channel::ChannelSet,
+    connection::{Driver, DriverParts},
+    session::{AcceptMode, Session},
+    wire::{StallReserve, Turn, Wire, WireConfig},
+};
+
+impl Agreement {
+    /// Makes all parts of a session, not yet connected to anything. The service gets `head`
+    /// with its channels.
+    pub(super) fn assemble(&mut self, head: Option<Head>) -> (Driver, Session, ChannelSet) {
+        let types = self.channels.channels();
+        let config = &self.config;
+        let limits = &config.policy.limits;
+        let format = self.channels.format();
+        let wire = WireConfig {
+            format,
+            channels: types.len(),
+            receive_window: limits.receive_window,
+            send_budget: limits.send_budget,
+            high_water: limits.high_water,
+            stamps: config.policy.idle_timeout.is_some(),
+        };
+        let wire = Wire::new(
+            Turn::new(),
+            &wire,
+            StallReserve::new(limits.stall_reserve, config.sessions.reserve()),
+            |id| types[id].is_readable(),
+            |id| types[id].is_writable(),
+        );
+        if config.accept == AcceptMode::Explicit {
+            wire.outbound.wait_for_acceptance();
+        }
+        let session = Session::new(Arc::clone(&wire));
+        let set = ChannelSet::new(
+            self.subprotocol.clone(),
+            head,
+            session.clone(),
+            &wire,
+            self.channels.clone(),
+        );
+        let driver = Driver::new(DriverParts {
+            wire,
+            session: session.clone(),
+            config: Arc::clone(config),
+            format,
+            half_close: self.channels.supports_half_close(),
+            close_ends_input: self.channels.may_close_end_input(),
+            expiry: self.expiry,
+            subprotocol: self.subprotocol.clone(),
+            peer: self.peer.clone(),
+        });
+        (driver, session, set)
+    }
+}

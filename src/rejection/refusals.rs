@@ -1,0 +1,192 @@
+//! Every refusal of our own: its text, its status and its headers.
+
+use std::{borrow::Cow, time::Duration};
+
+use http::{
+    Method, StatusCode,
+    header::{HeaderValue, RETRY_AFTER},
+};
+
+use super::{Rejection, RejectionKind};
+use crate::{
+    protocol::{ChannelProtocols, ConfigError},
+    unwind::catch,
+};
+
+/// The seconds after which a client may try again. Sessions end at any moment, so the shortest
+/// wait that HTTP can express is right.
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
+
+/// The length of the longest registered method, `UPDATEREDIRECTREF`.
+const LONGEST_METHOD: usize = 17;
+
+impl Rejection {
+    pub(crate) fn not_an_upgrade() -> Self {
+        Self::of(
+            RejectionKind::NotAnUpgrade,
+            StatusCode::UPGRADE_REQUIRED,
+            "this endpoint speaks WebSocket only: connect with a WebSocket client; one that fell back to something else was refused over WebSocket before",
+        )
+    }
+
+    /// Names the method of the request, unless it is longer than any registered one.
+    pub(crate) fn method_not_allowed(method: &Method) -> Self {
+        let but = match method.as_str() {
+            method if method.len() <= LONGEST_METHOD => format!(", and not {method}"),
+            _ => String::new(),
+        };
+        Self::of(
+            RejectionKind::MethodNotAllowed,
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("a WebSocket handshake must be a GET request{but}"),
+        )
+    }
+
+    pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(RejectionKind::BadRequest, StatusCode::BAD_REQUEST, message)
+    }
+
+    /// The message says what is wrong with the token, and shows nothing of it.
+    pub(crate) fn unauthorized(message: &'static str) -> Self {
+        Self::of(
+            RejectionKind::Unauthorized,
+            StatusCode::UNAUTHORIZED,
+            message,
+        )
+    }
+
+    /// Names the version of the request, if it is a number from 0 to 255 (RFC 6455, 4.1).
+    pub(crate) fn unsupported_version(version: Option<&[u8]>) -> Self {
+        let version = version.and_then(|version| std::str::from_utf8(version).ok());
+        let but = match version.and_then(|version| version.parse::<u8>().ok()) {
+            Some(version) => format!(", and not {version}"),
+            None => String::new(),
+        };
+        Self::of(
+            RejectionKind::UnsupportedVersion,
+            StatusCode::UPGRADE_REQUIRED,
+            format!(
+                "this server speaks WebSocket version 13{but}: send one Sec-WebSocket-Version header with the value 13"
+            ),
+        )
+    }
+
+    /// Names the subprotocols of the table. The offered ones are not repeated, because a client
+    /// may have put its credentials there.
+    pub(crate) fn no_common_subprotocol(protocols: &ChannelProtocols, offered_any: bool) -> Self {
+        let names: Vec<&str> = protocols
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !name.is_empty())
+            .collect();
+        let found = if offered_any {
+            "none of the offered WebSocket subprotocols is spoken here"
+        } else {
+            "this endpoint needs a WebSocket subprotocol and none was offered"
+        };
+        let accepts_none = offered_any && protocols.get("").is_some();
+        let message = match (names.is_empty(), accepts_none) {
+            (false, false) => format!("{found}: offer one of {}", names.join(", ")),
+            (false, true) => format!("{found}: offer one of {}, or none", names.join(", ")),
+            (true, true) => format!("{found}: connect without one"),
+            (true, false) => {
+                "this endpoint speaks no WebSocket subprotocol: its operator must configure one"
+                    .to_owned()
+            }
+        };
+        Self::of(
+            RejectionKind::NoCommonSubprotocol,
+            StatusCode::FORBIDDEN,
+            message,
+        )
+    }
+
+    /// The message names the origin and the host, neither of which is a secret.
+    pub(crate) fn origin(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(RejectionKind::Origin, StatusCode::FORBIDDEN, message)
+    }
+
+    /// The message says what did not happen in time.
+    pub(crate) fn not_ready(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(
+            RejectionKind::NotReady,
+            StatusCode::GATEWAY_TIMEOUT,
+            message,
+        )
+    }
+
+    pub(crate) fn overloaded() -> Self {
+        Self::of(
+            RejectionKind::Overloaded,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server has as many sessions as it can take: try again in a moment",
+        )
+        .with_header(RETRY_AFTER, RETRY_SOON)
+    }
+
+    /// Suggests to try again soon: as a rule another instance takes over at once.
+    pub(crate) fn draining() -> Self {
+        Self::of(
+            RejectionKind::Draining,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is shutting down and takes no new sessions: try again in a moment",
+        )
+        .with_header(RETRY_AFTER, RETRY_SOON)
+    }
+
+    /// `Retry-After` counts whole seconds. The wait is rounded up, because a client that comes
+    /// back earlier is refused again, and is never 0, which some clients ignore.
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
+        let part = u64::from(retry_after.subsec_nanos() > 0);
+        let seconds = retry_after.as_secs().saturating_add(part).max(1);
+        Self::of(
+            RejectionKind::RateLimited,
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("too many sessions were begun in a short time: try again in {seconds} s"),
+        )
+        .with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// The message does not say what the limit counts by, which need not be a user.
+    pub(crate) fn session_limit(most: usize) -> Self {
+        Self::of(
+            RejectionKind::SessionLimit,
+            StatusCode::TOO_MANY_REQUESTS,
+            format!(
+                "the limit of {most} sessions at a time is reached: end one of yours, then try again"
+            ),
+        )
+        .with_header(RETRY_AFTER, RETRY_SOON)
+    }
+
+    /// Runs a step of the user's code, and refuses if it panics. `what` names the code in the
+    /// log.
+    pub(crate) fn on_panic<T>(what: &'static str, step: impl FnOnce() -> T) -> Result<T, Self> {
+        catch(step).map_err(|_| Self::panicked(what))
+    }
+
+    /// Refuses after a panic of the user's code, which `what` names in the log.
+    pub(crate) fn panicked(what: &'static str) -> Self {
+        tracing::error!("{what} panicked");
+        Self::internal()
+    }
+
+    /// The text is fixed, because an error of the service may hold what the client must not
+    /// see.
+    pub(crate) fn internal() -> Self {
+        Self::of(
+            RejectionKind::Internal,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the service failed before the session began: see the server's log",
+        )
+    }
+
+    /// Names the operator's mistake, which holds nothing of any request.
+    pub(crate) fn config(error: &ConfigError) -> Self {
+        Self::of(
+            RejectionKind::Config,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the server's WebSocket layer is misconfigured: {error}"),
+        )
+    }
+}

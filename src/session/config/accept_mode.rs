@@ -1,0 +1,16 @@
+/// The moment at which an upgrade is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcceptMode {
+    /// Accepts the upgrade as soon as the service's future has been polled once without failing.
+    #[default]
+    Immediate,
+    /// Accepts the upgrade when the service calls [`Session::accept`](crate::Session::accept), so
+    /// that "no such container" can be a 404 after an asynchronous look-up.
+    ///
+    /// Until then the service's output waits, and every error and panic is an HTTP answer. Under
+    /// `RemoteCommandLayer` only a [`Rejection`](crate::Rejection) is; any other error is a 101
+    /// and a Status. At the [accept timeout](crate::SessionConfig::accept_timeout) the answer is
+    /// a 504. A service that returns `Ok` has accepted.
+    Explicit,
+}

@@ -1,0 +1,7 @@
+//! The configuration of a layer's sessions: every setting, its default and the reason for it.
+
+mod accept_mode;
+mod config;
+mod map_rejection;
+
+pub use self::{accept_mode::AcceptMode, config::SessionConfig};

@@ -1,0 +1,196 @@
+//! The budgets of outgoing data: how much was accepted, how much has left, and which
+//! channel has room for more.
+//!
+//! A budget for each channel, so that one channel cannot take the room of the others, and
+//! a high-water mark for all of them together. Both count bytes on the wire, and neither
+//! counts control frames.
+
+use crate::wire::Traffic;
+
+/// A channel's share of the queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    /// Bytes on the wire that have not left.
+    queued: usize,
+    /// Position of its last byte in the stream of all data ever accepted.
+    end: u64,
+    /// All that it has ever accepted.
+    accepted: Traffic,
+}
+
+/// The budgets. See the module.
+#[derive(Debug)]
+pub(super) struct Budget {
+    shares: Box<[Share]>,
+    /// Bytes of data ever accepted, and of those that have left.
+    accepted: u64,
+    left: u64,
+    per_channel: usize,
+    high_water: usize,
+}
+
+impl Budget {
+    pub(super) fn new(channels: usize, per_channel: usize, high_water: usize) -> Self {
+        Self {
+            shares: vec![Share::default(); channels].into_boxed_slice(),
+            accepted: 0,
+            left: 0,
+            per_channel,
+            high_water,
+        }
+    }
+
+    /// Returns the bytes of data that have not left.
+    #[inline]
+    pub(super) fn queued(&self) -> usize {
+        (self.accepted - self.left) as usize
+    }
+
+    /// Returns the bytes of data that have ever left.
+    #[inline]
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Returns whether a write of this channel is accepted now, whatever its size.
+    #[inline]
+    pub(super) fn has_room(&self, channel: u8) -> bool {
+        let share = &self.shares[usize::from(channel)];
+        share.queued < self.per_channel && self.queued() < self.high_water
+    }
+
+    /// Returns whether all that this channel has accepted has left.
+    pub(super) fn is_flushed(&self, channel: u8) -> bool {
+        self.left >= self.shares[usize::from(channel)].end
+    }
+
+    /// Returns all that this channel has ever accepted.
+    pub(super) fn accepted_on(&self, channel: u8) -> Traffic {
+        self.shares[usize::from(channel)].accepted
+    }
+
+    /// Accepts one message: its payload, and its bytes on the wire.
+    #[inline]
+    pub(super) fn accept(&mut self, channel: u8, payload: usize, bytes: usize) {
+        self.accepted += bytes as u64;
+        let share = &mut self.shares[usize::from(channel)];
+        share.queued += bytes;
+        share.end = self.accepted;
+        share.accepted.messages += 1;
+        share.accepted.bytes += payload as u64;
+    }
+
+    /// Accepts bytes that belong to no channel.
+    pub(super) fn accept_close(&mut self, bytes: usize) {
+        self.accepted += bytes as u64;
+    }
+
+    /// Counts bytes that have left. Their channels get them back by [`Budget::repay`].
+    pub(super) fn leave(&mut self, bytes: usize) {
+        self.left += bytes as u64;
+    }
+
+    /// Gives bytes that have left back to the budget of their channel.
+    pub(super) fn repay(&mut self, channel: u8, bytes: usize) {
+        let share = &mut self.shares[usize::from(channel)];
+        debug_assert!(share.queued >= bytes);
+        share.queued = share.queued.saturating_sub(bytes);
+    }
+
+    /// Counts all that was accepted as having left.
+    pub(super) fn leave_all(&mut self) {
+        self.left = self.accepted;
+        for share in &mut self.shares {
+            share.queued = 0;
+        }
+    }
+
+    /// Forgets all that was accepted but for so many bytes, which still leave.
+    pub(super) fn discard(&mut self, kept: usize) {
+        self.accepted = self.left + kept as u64;
+        for share in &mut self.shares {
+            // Bytes that follow take the place of the discarded ones, and must not count
+            // as these: this channel is never flushed again.
+            if share.end > self.accepted {
+                share.end = u64::MAX;
+            }
+        }
+    }
+
+    /// Returns the sum of what the channels have queued.
+    #[cfg(test)]
+    pub(super) fn queued_by_channels(&self) -> usize {
+        self.shares.iter().map(|share| share.queued).sum()
+    }
+
+    /// Returns what a channel has queued.
+    #[cfg(test)]
+    pub(super) fn queued_on(&self, channel: u8) -> usize {
+        self.shares[usize::from(channel)].queued
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_ends_with_the_channels_budget_or_the_high_water_mark() {
+        let mut budget = Budget::new(3, 100, 250);
+        budget.accept(0, 90, 99);
+        assert!(budget.has_room(0), "one byte is left");
+        budget.accept(0, 90, 1);
+        assert!(!budget.has_room(0) && budget.has_room(1));
+        budget.accept(1, 140, 149);
+        assert!(budget.has_room(2), "one byte is left of all");
+        budget.accept_close(1);
+        assert!(!budget.has_room(2));
+        budget.leave(150);
+        budget.repay(0, 100);
+        budget.repay(1, 50);
+        assert!(budget.has_room(0) && budget.has_room(2));
+        assert!(budget.has_room(1), "99 of 100");
+        assert_eq!((budget.queued(), budget.left()), (100, 150));
+    }
+
+    #[test]
+    fn a_channel_is_flushed_when_its_own_last_byte_has_left() {
+        let mut budget = Budget::new(2, 100, 100);
+        assert!(budget.is_flushed(0), "it has accepted nothing");
+        budget.accept(0, 5, 10);
+        budget.accept(1, 5, 10);
+        budget.leave(9);
+        assert!(!budget.is_flushed(0));
+        budget.leave(1);
+        assert!(budget.is_flushed(0) && !budget.is_flushed(1));
+        budget.leave_all();
+        assert!(budget.is_flushed(1));
+        assert_eq!((budget.queued(), budget.queued_by_channels()), (0, 0));
+    }
+
+    #[test]
+    fn discarded_bytes_never_count_as_flushed() {
+        let mut budget = Budget::new(2, 100, 100);
+        budget.accept(0, 5, 10);
+        budget.accept(1, 5, 10);
+        budget.leave(5);
+        budget.discard(5);
+        budget.accept_close(20);
+        assert_eq!(budget.queued(), 25);
+        budget.leave_all();
+        assert!(budget.is_flushed(0), "its frame was half out");
+        assert!(!budget.is_flushed(1));
+    }
+
+    #[test]
+    fn traffic_counts_payload() {
+        let mut budget = Budget::new(1, 100, 100);
+        budget.accept(0, 5, 10);
+        budget.accept(0, 0, 3);
+        let accepted = Traffic {
+            messages: 2,
+            bytes: 5,
+        };
+        assert_eq!(budget.accepted_on(0), accepted);
+    }
+}

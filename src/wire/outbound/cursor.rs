@@ -1,0 +1,125 @@
+//! The place in the stream of encoded frames up to which the transport has taken it.
+
+use super::budget::Budget;
+use crate::{frame::read_frame_len, protocol::Format};
+
+/// The place. See the module.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    /// Bytes of the frame at the front that have still to go; 0 at a boundary.
+    frame_left: usize,
+    /// The channel of that frame. A control frame between the data has none.
+    frame_channel: Option<u8>,
+    /// The channel whose fragments follow, once a frame without FIN has left.
+    message_channel: Option<u8>,
+}
+
+impl Cursor {
+    /// Returns the bytes of the frame at the front that have still to go.
+    pub(super) fn frame_left(&self) -> usize {
+        self.frame_left
+    }
+
+    /// Moves on by `n` bytes, which go back to the budgets of the channels that have
+    /// written them. `front` begins where the cursor stands, and holds every head
+    /// that lies within the `n` bytes; the last payload may lie elsewhere.
+    pub(super) fn advance(
+        &mut self,
+        mut n: usize,
+        front: &[u8],
+        format: Format,
+        budget: &mut Budget,
+    ) {
+        budget.leave(n);
+        let mut at = 0;
+        while n > 0 {
+            if self.frame_left == 0 {
+                self.enter(&front[at..], format);
+            }
+            let step = n.min(self.frame_left);
+            self.frame_left -= step;
+            at += step;
+            n -= step;
+            if let Some(channel) = self.frame_channel {
+                budget.repay(channel, step);
+            }
+        }
+    }
+
+    /// Reads the head of the frame that begins here.
+    fn enter(&mut self, frame: &[u8], format: Format) {
+        let (head, payload) = read_frame_len(frame);
+        let (fin, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
+        self.frame_left = head + payload as usize;
+        self.frame_channel = match opcode {
+            0 => self.message_channel,
+            1 | 2 => Some(format.channel(frame.get(head).copied().unwrap_or(0))),
+            _ => None,
+        };
+        if opcode < 8 {
+            self.message_channel = if fin { None } else { self.frame_channel };
+        }
+    }
+
+    /// Moves on to the end of all that was queued: no need to look at it frame by frame.
+    pub(super) fn advance_all(&mut self, budget: &mut Budget) {
+        self.frame_left = 0;
+        self.message_channel = None;
+        budget.leave_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{OpCode, frame_head};
+
+    /// Two fragments of channel 1, a control frame, and an empty message of channel 0.
+    fn stream(budget: &mut Budget) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame_head(&mut out, false, OpCode::Binary, 3);
+        out.extend([1, 7, 7]);
+        frame_head(&mut out, true, OpCode::Continuation, 2);
+        out.extend([0, 0]);
+        budget.accept(1, 4, 9);
+        frame_head(&mut out, true, OpCode::Close, 2);
+        out.extend([3, 232]);
+        budget.accept_close(4);
+        frame_head(&mut out, true, OpCode::Binary, 1);
+        out.push(0);
+        budget.accept(0, 0, 3);
+        out
+    }
+
+    #[test]
+    fn each_byte_goes_back_to_the_channel_that_wrote_it() {
+        for cut in 1..=16 {
+            let mut budget = Budget::new(2, 100, 100);
+            let mut cursor = Cursor::default();
+            let stream = stream(&mut budget);
+            let mut at = 0;
+            while at < stream.len() {
+                let n = cut.min(stream.len() - at);
+                cursor.advance(n, &stream[at..], Format::Binary, &mut budget);
+                at += n;
+                assert_eq!(budget.queued_on(1), 9_usize.saturating_sub(at), "{cut}");
+                assert_eq!(budget.queued_on(0), 16 - at.max(13), "{cut}");
+                assert_eq!(budget.queued(), stream.len() - at, "{cut}");
+            }
+            assert_eq!(cursor.frame_left(), 0);
+        }
+    }
+
+    #[test]
+    fn a_cursor_knows_how_much_of_a_frame_is_left() {
+        let mut budget = Budget::new(2, 100, 100);
+        let mut cursor = Cursor::default();
+        let stream = stream(&mut budget);
+        cursor.advance(1, &stream, Format::Binary, &mut budget);
+        assert_eq!(cursor.frame_left(), 4);
+        cursor.advance(4, &stream[1..], Format::Binary, &mut budget);
+        assert_eq!(cursor.frame_left(), 0);
+        cursor.advance_all(&mut budget);
+        assert_eq!((cursor.frame_left(), budget.queued()), (0, 0));
+    }
+}

@@ -1,0 +1,45 @@
+//! How a message is cut into frames.
+
+use crate::{
+    frame::{OpCode, head_len},
+    protocol::Format,
+};
+
+/// The payload of a frame of a large message. Control frames fit between two frames.
+pub(super) const FRAGMENT: usize = 32 * 1024;
+
+/// The payload of such a frame in base64: a multiple of three, so that only the last frame
+/// is padded, and 32 KiB of text.
+pub(super) const FRAGMENT_BASE64: usize = 24 * 1024;
+
+impl Format {
+    /// Returns the opcode of a message's first frame.
+    pub(super) fn opcode(self) -> OpCode {
+        match self.is_base64() {
+            true => OpCode::Text,
+            false => OpCode::Binary,
+        }
+    }
+
+    /// Returns the payload of a frame of a large message, before encoding.
+    pub(super) fn fragment(self) -> usize {
+        match self.is_base64() {
+            true => FRAGMENT_BASE64,
+            false => FRAGMENT,
+        }
+    }
+
+    /// Returns the bytes on the wire of a message in fragments.
+    pub(super) fn message_len(self, len: usize) -> usize {
+        let (whole, rest) = (len / self.fragment(), len % self.fragment());
+        let frame = |payload: usize| payload + head_len(payload as u64);
+        let full = self.encoded_len(self.fragment());
+        let rest_len = self.encoded_len(rest);
+        let prefix = self.prefix_len();
+        match (whole, rest) {
+            (0, _) => frame(prefix + rest_len),
+            (_, 0) => frame(prefix + full) + (whole - 1) * frame(full),
+            (_, _) => frame(prefix + full) + (whole - 1) * frame(full) + frame(rest_len),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The state behind the lock of [`Outbound`](super::Outbound), and its one way to the
+//! transport.
+
+use std::{
+    io,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    attention::Attention,
+    gate::{Event, Gate},
+    intake::Intake,
+    queue::{FLUSH, SendQueue},
+    waiting::{Wait, Writers},
+};
+use crate::{
+    error::EndCause,
+    policy::Bucket,
+    wire::{WireConfig, transport::WriteHalf},
+};
+
+/// The result of writing out what was queued.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The transport took a byte.
+    pub(crate) wrote: bool,
+    /// Everything is out, and flushed.
+    pub(crate) idle: bool,
+    /// The transport has let output wait since the last turn, for however short a time.
+    pub(crate) waited: bool,
+    /// The error with which the transport broke.
+    pub(crate) broken: Option<io::ErrorKind>,
+    /// When the rate lets data leave again, if data waits for that.
+    pub(crate) throttled: Option<Instant>,
+}
+
+/// Everything behind the lock.
+///
+/// The gate, the task's attention and the intake are machines of their own. The flags are
+/// independent of these and of each other.
+pub(super) struct Out {
+    pub(super) queue: SendQueue,
+    pub(super) transport: Option<WriteHalf>,
+    /// The driver's: every poll of the transport registers it, on any task.
+    waker: Waker,
+    pub(super) gate: Gate,
+    pub(super) attention: Attention,
+    pub(super) intake: Intake,
+    pub(super) writers: Writers,
+    /// How fast data may leave.
+    pub(super) rate: Option<Bucket>,
+    /// The service holds output back. Control frames leave all the same, and what is
+    /// written is queued while there is room, so the gate knows nothing of it.
+    pub(super) held: bool,
+    /// The transport has answered `Pending` since the last turn. It may take more again
+    /// by now, so the gate cannot tell.
+    pub(super) waited: bool,
+    /// Something was written that the transport may still buffer. It may be full or not,
+    /// and the queue empty or not.
+    pub(super) unflushed: bool,
+    /// The queue has been dropped, so a flush can only fail. The Close frame in its place
+    /// still leaves through the gate.
+    pub(super) discarded: bool,
+    /// A byte of payload was accepted. A refusal later on changes nothing about that.
+    pub(super) written: bool,
+    /// The time of each write is noted.
+    stamps: bool,
+    pub(super) last_write: Option<Instant>,
+}
+
+impl Out {
+    pub(super) fn new(config: &WireConfig, waker: Waker, writable: impl Fn(usize) -> bool) -> Self {
+        Self {
+            queue: SendQueue::new(
+                config.format,
+                config.channels,
+                config.send_budget,
+                config.high_water,
+            ),
+            transport: None,
+            waker,
+            gate: Gate::Absent,
+            attention: Attention::Away,
+            intake: Intake::Accepting,
+            writers: Writers::new(config.channels, writable),
+            rate: None,
+            held: false,
+            waited: false,
+            unflushed: false,
+            discarded: false,
+            written: false,
+            stamps: config.stamps,
+            last_write: None,
+        }
+    }
+
+    /// Notes that payload was accepted.
+    pub(super) fn note_write(&mut self) {
+        self.written = true;
+        if self.stamps {
+            self.last_write = Some(Instant::now());
+        }
+    }
+
+    /// Fails if this channel accepts no write, however long it waits.
+    #[inline]
+    pub(super) fn check_open(&self, channel: u8) -> io::Result<()> {
+        if let Some(cause) = self.intake.refusal() {
+            return Err(cause.write_error());
+        }
+        if let Gate::Broken(kind) = self.gate {
+            return Err(EndCause::ConnectionLost { kind }.write_error());
+        }
+        if !self.writers.is_open(channel) {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the channel was shut down for writing",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns the reason for which the queue will never leave, if there is one. A refusal
+    /// alone is none: data that was accepted before it leaves ahead of the Close frame.
+    pub(super) fn lost(&self) -> Option<io::Error> {
+        let discarded = self.discarded.then_some(io::ErrorKind::NotConnected);
+        let kind = self.gate.failure().or(discarded)?;
+        let lost = EndCause::ConnectionLost { kind };
+        Some(self.intake.refusal().unwrap_or(&lost).write_error())
+    }
+
+    /// Returns whether all that a channel has accepted is out.
+    pub(super) fn is_flushed(&self, channel: u8) -> bool {
+        self.queue.is_flushed(channel) && !self.unflushed
+    }
+
+    /// Returns whether the session's task has to be woken for work that is left.
+    pub(super) fn calls_task(&mut self) -> bool {
+        let work = match self.gate {
+            // A vectored write can leave an empty queue and a transport that still
+            // buffers.
+            Gate::Open => !self.queue.is_empty() || self.unflushed,
+            // Only the driver has a timer, and only the driver ends a session.
+            Gate::Paced | Gate::Broken(_) => true,
+            // Whatever opens the gate wakes the driver as well.
+            Gate::Absent | Gate::Full | Gate::Gone => false,
+        };
+        work && self.attention.call()
+    }
+
+    #[inline(always)] // in both of its callers: 28 instructions a message
+    pub(super) fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
+        if self.intake.is_undecided() {
+            return Poll::Pending;
+        }
+        while !self.queue.has_room(channel) {
+            if !self.gate.is_open() || self.held {
+                return Poll::Pending;
+            }
+            // Ends: everything leaves, or the gate shuts.
+            self.write_out();
+            self.check_open(channel)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Queues a message, and writes out what is worth a system call.
+    pub(super) fn write(&mut self, channel: u8, payload: &[u8]) {
+        let open = self.lets_data_out();
+        if open && self.queue.is_over_cap(payload.len()) {
+            self.write_out();
+        }
+        let open = open && self.gate.is_open();
+        if open && self.queue.wants_vectored(payload.len()) && self.is_write_vectored() {
+            return self.write_vectored(channel, payload);
+        }
+        self.queue.push(channel, payload);
+        if open && self.queue.queued() >= FLUSH {
+            self.write_out();
+        }
+    }
+
+    /// Returns whether data may leave. Where only the rate is against it, data waits for
+    /// the rate from here on.
+    fn lets_data_out(&mut self) -> bool {
+        if !self.gate.is_open() || self.held {
+            return false;
+        }
+        if !self.keeps_rate() {
+            self.gate = self.gate.on(Event::RateSpent);
+        }
+        self.gate.is_open()
+    }
+
+    /// Returns whether the rate, if there is one, lets data leave now.
+    fn keeps_rate(&mut self) -> bool {
+        let rate = self.rate.as_mut();
+        rate.is_none_or(|rate| rate.available(Instant::now()) > 0)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport
+            .as_ref()
+            .is_some_and(WriteHalf::is_write_vectored)
+    }
+
+    /// Writes queue and payload together, uncopied. What the transport does not take is
+    /// queued.
+    fn write_vectored(&mut self, channel: u8, payload: &[u8]) {
+        self.queue.push_head(channel, payload.len());
+        let result = match &mut self.transport {
+            Some(transport) => {
+                let slices = [
+                    io::IoSlice::new(self.queue.buffered()),
+                    io::IoSlice::new(payload),
+                ];
+                let cx = &mut Context::from_waker(&self.waker);
+                transport.poll_write_vectored(cx, &slices)
+            }
+            None => Poll::Pending,
+        };
+        let n = self.took(result).unwrap_or(0);
+        if let Some(rate) = &mut self.rate {
+            rate.take(n);
+        }
+        self.queue.advance_with(n, payload);
+        // tokio registers a waker only with Pending, so a partial write is
+        // followed by another one.
+        if self.queue.queued() > 0 && self.gate.is_open() {
+            self.write_out();
+        }
+    }
+
+    /// Judges the transport's answer to a write: how many bytes it took, if it took any.
+    fn took(&mut self, result: Poll<io::Result<usize>>) -> Option<usize> {
+        match result {
+            Poll::Ready(Ok(0)) => self.fail(io::ErrorKind::WriteZero),
+            Poll::Ready(Ok(n)) => {
+                self.unflushed = self.transport.as_ref().is_some_and(WriteHalf::needs_flush);
+                // What was accepted long ago may leave for hours.
+                if self.stamps && self.queue.queued() > 0 {
+                    self.last_write = Some(Instant::now());
+                }
+                return Some(n);
+            }
+            Poll::Ready(Err(error)) => self.fail(error.kind()),
+            Poll::Pending => self.block(),
+        }
+        None
+    }
+
+    /// Writes out and flushes all that is queued, until the transport is full or broken,
+    /// or the rate is used up. Output that is held back stays.
+    pub(super) fn write_out(&mut self) -> Progress {
+        let mut progress = Progress::default();
+        let mut late = false;
+        loop {
+            // A frame that is half out is finished, and paid for afterwards.
+            // A Close in place of all that waited has nothing to wait for.
+            late = late || (self.queue.queued() > 0 && !self.discarded && !self.keeps_rate());
+            let held = self.held || late;
+            let Some(transport) = &mut self.transport else {
+                break;
+            };
+            let cx = &mut Context::from_waker(&self.waker);
+            let Some(next) = self.queue.next(held) else {
+                break;
+            };
+            let result = if next.vectored && transport.is_write_vectored() {
+                transport.poll_write_vectored(cx, next.slices())
+            } else {
+                transport.poll_write(cx, next.first())
+            };
+            let Some(n) = self.took(result) else { break };
+            let left = self.queue.left();
+            self.queue.advance(n);
+            // Data only: with as many Pongs as a peer can ask for, it would put off
+            // the end of its session as long as it likes.
+            if let Some(rate) = &mut self.rate {
+                rate.take((self.queue.left() - left) as usize);
+            }
+            progress.wrote = true;
+        }
+
+        if self.unflushed && self.gate.passes_control() {
+            self.flush_transport();
+        }
+        self.gate = self.gate.on(match late {
+            true => Event::RateSpent,
+            false => Event::RateAllows,
+        });
+        if self.gate == Gate::Paced {
+            progress.throttled = self.rate.map(|rate| rate.ready_at());
+        }
+        if let Gate::Broken(kind) = self.gate {
+            progress.broken = Some(kind);
+        }
+        progress.idle = self.queue.is_empty() && !self.unflushed;
+        progress
+    }
+
+    fn flush_transport(&mut self) {
+        let Some(transport) = &mut self.transport else {
+            return;
+        };
+        match transport.poll_flush(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(error)) => self.fail(error.kind()),
+            Poll::Pending => self.block(),
+        }
+    }
+
+    /// Notes that the transport takes no more.
+    fn block(&mut self) {
+        self.gate = self.gate.on(Event::Pending);
+        self.waited = true;
+    }
+
+    /// Notes that the transport has failed.
+    fn fail(&mut self, kind: io::ErrorKind) {
+        self.gate = self.gate.on(Event::Failed(kind));
+    }
+
+    /// Takes the wakers of those writers that can go on.
+    pub(super) fn take_ready(&mut self, woken: &mut Vec<Waker>) {
+        let failed = self.gate.failure().is_some();
+        let refused = failed || self.intake.refusal().is_some();
+        let lost = failed || self.discarded;
+        let undecided = self.intake.is_undecided();
+        let (queue, unflushed) = (&self.queue, self.unflushed);
+        self.writers.take_ready(woken, |channel, wait| match wait {
+            // Held or not: held output is accepted while there is room for it.
+            Wait::Room => refused || (queue.has_room(channel) && !undecided),
+            Wait::Flush => lost || (queue.is_flushed(channel) && !unflushed),
+            Wait::Refusal => refused,
+        });
+    }
+}

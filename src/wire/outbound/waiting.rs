@@ -1,0 +1,180 @@
+//! The writers of a session's channels, and the wakers of those that wait.
+
+use std::task::Waker;
+
+/// The event that a writer waits for. Woken for anything else it would only wait again,
+/// and the turn that woke it would have been in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// There is room for a write.
+    Room,
+    /// All that it has written is out.
+    Flush,
+    /// A write fails. The writer is kept from writing by something outside of the wire.
+    Refusal,
+}
+
+/// One channel's writer.
+#[derive(Debug)]
+struct Writer {
+    /// Neither dropped nor shut down.
+    open: bool,
+    waiting: Option<(Wait, Waker)>,
+}
+
+/// The writers of all channels.
+#[derive(Debug)]
+pub(super) struct Writers {
+    all: Box<[Writer]>,
+    open: usize,
+}
+
+/// A writer that was just closed.
+#[derive(Debug)]
+#[must_use = "its waker is dropped outside the lock"]
+pub(super) struct Closed {
+    pub(super) waker: Option<Waker>,
+    /// It was the last open one.
+    pub(super) last: bool,
+}
+
+impl Writers {
+    pub(super) fn new(channels: usize, writable: impl Fn(usize) -> bool) -> Self {
+        let writer = |channel| Writer {
+            open: writable(channel),
+            waiting: None,
+        };
+        let all: Box<[Writer]> = (0..channels).map(writer).collect();
+        let open = all.iter().filter(|writer| writer.open).count();
+        Self { all, open }
+    }
+
+    /// Returns the number of channels, those without a writer included.
+    pub(super) fn channels(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Returns the number of writers that were neither dropped nor shut down.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    #[inline]
+    pub(super) fn is_open(&self, channel: u8) -> bool {
+        let writer = self.all.get(usize::from(channel));
+        writer.is_some_and(|writer| writer.open)
+    }
+
+    /// Closes a writer, unless it is closed already.
+    pub(super) fn close(&mut self, channel: u8) -> Option<Closed> {
+        let writer = self.all.get_mut(usize::from(channel))?;
+        if !std::mem::take(&mut writer.open) {
+            return None;
+        }
+        self.open -= 1;
+        Some(Closed {
+            waker: writer.waiting.take().map(|(_, waker)| waker),
+            last: self.open == 0,
+        })
+    }
+
+    /// Makes a writer wait for this event, if it has left this waker before. Returns
+    /// whether it has.
+    pub(super) fn renew(&mut self, channel: u8, wait: Wait, waker: &Waker) -> bool {
+        match &mut self.all[usize::from(channel)].waiting {
+            Some((now, mine)) if mine.will_wake(waker) => {
+                *now = wait;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Makes a writer wait for this event with a new waker. Returns its old one, to be
+    /// dropped outside the lock.
+    pub(super) fn wait(&mut self, channel: u8, wait: Wait, waker: Waker) -> Option<Waker> {
+        let waiting = &mut self.all[usize::from(channel)].waiting;
+        waiting.replace((wait, waker)).map(|(_, old)| old)
+    }
+
+    /// Takes the wakers of all writers.
+    pub(super) fn take_all(&mut self) -> Vec<Waker> {
+        let waiting = self.all.iter_mut();
+        let waiting = waiting.filter_map(|writer| writer.waiting.take());
+        waiting.map(|(_, waker)| waker).collect()
+    }
+
+    /// Takes the wakers of those writers that can go on.
+    pub(super) fn take_ready(
+        &mut self,
+        woken: &mut Vec<Waker>,
+        can_go_on: impl Fn(u8, Wait) -> bool,
+    ) {
+        for (channel, writer) in self.all.iter_mut().enumerate() {
+            let ready = |(wait, _): &mut (Wait, Waker)| can_go_on(channel as u8, *wait);
+            woken.extend(writer.waiting.take_if(ready).map(|(_, waker)| waker));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, task::Wake};
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Wake for Nothing {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    fn waker() -> Waker {
+        Waker::from(Arc::new(Nothing))
+    }
+
+    #[test]
+    fn a_writer_closes_once_and_takes_its_waker_along() {
+        let mut writers = Writers::new(3, |channel| channel != 1);
+        assert_eq!((writers.channels(), writers.open()), (3, 2));
+        assert!(writers.close(1).is_none(), "it cannot be written");
+        assert!(writers.close(3).is_none(), "there is no such channel");
+        assert!(writers.wait(0, Wait::Flush, waker()).is_none());
+        let closed = writers.close(0).unwrap();
+        assert!(closed.waker.is_some() && !closed.last);
+        assert!(writers.close(0).is_none() && !writers.is_open(0));
+        assert!(writers.take_all().is_empty());
+        let closed = writers.close(2).unwrap();
+        assert!(closed.waker.is_none() && closed.last);
+    }
+
+    #[test]
+    fn the_last_poll_of_a_writer_says_what_it_waits_for() {
+        let mut writers = Writers::new(1, |_| true);
+        let (mine, other) = (waker(), waker());
+        assert!(!writers.renew(0, Wait::Room, &mine));
+        writers.wait(0, Wait::Room, mine.clone());
+        assert!(!writers.renew(0, Wait::Flush, &other));
+        assert!(writers.renew(0, Wait::Flush, &mine));
+        let mut woken = Vec::new();
+        writers.take_ready(&mut woken, |_, wait| wait == Wait::Room);
+        assert!(woken.is_empty());
+        writers.take_ready(&mut woken, |_, wait| wait == Wait::Flush);
+        assert!(woken.pop().is_some_and(|woken| woken.will_wake(&mine)));
+        let old = writers.wait(0, Wait::Room, mine);
+        assert!(old.is_none(), "it was taken");
+    }
+
+    #[test]
+    fn a_writer_is_woken_for_its_own_channel() {
+        let mut writers = Writers::new(2, |_| true);
+        let wakers = [waker(), waker()];
+        for (channel, waker) in wakers.iter().enumerate() {
+            writers.wait(channel as u8, Wait::Room, waker.clone());
+        }
+        let mut woken = Vec::new();
+        writers.take_ready(&mut woken, |channel, _| channel == 1);
+        assert_eq!(woken.len(), 1);
+        assert!(woken[0].will_wake(&wakers[1]));
+    }
+}
