@@ -1,9 +1,8 @@
-//! An extractor for axum's handlers.
+//! An extractor for the handlers of axum.
 //!
-//! For handlers that want `Path`, `State` and friends beside the channels. A service
-//! needs none of this: put it into a router with `Router::route_service`, and the layers
-//! inside of [`WsStreamLayer`] count sessions there; here a
-//! handler has been called already.
+//! It is for handlers that want `Path`, `State` and other extractors beside the channels. A
+//! service does not need it: put it into a router with `Router::route_service`. The layers inside
+//! of [`WsStreamLayer`] count sessions there, while here the handler has already been called.
 //!
 //! ```
 //! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
@@ -67,14 +66,14 @@ static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
 ///
-/// What is no upgrade is refused with 426 before the handler is called (400 over HTTP/2).
-/// Say which subprotocols are spoken by [`protocols`](Self::protocols) or
-/// [`layer`](Self::layer), and accept by [`on_upgrade`](Self::on_upgrade). Dropped, the
-/// upgrade is not made, and the handler's answer is the client's.
+/// A request that is not an upgrade is refused with 426 (400 over HTTP/2) before the handler is
+/// called. Name the subprotocols with [`protocols`](Self::protocols) or
+/// [`layer`](Self::layer), and accept with [`on_upgrade`](Self::on_upgrade). If this is dropped,
+/// there is no upgrade, and the client gets the handler's answer.
 ///
-/// An extractor that consumes extensions: at most one handler can have the upgrade. What
-/// it refuses keeps them, so that a handler which takes a `Result` of it can serve another
-/// kind of upgrade itself.
+/// The extractor consumes an extension of the request, so that only one handler can have the
+/// upgrade. A request that it refuses keeps the extension: a handler that takes a `Result` of it
+/// can serve another kind of upgrade itself.
 #[must_use = "an upgrade is made by `on_upgrade`"]
 pub struct WsStreamUpgrade {
     upgrade: Upgrade,
@@ -93,8 +92,8 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
         };
-        // hyper's `OnUpgrade` is one however often it is cloned: nobody else may take it.
-        // What is refused above may be an upgrade of another kind, and the handler's.
+        // The clones of hyper's `OnUpgrade` share one connection, which nothing else may take.
+        // A request that is refused above may be an upgrade of another kind, for the handler.
         parts.extensions.remove::<OnUpgrade>();
         Ok(Self {
             upgrade,
@@ -106,7 +105,7 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
 }
 
 impl WsStreamUpgrade {
-    /// The head of the request.
+    /// Returns the head of the request.
     pub fn request(&self) -> &Parts {
         &self.head
     }
@@ -114,9 +113,9 @@ impl WsStreamUpgrade {
     /// Iterates over the subprotocols that the client offers, in its order.
     ///
     /// Those that are or look like a bearer token are left out; see
-    /// [`BearerSubprotocolLayer`](crate::access::BearerSubprotocolLayer). The others may still hold a
-    /// credential of a kind that this crate does not know, so do not log them. The `Debug` of
-    /// this type shows none.
+    /// [`BearerSubprotocolLayer`](crate::access::BearerSubprotocolLayer). The others may still
+    /// hold a credential of a kind that this crate does not know, so do not log them. The `Debug`
+    /// of this type shows none of them.
     pub fn offered(&self) -> impl Iterator<Item = &str> {
         negotiate::offered_openly(&self.head.headers)
     }
@@ -176,12 +175,12 @@ impl WsStreamUpgrade {
         self
     }
 
-    /// Accepts the upgrade, or refuses it: the answer for the client.
+    /// Accepts or refuses the upgrade, and returns the answer for the client.
     ///
-    /// As with a service inside of [`WsStreamLayer`]: the
-    /// function is called and its future polled once before the answer, so that what fails
-    /// at once is an HTTP answer; with [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) this
-    /// waits until it has accepted.
+    /// As with a service inside of [`WsStreamLayer`], the function is called and its future is
+    /// polled once before the answer, so that an immediate failure is an HTTP answer. With
+    /// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) this waits until the function has
+    /// accepted.
     ///
     /// The error type is [`BoxError`]. Convert any other with `?`:
     ///
@@ -209,7 +208,8 @@ impl WsStreamUpgrade {
     /// ```
     ///
     /// # Cancel safety
-    /// Dropped before it is done it drops the function's future, and there is no session.
+    /// Dropping the future before it completes drops the function's future, and there is no
+    /// session.
     pub async fn on_upgrade<F, Fut>(self, session: F) -> Response<Body>
     where
         F: FnOnce(ChannelSet) -> Fut + Send + 'static,
@@ -239,7 +239,7 @@ impl WsStreamUpgrade {
     }
 }
 
-/// A function of one session.
+/// The function of one session, as a service.
 struct Once<F>(Option<F>);
 
 impl<F, Fut> Service<ChannelSet> for Once<F>
@@ -268,7 +268,7 @@ impl IntoResponse for Rejection {
     }
 }
 
-/// Without the request: it may hold credentials.
+/// Does not show the request, which may hold credentials.
 impl fmt::Debug for WsStreamUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WsStreamUpgrade")

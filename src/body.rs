@@ -1,4 +1,9 @@
-//! The body of an answer: ours, or that of the fallback service.
+//! The body of a response: the crate's own, or that of an inner HTTP service.
+//!
+//! | type | role |
+//! |---|---|
+//! | [`ResponseBody`] | the body of every response of this crate's layers |
+//! | [`NoBody`] | the inner body where there is no inner HTTP service |
 
 use std::{
     convert::Infallible,

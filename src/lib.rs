@@ -68,14 +68,14 @@
 //! | a layer ... | outside of [`WsStreamLayer`] | inside |
 //! |---|---|---|
 //! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout. Inside of `PortForwardLayer` it counts ports |
-//! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no place for |
+//! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no permit for |
 //! | [`SessionRateLimitLayer`](access::SessionRateLimitLayer) | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
-//! | [`SessionLimitLayer`](access::SessionLimitLayer) | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the place is free when the service is done. Its readiness is the inner service's, because the key is not known before the call |
+//! | [`SessionLimitLayer`](access::SessionLimitLayer) | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the permit is released when the service is done. Its readiness is that of the inner service, because the key is not known before the call |
 //! | tower's `rate_limit` | counts requests | does not implement `Clone`: put a `buffer` in front of it |
 //! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`AcceptMode::Explicit`] |
 //! | [`BearerSubprotocolLayer`](access::BearerSubprotocolLayer) | outermost, before trace and auth: what is further out sees the token | there is no HTTP any more |
 //! | [`UpgradeIntentLayer`](access::UpgradeIntentLayer) | before authorisation | there is no HTTP any more |
-//! | [`PolicyLayer`](policy::PolicyLayer), [`IdleTimeoutLayer`](policy::IdleTimeoutLayer), [`PolicyLayer`](policy::PolicyLayer) | go before what the layer says; the innermost counts | there is no HTTP any more |
+//! | [`PolicyLayer`](policy::PolicyLayer), [`IdleTimeoutLayer`](policy::IdleTimeoutLayer) | override the layer's [`SessionConfig`]; the innermost counts | there is no HTTP any more |
 //! | [`TapLayer`](tap::TapLayer) | there are no channels yet | records the session; outside of `RemoteCommandLayer` |
 //! | `timeout` | bounds the handshake; tower-http's `TimeoutLayer` answers, while tower's own fails, which `route_service` does not take | ends the session: with a Status under `RemoteCommandLayer`, else with close code 1011 |
 //! | trace, auth, headers, compression, body limits | where they belong: done at the 101, which passes them unchanged | there is no HTTP any more |
@@ -232,7 +232,8 @@
 //! | who is there, for lists and logs | | [`Peer`](session::Peer) |
 //!
 //! Any layer, handler or auth outside of `WsStreamLayer` may insert an extension;
-//! [`PolicyLayer`](policy::PolicyLayer) does only that. The innermost wins.
+//! [`PolicyLayer`](policy::PolicyLayer) does only that. The innermost one counts. A
+//! [`reader`] takes the same `SessionConfig` and the same extensions.
 //!
 //! # The parameters of a path
 //!

@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use handshake::{
     Answer, Head, RejectionKind, Wire, hold, read_head, refusal, refused, serve, tasks,
 };
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -909,7 +909,9 @@ async fn a_write_of_a_command_goes_on_at_the_acceptance_though_output_is_held() 
             Ok(ExitStatus::success())
         }
     });
-    let mut client = exec(subprotocols::V5).connect(service).await.unwrap();
+    // For this client output is held.
+    let exec = exec(subprotocols::V5).header(header::USER_AGENT, "Go-http-client/1.1");
+    let mut client = exec.connect(service).await.unwrap();
     // Does not answer the Ping that would end the hold.
     client.stall(secs(2)).await;
     assert!(soon(written.recv()).await.unwrap() <= EXACT);

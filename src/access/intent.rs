@@ -1,5 +1,3 @@
-//! What kind of upgrade a request asks for.
-
 use std::task::{Context, Poll};
 
 use http::{
@@ -15,13 +13,13 @@ use crate::handshake::{
     is_websocket_request,
 };
 
-/// What a request asks to become.
+/// The kind of upgrade that a request asks for.
 ///
-/// A request extension that [`UpgradeIntentLayer`] inserts, for authorisation to
-/// look at. A WebSocket begins as a GET, so that who goes by the method takes an exec for a
-/// read: "get" must not be enough for it.
+/// A request extension that [`UpgradeIntentLayer`] inserts for authorisation. A WebSocket begins
+/// as a GET, so authorisation by the method takes an exec for a read: "get" must not be enough for
+/// it.
 ///
-/// It says what is asked for, and not that the handshake is a valid one.
+/// The intent does not say that the handshake is valid.
 ///
 /// # Examples
 ///
@@ -51,7 +49,7 @@ pub struct UpgradeIntent {
 }
 
 impl UpgradeIntent {
-    /// Reads the intent of a request off its head.
+    /// Reads the intent of a request from its head.
     #[must_use]
     pub fn from_request<B>(request: &Request<B>) -> Self {
         let websocket = is_websocket_request(request);
@@ -66,8 +64,8 @@ impl UpgradeIntent {
     /// Returns whether the request asks for another protocol than HTTP, a WebSocket or not: by
     /// `Upgrade`, or as a CONNECT of any kind.
     ///
-    /// This is the one to authorise by where a [fallback](crate::WsStreamLayer::fallback)
-    /// may serve SPDY: that can begin as a GET too.
+    /// Authorise by this one if a [fallback](crate::WsStreamLayer::fallback) may serve SPDY, which
+    /// can begin as a GET too.
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
         self.upgrade
@@ -100,8 +98,9 @@ impl UpgradeIntent {
     }
 }
 
-/// Of any version of HTTP, where the two headers have a meaning or not, and with any
-/// `:protocol` of a CONNECT, none too: who authorises had better see one upgrade too many.
+/// Returns whether the request asks for a protocol other than HTTP. It does not matter whether the
+/// headers have a meaning in the request's version of HTTP, or which `:protocol` a CONNECT has:
+/// authorisation had better see one upgrade too many.
 fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let names = members(headers, &UPGRADE).next().is_some()
@@ -109,17 +108,17 @@ fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
     names || request.method() == Method::CONNECT
 }
 
-/// Puts an [`UpgradeIntent`] into the extensions of every request.
+/// Inserts an [`UpgradeIntent`] into the extensions of every request.
 ///
 /// Belongs outside of authorisation, which belongs outside of
-/// [`WsStreamLayer`](crate::WsStreamLayer). It changes nothing else. Every request
-/// gets one, also what is no upgrade: so authorisation can refuse a request that has
-/// none, because there the layer is missing.
+/// [`WsStreamLayer`](crate::WsStreamLayer). It changes nothing else. Every request gets an intent,
+/// whether it is an upgrade or not. So authorisation can refuse a request without one, for which
+/// the layer is missing.
 ///
 /// # Examples
 ///
-/// An authorisation that wants `create` on `pods/exec` for an exec, as kube-apiserver
-/// does for its POST:
+/// An authorisation that requires `create` on `pods/exec` for an exec, as kube-apiserver does for
+/// its POST:
 ///
 /// ```
 /// use http::{Method, Request, Response, StatusCode};
@@ -132,7 +131,7 @@ fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///
-/// /// Authentication has put it into the extensions.
+/// /// Inserted by authentication.
 /// #[derive(Clone)]
 /// struct User {
 ///     rules: Vec<(&'static str, &'static str)>,
@@ -162,7 +161,7 @@ fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
 ///
 /// let exec = ServiceBuilder::new()
 ///     .layer(BearerSubprotocolLayer::new())
-///     // Here authentication, and then:
+///     // Authentication goes here.
 ///     .layer(UpgradeIntentLayer::new())
 ///     .layer(ValidateRequestHeaderLayer::custom(authorize))
 ///     .layer(WsStreamLayer::new(Protocols::default()))
@@ -190,7 +189,7 @@ fn asks_for_another_protocol<B>(request: &Request<B>) -> bool {
 pub struct UpgradeIntentLayer {}
 
 impl UpgradeIntentLayer {
-    /// The layer; it has no knobs.
+    /// Creates the layer, which has no settings.
     pub fn new() -> Self {
         Self::default()
     }
@@ -204,24 +203,24 @@ impl<S> Layer<S> for UpgradeIntentLayer {
     }
 }
 
-/// The service that [`UpgradeIntentLayer`] makes.
+/// The service of an [`UpgradeIntentLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct UpgradeIntentService<S> {
     inner: S,
 }
 
 impl<S> UpgradeIntentService<S> {
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the requests to come.
+    /// Returns the inner service, to change it for the requests to come.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -1,12 +1,17 @@
-//! Layers that decide who gets a session.
+//! Layers that decide which requests get a session.
 //!
-//! | file | where it belongs | what it decides |
+//! | layer | position | decides |
 //! |---|---|---|
-//! | `bearer` | outside of `WsStreamLayer`, outermost | where a browser's token goes |
-//! | `intent` | outside, before authorisation | what kind of upgrade a request asks for |
-//! | `admission::limit` | inside | how many sessions of one user there may be |
-//! | `admission::permits` | inside | the same, over sessions of different kinds |
-//! | `admission::rate` | inside | how many sessions may begin in a time |
+//! | [`BearerSubprotocolLayer`] | outermost, outside of [`WsStreamLayer`](crate::WsStreamLayer) | moves a browser's token from the subprotocols to the `Authorization` header |
+//! | [`UpgradeIntentLayer`] | outside, before authorisation | tells authorisation which kind of [upgrade](UpgradeIntent) a request asks for |
+//! | [`SessionLimitLayer`] | inside | how many sessions a user, or another key, may have at once |
+//! | [`SessionPermits`] | inside | the limit of a [`SessionLimitLayer`], shared by sessions of different kinds |
+//! | [`SessionRateLimitLayer`] | inside | how many sessions may begin in a window of time |
+//!
+//! The two limits are one service, [`Admission`], over different rules. Both refuse with 429 before
+//! the upgrade. The crate's documentation has a [table](crate#which-side-of-the-layer) of these and
+//! tower's own layers, and the order that they belong in. Which web pages may connect is set by an
+//! [`OriginPolicy`](crate::policy::OriginPolicy).
 
 mod admission;
 mod bearer;

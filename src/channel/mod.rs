@@ -1,12 +1,17 @@
-//! The channels of a session, as handles for the inner service.
+//! The channels of one session, as its service gets them.
 //!
-//! | handle | what it is |
+//! | type | role |
 //! |---|---|
-//! | [`ChannelSet`] | all channels of a session; the request of the inner service |
-//! | [`ChannelReader`], [`ChannelWriter`] | the two sides of a channel: `AsyncBufRead` and `AsyncWrite` |
-//! | [`Channel`] | both sides in one |
-//! | [`ChannelStream`], [`ChannelSink`] | the two sides as `Stream` and `Sink` |
-//! | [`tap`] | a recording of what the service reads and writes |
+//! | [`ChannelSet`] | the request of the inner service: all channels, by number |
+//! | [`ChannelReader`] | one inbound channel, as an `AsyncRead`; EOF only when the peer has ended it |
+//! | [`ChannelWriter`] | one outbound channel, as an `AsyncWrite` with backpressure |
+//! | [`Channel`] | both directions of one channel, to read and write like a socket |
+//! | [`ChannelStream`], [`ChannelSink`] | a reader as a `Stream`, a writer as a `Sink`, without copies |
+//! | [`tap`] | a layer that records what the channels carry |
+//!
+//! The commands and ports of Kubernetes come with their channels by name: see
+//! [`remotecommand`](crate#what-there-is) and [`portforward`](crate#what-there-is). The session
+//! around the channels is a [`Session`](crate::Session).
 
 mod adapters;
 mod duplex;

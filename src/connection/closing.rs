@@ -1,68 +1,408 @@
-//! The phases of the end of a session.
+//! The end of a session, as a machine without I/O.
 //!
 //! ```text
-//!          service done, writers gone       the Close
-//!          or grace over, or at once        is out
-//!   Open --------------------------> Closing ------> Awaiting
-//!                                                       |  the peer's Close has come, before or now,
-//!                                                       |  or its FIN, or silence; at once if it broke
-//!                                                       v  the protocol
-//!   Closed <--------- Lingering <---------------- ShuttingDown
-//!           its FIN,             our side is shut
-//!           or silence           down
+//!        a cause           service done, writers gone,         the queue is
+//!                          or grace over, or at once           out
+//!   Open -------> Ending ----------------------------> Flushing -----------> Awaiting
+//!                                                                               |
+//!                   the peer's Close or FIN came, before or now; or silence;    |
+//!                   at once if the peer broke the protocol                      |
+//!                                                                               v
+//!   Closed <---------------- Lingering <------------------------------- ShuttingDown
+//!           its FIN came,               our sending side is shut down
+//!           or silence
 //! ```
 //!
-//! Every phase goes straight to `Closed` when the connection is lost, when the transport
-//! stalls or the total is over, and at the deadline of a drain. The service's own end runs
-//! beside this: once there is a cause, it has its grace. The table of causes is in `consequences`.
+//! Every phase goes straight to `Closed` when the connection is lost, when its deadlines are
+//! over, and when a drain cuts the session. [`Deadline::Grace`] runs beside the phases: it
+//! bounds how long the service may go on after a cause.
+//!
+//! | phase | its deadlines |
+//! |---|---|
+//! | `Flushing` | `Stall`, `Flush` |
+//! | `Awaiting`, `Lingering` | `Silence`, `CloseLimit` |
+//! | `ShuttingDown` | `Stall`, `CloseLimit` |
+//!
+//! The driver reports what happens as an [`Event`], carries out the [`Step`] that it gets, and
+//! reports what came of that. What follows from each cause is in `consequences`.
 
-use std::time::Duration;
+mod event;
+#[cfg(test)]
+mod tests;
 
-use tokio::time::Instant;
+use std::{io, sync::Arc, time::Duration};
 
-use crate::error::EndCause;
+pub(super) use self::event::{Event, Output, Shutdown, Step};
+use super::consequences::{self, Urgency};
+use crate::{
+    error::EndCause,
+    frame::ClosePayload,
+    policy::{Clock, Deadline},
+    session::SessionConfig,
+};
 
-/// While closing, a transport that takes not one byte for so long is given up.
+/// How long a transport may take nothing while the session closes.
 /// A kubectl that is alive and writes gives up after 60 s itself.
-pub(super) const STALL: Duration = Duration::from_secs(90);
+const STALL: Duration = Duration::from_secs(90);
 
-/// Where the wire is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Phase {
-    /// Messages go both ways; or, with an `Ending`, wait for the service.
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There is no cause to end, and messages go both ways.
     Open,
-    /// The queue goes out, the Close frame last. Incoming data is discarded, but
-    /// read: a client that writes before it reads would otherwise wait for us while
+    /// There is a cause, and the service may still write.
+    Ending,
+    /// The queue goes out, the Close frame last. Incoming data is read and
+    /// discarded: a client that writes before it reads would otherwise wait for us while
     /// we wait for it.
-    Closing {
-        /// When the transport last took a byte.
-        progress: Instant,
-        /// When the total is over.
-        until: Instant,
-    },
+    Flushing,
     /// Our Close is out, and the peer's is awaited (RFC 6455, section 7.1.1). A FIN
     /// right behind our Close would make proxies that close both of their connections
     /// at the first end of file drop the output that the peer has not read yet.
-    Awaiting {
-        /// When our Close was out.
-        since: Instant,
-        /// When the peer last sent a byte.
-        heard: Instant,
-    },
-    /// The transport is shutting down its sending side: over TLS a close_notify has to
+    Awaiting,
+    /// The transport is shutting down its sending side: over TLS, a close_notify has to
     /// leave first.
-    ShuttingDown { since: Instant, asked: Instant },
+    ShuttingDown,
     /// Our side is shut down. Reading goes on until the peer's FIN: closing a
     /// socket with unread bytes resets it, and a reset destroys what the client
     /// has not read yet.
-    Lingering { since: Instant, heard: Instant },
+    Lingering,
     /// The transport is gone.
     Closed,
 }
 
-/// Why the session ends, and until when the service may go on.
+/// The state of a session's end. See the module.
 #[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) cause: EndCause,
-    pub(super) deadline: Instant,
+pub(super) struct Closing {
+    config: Arc<SessionConfig>,
+    /// A clean Close of the peer may mean only that its input is finished.
+    close_ends_input: bool,
+    phase: Phase,
+    /// The first cause. `None` exactly while the phase is `Open`.
+    cause: Option<EndCause>,
+    /// The first Close frame that the service asked for.
+    requested: Option<Box<ClosePayload>>,
+    /// A Close of the peer has come.
+    peer_closed: bool,
+    /// No more can be read.
+    read_ended: bool,
+    /// Incoming data is not even decoded any more.
+    deaf: bool,
+}
+
+impl Closing {
+    pub(super) fn new(config: Arc<SessionConfig>, close_ends_input: bool) -> Self {
+        Self {
+            config,
+            close_ends_input,
+            phase: Phase::Open,
+            cause: None,
+            requested: None,
+            peer_closed: false,
+            read_ended: false,
+            deaf: false,
+        }
+    }
+
+    /// Returns why the session ends.
+    pub(super) fn cause(&self) -> Option<&EndCause> {
+        self.cause.as_ref()
+    }
+
+    /// Returns whether there is no cause yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Returns whether incoming data still counts: our Close is not queued yet.
+    pub(super) fn is_receiving(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Ending)
+    }
+
+    /// Returns whether the peer's silence is timed.
+    pub(super) fn waits_for_peer(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting | Phase::Lingering)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    pub(super) fn has_read_ended(&self) -> bool {
+        self.read_ended
+    }
+
+    /// Returns whether the service's own end, which is `cause`, counts as one already. A
+    /// service that has returned waits for its writers, and has nothing to add to another
+    /// cause. One that failed shortens the grace that another cause has given it.
+    pub(super) fn follows_service(&self, cause: &EndCause, open_writers: usize) -> bool {
+        *cause != EndCause::Completed || (self.is_open() && open_writers == 0)
+    }
+
+    /// Returns whether it is time for the last words: the service is done and so are its
+    /// writers, or their grace is over, or the cause waits for neither.
+    pub(super) fn may_say_last(
+        &self,
+        service_done: bool,
+        open_writers: usize,
+        grace_over: bool,
+    ) -> bool {
+        let at_once = self
+            .cause
+            .as_ref()
+            .is_some_and(|cause| consequences::urgency(cause) == Urgency::CloseNow);
+        let done = service_done && (open_writers == 0 || grace_over);
+        self.phase == Phase::Ending && (at_once || done)
+    }
+
+    /// Takes an event, and returns what to do about it.
+    pub(super) fn on(&mut self, event: Event, clock: &mut Clock<'_>) -> Step {
+        match event {
+            Event::Cause(cause) => self.end(cause, clock),
+            Event::CloseRequested { code, frame } => {
+                self.requested.get_or_insert_with(|| Box::new(frame));
+                self.end(EndCause::Closed { code }, clock)
+            }
+            Event::Told => match self.cause.clone() {
+                Some(cause) if self.phase == Phase::Ending => self.act_on(cause, clock),
+                _ => Step::Wait,
+            },
+            Event::LastWordsSaid { told } => self.close(told),
+            Event::CloseQueued { bytes } => {
+                if self.phase == Phase::Ending {
+                    self.flush(bytes, clock);
+                }
+                Step::Wait
+            }
+            Event::RoundOver {
+                service_done,
+                output,
+            } => {
+                // The grace is for a service that runs, and before the Close for its writers.
+                if service_done && self.phase != Phase::Ending {
+                    clock.clear([Deadline::Grace]);
+                }
+                self.move_on(output, clock)
+            }
+            Event::ShutDown(shutdown) => self.shut_down(shutdown, clock),
+            Event::ReadEnded(kind) => self.end_reading(kind, clock),
+            Event::Heard => {
+                if self.waits_for_peer() {
+                    self.await_peer(clock);
+                }
+                Step::Wait
+            }
+            Event::TaskDropped => match self.phase {
+                Phase::Closed => Step::Wait,
+                _ => {
+                    self.cause.get_or_insert(EndCause::Aborted);
+                    self.abandon(EndCause::Aborted, clock)
+                }
+            },
+        }
+    }
+
+    fn end(&mut self, cause: EndCause, clock: &mut Clock<'_>) -> Step {
+        let urgency = consequences::urgency(&cause);
+        self.peer_closed |= matches!(cause, EndCause::PeerClosed { .. });
+        // Behind a fault nothing can be understood.
+        self.deaf |= urgency == Urgency::CloseOnly;
+        let first = match self.phase {
+            Phase::Open => true,
+            Phase::Ending => false,
+            Phase::Flushing | Phase::Awaiting | Phase::ShuttingDown | Phase::Lingering => {
+                if urgency != Urgency::Gone {
+                    return Step::Wait;
+                }
+                false
+            }
+            Phase::Closed => return Step::Wait,
+        };
+        // A failure behind another cause, or a Close of the peer behind a failure, never
+        // makes the grace longer.
+        let grace = consequences::grace(&cause, self.close_ends_input, &self.config);
+        clock.bring_forward(Deadline::Grace, grace);
+        if !first {
+            return self.act_on(cause, clock);
+        }
+        // They are about a session that nothing else ends.
+        clock.clear([
+            Deadline::TimeLimit,
+            Deadline::Idle,
+            Deadline::Answer,
+            Deadline::Ping,
+        ]);
+        let readers = consequences::ends_readers(&cause);
+        self.phase = Phase::Ending;
+        self.cause = Some(cause);
+        Step::Tell { readers }
+    }
+
+    /// Returns what a cause demands at once.
+    fn act_on(&mut self, cause: EndCause, clock: &mut Clock<'_>) -> Step {
+        match consequences::urgency(&cause) {
+            // `may_say_last` tells when.
+            Urgency::WaitForService | Urgency::CloseNow => Step::Wait,
+            Urgency::CloseOnly => Step::Close {
+                frame: consequences::close_frame(&cause, false),
+                discard: true,
+            },
+            Urgency::Gone => self.abandon(cause, clock),
+        }
+    }
+
+    /// Closes with the frame that the first cause demands.
+    fn close(&mut self, told: bool) -> Step {
+        let frame = match (self.phase, &self.cause, &self.requested) {
+            (Phase::Ending, Some(EndCause::Closed { .. }), Some(frame)) => **frame,
+            (Phase::Ending, Some(cause), _) => consequences::close_frame(cause, told),
+            _ => return Step::Wait,
+        };
+        Step::Close {
+            frame,
+            discard: false,
+        }
+    }
+
+    /// Begins to flush with the whole time ahead: the queue begins to leave now, or was held
+    /// back by this side until now.
+    fn flush(&mut self, bytes: u64, clock: &mut Clock<'_>) {
+        let policy = &self.config.policy;
+        let granted = (policy.limits.time_to_read(bytes))
+            .saturating_add(policy.byte_rate.time_to_send(bytes));
+        let limit = self.config.close_limit.saturating_add(granted);
+        clock.set(Deadline::Stall, STALL);
+        clock.set(Deadline::Flush, limit);
+        self.phase = Phase::Flushing;
+    }
+
+    /// Moves on through as many phases as are over.
+    fn move_on(&mut self, output: Output, clock: &mut Clock<'_>) -> Step {
+        match self.phase {
+            Phase::Open | Phase::Ending | Phase::Closed => Step::Wait,
+            Phase::Flushing => match output {
+                Output::Gone => {
+                    clock.clear([Deadline::Stall, Deadline::Flush]);
+                    clock.set(Deadline::CloseLimit, self.config.close_limit);
+                    self.await_peer(clock);
+                    self.phase = Phase::Awaiting;
+                    self.stop_awaiting(clock)
+                }
+                // This is not the peer's fault.
+                Output::Held { bytes } => {
+                    self.flush(bytes, clock);
+                    Step::Wait
+                }
+                // Neither is a rate of ours, but that has its share of the limit already.
+                Output::Moving if !clock.is_over(Deadline::Flush) => {
+                    clock.set(Deadline::Stall, STALL);
+                    Step::Wait
+                }
+                Output::Moving | Output::Waiting => {
+                    self.give_up_at([Deadline::Stall, Deadline::Flush], clock)
+                }
+            },
+            Phase::Awaiting => self.stop_awaiting(clock),
+            Phase::ShuttingDown => Step::ShutDown,
+            Phase::Lingering => self.stop_lingering(clock),
+        }
+    }
+
+    fn await_peer(&mut self, clock: &mut Clock<'_>) {
+        clock.set(Deadline::Silence, self.config.close_timeout);
+    }
+
+    fn stop_awaiting(&mut self, clock: &mut Clock<'_>) -> Step {
+        let answered = self.peer_closed || self.read_ended || self.deaf;
+        if !answered && !Self::is_peer_late(clock) {
+            return Step::Wait;
+        }
+        self.deaf = true;
+        clock.clear([Deadline::Silence]);
+        clock.set(Deadline::Stall, STALL);
+        self.phase = Phase::ShuttingDown;
+        Step::ShutDown
+    }
+
+    fn shut_down(&mut self, shutdown: Shutdown, clock: &mut Clock<'_>) -> Step {
+        match (self.phase, shutdown) {
+            (Phase::ShuttingDown, Shutdown::Done) => {
+                clock.clear([Deadline::Stall]);
+                self.await_peer(clock);
+                self.phase = Phase::Lingering;
+                self.stop_lingering(clock)
+            }
+            (Phase::ShuttingDown, Shutdown::Pending) => {
+                self.give_up_at([Deadline::Stall, Deadline::CloseLimit], clock)
+            }
+            (Phase::ShuttingDown, Shutdown::Failed) => {
+                self.enter_closed(clock);
+                Step::Release
+            }
+            _ => Step::Wait,
+        }
+    }
+
+    fn stop_lingering(&mut self, clock: &mut Clock<'_>) -> Step {
+        if !self.read_ended && !Self::is_peer_late(clock) {
+            return Step::Wait;
+        }
+        self.enter_closed(clock);
+        Step::Release
+    }
+
+    fn is_peer_late(clock: &Clock<'_>) -> bool {
+        clock.is_over(Deadline::Silence) || clock.is_over(Deadline::CloseLimit)
+    }
+
+    /// Abandons a transport that has taken too long.
+    fn give_up_at(&mut self, at: [Deadline; 2], clock: &mut Clock<'_>) -> Step {
+        if at.iter().any(|&name| clock.is_over(name)) {
+            self.end(EndCause::Stalled, clock)
+        } else {
+            Step::Wait
+        }
+    }
+
+    fn end_reading(&mut self, kind: io::ErrorKind, clock: &mut Clock<'_>) -> Step {
+        self.read_ended = true;
+        let fin = kind == io::ErrorKind::UnexpectedEof;
+        match self.phase {
+            // It has sent its Close. Whether it still reads is unknown.
+            Phase::Ending if self.peer_closed && fin => {
+                clock.bring_forward(Deadline::Grace, self.config.grace);
+                Step::Wait
+            }
+            // It may have shut down its sending side only. A write finds out.
+            Phase::Flushing | Phase::Awaiting | Phase::ShuttingDown | Phase::Lingering if fin => {
+                Step::Wait
+            }
+            Phase::Open
+            | Phase::Ending
+            | Phase::Flushing
+            | Phase::Awaiting
+            | Phase::ShuttingDown
+            | Phase::Lingering => self.end(EndCause::ConnectionLost { kind }, clock),
+            Phase::Closed => Step::Wait,
+        }
+    }
+
+    fn abandon(&mut self, cause: EndCause, clock: &mut Clock<'_>) -> Step {
+        self.enter_closed(clock);
+        Step::Abandon(cause)
+    }
+
+    fn enter_closed(&mut self, clock: &mut Clock<'_>) {
+        clock.clear([
+            Deadline::Stall,
+            Deadline::Flush,
+            Deadline::Silence,
+            Deadline::CloseLimit,
+        ]);
+        self.phase = Phase::Closed;
+    }
 }

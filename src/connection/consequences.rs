@@ -1,6 +1,6 @@
 //! What follows from each cause: the table of [`EndCause`], as total matches.
 //!
-//! Beside these, [`EndCause`] itself says what a reader sees, and
+//! Two columns of it are elsewhere: [`EndCause`] itself says what a reader sees, and
 //! `remotecommand::outcome` what the Status says.
 
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::{
     session::SessionConfig,
 };
 
-/// How long the service may go on after a cause.
+/// Returns how long the service may go on after a cause.
 pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &SessionConfig) -> Duration {
     match cause {
-        // Without half-close that is how a client says that its input is
+        // Without half-close, this is how a client says that its input is
         // finished: kube-rs does so on v4, and reads on. Without input it can only
         // mean that the client is leaving.
         EndCause::PeerClosed {
@@ -40,7 +40,29 @@ pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &SessionCo
     }
 }
 
-/// What happens to the queue when a cause comes.
+/// Returns whether readers end as soon as the cause comes, and not only with the session.
+pub(super) fn ends_readers(cause: &EndCause) -> bool {
+    match cause {
+        // The service has returned, but may have left readers with other tasks.
+        EndCause::ServiceFailed | EndCause::ServicePanicked => false,
+        EndCause::Completed
+        | EndCause::PeerClosed { .. }
+        | EndCause::Closed { .. }
+        | EndCause::IdleTimeout
+        | EndCause::TimeLimit
+        | EndCause::Drained
+        | EndCause::PeerUnresponsive
+        | EndCause::ConnectionLost { .. }
+        | EndCause::UpgradeFailed { .. }
+        | EndCause::ProtocolError { .. }
+        | EndCause::TooLarge
+        | EndCause::InvalidText { .. }
+        | EndCause::Stalled
+        | EndCause::Aborted => true,
+    }
+}
+
+/// The fate of the queue when a cause comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// The service may still say something first.
@@ -49,10 +71,11 @@ pub(super) enum Urgency {
     CloseNow,
     /// The Close frame replaces what was accepted.
     CloseOnly,
-    /// There is nobody to tell.
+    /// There is no peer left to tell.
     Gone,
 }
 
+/// Returns what happens to the queue when a cause comes.
 pub(super) fn urgency(cause: &EndCause) -> Urgency {
     match cause {
         EndCause::Completed
@@ -74,8 +97,8 @@ pub(super) fn urgency(cause: &EndCause) -> Urgency {
     }
 }
 
-/// The Close frame for a cause. 1000 if and only if the outcome was told in
-/// full: client-go discards a Status that it has already read when the code is
+/// Returns the Close frame for a cause. Its code is 1000 if and only if the outcome was told
+/// in full: client-go discards a Status that it has already read when the code is
 /// anything else.
 pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
     let (code, reason) = match cause {
@@ -100,7 +123,7 @@ pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
         EndCause::IdleTimeout => (Some(1001), "idle timeout"),
         EndCause::TimeLimit => (Some(1001), "time limit"),
         EndCause::Drained => (Some(1001), "the server is shutting down"),
-        // Nobody gets these.
+        // These are never sent.
         EndCause::ConnectionLost { .. }
         | EndCause::UpgradeFailed { .. }
         | EndCause::PeerUnresponsive

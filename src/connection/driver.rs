@@ -5,16 +5,13 @@
 //! 1. [`Driver::run`]: commands of the service, the upgrade, then reads into the
 //!    channels, as much as there is room for;
 //! 2. the service's future, if it was woken;
-//! 3. a drain of what was written, by [`Wire::end_turn`];
-//! 4. [`Driver::settle`]: the phases, their deadlines, and the one timer.
+//! 3. [`Driver::end_turn`]: writes what was written to the channels;
+//! 4. [`Driver::finish_round`]: expired deadlines, the phases of the end, and the one timer.
 //!
-//! Writes come after the service so that what it has written leaves in the same
-//! round. Behind a poll of the task that has used up tokio's budget, in which nothing
-//! could leave, one round goes without the service. Rules live elsewhere: in `consequences`, `policy`, `mux` and `frame`.
-
-mod end;
-mod read;
-mod settle;
+//! Writing comes after the service so that its output leaves in the same
+//! round. After a poll of the task that used up tokio's budget before any output could
+//! leave, one round goes without the service. The rules live elsewhere: in `closing`,
+//! `consequences`, `policy`, `mux` and `frame`.
 
 use std::{
     borrow::Cow,
@@ -28,31 +25,25 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::{
-    closing::{Ending, Phase},
+    closing::{Closing, Event},
     reading::Reading,
+    service::ServiceState,
     timer::Timer,
-    upgrade::Upgrading,
+    upgrade,
+    watch::Half,
 };
 use crate::{
     error::EndCause,
-    frame::{ClosePayload, Decoder, Role},
+    frame::{Decoder, Role},
     mux::Mux,
-    policy::{Beats, Bucket, Idle, Pause, after},
+    policy::{Beats, Deadline, Deadlines, after},
     protocol::{Format, Status},
     session::{ChannelSummary, Hold, Peer, Session, SessionConfig, SessionSummary},
     unwind::drop_quietly,
-    wire::{Progress, Wire},
+    wire::{Progress, Transport, Wire},
 };
 
-/// Output is held.
-#[derive(Debug)]
-struct Holding {
-    hold: Hold,
-    /// Counts from the upgrade on.
-    until: Option<Instant>,
-}
-
-/// What a driver is made of.
+/// The parts of a [`Driver`].
 #[derive(Debug)]
 pub(crate) struct DriverParts {
     pub(crate) wire: Arc<Wire>,
@@ -60,9 +51,9 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    /// Whether a clean Close of the peer may end its input alone.
+    /// A clean Close of the peer may mean only that its input is finished.
     pub(crate) close_ends_input: bool,
-    /// When what let the request in expires.
+    /// When the credentials of the request expire.
     pub(crate) expiry: Option<Instant>,
     /// For the summary.
     pub(crate) subprotocol: Cow<'static, str>,
@@ -71,65 +62,41 @@ pub(crate) struct DriverParts {
 
 /// Data for the [`SessionSummary`].
 #[derive(Debug)]
-struct Story {
+pub(super) struct Story {
     subprotocol: Cow<'static, str>,
     peer: Option<Peer>,
-    /// The acceptance; `None` before it.
-    since: Option<Instant>,
+    /// When the upgrade was accepted, if it was.
+    accepted_at: Option<Instant>,
     /// The code of our Close frame.
-    said: Option<u16>,
+    pub(super) close_code: Option<u16>,
     /// The outcome that the last words told.
-    status: Option<Box<Status>>,
+    pub(super) status: Option<Box<Status>>,
 }
 
 /// Drives one session's connection. See the module.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    wire: Arc<Wire>,
-    session: Session,
-    config: Arc<SessionConfig>,
-    close_ends_input: bool,
-    waker: Waker,
-    upgrading: Option<Upgrading>,
-    reading: Reading,
-    decoder: Decoder,
-    mux: Mux,
-    /// Read, and not yet decoded: early bytes, or what lies behind a byte that
-    /// has no room.
-    rest: Bytes,
-    large: bool,
-    pause: Option<Pause>,
-    /// There is room again, but only what the stall reserve has lent.
-    lent: bool,
-    expiry: Option<Instant>,
-    /// These run from the upgrade on.
-    idle: Option<Idle>,
-    beats: Option<Beats>,
-    /// The session may last until then.
-    limit: Option<Instant>,
-    /// What may be read.
-    inbound: Option<Bucket>,
-    /// What may be read, or written, is used up until then.
-    read_again: Option<Instant>,
-    write_again: Option<Instant>,
-    /// It must be gone by then: the server drains.
-    cut_at: Option<Instant>,
-    holding: Option<Holding>,
-    phase: Phase,
-    ending: Option<Ending>,
-    /// The Close frame of `Session::close`, with its reason.
-    close: Option<ClosePayload>,
-    /// What comes is not even decoded any more.
-    raw: bool,
-    peer_closed: bool,
-    eof: bool,
-    /// The last poll of the socket had nothing more to read.
-    drained: bool,
+    pub(super) wire: Arc<Wire>,
+    pub(super) session: Session,
+    pub(super) config: Arc<SessionConfig>,
+    pub(super) waker: Waker,
+    /// The connection is still to come.
+    pub(super) upgrading: Option<OnUpgrade>,
+    pub(super) reading: Reading,
+    pub(super) decoder: Decoder,
+    pub(super) mux: Mux,
+    pub(super) beats: Beats,
+    /// Output is held back, until [`Deadline::Hold`] once there is a connection.
+    pub(super) hold: Option<Hold>,
+    pub(super) closing: Closing,
+    pub(super) deadlines: Deadlines,
     timer: Timer,
     /// The timer had fired before this round read: silence can be judged.
-    fired: bool,
+    pub(super) fired: bool,
+    /// Kept for its capacity.
     woken: Vec<Waker>,
-    story: Story,
+    expiry: Option<Instant>,
+    pub(super) story: Story,
 }
 
 impl Driver {
@@ -149,63 +116,45 @@ impl Driver {
         Self {
             waker: wire.turn.driver_waker(),
             upgrading: None,
-            reading: Reading::None,
+            reading: Reading::new(),
             decoder: Decoder::new(Role::Server, limits.max_frame, limits.max_message),
             mux: Mux::new(Arc::clone(&wire), format, half_close),
-            rest: Bytes::new(),
-            large: false,
-            pause: None,
-            lent: false,
-            expiry,
-            idle: None,
-            beats: None,
-            limit: None,
-            inbound: None,
-            read_again: None,
-            write_again: None,
-            cut_at: None,
-            holding: None,
-            phase: Phase::Open,
-            ending: None,
-            close: None,
-            raw: false,
-            peer_closed: false,
-            eof: false,
-            drained: false,
+            beats: Beats::default(),
+            hold: None,
+            closing: Closing::new(Arc::clone(&config), close_ends_input),
+            deadlines: Deadlines::new(Instant::now()),
             timer: Timer::default(),
             fired: false,
             woken: Vec::new(),
+            expiry,
             story: Story {
                 subprotocol,
                 peer,
-                since: None,
-                said: None,
+                accepted_at: None,
+                close_code: None,
                 status: None,
             },
             wire,
             session,
             config,
-            close_ends_input,
         }
     }
 
-    /// The answer is on its way: from now on the connection may come.
+    /// Waits for the connection from now on: the answer is on its way.
     pub(crate) fn expect(&mut self, on: OnUpgrade) {
         let now = Instant::now();
-        self.story.since = Some(now);
+        self.story.accepted_at = Some(now);
+        self.upgrading = Some(on);
         let deadline = after(now, self.config.upgrade_timeout);
-        self.upgrading = Some(Upgrading::new(on, deadline));
+        self.deadlines.set(Deadline::Upgrade, deadline);
     }
 
     pub(super) fn wire(&self) -> &Arc<Wire> {
         &self.wire
     }
-
-    pub(super) fn cause(&self) -> Option<&EndCause> {
-        self.ending.as_ref().map(|ending| &ending.cause)
-    }
 }
 
+// A round.
 impl Driver {
     /// Runs whatever the driver was woken for.
     pub(super) fn run(&mut self) {
@@ -214,79 +163,154 @@ impl Driver {
         self.poll_upgrade();
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
-        if let Poll::Ready(kind) = self.reading.poll_broken(cx) {
+        if let Poll::Ready(kind) = self.reading.half.poll_broken(cx) {
             return self.lose(kind);
         }
         self.read(cx);
     }
 
-    pub(super) fn obey(&mut self) {
+    /// Carries out the commands of the service, and of a drain.
+    fn obey(&mut self) {
         let Some(commands) = self.session.take_commands() else {
             return;
         };
         if let Some(hold) = commands.hold {
             self.wire.outbound.ping();
-            let until = match self.reading {
-                // Not upgraded yet.
-                Reading::None => None,
-                _ => Some(after(Instant::now(), hold.at_most)),
-            };
-            self.holding = Some(Holding { hold, until });
+            self.hold = Some(hold);
+            if self.reading.half.is_connected() {
+                let at_most = after(Instant::now(), hold.at_most);
+                self.deadlines.set(Deadline::Hold, at_most);
+            }
         }
         if let Some((code, frame)) = commands.close {
-            self.close = Some(frame);
-            self.end(EndCause::Closed { code });
+            self.advance(Event::CloseRequested { code, frame }, Instant::now());
         }
         if let Some(deadline) = commands.drain {
-            // It ends when what lies unread has been read.
-            self.cut_at = Some(self.cut_at.map_or(deadline, |at| at.min(deadline)));
+            // The end of the round ends the session, after its reads.
+            self.deadlines.bring_forward(Deadline::Cut, deadline);
         }
     }
 
     fn poll_upgrade(&mut self) {
-        let Some(upgrading) = &mut self.upgrading else {
+        let Some(on) = &mut self.upgrading else {
             return;
         };
         let cx = &mut Context::from_waker(&self.waker);
-        match upgrading.poll(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok((transport, early))) => {
-                self.upgrading = None;
-                self.reading = Reading::From(transport.read);
-                self.rest = early;
-                self.wire.outbound.install(transport.write);
-                let now = Instant::now();
-                let policy = &self.config.policy;
-                self.idle = policy.idle_timeout.map(|timeout| Idle::new(timeout, now));
-                self.beats = policy.keep_alive.map(|policy| Beats::new(policy, now));
-                self.limit = policy.ends_at(now, self.expiry);
-                self.inbound = policy.byte_rate.inbound_bucket(now);
-                self.wire
-                    .outbound
-                    .limit_rate(policy.byte_rate.outbound_bucket(now));
-                self.timer.reconsider();
-                if let Some(Holding { hold, until }) = &mut self.holding {
-                    *until = Some(after(now, hold.at_most));
-                }
-            }
-            Poll::Ready(Err(error)) => {
+        let Poll::Ready(upgraded) = upgrade::poll(on, cx) else {
+            return;
+        };
+        self.upgrading = None;
+        self.deadlines.clear(Deadline::Upgrade);
+        match upgraded {
+            Ok((transport, early)) => self.connect(transport, early),
+            Err(error) => {
                 tracing::debug!(%error, "the server did not hand the connection over");
-                self.upgrading = None;
                 let kind = io::ErrorKind::NotConnected;
                 self.end(EndCause::UpgradeFailed { kind });
             }
         }
     }
 
+    /// Begins with the connection, and with the clocks that count from it.
+    fn connect(&mut self, transport: Transport, early: Bytes) {
+        self.reading.half = Half::Connected(transport.read);
+        self.reading.undecoded = early;
+        self.wire.outbound.install(transport.write);
+        let now = Instant::now();
+        let policy = &self.config.policy;
+        self.reading.rate = policy.byte_rate.inbound_bucket(now);
+        self.wire
+            .outbound
+            .limit_rate(policy.byte_rate.outbound_bucket(now));
+        if let Some(hold) = &self.hold {
+            self.deadlines.set(Deadline::Hold, after(now, hold.at_most));
+        }
+        // A session that ends already has no other bounds than those of its end.
+        if self.closing.is_open() {
+            if let Some(timeout) = policy.idle_timeout {
+                self.deadlines.set(Deadline::Idle, after(now, timeout));
+            }
+            if let Some(keep_alive) = &policy.keep_alive {
+                Beats::start(keep_alive, now, &mut self.deadlines);
+            }
+            if let Some(at) = policy.ends_at(now, self.expiry) {
+                self.deadlines.set(Deadline::TimeLimit, at);
+            }
+        }
+        self.timer.reconsider();
+    }
+
     pub(super) fn end_turn(&mut self) -> Progress {
         self.wire.outbound.end_turn(&mut self.woken)
     }
+
+    /// Does what is due after a round's writes. Returns whether the session is over.
+    pub(super) fn finish_round(&mut self, progress: &Progress, service: &mut ServiceState) -> bool {
+        if let Some(kind) = progress.broken {
+            self.write_broke(kind);
+        }
+        // Commands from the poll in which the service returned come before its return.
+        if service.is_done() {
+            self.obey();
+        }
+        if let Some(cause) = service.end_cause()
+            && (self.closing).follows_service(&cause, self.wire.outbound.open_writers())
+        {
+            self.end(cause);
+        }
+        // In each round, because the clock of the Pings looks only now and then.
+        if progress.waited || !progress.idle {
+            self.deadlines.clear(Deadline::Answer);
+        }
+        match progress.throttled {
+            Some(at) => self.deadlines.set(Deadline::WriteRate, at),
+            None => self.deadlines.clear(Deadline::WriteRate),
+        }
+        // With messages alone, no clock is read until the timer has fired. If it fires later
+        // in this round, while the service runs for long, it makes the driver due again:
+        // until data that arrived meanwhile was read, there is no silence.
+        if self.is_quiet() && self.timer.is_current() && !self.fired {
+            return false;
+        }
+        let now = Instant::now();
+        if self.closing.is_open() && self.deadlines.is_set(Deadline::Cut) {
+            self.end(EndCause::Drained);
+        }
+        self.run_due(now, progress, service);
+        if !self.closing.is_open() {
+            self.advance_end(now, progress, service);
+        }
+        if self.closing.is_closed() && service.is_done() {
+            return true;
+        }
+        self.fired = false;
+        self.timer.arm(self.deadlines.next(), &self.waker);
+        false
+    }
+
+    /// Returns whether all deadlines are of the kind that data moves away.
+    fn is_quiet(&self) -> bool {
+        self.closing.is_open()
+            && !self.deadlines.is_set(Deadline::Cut)
+            && !self.deadlines.is_set(Deadline::Upgrade)
+            && !self.deadlines.is_set(Deadline::ReadRate)
+            && !self.deadlines.is_set(Deadline::WriteRate)
+            && !self.deadlines.is_set(Deadline::Hold)
+            && !self.deadlines.is_set(Deadline::Pause)
+    }
+
+    /// Forgets that output is held back. Letting go of it is up to the caller.
+    pub(super) fn forget_hold(&mut self) {
+        self.hold = None;
+        self.deadlines.clear(Deadline::Hold);
+    }
 }
 
+// The end of the task.
 impl Driver {
-    /// What became of the session, once.
-    fn tell(&mut self) {
-        let Some(since) = self.story.since.take() else {
+    /// Logs the summary and passes it on, once.
+    fn report(&mut self) {
+        let Some(accepted_at) = self.story.accepted_at.take() else {
             return;
         };
         let channel = |(received, sent)| ChannelSummary { received, sent };
@@ -294,9 +318,9 @@ impl Driver {
             id: self.session.id(),
             subprotocol: std::mem::take(&mut self.story.subprotocol),
             peer: self.story.peer.take(),
-            duration: since.elapsed(),
-            cause: self.cause().cloned().unwrap_or(EndCause::Aborted),
-            close_code: self.story.said,
+            duration: accepted_at.elapsed(),
+            cause: self.closing.cause().cloned().unwrap_or(EndCause::Aborted),
+            close_code: self.story.close_code,
             status: self.story.status.take().map(|status| *status),
             channels: self.session.traffic().into_iter().map(channel).collect(),
             ignored: self.mux.ignored,
@@ -305,22 +329,21 @@ impl Driver {
         self.config.on_end.tell(&summary);
     }
 
-    /// The task is over, or dropped in the middle of the session. A second time does
+    /// Ends a session whose task is over, or dropped in the middle of it. A second call does
     /// nothing.
     pub(super) fn finish(&mut self) {
         let unsaid = self.session.take_last_words();
-        if !matches!(self.phase, Phase::Closed) {
-            let cause = EndCause::Aborted;
-            self.session.set_cause(&cause);
-            self.abandon(&cause);
+        if !self.closing.is_closed() {
+            self.session.set_cause(&EndCause::Aborted);
+            self.advance(Event::TaskDropped, Instant::now());
         }
-        // Last, because it is the service's code that is dropped.
+        // Last, because dropping them runs the service's code.
         drop_quietly(unsaid, "the last words of a session");
-        self.tell();
+        self.report();
     }
 }
 
-/// Also where there never was a task: its handles learn that nothing will come of it.
+/// Tells the handles, also of a session that never got its task.
 impl Drop for Driver {
     fn drop(&mut self) {
         self.finish();

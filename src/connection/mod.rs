@@ -3,11 +3,14 @@
 mod closing;
 mod consequences;
 mod driver;
+mod due;
 mod reading;
 mod service;
+mod steps;
 mod task;
 mod timer;
 mod upgrade;
+mod watch;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},

@@ -138,7 +138,7 @@ impl Future for Task {
                 this.service.log_failure();
             }
             let progress = this.driver.end_turn();
-            if this.driver.settle(&progress, &mut this.service) {
+            if this.driver.finish_round(&progress, &mut this.service) {
                 return Poll::Ready(());
             }
             // Without budget every poll of the socket is pending and wakes the task:

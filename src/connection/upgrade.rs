@@ -9,32 +9,23 @@ use std::{
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
 use crate::wire::Transport;
 
-/// An upgrade that was promised in the answer.
-#[derive(Debug)]
-pub(super) struct Upgrading {
-    on: OnUpgrade,
-    pub(super) deadline: Instant,
+/// Polls an upgrade that the answer has promised for its transport, and for what the server
+/// has read beyond the request.
+pub(super) fn poll(
+    on: &mut OnUpgrade,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(Transport, Bytes)>> {
+    let upgraded = ready!(Pin::new(on).poll(cx));
+    let (transport, early) = upgraded.map(take_apart).map_err(io::Error::other)?;
+    // A copy, because even an empty one keeps hyper's read buffer alive.
+    Poll::Ready(Ok((transport, Bytes::copy_from_slice(&early))))
 }
 
-impl Upgrading {
-    pub(super) fn new(on: OnUpgrade, deadline: Instant) -> Self {
-        Self { on, deadline }
-    }
-
-    /// The transport, and what the server had read beyond the request.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Transport, Bytes)>> {
-        let upgraded = ready!(Pin::new(&mut self.on).poll(cx));
-        let (transport, early) = upgraded.map(take_apart).map_err(io::Error::other)?;
-        // Even where it is empty it keeps hyper's read buffer alive.
-        Poll::Ready(Ok((transport, Bytes::copy_from_slice(&early))))
-    }
-}
-
-/// Finds the TCP stream in what hyper hands over. Without it every byte goes
+/// Finds the TCP stream in the I/O that hyper hands over. Without it every byte goes
 /// through two layers of indirection, and reading takes the writers' lock.
 fn take_apart(upgraded: Upgraded) -> (Transport, Bytes) {
     // Under hyper-util's auto server, and so under axum's `serve`, the type is
@@ -47,7 +38,7 @@ fn take_apart(upgraded: Upgraded) -> (Transport, Bytes) {
         };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (Transport::tcp(parts.io.into_inner()), parts.read_buf),
-        // It gives its own early bytes back first.
+        // It returns its own early bytes from its first reads.
         Err(upgraded) => (Transport::whole(TokioIo::new(upgraded)), Bytes::new()),
     }
 }

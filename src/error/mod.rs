@@ -6,7 +6,9 @@ mod end_cause;
 mod report;
 
 pub use self::end_cause::EndCause;
-pub(crate) use self::report::{Report, chain, text};
+#[cfg(any(feature = "portforward", feature = "remotecommand"))]
+pub(crate) use self::report::text;
+pub(crate) use self::report::{Report, chain};
 
 /// A boxed error, as tower's middleware uses it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

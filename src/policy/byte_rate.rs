@@ -2,24 +2,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::timers::{after, time_for};
+use super::time::{after, time_for};
 use crate::protocol::ConfigError;
 
-/// How many bytes a second a session may move, for each direction of its own.
+/// The bytes a second that a session may move, for each direction on its own.
 ///
-/// What kube-apiserver has as `--max-connection-bytes-per-sec`. For
-/// [`SessionConfig::byte_rate`](crate::SessionConfig::byte_rate), and as a request
-/// extension that goes before it, as a whole: a direction that it does not name has no
-/// limit, whatever the layer says. Bytes on the wire count, heads included; outbound
-/// those of Pings and Pongs do not. Default: no limit.
+/// kube-apiserver has this as `--max-connection-bytes-per-sec`. It is set with
+/// [`SessionConfig::byte_rate`](crate::SessionConfig::byte_rate), and overridden by a request
+/// extension as a whole: a direction that the extension leaves out has no
+/// limit, whatever the layer says. Bytes on the wire count, frame heads included, but not
+/// those of outbound Pings and Pongs. The default is no limit.
 ///
-/// Outbound, data waits in the session's queue, and so in the end the service's writes
-/// do; control frames of ours go ahead of it between two frames, so that Pings are
-/// answered at once, and cost it nothing, so that a flood of Pings holds no data up.
-/// Inbound, the socket is read no faster: what the peer sends waits
-/// in its own kernel in the order in which it was sent, its control frames too. That holds
-/// while the session is open: input behind our Close is discarded as it comes, because the
-/// peer's own Close lies behind it.
+/// Outbound data waits in the session's queue, and once that is full the service's writes
+/// wait. Control frames overtake it between two frames and do not count, so Pings are
+/// answered at once, and a flood of Pings does not delay data.
+///
+/// Inbound, the socket is read more slowly. Everything that the peer sends, its control
+/// frames included, waits in its own kernel in the order in which it was sent. This holds
+/// while the session is open. Input behind our Close frame is discarded as it arrives,
+/// because the peer's own Close lies behind it.
 ///
 /// # Examples
 ///
@@ -36,14 +37,14 @@ pub struct ByteRate {
 }
 
 impl ByteRate {
-    /// What may come, in bytes a second.
+    /// Limits incoming data, in bytes a second.
     #[must_use]
     pub fn inbound(mut self, bytes: u64) -> Self {
         self.inbound = Some(bytes);
         self
     }
 
-    /// What may go, in bytes a second.
+    /// Limits outgoing data, in bytes a second.
     #[must_use]
     pub fn outbound(mut self, bytes: u64) -> Self {
         self.outbound = Some(bytes);
@@ -76,8 +77,8 @@ impl ByteRate {
     }
 }
 
-/// What may move at once after a silence, as a part of a second's worth: long enough
-/// that a timer's millisecond is nothing, too short for anybody to notice.
+/// The data that may move at once after a silence, as a time at the rate. It is long compared
+/// with a timer's millisecond, and too short to be noticed.
 const BURST: Duration = Duration::from_millis(50);
 
 /// A token bucket that may be overdrawn: a frame that has begun is finished, and paid
@@ -85,7 +86,7 @@ const BURST: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     rate: u64,
-    /// When it was, or will be, empty and in no debt.
+    /// When it was empty, or when its debt will be paid.
     empty: Instant,
 }
 
@@ -96,53 +97,53 @@ impl Bucket {
         bucket
     }
 
-    /// What one byte takes, rounded up.
+    /// Returns how long one byte takes, rounded up.
     fn byte(&self) -> Duration {
         Duration::from_nanos(1_000_000_000_u64.div_ceil(self.rate))
     }
 
-    /// No more than a burst is saved up, or one byte where that takes longer.
+    /// Limits the savings to a burst, or to one byte if that takes longer.
     fn fill(&mut self, now: Instant) {
         if let Some(full) = now.checked_sub(BURST.max(self.byte())) {
             self.empty = self.empty.max(full);
         }
     }
 
-    /// What so much time is worth.
+    /// Returns how many bytes move in that time.
     fn bytes_in(&self, time: Duration) -> usize {
         let bytes = time.as_nanos() * u128::from(self.rate) / 1_000_000_000;
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Bytes that may move now.
+    /// Returns how many bytes may move now.
     pub(crate) fn available(&mut self, now: Instant) -> usize {
         self.fill(now);
         self.bytes_in(now.saturating_duration_since(self.empty))
     }
 
-    /// The same, and 0 where that is less than `enough` and than what there is at
-    /// [`Bucket::ready_at`]: what has been saved up while the last bytes moved is not
-    /// worth a system call of its own.
+    /// Returns how many bytes may move now, or 0 if they are fewer than `enough` and than
+    /// there are at [`Bucket::ready_at`]: the few that were saved up while the last bytes
+    /// moved are not worth a system call.
     pub(crate) fn worthwhile(&mut self, now: Instant, enough: usize) -> usize {
         let available = self.available(now);
         let least = self.bytes_in(self.pause()).min(enough);
         if available < least { 0 } else { available }
     }
 
-    /// Half a burst, or one byte where that is longer.
+    /// Returns the time between two moves: half a burst, or one byte if that takes longer.
     fn pause(&self) -> Duration {
         self.byte().max(BURST / 2)
     }
 
-    /// So many have moved.
+    /// Takes the bytes that have moved.
     pub(crate) fn take(&mut self, bytes: usize) {
-        // Rounded up: a bucket that loses nothing never runs out.
+        // Rounded up, because a bucket that loses nothing never runs out.
         let nanoseconds = (bytes as u128 * 1_000_000_000).div_ceil(u128::from(self.rate));
         let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         self.empty = after(self.empty, time);
     }
 
-    /// When it will be worth while to move on.
+    /// Returns when it will be worthwhile to move on.
     pub(crate) fn ready_at(&self) -> Instant {
         after(self.empty, self.pause())
     }

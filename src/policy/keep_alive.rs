@@ -2,15 +2,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{limits::Limits, timers::after};
+use super::{
+    deadlines::{Deadline, Deadlines},
+    limits::Limits,
+    time::after,
+};
 use crate::protocol::ConfigError;
 
-/// Pings that keep a connection alive, and what no answer to them means.
+/// Pings that keep a connection alive, and the timeout for a peer that does not answer.
 ///
 /// Proxies and load balancers drop connections on which nothing has moved for a
-/// while, 60 s as a rule. The default is a Ping every 30 s and no timeout, for
-/// [`SessionConfig::keep_alive`](crate::SessionConfig::keep_alive); as an extension of a
-/// request it goes before that.
+/// while, as a rule for 60 s. The default is a Ping every 30 s and no timeout. It is set with
+/// [`SessionConfig::keep_alive`](crate::SessionConfig::keep_alive), and overridden by an
+/// extension of a request.
 ///
 /// # Examples
 ///
@@ -28,7 +32,7 @@ pub struct KeepAlive {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Half of what load balancers commonly allow.
+/// Half of the silence that load balancers commonly allow.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Default for KeepAlive {
@@ -38,7 +42,7 @@ impl Default for KeepAlive {
 }
 
 impl KeepAlive {
-    /// A Ping in each interval, whatever else moves. No timeout.
+    /// Sends a Ping in each interval, whatever else moves. There is no timeout.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
         Self {
@@ -47,30 +51,30 @@ impl KeepAlive {
         }
     }
 
-    /// No Pings at all: for a request extension, which overrides those of the layer.
+    /// Sends no Pings. As a request extension it overrides the Pings of the layer.
     #[must_use]
     pub fn never() -> Self {
         Self::every(Duration::MAX)
     }
 
-    /// Ends the session where not a byte comes for so long after a Ping, with
-    /// [`EndCause::PeerUnresponsive`](crate::EndCause::PeerUnresponsive).
+    /// Ends the session with
+    /// [`EndCause::PeerUnresponsive`](crate::EndCause::PeerUnresponsive) if not a byte arrives
+    /// for this long after a Ping.
     ///
     /// Any byte is a sign of life. Time in which the session does not read does
     /// not count, and neither does time in which output waits for the peer: a
     /// slow reader answers late, and TCP itself gives up on one that has
-    /// vanished. Output that the kernel has already taken, 4 MiB and more, is in front of the
-    /// Ping: the timeout is extended by the time that it takes at
-    /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate), by 15 minutes at most. The Pongs
-    /// tell how much of it the peer has read. Some clients answer only while their user reads.
+    /// vanished. Output that the kernel has already taken, 4 MiB or more, lies in front of the
+    /// Ping. The timeout is extended by the time that this output takes at
+    /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate), by 15 minutes at most.
+    /// The Pongs tell how much of it the peer has read. Some clients answer only while their
+    /// user reads.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
-}
 
-impl KeepAlive {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Self { interval, timeout } = *self;
         if interval.is_zero() || timeout == Some(Duration::ZERO) {
@@ -82,42 +86,28 @@ impl KeepAlive {
     }
 }
 
-/// What is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beat {
-    Nothing,
-    Ping,
-    /// The peer has not answered in time.
-    Dead,
-}
-
-/// The time in which TCP itself gives up on a host that has vanished with data on the way
-/// to it: Linux retransmits for 924 s at least (`tcp_retries2`).
+/// The longest time in which TCP itself gives up on a host that has vanished with data on
+/// the way to it: Linux retransmits for 924 s at least (`tcp_retries2`).
 const TCP_GIVES_UP: Duration = Duration::from_secs(15 * 60);
 
 /// A session's Pings, and the wait for a sign of life.
-#[derive(Clone, Copy, Debug)]
+///
+/// [`Deadline::Answer`] is set while a Ping is unanswered. It counts from the first Ping
+/// since the last sign of life, because the later ones ask the same. Any byte clears it,
+/// and so does time in which the peer cannot be heard or cannot answer.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Beats {
-    policy: KeepAlive,
-    next_ping: Instant,
-    /// The first Ping since the last sign of life: the later ones ask the same.
-    unanswered: Option<Instant>,
     /// Bytes of data that the peer is known to have read: those in front of a Ping that it
     /// has answered.
     read: u64,
-    /// How long the peer may take to read the data in front of the Pings.
+    /// The part of [`Deadline::Answer`] in which the peer reads the data in front of the Pings.
     to_read: Duration,
 }
 
 impl Beats {
-    pub(crate) fn new(policy: KeepAlive, now: Instant) -> Self {
-        Self {
-            policy,
-            next_ping: after(now, policy.interval),
-            unanswered: None,
-            read: 0,
-            to_read: Duration::ZERO,
-        }
+    /// Sets the first Ping's deadline.
+    pub(crate) fn start(policy: &KeepAlive, now: Instant, deadlines: &mut Deadlines) {
+        deadlines.set(Deadline::Ping, after(now, policy.interval));
     }
 
     /// Notes that the peer has answered the Ping behind that many bytes of data.
@@ -125,42 +115,47 @@ impl Beats {
         self.read = self.read.max(read);
     }
 
-    /// A byte came; or the peer could not be heard, or could not answer.
-    pub(crate) fn excuse(&mut self) {
-        self.unanswered = None;
+    /// Notes that a Ping leaves behind `sent` bytes of data, and sets the deadlines of the
+    /// next one and of the answer. A Ping that has to wait does not ask yet.
+    pub(crate) fn pinged(
+        &mut self,
+        policy: &KeepAlive,
+        limits: &Limits,
+        sent: u64,
+        asks: bool,
+        now: Instant,
+        deadlines: &mut Deadlines,
+    ) {
+        deadlines.set(Deadline::Ping, after(now, policy.interval));
+        let Some(timeout) = policy.timeout.filter(|_| asks) else {
+            return;
+        };
+        if !deadlines.is_set(Deadline::Answer) {
+            self.to_read = self.time_to_read(limits, sent);
+            let timeout = timeout.saturating_add(self.to_read);
+            deadlines.set(Deadline::Answer, after(now, timeout));
+        }
     }
 
-    /// What is to be done now; `excused` where the peer cannot be heard, or cannot
-    /// answer, at this moment. `sent` bytes of data have left so far.
-    pub(crate) fn beat(&mut self, now: Instant, excused: bool, sent: u64, limits: &Limits) -> Beat {
-        if excused {
-            self.excuse();
-        }
+    /// Returns whether the peer is dead, now that [`Deadline::Answer`] has expired. It is
+    /// given more time for what has been sent since the Ping.
+    pub(crate) fn is_dead(
+        &mut self,
+        limits: &Limits,
+        sent: u64,
+        now: Instant,
+        deadlines: &mut Deadlines,
+    ) -> bool {
+        let to_read = self.time_to_read(limits, sent).max(self.to_read);
+        deadlines.extend(Deadline::Answer, to_read - self.to_read);
+        self.to_read = to_read;
+        deadlines.is_expired(Deadline::Answer, now)
+    }
+
+    /// Returns how long the peer may take to read what it has not read of `sent` bytes.
+    fn time_to_read(&self, limits: &Limits, sent: u64) -> Duration {
         let unread = sent.saturating_sub(self.read);
-        self.to_read = limits.time_to_read(unread).min(TCP_GIVES_UP);
-        if self.dead_at().is_some_and(|at| at <= now) {
-            return Beat::Dead;
-        }
-        if self.next_ping > now {
-            return Beat::Nothing;
-        }
-        self.next_ping = after(now, self.policy.interval);
-        // A Ping that waits itself is no question yet.
-        if !excused {
-            self.unanswered.get_or_insert(now);
-        }
-        Beat::Ping
-    }
-
-    /// Until when something has to come.
-    fn dead_at(&self) -> Option<Instant> {
-        let timeout = self.policy.timeout?.saturating_add(self.to_read);
-        Some(after(self.unanswered?, timeout))
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        self.dead_at()
-            .map_or(self.next_ping, |at| at.min(self.next_ping))
+        limits.time_to_read(unread).min(TCP_GIVES_UP)
     }
 }
 
@@ -172,24 +167,71 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    /// What happens at each deadline within a time; `hears` says when a byte comes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Beat {
+        Ping,
+        Dead,
+    }
+
+    /// A session in which `sent` bytes have left, and at most one byte comes a second.
+    struct Session {
+        policy: KeepAlive,
+        limits: Limits,
+        beats: Beats,
+        deadlines: Deadlines,
+        now: Instant,
+        sent: u64,
+    }
+
+    impl Session {
+        fn new(policy: KeepAlive, now: Instant) -> Self {
+            let mut deadlines = Deadlines::new(now);
+            Beats::start(&policy, now, &mut deadlines);
+            Self {
+                policy,
+                limits: Limits::default().min_read_rate(1000),
+                beats: Beats::default(),
+                deadlines,
+                now,
+                sent: 0,
+            }
+        }
+
+        /// Goes to the next deadline and does what it says.
+        fn next(&mut self) -> Option<Beat> {
+            let Self { limits, sent, .. } = *self;
+            let deadlines = &mut self.deadlines;
+            self.now = deadlines.next().unwrap();
+            if deadlines.is_expired(Deadline::Answer, self.now)
+                && self.beats.is_dead(&limits, sent, self.now, deadlines)
+            {
+                return Some(Beat::Dead);
+            }
+            if !deadlines.is_expired(Deadline::Ping, self.now) {
+                return None;
+            }
+            self.beats
+                .pinged(&self.policy, &limits, sent, true, self.now, deadlines);
+            Some(Beat::Ping)
+        }
+    }
+
+    /// Returns what happens within a time, with a byte from the peer at the seconds in `hears`.
     fn run(policy: KeepAlive, until: u64, hears: &[u64]) -> Vec<(u64, Beat)> {
         let start = Instant::now();
-        let mut beats = Beats::new(policy, start);
+        let mut session = Session::new(policy, start);
         let mut seen = Vec::new();
         let mut hears = hears.iter().copied().peekable();
         loop {
-            let at = beats.deadline();
+            let at = session.deadlines.next().unwrap();
             while hears.next_if(|&s| start + secs(s) <= at).is_some() {
-                beats.excuse();
+                session.deadlines.clear(Deadline::Answer);
             }
-            if at > start + secs(until) {
+            if session.deadlines.next().unwrap() > start + secs(until) {
                 return seen;
             }
-            let beat = beats.beat(at, false, 0, &Limits::default());
-            if beat != Beat::Nothing {
-                seen.push(((at - start).as_secs(), beat));
-            }
+            let Some(beat) = session.next() else { continue };
+            seen.push(((session.now - start).as_secs(), beat));
             if beat == Beat::Dead {
                 return seen;
             }
@@ -229,7 +271,6 @@ mod tests {
     #[test]
     fn a_peer_has_time_for_the_output_in_front_of_the_ping() {
         let policy = KeepAlive::every(secs(30)).timeout(secs(10));
-        let limits = Limits::default().min_read_rate(1000);
         for (sent, answered, extra) in [
             (0, 0, 0),
             (60_000, 0, 60),
@@ -239,15 +280,35 @@ mod tests {
             (60_000, u64::MAX, 0),
             (u64::MAX, 0, 15 * 60),
         ] {
-            let start = Instant::now();
-            let mut beats = Beats::new(policy, start);
-            beats.answered(answered);
-            let mut now = start + secs(30);
-            assert_eq!(beats.beat(now, false, sent, &limits), Beat::Ping);
-            while beats.beat(now, false, sent, &limits) != Beat::Dead {
-                now = beats.deadline();
+            for sent_before_the_ping in [0, sent] {
+                let start = Instant::now();
+                let mut session = Session::new(policy, start);
+                session.beats.answered(answered);
+                session.sent = sent_before_the_ping;
+                assert_eq!(session.next(), Some(Beat::Ping));
+                session.sent = sent;
+                let mut later = std::iter::repeat_with(|| session.next()).take(100);
+                assert!(later.any(|beat| beat == Some(Beat::Dead)), "it lives");
+                let dead = start + secs(30 + 10 + extra);
+                assert_eq!(
+                    session.now, dead,
+                    "{sent} {answered} {sent_before_the_ping}"
+                );
             }
-            assert_eq!(now, start + secs(30 + 10 + extra), "{sent} {answered}");
         }
+    }
+
+    #[test]
+    fn a_ping_that_waits_does_not_ask() {
+        let policy = KeepAlive::every(secs(30)).timeout(secs(10));
+        let start = Instant::now();
+        let mut session = Session::new(policy, start);
+        let Session { limits, .. } = session;
+        let deadlines = &mut session.deadlines;
+        session
+            .beats
+            .pinged(&policy, &limits, 0, false, start, deadlines);
+        assert!(!deadlines.is_set(Deadline::Answer));
+        assert_eq!(deadlines.get(Deadline::Ping), Some(start + secs(30)));
     }
 }

@@ -1,5 +1,3 @@
-//! Layers that put a policy into a request's extensions, for a route of its own.
-
 use std::{
     task::{Context, Poll},
     time::Duration,
@@ -11,19 +9,19 @@ use tower_service::Service;
 
 use super::{
     byte_rate::ByteRate,
-    idle::IdleTimeout,
     keep_alive::KeepAlive,
     limits::Limits,
-    time_limit::{TimeLimit, ValidUntil},
+    time::{IdleTimeout, TimeLimit, ValidUntil},
 };
 
-/// What a [`PolicyLayer`] can give the sessions of a route.
+/// A policy that a [`PolicyLayer`] can set for the sessions of a route.
 ///
-/// Sealed: these are the extensions that [`WsStreamLayer`](crate::WsStreamLayer) reads.
+/// Sealed: the implementations are the extensions that [`WsStreamLayer`](crate::WsStreamLayer)
+/// reads.
 pub trait Policy: Sealed + Clone + Send + Sync + 'static {}
 
 /// Seals [`Policy`].
-#[allow(unreachable_pub, reason = "nobody outside can name it")]
+#[allow(unreachable_pub, reason = "it cannot be named outside of the crate")]
 pub trait Sealed {}
 
 macro_rules! policies {
@@ -41,15 +39,15 @@ policies!(
     ByteRate
 );
 
-/// Gives the sessions of a route a policy of their own.
+/// Sets a policy for the sessions of a route.
 ///
-/// Belongs outside of [`WsStreamLayer`](crate::WsStreamLayer), over a
-/// `Service<http::Request<B>>`. It inserts the policy into the request's extensions and
-/// overwrites what a layer further out has put there.
+/// Belongs outside of [`WsStreamLayer`](crate::WsStreamLayer), over a `Service<http::Request<B>>`.
+/// It inserts the policy into the request's extensions, and overwrites one that a layer further out
+/// has inserted.
 ///
-/// So an auth layer that gives some users another policy must be inside of this one.
-/// With axum, what `Router::layer` adds is outside of what `route_service` was given:
-/// there give a route its policy by the methods of `WsStreamLayer`, or put this layer
+/// So an auth layer that sets another policy for some users must be inside of this one. With axum,
+/// layers of `Router::layer` are outside of services of `route_service`: there, set the policy of a
+/// route in the [`SessionConfig`](crate::SessionConfig) of its `WsStreamLayer`, or put this layer
 /// around the whole router.
 ///
 /// # Examples
@@ -69,8 +67,8 @@ policies!(
 ///     .layer(RemoteCommandLayer::new())
 ///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
 ///
-/// // The same sessions on a route where nobody may be idle for an hour, or move more
-/// // than a MiB a second; and on one where they may be idle for ever.
+/// // The same sessions on a route where they may not be idle for an hour, or move more than a
+/// // MiB a second; and on one where they may be idle forever.
 /// let visitors = ServiceBuilder::new()
 ///     .layer(IdleTimeoutLayer::new(hours(1)))
 ///     .layer(PolicyLayer::new(ByteRate::default().inbound(1 << 20).outbound(1 << 20)))
@@ -86,21 +84,21 @@ pub struct PolicyLayer<P> {
 }
 
 impl<P: Policy> PolicyLayer<P> {
-    /// Gives this policy to all sessions of the route.
+    /// Creates a layer that sets this policy for all sessions of the route.
     pub fn new(policy: P) -> Self {
         Self { policy }
     }
 }
 
-/// Gives the sessions of a route an idle timeout of their own: a [`PolicyLayer`] of an
-/// [`IdleTimeout`].
+/// Sets an idle timeout for the sessions of a route: a [`PolicyLayer`] of an [`IdleTimeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct IdleTimeoutLayer {
     layer: PolicyLayer<IdleTimeout>,
 }
 
 impl IdleTimeoutLayer {
-    /// Ends the sessions of this route after so long without data; `None`: never.
+    /// Creates a layer that ends the sessions of this route after this long without data; with
+    /// `None`, never.
     pub fn new(timeout: impl Into<Option<Duration>>) -> Self {
         let layer = PolicyLayer::new(IdleTimeout(timeout.into()));
         Self { layer }
@@ -126,7 +124,7 @@ impl<S, P: Clone> Layer<S> for PolicyLayer<P> {
     }
 }
 
-/// The service that [`PolicyLayer`] makes.
+/// The service of a [`PolicyLayer`] or an [`IdleTimeoutLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyService<S, P> {
     inner: S,
@@ -134,17 +132,17 @@ pub struct PolicyService<S, P> {
 }
 
 impl<S, P> PolicyService<S, P> {
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the requests to come.
+    /// Returns the inner service, to change it for the requests to come.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -1,35 +1,33 @@
 use std::time::Duration;
 
-use super::timers::time_for;
+use super::time::time_for;
 use crate::protocol::ConfigError;
 
-/// Receive window of a channel: eight messages of kubectl. Less would stop the
-/// socket before a resize or Ctrl-C behind unread input could be seen.
+/// The receive window of a channel: eight messages of kubectl. A smaller one would stop the socket
+/// in front of a resize or Ctrl-C that lies behind unread input.
 const DEFAULT_RECEIVE_WINDOW: usize = 256 * 1024;
 
-/// What one channel may have queued: two writes of 32 KiB in flight.
+/// Bounds the queue of one channel: two writes of 32 KiB in flight.
 const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
 
-/// What a session may have queued: four channels with full budgets.
+/// Bounds the queue of a session: four channels with full budgets.
 const DEFAULT_HIGH_WATER: usize = 256 * 1024;
 
-/// What a session's stalled channels may take beyond their windows: with the
-/// trickle of 32 KiB/s a kubectl whose input nobody reads lives for eight minutes.
+/// Bounds the memory of a session's stalled channels beyond their windows. With a trickle of
+/// 32 KiB/s, a kubectl whose input is not read lives for eight minutes.
 const DEFAULT_STALL_RESERVE: usize = 16 * 1024 * 1024;
 
-/// Largest frame. Payload is streamed, so this guards against nonsense in a
-/// header and nothing else.
+/// The largest frame. Payload is streamed, so this only guards against nonsense in a header.
 const DEFAULT_MAX_FRAME: u64 = 4 << 30;
 
-/// The rate of the slowest link on which a terminal is of any use: a phone with GPRS at the
-/// edge of its cell. In bytes a second.
+/// The rate, in bytes a second, of the slowest link on which a terminal is of any use: a phone with
+/// GPRS at the edge of its cell.
 const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 
 /// Bounds on what a peer can make a session hold, and for how long.
 ///
-/// For [`SessionConfig::limits`](crate::SessionConfig::limits); as an extension of a
-/// request they go before that, as a whole: what they do not set is the default, whatever
-/// the layer says.
+/// For [`SessionConfig::limits`](crate::SessionConfig::limits). As a request extension they override
+/// all of the layer's limits: those that they do not set are the defaults.
 ///
 /// # Examples
 ///
@@ -68,19 +66,19 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Bytes of one readable channel that wait for its reader, counted by the
-    /// capacity that holds them and rounded up to 16 KiB. Default 256 KiB; what
-    /// lies behind a full window is not seen until there is room, a resize or a
-    /// Close frame included, but for a trickle: see
-    /// [`stall_reserve`](Self::stall_reserve). With base64 up to two bytes of it
-    /// stay unused.
+    /// Sets how many bytes of one readable channel may wait for its reader, counted by the capacity
+    /// that holds them and rounded up to 16 KiB. Default 256 KiB.
+    ///
+    /// Data behind a full window is not seen until there is room, a resize or a Close frame
+    /// included, except for a trickle: see [`stall_reserve`](Self::stall_reserve). With base64 up to
+    /// two bytes of the window stay unused.
     #[must_use]
     pub fn receive_window(mut self, bytes: usize) -> Self {
         self.receive_window = bytes;
         self
     }
 
-    /// Bytes of one channel that were accepted and have not left. Default
+    /// Sets how many bytes of one channel may be accepted from its writer and not sent yet. Default
     /// 64 KiB.
     #[must_use]
     pub fn send_budget(mut self, bytes: usize) -> Self {
@@ -88,21 +86,21 @@ impl Limits {
         self
     }
 
-    /// The same over all channels of a session. Default 256 KiB.
+    /// Sets how many bytes of all channels of a session may be accepted and not sent yet. Default
+    /// 256 KiB.
     #[must_use]
     pub fn high_water(mut self, bytes: usize) -> Self {
         self.high_water = bytes;
         self
     }
 
-    /// Bytes beyond the windows, for channels that stall, lent in steps of 16 KiB.
+    /// Sets how many bytes beyond their windows stalled channels may use, in steps of 16 KiB.
     /// Default 16 MiB; 0 for none.
     ///
-    /// client-go, and so kubectl, gives up when one of its writes takes longer than
-    /// 60 s. While a channel's window is full and more comes for it, the session
-    /// takes 32 KiB a second of that into this reserve, for eight minutes with the
-    /// default. After that it reads no more, goes on with Pongs, and does not
-    /// end for it. The reserve is also bounded over all sessions of a
+    /// client-go, and so kubectl, gives up when one of its writes takes longer than 60 s. While a
+    /// channel's window is full and more data arrives for it, the session takes 32 KiB a second of
+    /// that data into this reserve, for eight minutes with the default. After that it stops reading
+    /// but continues, and still sends Pongs. The reserve is also bounded over all sessions of a
     /// [`Sessions`](crate::Sessions::with_stall_reserve).
     #[must_use]
     pub fn stall_reserve(mut self, bytes: usize) -> Self {
@@ -110,7 +108,7 @@ impl Limits {
         self
     }
 
-    /// Payload bytes of one frame; a larger one is refused at its header with
+    /// Sets the largest payload of one frame, in bytes. A larger one is refused at its header with
     /// close code 1009. Default 4 GiB: payload is streamed, and costs no memory.
     #[must_use]
     pub fn max_frame(mut self, bytes: u64) -> Self {
@@ -118,8 +116,8 @@ impl Limits {
         self
     }
 
-    /// Payload bytes of one message over all its fragments; a larger one is
-    /// refused at the header that passes it. Default none.
+    /// Sets the largest payload of one message over all its fragments, in bytes. A larger one is
+    /// refused at the header that exceeds it. Unlimited by default.
     #[must_use]
     pub fn max_message(mut self, bytes: u64) -> Self {
         self.max_message = Some(bytes);
@@ -130,24 +128,24 @@ impl Limits {
     /// waits for it. Default 2 KiB/s; it must be above 0. A lower rate keeps the output of a
     /// peer that hardly reads in memory for longer.
     ///
-    /// * While the session closes, the queue has the [close limit](crate::SessionConfig::close_limit) to leave, plus the time that it
-    ///   takes at this rate, and at a [`ByteRate`](crate::policy::ByteRate) if one is set. After that the
-    ///   session ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves
-    ///   for 90 s.
-    /// * A [keep-alive timeout](crate::policy::KeepAlive::timeout) is extended by the time that the
-    ///   output in front of the Ping takes at this rate.
+    /// * While the session closes, the queue has the
+    ///   [close limit](crate::SessionConfig::close_limit) to leave, plus the time that it takes at
+    ///   this rate, and at a [`ByteRate`](super::ByteRate) if one is set. After that the session
+    ///   ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves for 90 s.
+    /// * A [keep-alive timeout](super::KeepAlive::timeout) is extended by the time that the output
+    ///   in front of the Ping takes at this rate.
     #[must_use]
     pub fn min_read_rate(mut self, bytes_per_second: u64) -> Self {
         self.min_read_rate = bytes_per_second;
         self
     }
 
-    /// Returns how long a peer may take to read that many bytes.
+    /// Returns how long a peer may take to read this many bytes.
     pub(crate) fn time_to_read(&self, bytes: u64) -> Duration {
         time_for(bytes, self.min_read_rate)
     }
 
-    /// The one step in which nonsense is found.
+    /// Checks the limits, of which most must be above 0.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Limits {
             receive_window,

@@ -4,13 +4,14 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use super::{
-    byte_rate::ByteRate, idle::IdleTimeout, keep_alive::KeepAlive, limits::Limits,
-    time_limit::TimeLimit, timers::after,
+    byte_rate::ByteRate,
+    keep_alive::KeepAlive,
+    limits::Limits,
+    time::{IdleTimeout, TimeLimit, after},
 };
 use crate::protocol::ConfigError;
 
-/// All that makes sense per session: what the layer says, and what the request's
-/// extensions put in its place.
+/// The policies of a session: the layer's, except those that the request's extensions override.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SessionPolicy {
     pub(crate) limits: Limits,
@@ -24,7 +25,7 @@ impl Default for SessionPolicy {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            // As Go: only an operator knows how long a silence is normal.
+            // As in Go: only an operator knows how long a silence is normal.
             idle_timeout: None,
             keep_alive: Some(KeepAlive::default()),
             time_limit: None,
@@ -34,8 +35,7 @@ impl Default for SessionPolicy {
 }
 
 impl SessionPolicy {
-    /// Returns the policy of a request with these extensions, each of which goes before the
-    /// layer's own value.
+    /// Returns the policies of a request with these extensions, which override the layer's.
     pub(crate) fn overridden_by(mut self, extensions: &Extensions) -> Self {
         if let Some(limits) = extensions.get() {
             self.limits = *limits;
@@ -55,14 +55,14 @@ impl SessionPolicy {
         self
     }
 
-    /// Returns until when a session that begins now may last, if what let it in is valid until
-    /// `expiry`. That expires whatever the route allows.
+    /// Returns until when a session that begins now may last, if its credentials expire at
+    /// `expiry`. They expire regardless of the route's time limit.
     pub(crate) fn ends_at(&self, now: Instant, expiry: Option<Instant>) -> Option<Instant> {
         let limit = self.time_limit.map(|limit| after(now, limit));
         limit.into_iter().chain(expiry).min()
     }
 
-    /// The one step in which nonsense is found.
+    /// Checks the policies, with the values from a request's extensions.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.idle_timeout == Some(Duration::ZERO) {
             return Err(ConfigError::new(

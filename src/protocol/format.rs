@@ -1,8 +1,8 @@
-//! The appearance of a message on the wire: its channel and its encoding.
+//! The form of a message on the wire.
 
 use super::base64;
 
-/// The appearance of a message on the wire.
+/// The form of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A binary message: the channel's byte, then the payload.
@@ -26,7 +26,7 @@ impl Format {
         matches!(self, Self::Binary | Self::Base64)
     }
 
-    /// Appends the prefix with which a message of this channel begins.
+    /// Appends the beginning of a message of this channel.
     pub(crate) fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.push(channel),

@@ -1,7 +1,16 @@
 //! The `channel.k8s.io` family of subprotocols as data, and its codecs.
 //!
-//! It has no HTTP, no async and no I/O: everything here is a table, or takes bytes
-//! and returns bytes.
+//! | type | role |
+//! |---|---|
+//! | [`ChannelProtocols`], [`ChannelProtocolsBuilder`] | the table of the subprotocols that a server speaks |
+//! | [`ChannelProtocolConfig`] | one subprotocol: its encoding, its channels, and whether one can end alone |
+//! | [`ChannelType`], [`Encoding`] | the directions of a channel, and how a message carries its bytes |
+//! | [`subprotocols`] | the names that Kubernetes uses |
+//! | [`Status`] | the outcome of a command, and the body of a refusal |
+//! | [`ConfigError`] | a table, or a setting, that makes no sense |
+//!
+//! A [`WsStreamLayer`](crate::WsStreamLayer) takes a table, or makes one for each request from a
+//! [`ProtocolSource`](crate::ProtocolSource). Nothing in this module does HTTP or I/O.
 
 pub(crate) mod base64;
 mod format;
@@ -9,8 +18,10 @@ pub(crate) mod status;
 pub(crate) mod table;
 
 pub(crate) use self::format::Format;
-pub use self::status::Status;
-pub use self::table::{
-    ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
-    Encoding, subprotocols,
+pub use self::{
+    status::Status,
+    table::{
+        ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
+        Encoding, subprotocols,
+    },
 };

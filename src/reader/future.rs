@@ -18,7 +18,7 @@ use crate::{
     unwind::{drop_quietly, quietly},
 };
 
-/// A valid handshake that waits for the service's answer.
+/// A valid handshake that waits for the service's response.
 pub(super) struct Upgrading {
     pub(super) agreement: Agreement,
     pub(super) ping: bool,
@@ -26,10 +26,10 @@ pub(super) struct Upgrading {
 }
 
 pin_project! {
-    /// The answer to a request of [`WsReaderService`](super::WsReaderService).
+    /// The response future of a [`WsReaderService`](super::WsReaderService).
     ///
-    /// Nothing is spawned before the service has answered. Dropping it drops the
-    /// service's future, and nothing is left behind.
+    /// Nothing is spawned before the service has responded. Dropping it drops the service's future,
+    /// and leaves nothing behind.
     #[must_use = "futures do nothing unless polled"]
     pub struct WsReaderFuture<F, B> {
         version: Version,
@@ -41,7 +41,7 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<F, B> {
-        /// Until the service has answered; with an upgrade, where the request wants one.
+        /// Waits for the service's response; `upgrading` is the upgrade that the request asks for.
         Calling { #[pin] future: F, upgrading: Option<Box<Upgrading>> },
         Refused { rejection: Option<Rejection> },
         Accepting { accepting: Box<Accepting<Messages<B>>> },
@@ -80,7 +80,7 @@ impl<F, B> WsReaderFuture<F, B> {
 }
 
 impl Upgrading {
-    /// The session that sends this body.
+    /// Returns the session that sends this body.
     fn accept<B>(self, body: B) -> Accepting<Messages<B>> {
         let messages = Messages::new(body, self.ping, self.message);
         Accepting::agreed(messages, self.agreement)

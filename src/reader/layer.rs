@@ -5,35 +5,36 @@ use tower_layer::Layer;
 use super::{ReaderProtocols, WsReaderService};
 use crate::{AcceptMode, ConfigError, SessionConfig, Sessions, policy::Limits};
 
-/// Payload of a message, at most: what kubectl's own buffers are.
+/// The largest payload of a message: the size of kubectl's own buffers.
 const MESSAGE: usize = 32 * 1024;
 
-/// Sends the response body of an HTTP service as WebSocket messages, where a request
-/// asks for an upgrade.
+/// Sends the response body of an HTTP service as WebSocket messages, if the request asks for an
+/// upgrade.
 ///
-/// * A request that is no upgrade goes to the service unchanged, and so does its answer
-///   to the client.
-/// * An upgrade is judged first (its refusals are ours), then the service gets it as
-///   an ordinary GET, without the headers of the handshake. An answer that is no success
-///   goes to the client unchanged. A success becomes a session: the body's bytes leave in
-///   order, a frame of the body as one message or several, then the Close frame with 1000.
-///   The answer's headers and trailers are not sent: a message has no place for them.
-/// * What the client sends is ignored. Its Close ends the session at once.
-/// * An error of the body ends the session with close code 1011, after what came before it;
-///   an idle timeout, a time limit or a drain with 1001: a body that was cut off never looks
+/// * A request that is not an upgrade goes to the service unchanged, and its response goes to the
+///   client unchanged.
+/// * The handshake of an upgrade is validated first, and may be refused. Then the service gets the
+///   request as an ordinary GET, without the headers of the handshake. An unsuccessful response
+///   goes to the client unchanged. A successful one becomes a session: the bytes of its body are
+///   sent in order, each frame of the body as one or more messages, followed by a Close frame with
+///   1000. Headers and trailers of the response are not sent, because messages have no place for
+///   them.
+/// * Messages from the client are ignored. Its Close ends the session at once.
+/// * An error of the body ends the session with close code 1011, after the data in front of it. An
+///   idle timeout, a time limit or a drain ends it with 1001. So a body that was cut off never looks
 ///   complete.
 ///
-/// A body that waits, as that of a followed log, is dropped as soon as the session ends:
-/// the client is gone, and nobody has to find out by writing.
+/// A body that waits, such as that of a followed log, is dropped as soon as the session ends. It
+/// does not have to write to find out that the client is gone.
 ///
-/// Limits inside are those of an HTTP service: a `concurrency_limit` there, as outside,
-/// counts requests until their answer, and no sessions. A permit that is to last as long
-/// as the session belongs into the body.
+/// Limits inside are those of an HTTP service: a `concurrency_limit` there counts requests until
+/// their response, as one outside does, and not sessions. To hold a permit for as long as the
+/// session, put it into the body.
 ///
-/// Readiness and errors are the service's, and so is the time that it takes to answer. A
-/// panic before it has answered an upgrade is answered with 500. Policies come from here,
-/// and from request
-/// extensions as for [`WsStreamLayer`](crate::WsStreamLayer).
+/// Readiness and errors are those of the service, and so is the time that it takes to respond. If it
+/// panics before it has responded to an upgrade, the answer is a 500. The session's policies are
+/// those of the [`SessionConfig`], and of request extensions as for
+/// [`WsStreamLayer`](crate::WsStreamLayer).
 #[derive(Clone, Debug)]
 pub struct WsReaderLayer {
     pub(super) protocols: Arc<ReaderProtocols>,
@@ -49,7 +50,7 @@ impl Default for WsReaderLayer {
 }
 
 impl WsReaderLayer {
-    /// A layer with the default policy and subprotocols.
+    /// Creates a layer with the default configuration and subprotocols.
     pub fn new() -> Self {
         Self {
             protocols: Arc::default(),
@@ -59,23 +60,23 @@ impl WsReaderLayer {
         }
     }
 
-    /// Which subprotocols are spoken. Default [`ReaderProtocols::default`].
+    /// Sets the subprotocols that are spoken. Default [`ReaderProtocols::default`].
     #[must_use]
     pub fn protocols(mut self, protocols: ReaderProtocols) -> Self {
         self.protocols = Arc::new(protocols);
         self
     }
 
-    /// Whether an empty message goes first, so that a client sees that the stream is
-    /// there before it has anything to say. Default no.
+    /// Sets whether an empty message is sent first, so that a client sees the stream before there is
+    /// any data. Default `false`.
     #[must_use]
     pub fn ping(mut self, ping: bool) -> Self {
         self.ping = ping;
         self
     }
 
-    /// Payload bytes of a message, at most, before base64. Default 32 KiB (Go: 2 KiB).
-    /// 0 counts as 1. Larger ones hold up Pongs for as long as they take to leave.
+    /// Sets the largest payload of a message, in bytes before base64. Default 32 KiB (Go: 2 KiB); 0
+    /// counts as 1. A larger message holds up Pongs for as long as it takes to leave.
     #[must_use]
     pub fn message_size(mut self, bytes: usize) -> Self {
         self.message = bytes.max(1);

@@ -15,10 +15,10 @@ use crate::{
     unwind::{catch, quietly},
 };
 
-/// The one channel of a reader's table.
+/// The one channel of a reader's subprotocols.
 const OUTPUT: u8 = 0;
 
-/// Sends a body, once.
+/// The service of a session that sends a body.
 pub(crate) struct Messages<B> {
     body: Option<B>,
     ping: bool,
@@ -79,7 +79,7 @@ where
         Some(body) => send_all(&session, &mut output, body, message).await,
         None => Ok(()),
     };
-    // It is over: a panic in that changes nothing.
+    // The body has ended: a panic in its drop changes nothing.
     quietly("a body", || body.set(None));
     sent
 }
@@ -98,11 +98,11 @@ where
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(cause) = ended.as_mut().poll(cx) {
-                // Not `Ok`: what is left of the body was not told.
+                // Not `Ok`: the rest of the body was not sent.
                 return Poll::Ready(Some(Err(BoxError::from(cause))));
             }
-            // A panic that went on would drop the body as it unwinds, and a second
-            // one in that drop would abort the process.
+            // A panic that left this function would drop the body as it unwinds, and a second panic
+            // in that drop would abort the process.
             let next = catch(|| {
                 let frame = body.as_mut().poll_frame(cx);
                 frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
@@ -114,7 +114,7 @@ where
         });
         match next.await {
             None => return Ok(()),
-            // Trailers are for HTTP.
+            // Trailers are not sent.
             Some(frame) => {
                 if let Ok(data) = frame?.into_data() {
                     send_data(output, data, message).await?;

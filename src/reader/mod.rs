@@ -1,13 +1,19 @@
-//! An HTTP response body as WebSocket messages: what Go's `wsstream.Reader` does.
+//! HTTP response bodies as WebSocket messages, like Go's `wsstream.Reader`.
 //!
-//! Logs and other streams that only the server writes need no channels: on an upgrade
-//! [`WsReaderLayer`] calls the HTTP service that it is around, and sends the body of its
-//! answer, message by message. The same service serves plain requests as it did before.
+//! Logs and other streams that only the server writes do not need channels. On an upgrade
+//! [`WsReaderLayer`] calls its inner HTTP service, and sends the body of the response message by
+//! message. Plain requests are served by the inner service as before.
 //!
 //! | subprotocol | a message is |
 //! |---|---|
 //! | none offered, `binary.k8s.io` | binary: a piece of the body |
-//! | `base64.binary.k8s.io` | text: the same in base64 |
+//! | `base64.binary.k8s.io` | text: a piece of the body in base64 |
+//!
+//! | type | role |
+//! |---|---|
+//! | [`WsReaderLayer`] | the settings; the same [`SessionConfig`](crate::SessionConfig) as for channels |
+//! | [`ReaderProtocols`] | the subprotocols and their encodings |
+//! | [`WsReader`] | an `AsyncRead` as a response body |
 //!
 //! # Examples
 //!
@@ -30,9 +36,9 @@
 //! # let _ = service;
 //! ```
 //!
-//! A file, or anything else that is an `AsyncRead`, becomes a body by [`WsReader`]. Around
-//! a handler of axum, for one route; `any`, not `get`, because over HTTP/2 the handshake is a
-//! CONNECT, which the handler gets as a GET:
+//! [`WsReader`] makes a body of a file, or of anything else that is an `AsyncRead`. The layer can go
+//! around a handler of axum, for one route. Use `any`, not `get`: over HTTP/2 the handshake is a
+//! CONNECT, which the handler receives as a GET.
 //!
 //! ```
 //! use std::io::Cursor;

@@ -7,25 +7,24 @@ use crate::{
     Rejection, protocol::ChannelProtocolsBuilder,
 };
 
-/// The subprotocols that a [`WsReaderLayer`](super::WsReaderLayer) speaks, and how
-/// each one carries the body.
+/// The subprotocols that a [`WsReaderLayer`](super::WsReaderLayer) speaks, with their encodings.
 ///
-/// The default is that of Go's `NewDefaultReaderProtocols`: none offered,
-/// [`BINARY`](Self::BINARY), [`BASE64_BINARY`](Self::BASE64_BINARY).
+/// The default is that of Go's `NewDefaultReaderProtocols`: no subprotocol,
+/// [`BINARY`](Self::BINARY), and [`BASE64_BINARY`](Self::BASE64_BINARY).
 #[derive(Clone, Debug)]
 pub struct ReaderProtocols(Result<ChannelProtocols, ConfigError>);
 
 impl ReaderProtocols {
-    /// A message is a piece of the body.
+    /// The subprotocol in which a message is a piece of the body.
     pub const BINARY: &str = "binary.k8s.io";
-    /// A message is a piece of the body in base64.
+    /// The subprotocol in which a message is a piece of the body in base64.
     pub const BASE64_BINARY: &str = "base64.binary.k8s.io";
 
-    /// A table of one's own, in the order in which clients are told of it. "" is for
+    /// Creates a table of subprotocols, in the order in which refusals list them. The name "" is for
     /// clients that offer none.
     ///
     /// # Errors
-    /// A name that is no token of HTTP, or is there twice.
+    /// A name is not a token of HTTP, or is there twice.
     ///
     /// # Examples
     ///

@@ -20,7 +20,7 @@ use crate::{
     unwind::drop_quietly,
 };
 
-/// The service that [`WsReaderLayer`] makes.
+/// The service of a [`WsReaderLayer`].
 #[derive(Clone, Debug)]
 pub struct WsReaderService<S> {
     inner: S,
@@ -32,17 +32,17 @@ impl<S> WsReaderService<S> {
         Self { inner, layer }
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the requests to come.
+    /// Returns the inner service, to change it for the requests to come.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -101,8 +101,8 @@ where
     }
 }
 
-/// Leaves the ordinary request that a plain client would have sent. What was offered
-/// may have held credentials, which the service has no use for.
+/// Turns the head into that of a plain client's request. The offered subprotocols may have held
+/// credentials, which the service does not need.
 fn forget_handshake(upgrade: Upgrade, head: &mut http::request::Parts) {
     head.method = Method::GET;
     match upgrade {

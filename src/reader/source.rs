@@ -11,18 +11,18 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::unwind::quietly;
 
-/// For a log: what it said is over, whatever its drop does.
+/// Names the source in the log if its drop panics.
 const SOURCE: &str = "the source of a body";
 
-/// What one read takes at most: one message of the default size.
+/// The most bytes of one read: one message of the default size.
 const READ: usize = 32 * 1024;
 
 pin_project! {
-    /// An `AsyncRead` as a response body: a file, a pipe, the output of a process.
+    /// An `AsyncRead` as a response body: a file, a pipe, or the output of a process.
     ///
-    /// Behind [`WsReaderLayer`](super::WsReaderLayer) what one read gives becomes one
-    /// message; an ordinary HTTP client gets it as an ordinary body. An error of the source
-    /// is an error of the body, after what was read before it. Dropped, it drops the source.
+    /// Inside of a [`WsReaderLayer`](super::WsReaderLayer) each read becomes one message. A plain
+    /// HTTP client gets an ordinary body. An error of the source is an error of the body, after the
+    /// data in front of it. Dropping it drops the source.
     ///
     /// # Examples
     ///
@@ -50,7 +50,7 @@ pin_project! {
 }
 
 impl<R: AsyncRead> WsReader<R> {
-    /// The body that a source makes.
+    /// Creates a body from a source.
     pub fn new(source: R) -> Self {
         Self {
             source: Some(source),
@@ -71,8 +71,8 @@ impl<R: AsyncRead> Body for WsReader<R> {
         let Some(mut source) = this.source.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        // A new buffer for each read: what was read is handed out uncopied, and may be
-        // kept for long.
+        // A new buffer for each read: the data is handed out without a copy, and may be kept for
+        // long.
         this.buffer.reserve(READ);
         let read = ready!(pin!(source.read_buf(this.buffer)).poll(cx));
         match read {

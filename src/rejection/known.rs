@@ -21,6 +21,10 @@ pub(crate) enum Known<'a> {
     /// tower's `timeout` has expired.
     Elapsed,
     /// The end of the session, which a read or a write has passed on.
+    #[cfg_attr(
+        not(any(feature = "portforward", feature = "remotecommand")),
+        allow(dead_code, reason = "only commands and ports tell their client of it")
+    )]
     Ended(&'a EndCause),
 }
 

@@ -1,14 +1,18 @@
-//! One session and all sessions: handles, how a session ends, and the list of those that live.
+//! Sessions: their configuration, their handle, and what becomes of them.
 //!
-//! | to | use |
+//! | type | role |
 //! |---|---|
-//! | wait for the end, or bring it about | [`Session`] |
-//! | have the last word in a session | [`Session::say_last`], [`Outcome`], [`LastWords`] |
-//! | accept an upgrade after a look-up | [`Session::accept`], [`AcceptMode`] |
-//! | keep output back until the client reads | [`Session::hold_output`], [`Hold`] |
-//! | count, list and drain sessions | [`Sessions`], [`SessionInfo`], [`Drained`] |
-//! | name the client in that list | [`Peer`] |
-//! | learn what became of a session | [`SessionSummary`] |
+//! | [`SessionConfig`], [`AcceptMode`] | every setting of a layer's sessions |
+//! | [`Session`] | the handle of one session: accept, close, wait for the end |
+//! | [`Hold`] | keeps early output back until the peer is seen to read |
+//! | [`LastWords`], [`Outcome`] | the message that goes last, and the outcome that it reports |
+//! | [`Sessions`], [`Drained`], [`SessionInfo`] | all sessions of some layers: counted, listed, drained |
+//! | [`SessionSummary`], [`ChannelSummary`], [`Traffic`] | the end of a session, for metrics and audits |
+//! | [`Peer`] | a name for the client, for lists and logs |
+//! | [`CloseError`], [`CloseReason`] | the code and the reason of a Close frame |
+//!
+//! The causes of an end are those of [`EndCause`]. The policies of a session are in
+//! [`policy`](crate::policy).
 
 mod close_error;
 mod config;

@@ -16,8 +16,8 @@ use crate::{
 pin_project! {
     /// The answer to a request of [`WsStream`](crate::WsStream).
     ///
-    /// Until it is ready nothing is spawned. Dropping it before that drops the
-    /// inner service's future, and nothing is left behind.
+    /// Nothing is spawned until it is ready. Dropping it earlier drops the inner service's
+    /// future, and leaves nothing behind.
     #[must_use = "futures do nothing unless polled"]
     pub struct WsStreamFuture<F, S> {
         version: Version,

@@ -24,24 +24,24 @@ use crate::{
     unwind::drop_quietly,
 };
 
-/// The service that [`WsStreamLayer`](crate::WsStreamLayer) makes.
+/// The service of [`WsStreamLayer`](crate::WsStreamLayer).
 ///
 /// # Readiness
 ///
-/// `poll_ready` shows the readiness of the fallback alone, because a request
-/// that is no upgrade must not hold a session's permit. The inner service is
-/// cloned for each valid handshake, and its readiness awaited before the answer;
-/// so `load_shed`, `concurrency_limit` and the like belong inside this layer,
+/// `poll_ready` reports the readiness of the fallback alone, because a request
+/// that is not an upgrade must not hold a session's permit. The inner service is
+/// cloned for each valid handshake, and its readiness is awaited before the answer.
+/// `load_shed`, `concurrency_limit` and the like therefore belong inside this layer,
 /// where they count sessions and refuse with an answer.
 ///
 /// # Refusals
 ///
-/// Whatever can be known before the 101 is an HTTP answer, with a
+/// Whatever is known before the 101 is an HTTP answer, with a
 /// [`Status`](crate::Status) as JSON: a bad handshake, no common subprotocol, an
-/// inner service that is not ready in time or whose future fails in its first
-/// poll, before it has written anything. What sits behind a `tower::buffer`
-/// usually cannot refuse: its first poll is pending as a rule. It can with
-/// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit), which waits for it.
+/// inner service that is not ready in time, or one whose future fails in its first
+/// poll before it has written anything. A service behind a `tower::buffer`
+/// usually cannot refuse, because its first poll is pending. It can with
+/// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit), which waits for the service.
 pub struct WsStream<S, F = UpgradeRequired> {
     inner: S,
     fallback: F,
@@ -64,29 +64,25 @@ impl<S, F> WsStream<S, F> {
         }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the sessions to come.
+    /// Returns a mutable reference to the inner service, of which later sessions get a clone.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Consumes the service, and returns the inner one.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
 impl<S: Clone, F> WsStream<S, F> {
-    /// Everything that can be decided on the head alone.
-    fn shake_hands<B>(
-        &self,
-        upgrade: Upgrade,
-        request: Request<B>,
-    ) -> Result<Accepting<S>, Rejection> {
+    /// Decides whatever the head alone decides.
+    fn begin<B>(&self, upgrade: Upgrade, request: Request<B>) -> Result<Accepting<S>, Rejection> {
         let (head, body) = request.into_parts();
         drop_quietly(body, "the body of a request");
         let service = || self.inner.clone();
@@ -119,7 +115,7 @@ where
         let Some(upgrade) = detect::detect(&request) else {
             return WsStreamFuture::fallback(self.fallback.call(request));
         };
-        match self.shake_hands(upgrade, request) {
+        match self.begin(upgrade, request) {
             Ok(accepting) => WsStreamFuture::accepting(upgrade, accepting),
             Err(rejection) => WsStreamFuture::refused(upgrade, rejection),
         }
@@ -145,7 +141,7 @@ impl<S, F> fmt::Debug for WsStream<S, F> {
     }
 }
 
-/// The default fallback: answers what is no upgrade with 426.
+/// The default fallback, which answers a request that is not an upgrade with 426.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct UpgradeRequired {}

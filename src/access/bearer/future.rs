@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use crate::{body::ResponseBody, rejection::Rejection};
 
 pin_project! {
-    /// The answer of the service inside of a [`BearerSubprotocol`](super::BearerSubprotocol), or a refusal.
+    /// The response of the service inside of a [`BearerSubprotocol`](super::BearerSubprotocol), or a refusal.
     #[must_use = "futures do nothing unless polled"]
     pub struct BearerSubprotocolFuture<F> {
         #[pin]

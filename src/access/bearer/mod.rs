@@ -1,4 +1,4 @@
-//! Where a browser's token goes.
+//! The bearer token of a browser, which it offers as a subprotocol.
 
 mod future;
 mod layer;

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{body::ResponseBody, handshake::is_websocket_request};
 
-/// The service that [`BearerSubprotocolLayer`](super::BearerSubprotocolLayer) makes.
+/// The service of a [`BearerSubprotocolLayer`](super::BearerSubprotocolLayer).
 ///
-/// Its readiness is that of the inner service; a refusal is an answer, and no error.
+/// Its readiness is that of the inner service. A refusal is a response and not an error.
 #[derive(Clone, Copy)]
 pub struct BearerSubprotocol<S> {
     inner: S,
@@ -25,17 +25,17 @@ impl<S> BearerSubprotocol<S> {
         Self { inner }
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed for the requests to come.
+    /// Returns the inner service, to change it for the requests to come.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service again.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -13,7 +13,8 @@ use crate::{
     rejection::Rejection,
 };
 
-/// As Go's `RawURLEncoding`: no padding, and no look at the bits behind the last byte.
+/// Decodes as Go's `RawURLEncoding` does: without padding, and ignoring the bits behind the last
+/// byte.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     NO_PAD.with_decode_allow_trailing_bits(true),
@@ -27,11 +28,11 @@ pub(super) const NOT_UTF8: &str =
     "the bearer token among the offered WebSocket subprotocols is not UTF-8";
 pub(super) const EMPTY: &str =
     "the bearer token among the offered WebSocket subprotocols is empty: log in again";
-pub(super) const NO_HEADER_VALUE: &str = "the bearer token among the offered WebSocket subprotocols holds a space or a control character: take a token without";
+pub(super) const NO_HEADER_VALUE: &str = "the bearer token among the offered WebSocket subprotocols holds a space or a control character: use a token without them";
 pub(super) const ALONE: &str = "only a bearer token is among the offered WebSocket subprotocols: offer the one to speak beside it";
 pub(super) const TOO_MANY_HEADERS: &str = "the request has too many headers: send fewer";
 
-/// Takes the entry out of the offer, and puts the token where it is looked for.
+/// Moves the token from its entry in the offer to the `Authorization` header.
 pub(super) fn move_token(headers: &mut HeaderMap) -> Result<(), Rejection> {
     let entry = {
         let offered = members(headers, &SEC_WEBSOCKET_PROTOCOL);
@@ -53,11 +54,12 @@ pub(super) fn move_token(headers: &mut HeaderMap) -> Result<(), Rejection> {
     put(headers, authorization, rest).map_err(|_| Rejection::bad_request(TOO_MANY_HEADERS))
 }
 
+/// Returns whether an offered subprotocol is the entry of a token.
 fn is_entry(member: &[u8]) -> bool {
     member.starts_with(CREDENTIAL_PREFIX.as_bytes())
 }
 
-/// The header that says the same as the token of an entry.
+/// Returns the header for the encoded token of an entry.
 fn authorization(encoded: &[u8]) -> Result<HeaderValue, Rejection> {
     let refused = Rejection::unauthorized;
     let token = BASE64URL.decode(encoded).map_err(|_| refused(NOT_BASE64))?;
@@ -65,7 +67,7 @@ fn authorization(encoded: &[u8]) -> Result<HeaderValue, Rejection> {
     if token.is_empty() {
         return Err(refused(EMPTY));
     }
-    // A header could hold a space, but the token would end there for who reads it.
+    // A header can hold a space, but the token would end there.
     if token
         .bytes()
         .any(|byte| byte == b' ' || byte.is_ascii_control())
@@ -78,12 +80,12 @@ fn authorization(encoded: &[u8]) -> Result<HeaderValue, Rejection> {
     Ok(value)
 }
 
-/// The lines of the offer without the entry; one that has nothing else is no more.
+/// Returns the lines of the offer without the entry. A line that holds nothing else is dropped.
 fn rest(headers: &HeaderMap) -> Vec<HeaderValue> {
     let mut rest = Vec::new();
     for line in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
         if !members_of(line).any(is_entry) {
-            // Also one without any member: it stays as it came.
+            // A line without any member stays unchanged, too.
             rest.push(line.clone());
             continue;
         }
@@ -91,7 +93,7 @@ fn rest(headers: &HeaderMap) -> Vec<HeaderValue> {
         let others: Vec<_> = pieces
             .filter(|piece| !is_entry(piece.trim_ascii()))
             .collect();
-        // What was a header value is one in parts.
+        // Parts of a valid header value are valid.
         if let Ok(mut others) = HeaderValue::from_bytes(others.join(&b',').trim_ascii())
             && members_of(&others).next().is_some()
         {
@@ -99,14 +101,15 @@ fn rest(headers: &HeaderMap) -> Vec<HeaderValue> {
             rest.push(others);
         }
     }
-    // An offer of nothing but commas is none.
+    // An offer that consists of commas is empty.
     if rest.iter().all(|line| members_of(line).next().is_none()) {
         rest.clear();
     }
     rest
 }
 
-/// A map has a largest size, and panics beyond it if not asked.
+/// Replaces the offer and inserts the authorization. A map has a maximum size, beyond which all
+/// methods but the fallible ones panic.
 fn put(
     headers: &mut HeaderMap,
     authorization: HeaderValue,
@@ -120,7 +123,8 @@ fn put(
     Ok(())
 }
 
-/// What was meant as an entry and is none may hold a token all the same.
+/// Marks lines as sensitive that were meant to hold an entry and do not: they may still hold a
+/// token.
 pub(super) fn hide_lookalikes(headers: &mut HeaderMap) {
     for (name, line) in headers.iter_mut() {
         if *name == SEC_WEBSOCKET_PROTOCOL && members_of(line).any(is_like_a_credential) {

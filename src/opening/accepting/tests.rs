@@ -318,6 +318,10 @@ async fn whatever_happens_in_a_stage_has_its_answer_and_leaves_nothing_behind() 
                     Drain => {
                         world.sessions().close();
                         world.gates[stage].set(Act::Go);
+                        if stage == LOOKING_UP {
+                            // The service is not even asked.
+                            world.gates[WAITING].set(Act::Panic);
+                        }
                     }
                     Timeout => {
                         tokio::time::sleep(ACCEPT_TIMEOUT - Duration::from_millis(1)).await;

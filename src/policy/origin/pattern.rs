@@ -19,7 +19,7 @@ impl Pattern {
                 entry
             };
             ConfigError::new(format!(
-                "the origin {shown:?} is no site: write scheme, host and, if it is not the usual one, the port, and nothing behind them, as https://a.example or https://*.a.example"
+                "the origin {shown:?} is not a site: write the scheme, the host and, unless it is the default, the port, with nothing behind them, as in https://a.example or https://*.a.example"
             ))
         };
         if entry.eq_ignore_ascii_case("null") {
@@ -39,7 +39,7 @@ impl Pattern {
         }
         if matches!(&*site.scheme, "ws" | "wss") {
             return Err(ConfigError::new(format!(
-                "the origin {entry:?} is that of no page: write http for ws, and https for wss"
+                "the origin {entry:?} is not that of a page: write http for ws, and https for wss"
             )));
         }
         if below && !has_sub_domains(&site.host) {
@@ -133,25 +133,25 @@ mod tests {
     #[test]
     fn entries_that_make_no_sense_are_errors_that_say_why() {
         for (entry, why) in [
-            ("", "is no site"),
-            ("*", "is no site"),
-            ("a.example", "is no site"),
-            ("://a.example", "is no site"),
-            ("1://a.example", "is no site"),
-            ("https://", "is no site"),
-            ("https://:443", "is no site"),
-            ("https://a.example/", "is no site"),
-            ("https://a.example/x", "is no site"),
-            ("https://a.example?x", "is no site"),
-            ("https://a.example:x", "is no site"),
-            ("https://a.example:+443", "is no site"),
-            ("https://a.example:65536", "is no site"),
-            ("https://a b.example", "is no site"),
-            ("https://*", "is no site"),
-            ("https://*a.example", "is no site"),
-            ("https://a.*.example", "is no site"),
-            ("https://*.*.example.com", "is no site"),
-            ("https://a.example, https://b.example", "is no site"),
+            ("", "is not a site"),
+            ("*", "is not a site"),
+            ("a.example", "is not a site"),
+            ("://a.example", "is not a site"),
+            ("1://a.example", "is not a site"),
+            ("https://", "is not a site"),
+            ("https://:443", "is not a site"),
+            ("https://a.example/", "is not a site"),
+            ("https://a.example/x", "is not a site"),
+            ("https://a.example?x", "is not a site"),
+            ("https://a.example:x", "is not a site"),
+            ("https://a.example:+443", "is not a site"),
+            ("https://a.example:65536", "is not a site"),
+            ("https://a b.example", "is not a site"),
+            ("https://*", "is not a site"),
+            ("https://*a.example", "is not a site"),
+            ("https://a.*.example", "is not a site"),
+            ("https://*.*.example.com", "is not a site"),
+            ("https://a.example, https://b.example", "is not a site"),
             ("null", "sandboxed"),
             ("NULL", "sandboxed"),
             ("wss://a.example", "https for wss"),

@@ -156,7 +156,7 @@ fn a_list_lets_in_what_it_holds() {
     assert!(!check(&none, &["http://a.example"], &["a.example"], "/"));
     let owned = vec![String::from("https://a.example"), String::from("a.example")];
     let error = OriginPolicy::allow_list(owned).unwrap_err().to_string();
-    assert!(error.contains("\"a.example\" is no site"), "{error}");
+    assert!(error.contains("\"a.example\" is not a site"), "{error}");
 }
 
 #[test]

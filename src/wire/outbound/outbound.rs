@@ -389,6 +389,7 @@ impl fmt::Debug for Outbound {
 }
 
 /// Wakes them all. Never under the lock.
+#[inline]
 fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         waker.wake();

@@ -105,14 +105,19 @@ impl Writers {
     }
 
     /// Takes the wakers of those writers that can go on.
+    #[inline]
     pub(super) fn take_ready(
         &mut self,
         woken: &mut Vec<Waker>,
         can_go_on: impl Fn(u8, Wait) -> bool,
     ) {
         for (channel, writer) in self.all.iter_mut().enumerate() {
-            let ready = |(wait, _): &mut (Wait, Waker)| can_go_on(channel as u8, *wait);
-            woken.extend(writer.waiting.take_if(ready).map(|(_, waker)| waker));
+            let Some((wait, _)) = writer.waiting else {
+                continue;
+            };
+            if can_go_on(channel as u8, wait) {
+                woken.extend(writer.waiting.take().map(|(_, waker)| waker));
+            }
         }
     }
 }

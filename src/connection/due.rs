@@ -1,0 +1,132 @@
+//! What is due at the end of a round.
+
+use std::io;
+
+use tokio::time::Instant;
+
+use super::{driver::Driver, service::ServiceState};
+use crate::{
+    error::EndCause,
+    policy::{Deadline, PAUSE_INTERVAL, after},
+    wire::Progress,
+};
+
+impl Driver {
+    /// Does what each expired deadline demands.
+    pub(super) fn run_due(
+        &mut self,
+        now: Instant,
+        progress: &Progress,
+        service: &mut ServiceState,
+    ) {
+        for deadline in Deadline::ALL {
+            // One that an earlier deadline has moved or cleared is not due any more.
+            if !self.deadlines.is_expired(deadline, now) {
+                continue;
+            }
+            match deadline {
+                Deadline::Cut => self.cut(service),
+                Deadline::Upgrade => {
+                    let kind = io::ErrorKind::TimedOut;
+                    self.end(EndCause::UpgradeFailed { kind });
+                }
+                // There is something to read, or to write, and it may move again.
+                Deadline::ReadRate | Deadline::WriteRate => {
+                    self.deadlines.clear(deadline);
+                    self.wire.turn.wake_driver();
+                }
+                Deadline::Hold => {
+                    self.forget_hold();
+                    self.wire.outbound.set_held(false);
+                    self.wire.turn.wake_driver();
+                }
+                Deadline::Pause => self.trickle(now, progress),
+                // Data may lie unread if the timer fired after this round's reads, and the
+                // timer fires again.
+                Deadline::TimeLimit | Deadline::Idle | Deadline::Answer | Deadline::Ping
+                    if !self.fired => {}
+                Deadline::TimeLimit => self.end(EndCause::TimeLimit),
+                Deadline::Idle => self.check_idle(now),
+                Deadline::Answer => self.check_answer(now, progress),
+                Deadline::Ping => self.ping(now, progress),
+                Deadline::Grace => service.drop_future(),
+                // The machine of the end looks at these, at the end of the round.
+                Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
+            }
+        }
+    }
+
+    /// Cuts the session at the deadline of a drain, its service too: that may be all that
+    /// is left, in its grace.
+    fn cut(&mut self, service: &mut ServiceState) {
+        self.deadlines.clear(Deadline::Cut);
+        if self.closing.is_closed() && service.is_done() {
+            return;
+        }
+        self.session.set_cut();
+        self.end(EndCause::Aborted);
+        service.drop_future();
+    }
+
+    /// Shows the client of a paused session that the session lives, and takes a little of
+    /// its data.
+    fn trickle(&mut self, now: Instant, progress: &Progress) {
+        self.deadlines
+            .set(Deadline::Pause, after(now, PAUSE_INTERVAL));
+        if let Some(kind) = progress.broken {
+            return self.lose(kind);
+        }
+        self.wire.outbound.pong(&[]);
+        // Not from the start: most pauses are over sooner.
+        self.reading.half.watch();
+        self.reading.lent = self.mux.extend();
+        self.wire.turn.wake_driver();
+    }
+
+    fn check_idle(&mut self, now: Instant) {
+        // Writers note the time themselves. It is read only here.
+        if let (Some(then), Some(timeout)) = (
+            self.wire.outbound.last_write(),
+            self.config.policy.idle_timeout,
+        ) {
+            self.deadlines.put_off(Deadline::Idle, after(then, timeout));
+        }
+        if self.deadlines.is_expired(Deadline::Idle, now) {
+            self.end(EndCause::IdleTimeout);
+        }
+    }
+
+    fn check_answer(&mut self, now: Instant, progress: &Progress) {
+        if self.is_peer_excused(progress) {
+            return self.deadlines.clear(Deadline::Answer);
+        }
+        let limits = &self.config.policy.limits;
+        let sent = self.wire.outbound.sent();
+        let deadlines = &mut self.deadlines;
+        if self.beats.is_dead(limits, sent, now, deadlines) {
+            self.end(EndCause::PeerUnresponsive);
+        }
+    }
+
+    fn ping(&mut self, now: Instant, progress: &Progress) {
+        let policy = &self.config.policy;
+        let Some(keep_alive) = &policy.keep_alive else {
+            return self.deadlines.clear(Deadline::Ping);
+        };
+        let excused = self.is_peer_excused(progress);
+        if excused {
+            self.deadlines.clear(Deadline::Answer);
+        }
+        let sent = self.wire.outbound.sent();
+        let deadlines = &mut self.deadlines;
+        self.beats
+            .pinged(keep_alive, &policy.limits, sent, !excused, now, deadlines);
+        self.wire.outbound.ping();
+        self.wire.turn.wake_driver();
+    }
+
+    /// Returns whether the peer cannot be heard, or cannot answer, at this moment.
+    fn is_peer_excused(&self, progress: &Progress) -> bool {
+        !self.reading.undecoded.is_empty() || !progress.idle
+    }
+}

@@ -1,0 +1,162 @@
+//! Carries out the steps of the end that [`Closing`](super::closing::Closing) decides on.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    closing::{Event, Output, Shutdown, Step},
+    driver::Driver,
+    service::ServiceState,
+    watch::Half,
+};
+use crate::{
+    error::EndCause,
+    frame::ClosePayload,
+    policy::Deadline,
+    session::Outcome,
+    unwind::catch,
+    wire::{End, Progress},
+};
+
+impl Driver {
+    /// Ends the session for this cause, or sooner if it ends already.
+    pub(super) fn end(&mut self, cause: EndCause) {
+        self.advance(Event::Cause(cause), Instant::now());
+    }
+
+    /// Reports an event to the machine of the end, and carries out the steps that follow.
+    pub(super) fn advance(&mut self, event: Event, now: Instant) {
+        let mut event = event;
+        loop {
+            event = match self.closing.on(event, &mut self.deadlines.at(now)) {
+                Step::Wait => return,
+                Step::Tell { readers } => {
+                    self.tell_cause(readers);
+                    Event::Told
+                }
+                Step::Close { frame, discard } => {
+                    self.queue_close(&frame, discard);
+                    let bytes = self.wire.outbound.queued();
+                    Event::CloseQueued { bytes }
+                }
+                Step::ShutDown => Event::ShutDown(self.shut_down()),
+                Step::Abandon(cause) => return self.abandon(&cause),
+                Step::Release => return self.release_transport(),
+            };
+        }
+    }
+
+    fn tell_cause(&mut self, readers: bool) {
+        let Some(cause) = self.closing.cause() else {
+            return;
+        };
+        tracing::debug!(session = self.session.id(), %cause, "the session ends");
+        if readers {
+            self.mux.end_all(&End::Error(cause.clone()));
+        }
+        self.session.set_cause(cause);
+        self.wire.turn.wake_driver();
+    }
+
+    fn queue_close(&mut self, frame: &ClosePayload, discard: bool) {
+        if let Some(cause) = self.closing.cause() {
+            self.wire.outbound.refuse_writers(cause);
+            self.mux.end_all(&End::Error(cause.clone()));
+        }
+        if discard {
+            self.forget_hold();
+        }
+        self.wire.outbound.close(frame, discard);
+        self.story.close_code = frame.code();
+        self.wire.turn.wake_driver();
+    }
+
+    fn shut_down(&mut self) -> Shutdown {
+        let cx = &mut Context::from_waker(&self.waker);
+        match self.wire.outbound.poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => {
+                self.wire.turn.wake_driver();
+                Shutdown::Done
+            }
+            Poll::Ready(Err(_)) => Shutdown::Failed,
+            Poll::Pending => Shutdown::Pending,
+        }
+    }
+
+    /// Drops the connection as it is.
+    fn abandon(&mut self, cause: &EndCause) {
+        self.mux.end_all(&End::Error(cause.clone()));
+        self.upgrading = None;
+        self.deadlines.clear(Deadline::Upgrade);
+        self.wire.outbound.refuse_writers(cause);
+        self.release_transport();
+    }
+
+    fn release_transport(&mut self) {
+        self.reading.half = Half::None;
+        self.reading.undecoded = Bytes::new();
+        self.forget_hold();
+        self.deadlines.clear(Deadline::Pause);
+        if let Some(transport) = self.wire.outbound.take_transport() {
+            transport.close();
+        }
+        self.wire.turn.wake_driver();
+    }
+
+    /// Moves the end on after a round of the task.
+    pub(super) fn advance_end(
+        &mut self,
+        now: Instant,
+        progress: &Progress,
+        service: &ServiceState,
+    ) {
+        let service_done = service.is_done();
+        let open_writers = self.wire.outbound.open_writers();
+        let grace_over = self.deadlines.is_expired(Deadline::Grace, now);
+        if (self.closing).may_say_last(service_done, open_writers, grace_over) {
+            let told = self.say_last(service);
+            self.advance(Event::LastWordsSaid { told }, now);
+        }
+        let output = self.output(progress);
+        let round = Event::RoundOver {
+            service_done,
+            output,
+        };
+        self.advance(round, now);
+    }
+
+    fn output(&self, progress: &Progress) -> Output {
+        if progress.idle && !self.wire.outbound.has_output() {
+            Output::Gone
+        } else if self.hold.is_some() {
+            let bytes = self.wire.outbound.queued();
+            Output::Held { bytes }
+        } else if progress.wrote || progress.throttled.is_some() {
+            Output::Moving
+        } else {
+            Output::Waiting
+        }
+    }
+
+    /// Says the last words, and returns whether the peer knows the outcome by them.
+    fn say_last(&mut self, service: &ServiceState) -> bool {
+        let Some(cause) = self.closing.cause() else {
+            return false;
+        };
+        let outcome = service.outcome(cause);
+        let Some(words) = self.session.take_last_words() else {
+            return matches!(outcome, Outcome::Returned);
+        };
+        // This is the service's code. The session's end goes on if it panics.
+        let Some(words) = catch(|| words(&outcome)).unwrap_or(None) else {
+            return false;
+        };
+        self.story.status = words.status;
+        if let Some((channel, message)) = words.message {
+            self.wire.outbound.last_words(channel, message);
+        }
+        true
+    }
+}

@@ -1,0 +1,129 @@
+//! The read half, and the watch over it while reading is paused.
+
+use std::{
+    fmt, io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, Interest, ReadBuf},
+    net::tcp::OwnedReadHalf,
+};
+
+use crate::wire::{ReadHalf, Wire};
+
+/// The source of incoming bytes.
+#[derive(Debug)]
+pub(super) enum Half {
+    /// There is no connection, or none any more.
+    None,
+    Connected(ReadHalf),
+    /// Reading is paused for so long that the socket's error state is watched.
+    Watched(Watch),
+}
+
+/// Waits for the error state of a socket that is not read.
+///
+/// The FIN of a client that died lies behind the data that is not read. But
+/// the Pongs that still leave draw its reset, which shows here within
+/// milliseconds.
+pub(super) struct Watch {
+    stop: Arc<AtomicBool>,
+    future: Pin<Box<dyn Future<Output = (OwnedReadHalf, bool)> + Send>>,
+}
+
+impl Watch {
+    fn new(half: OwnedReadHalf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let future = Box::pin(async move {
+            let broken = {
+                let mut error = pin!(half.ready(Interest::ERROR));
+                std::future::poll_fn(|cx| {
+                    // Relaxed: set and read by the session's task alone.
+                    if stopped.load(Ordering::Relaxed) {
+                        return Poll::Ready(false);
+                    }
+                    error.as_mut().poll(cx).map(|_| true)
+                })
+                .await
+            };
+            (half, broken)
+        });
+        Self { stop, future }
+    }
+
+    /// Gives the half back.
+    fn stop(mut self, cx: &mut Context<'_>) -> Option<OwnedReadHalf> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.future.as_mut().poll(cx) {
+            Poll::Ready((half, _)) => Some(half),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Half {
+    pub(super) fn is_connected(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        wire: &Wire,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Connected(ReadHalf::Tcp(half)) => Pin::new(half).poll_read(cx, buf),
+            Self::Connected(ReadHalf::Shared) => wire.outbound.poll_read(cx, buf),
+            Self::None | Self::Watched(_) => Poll::Pending,
+        }
+    }
+
+    /// Watches the transport, where that is possible, because reading is paused.
+    /// Over TLS and HTTP/2 the next write has to find out.
+    pub(super) fn watch(&mut self) {
+        *self = match std::mem::replace(self, Self::None) {
+            Self::Connected(ReadHalf::Tcp(half)) => Self::Watched(Watch::new(half)),
+            other => other,
+        };
+    }
+
+    /// Ends the watch, because reading goes on.
+    pub(super) fn unwatch(&mut self, cx: &mut Context<'_>) {
+        *self = match std::mem::replace(self, Self::None) {
+            Self::Watched(watch) => match watch.stop(cx) {
+                Some(half) => Self::Connected(ReadHalf::Tcp(half)),
+                None => Self::None,
+            },
+            other => other,
+        };
+    }
+
+    /// Waits until a watched socket has broken, and returns how.
+    pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
+        let Self::Watched(watch) = self else {
+            return Poll::Pending;
+        };
+        match watch.future.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready((half, _)) => {
+                let error = half.as_ref().take_error().ok().flatten();
+                *self = Self::Connected(ReadHalf::Tcp(half));
+                Poll::Ready(error.map_or(io::ErrorKind::ConnectionReset, |error| error.kind()))
+            }
+        }
+    }
+}
