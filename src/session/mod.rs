@@ -11,7 +11,7 @@
 //! | [`Peer`] | a name for the client, for lists and logs |
 //! | [`CloseError`], [`CloseReason`] | the code and the reason of a Close frame |
 //!
-//! The causes of an end are those of [`EndCause`]. The policies of a session are in
+//! The causes of an end are those of [`EndCause`](crate::EndCause). The policies of a session are in
 //! [`policy`](crate::policy).
 
 mod close_error;
