@@ -60,7 +60,7 @@ impl ByteRate {
         Ok(())
     }
 
-    /// Returns the bucket for inbound data, full at first.
+    /// Returns the bucket for inbound data, empty at first.
     pub(crate) fn inbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.inbound.map(|rate| Bucket::new(rate, now))
     }
@@ -71,7 +71,7 @@ impl ByteRate {
             .map_or(Duration::ZERO, |rate| time_for(bytes, rate))
     }
 
-    /// Returns the bucket for outbound data, full at first.
+    /// Returns the bucket for outbound data, empty at first.
     pub(crate) fn outbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.outbound.map(|rate| Bucket::new(rate, now))
     }
