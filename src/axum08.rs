@@ -132,8 +132,9 @@ impl WsStreamUpgrade {
     /// Sets the configuration of the session. Default [`SessionConfig::default`], one for all
     /// upgrades for which the handler sets none.
     ///
-    /// Clone a configuration that lives as long as the router, rather than making one for each
-    /// request: then all its sessions are in one [`Sessions`](crate::Sessions).
+    /// A configuration without [`Sessions`](crate::Sessions) of its own shares those of the
+    /// default, which are never drained but bound what all stalled sessions may hold. To drain
+    /// the sessions of a router, give its configuration some.
     ///
     /// # Examples
     ///
@@ -159,7 +160,7 @@ impl WsStreamUpgrade {
     /// # let _: axum::routing::MethodRouter<App> = axum::routing::any(terminal);
     /// ```
     pub fn config(mut self, config: SessionConfig) -> Self {
-        self.config = Arc::new(config);
+        self.config = Arc::new(config.replacing(&self.config));
         self
     }
 

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use proptest::prelude::*;
 use raw::{Raw, Told, Watchdog, layer, once, once_in, open, open_tcp, open_with, within};
@@ -629,4 +630,38 @@ async fn limits_of_one_byte_still_let_everything_through() {
     let mut client = open_with(service, subprotocols::V5, 100).await;
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.channel(1).len(), 200_000);
+}
+
+/// A payload with an owner whose drop can be seen.
+struct Owned(
+    Vec<u8>,
+    #[allow(dead_code, reason = "it is held, and nothing else")] Arc<()>,
+);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A large message leaves, its client reads it, and the session lives on.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_has_left_is_not_kept() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    let owner = Arc::new(());
+    let kept = Arc::downgrade(&owner);
+    let service = once_in(dozen(), move |mut set: ChannelSet| async move {
+        let mut writer = set.take_writer(0).unwrap();
+        let payload = Bytes::from_owner(Owned(vec![b'x'; 1 << 20], owner));
+        writer.send(payload).await?;
+        writer.flush().await?;
+        match kept.strong_count() {
+            0 => Ok(()),
+            _ => Err("the payload is still held".into()),
+        }
+    });
+    let mut client = open(service, subprotocols::V4).await;
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.channel(0).len(), 1 << 20);
+    assert_eq!(told.close, Some(Some(1000)));
 }

@@ -117,7 +117,8 @@ impl Driver {
         let grace_over = self.deadlines.is_expired(Deadline::Grace, now);
         if (self.closing).may_say_last(service_done, open_writers, grace_over) {
             let told = self.say_last(service);
-            self.advance(Event::LastWordsSaid { told }, now);
+            // The service's code may have taken long, and the peer has its whole time from here.
+            self.advance(Event::LastWordsSaid { told }, Instant::now());
         }
         let output = self.output(progress);
         let round = Event::RoundOver {
@@ -150,12 +151,16 @@ impl Driver {
             return matches!(outcome, Outcome::Returned);
         };
         // This is the service's code. The session's end goes on if it panics.
-        let Some(words) = catch(|| words(&outcome)).unwrap_or(None) else {
+        let words = catch(|| words(&outcome)).unwrap_or_else(|_| {
+            tracing::error!("the closure of say_last panicked");
+            None
+        });
+        let Some(words) = words else {
             return false;
         };
         self.story.status = words.status;
         if let Some((channel, message)) = words.message {
-            self.wire.outbound.last_words(channel, message);
+            self.wire.outbound.last_words(cause, channel, message);
         }
         true
     }

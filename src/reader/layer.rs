@@ -84,8 +84,8 @@ impl WsReaderLayer {
     }
 
     /// Sets the configuration of the sessions. It replaces everything that was set before, by
-    /// [`limits`](Self::limits), [`idle_timeout`](Self::idle_timeout) and
-    /// [`sessions`](Self::sessions) too.
+    /// [`limits`](Self::limits) and [`idle_timeout`](Self::idle_timeout) too. Only the
+    /// [`Sessions`] stay, unless the configuration names some.
     ///
     /// [`SessionConfig::accept`] is ignored: the response of the inner service accepts the
     /// upgrade. [`SessionConfig::accept_timeout`] and [`SessionConfig::closed_grace`] never
@@ -93,7 +93,8 @@ impl WsReaderLayer {
     /// nothing has no input that a Close could end.
     #[must_use]
     pub fn config(mut self, config: SessionConfig) -> Self {
-        self.config = Arc::new(config.accept(AcceptMode::Immediate));
+        let config = config.accept(AcceptMode::Immediate);
+        self.config = Arc::new(config.replacing(&self.config));
         self
     }
 

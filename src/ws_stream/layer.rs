@@ -150,10 +150,11 @@ impl<F> WsStreamLayer<F> {
     }
 
     /// Sets the configuration of the sessions. It replaces everything that was set before, by
-    /// the shorthands of this layer too.
+    /// the shorthands of this layer too. Only the [`Sessions`] stay, unless the configuration
+    /// names some.
     #[must_use]
     pub fn config(mut self, config: SessionConfig) -> Self {
-        self.config = Arc::new(config);
+        self.config = Arc::new(config.replacing(&self.config));
         self
     }
 
@@ -239,13 +240,35 @@ mod tests {
     }
 
     #[test]
-    fn clones_of_a_layer_and_of_a_configuration_share_their_sessions() {
-        let config = SessionConfig::default();
-        let one = layer().config(config.clone());
-        let other = one.clone().limits(Limits::default().receive_window(1));
-        for layer in [one, other, layer().config(config.clone())] {
-            let reserve = layer.config.sessions.reserve();
-            assert!(Arc::ptr_eq(reserve, config.sessions.reserve()));
-        }
+    fn no_time_to_upgrade_is_an_error() {
+        let config = SessionConfig::default().upgrade_timeout(Duration::ZERO);
+        let error = layer().config(config).check().unwrap_err();
+        assert!(error.to_string().contains("upgrade_timeout"), "{error}");
+    }
+
+    #[test]
+    fn a_layer_keeps_its_sessions_unless_a_configuration_names_others() {
+        let shares = |layer: &WsStreamLayer, sessions: &Sessions| {
+            Arc::ptr_eq(layer.config.sessions.reserve(), sessions.reserve())
+        };
+        let (mine, other) = (Sessions::default(), Sessions::default());
+        let plain = || SessionConfig::default();
+        assert!(shares(
+            &layer().sessions(mine.clone()).config(plain()),
+            &mine
+        ));
+        assert!(shares(
+            &layer().config(plain().sessions(mine.clone())),
+            &mine
+        ));
+        let chosen = plain().sessions(other.clone());
+        assert!(shares(
+            &layer().sessions(mine.clone()).config(chosen),
+            &other
+        ));
+        let one = layer().config(plain());
+        let own = one.config.sessions.clone();
+        assert!(shares(&one.clone().limits(Limits::default()), &own));
+        assert!(!shares(&layer().config(plain()), &own), "two layers");
     }
 }

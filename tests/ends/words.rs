@@ -209,3 +209,25 @@ async fn the_second_last_words_replace_the_first() {
     let told = within(LONG, open(service, subprotocols::V5).await.read_to_end()).await;
     assert_eq!(told.messages, [(3, b"second".to_vec())]);
 }
+
+/// Closing begins when the last words were said, and not when the session began to say them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs real time: a paused clock does not see a closure that blocks"]
+async fn the_time_that_last_words_take_is_not_the_peers() {
+    let limits = Limits::default().min_read_rate(1 << 20);
+    let layer = layer().config(config().close_limit(secs(1)).limits(limits));
+    let service = once_in(layer, |mut set: ChannelSet| async move {
+        set.session().say_last(|_| {
+            std::thread::sleep(millis(1500));
+            Some(LastWords::new(3, "told"))
+        });
+        set.take_writer(1).unwrap().write_all(&[7; 1000]).await?;
+        Ok(())
+    });
+    // Less than is written, so that the Close cannot leave in one write.
+    let mut client = open_with(service, subprotocols::V4, 64).await;
+    let told = within(secs(30), client.read_to_end()).await;
+    assert_eq!(told.channel(1), [7; 1000]);
+    assert_eq!(told.text(3), "told");
+    assert_eq!(told.close, Some(Some(1000)));
+}

@@ -369,3 +369,39 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
     assert!(permits.try_acquire(User("anna".to_owned())).is_ok());
     assert!(!format!("{permits:?}").contains("anna"));
 }
+
+#[test]
+fn a_log_that_blocks_keeps_no_session_out() {
+    use std::{
+        fmt::{self, Write},
+        sync::mpsc,
+        thread,
+    };
+
+    struct Log {
+        layer: SessionRateLimitLayer,
+        free: bool,
+    }
+
+    impl Write for Log {
+        fn write_str(&mut self, _: &str) -> fmt::Result {
+            let layer = self.layer.clone();
+            let (done, admitted) = mpsc::channel();
+            thread::spawn(move || {
+                let inner = tower::service_fn(|()| std::future::ready(Ok::<_, BoxError>(())));
+                drop(tower::Layer::layer(&layer, inner).call(()));
+                let _ = done.send(());
+            });
+            self.free &= admitted.recv_timeout(Duration::from_secs(2)).is_ok();
+            Ok(())
+        }
+    }
+
+    let layer = SessionRateLimitLayer::new(u64::MAX, Duration::from_secs(60));
+    let mut log = Log {
+        layer: layer.clone(),
+        free: true,
+    };
+    write!(log, "{layer:?}").unwrap();
+    assert!(log.free, "the limit is locked while it is shown");
+}

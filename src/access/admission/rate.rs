@@ -110,7 +110,9 @@ impl<R> Admit<R> for Rate {
 
 impl fmt::Debug for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.windows(|windows| fmt::Debug::fmt(windows, f))
+        // Not under the lock: what the formatter writes to may block.
+        let windows = self.windows(|windows| windows.clone());
+        fmt::Debug::fmt(&windows, f)
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Counts the sessions that begin in each window of time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Windows {
     sessions: u64,
     per: Duration,
@@ -12,7 +12,7 @@ pub(super) struct Windows {
 
 /// One window. It stores its beginning and not its end, which may lie beyond the range of an
 /// [`Instant`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Window {
     began: Instant,
     admitted: u64,

@@ -55,7 +55,7 @@ pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// | [`keep_alive`](Self::keep_alive) | a Ping every 30 s |
 /// | [`grace`](Self::grace), [`closed_grace`](Self::closed_grace) | 1 s, 30 s |
 /// | [`close_timeout`](Self::close_timeout), [`close_limit`](Self::close_limit) | 30 s, 5 min |
-/// | [`sessions`](Self::sessions) | a [`Sessions`] of this configuration and its clones |
+/// | [`sessions`](Self::sessions) | those of the layer that gets the configuration |
 /// | [`on_end`](Self::on_end) | none |
 ///
 /// # Examples
@@ -86,6 +86,8 @@ pub struct SessionConfig {
     /// The part that a request's extensions may override.
     pub(crate) policy: SessionPolicy,
     pub(crate) sessions: Sessions,
+    /// `sessions` was set, and is more than a default.
+    pub(crate) sessions_chosen: bool,
     pub(crate) origin: OriginPolicy,
     pub(crate) on_end: OnEnd,
     pub(crate) accept: AcceptMode,
@@ -103,6 +105,7 @@ impl Default for SessionConfig {
         Self {
             policy: SessionPolicy::default(),
             sessions: Sessions::default(),
+            sessions_chosen: false,
             origin: OriginPolicy::default(),
             on_end: OnEnd::default(),
             accept: AcceptMode::default(),
@@ -298,10 +301,11 @@ impl SessionConfig {
     }
 
     /// Sets the [`Sessions`] in which sessions are counted, and from which they are drained. By
-    /// default a configuration and its clones have one of their own.
+    /// default these are the ones of the layer that gets the configuration.
     #[must_use]
     pub fn sessions(mut self, sessions: Sessions) -> Self {
         self.sessions = sessions;
+        self.sessions_chosen = true;
         self
     }
 
@@ -341,7 +345,22 @@ impl SessionConfig {
     /// # Errors
     /// A setting makes no sense; the error says which values do.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if self.upgrade_timeout.is_zero() {
+            return Err(ConfigError::new(
+                "upgrade_timeout must be above 0, or every session is lost; Duration::MAX is for no limit",
+            ));
+        }
         self.policy.check()
+    }
+
+    /// Returns the configuration with the sessions of the one that it replaces, unless it has
+    /// its own: a layer that is drained stays so.
+    pub(crate) fn replacing(mut self, old: &Self) -> Self {
+        if !self.sessions_chosen {
+            self.sessions = old.sessions.clone();
+            self.sessions_chosen = old.sessions_chosen;
+        }
+        self
     }
 
     /// Returns the configuration for a request with these extensions. Sessions that override

@@ -327,8 +327,12 @@ impl Outbound {
 
     /// Queues the last message of a session. No budget applies: what is accepted last must
     /// not fail for lack of room.
-    pub(crate) fn last_words(&self, channel: u8, payload: Bytes) {
+    ///
+    /// Makes writers fail first, in the same step: one that has outlived its grace in another
+    /// task must not write behind this.
+    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, payload: Bytes) {
         let mut out = self.lock();
+        out.intake.refuse(cause);
         if usize::from(channel) < out.writers.channels() {
             out.queue.push_bytes(channel, payload);
         }

@@ -329,6 +329,7 @@ impl SendQueue {
         let kept = frame_left.min(buffered);
         self.buf.truncate(self.start + kept);
         self.slice.truncate(frame_left - kept);
+        self.release_spent();
         self.backlog.clear();
         self.control.discard_waiting();
         self.budget.discard(frame_left);
@@ -435,9 +436,17 @@ impl SendQueue {
         let from_buf = n.min(buffered);
         self.start += from_buf;
         bytes::Buf::advance(&mut self.slice, n - from_buf);
+        self.release_spent();
         if self.start == self.buf.len() {
             self.buf.clear();
             self.start = 0;
+        }
+    }
+
+    /// Lets go of a slice that has left: an empty one still keeps the memory of its message.
+    fn release_spent(&mut self) {
+        if self.slice.is_empty() {
+            self.slice = Bytes::new();
         }
     }
 

@@ -298,3 +298,16 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
     drop(driver);
     assert!(*eager.ready.lock().unwrap(), "the flush waits for ever");
 }
+
+/// A writer in another task may outlive its grace, and write while the last words are said.
+#[test]
+fn nothing_is_accepted_behind_the_last_words() {
+    let wire = wire();
+    install(&wire, 1 << 20);
+    assert!(wire.outbound.send(0, Bytes::from_static(b"before")).is_ok());
+    let cause = EndCause::TimeLimit;
+    wire.outbound
+        .last_words(&cause, 1, Bytes::from_static(b"last"));
+    assert!(wire.outbound.send(0, Bytes::from_static(b"after")).is_err());
+    assert!(turn(&wire, true).idle);
+}
