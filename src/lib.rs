@@ -69,7 +69,7 @@
 //! |---|---|---|
 //! | `concurrency_limit` | counts handshakes: its permit is back at the 101 | counts sessions, until their service is done; one that waits is answered 504 after the accept timeout. Inside of `PortForwardLayer` it counts ports |
 //! | `load_shed` | never sheds: readiness is the fallback's alone | 503 before the upgrade, for what the layers inside of it have no permit for |
-//! | [`SessionRateLimitLayer`](access::SessionRateLimitLayer) | refuses with an error, which is no answer there: `route_service` complains of `Infallible` | 429 with `Retry-After` before the upgrade |
+//! | [`SessionRateLimitLayer`](access::SessionRateLimitLayer) | its refusal is an error there and not a response, so `route_service` does not accept the stack | 429 with `Retry-After` before the upgrade |
 //! | [`SessionLimitLayer`](access::SessionLimitLayer) | does not fit: it counts sessions | 429 before the upgrade for one session more than its key may have; the permit is released when the service is done. Its readiness is that of the inner service, because the key is not known before the call |
 //! | tower's `rate_limit` | counts requests | does not implement `Clone`: put a `buffer` in front of it |
 //! | `buffer` | queues requests | accepts, and makes the session wait in its queue; a full one is 504, or 503 behind `load_shed`. What sits behind it cannot refuse, except with [`AcceptMode::Explicit`] |
@@ -318,7 +318,7 @@
 //! | pieces to channels; which byte has room | `mux`, `protocol` | `channel.k8s.io` |
 //! | a window of chunks for each channel, and what a stalled one may take beyond | `wire::inbound` | |
 //! | [`ChannelReader`], [`ChannelWriter`] | `channel` | |
-//! | encoded into one buffer, written by who fills it | `wire::outbound` | RFC 6455, 5.2 |
+//! | encoded into one buffer; the task that fills it writes it | `wire::outbound` | RFC 6455, 5.2 |
 //! | what the service had and said, for a tap | [`tap`] | |
 //! | timeouts, Pings, rates, the clock of a pause | `policy` | |
 //! | the sessions that live, and what became of them | `session::{registry, summary}` | |

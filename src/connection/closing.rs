@@ -229,7 +229,7 @@ impl Closing {
         if !first {
             return self.act_on(cause, clock);
         }
-        // They are about a session that nothing else ends.
+        // These apply only while the session is open.
         clock.clear([
             Deadline::TimeLimit,
             Deadline::Idle,
@@ -297,7 +297,7 @@ impl Closing {
                     self.flush(bytes, clock);
                     Step::Wait
                 }
-                // Neither is a rate of ours, but that has its share of the limit already.
+                // Neither is our own byte rate, but `Flush` already includes its time.
                 Output::Moving if !clock.is_over(Deadline::Flush) => {
                     clock.set(Deadline::Stall, STALL);
                     Step::Wait

@@ -1,4 +1,4 @@
-//! What follows from each cause: the table of [`EndCause`], as total matches.
+//! The consequences of each cause: the table of [`EndCause`], as total matches.
 //!
 //! Two columns of it are elsewhere: [`EndCause`] itself says what a reader sees, and
 //! `remotecommand::outcome` what the Status says.

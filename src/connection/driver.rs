@@ -258,7 +258,7 @@ impl Driver {
         {
             self.end(cause);
         }
-        // In each round, because the clock of the Pings looks only now and then.
+        // In each round, because keep-alive is checked only when its deadline expires.
         if progress.waited || !progress.idle {
             self.deadlines.clear(Deadline::Answer);
         }

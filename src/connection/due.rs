@@ -1,4 +1,4 @@
-//! What is due at the end of a round.
+//! The handling of expired deadlines, at the end of a round.
 
 use std::io;
 
@@ -41,8 +41,8 @@ impl Driver {
                     self.wire.turn.wake_driver();
                 }
                 Deadline::Pause => self.trickle(now, progress),
-                // Data may lie unread if the timer fired after this round's reads, and the
-                // timer fires again.
+                // If the timer fired after this round's reads, data may be unread. These are
+                // checked in the next round.
                 Deadline::TimeLimit | Deadline::Idle | Deadline::Answer | Deadline::Ping
                     if !self.fired => {}
                 Deadline::TimeLimit => self.end(EndCause::TimeLimit),

@@ -1,4 +1,4 @@
-//! The only code that drives the socket.
+//! The task of a session: the only code that reads the socket and decides on its end.
 
 mod closing;
 mod consequences;

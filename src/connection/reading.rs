@@ -158,9 +158,9 @@ impl Driver {
         self.advance(Event::ReadEnded(kind), Instant::now());
     }
 
-    /// Handles a write that has found the connection broken. Whatever the peer sent before
-    /// can still be read, so the session goes on until it was; but not for a
-    /// reader that does not read.
+    /// Handles a write that has found the connection broken. Data that the peer sent before
+    /// can still be read, so the session continues until that has been read. It does not wait
+    /// for a reader that has stopped reading.
     pub(super) fn write_broke(&mut self, kind: io::ErrorKind) {
         if self.closing.is_open() {
             let waker = self.waker.clone();

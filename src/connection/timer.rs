@@ -13,8 +13,7 @@ use tokio::{
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// No deadline is known that is sooner than the one it was armed for; it may
-    /// have been armed for none.
+    /// The timer fires no later than the earliest deadline. Also true without a deadline.
     current: bool,
 }
 
@@ -33,7 +32,7 @@ impl Timer {
         self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
-    /// Has `waker` woken at the deadline, or before.
+    /// Arranges for `waker` to be woken at the deadline or earlier.
     pub(super) fn arm(&mut self, deadline: Option<Instant>, waker: &Waker) {
         self.current = true;
         let Some(deadline) = deadline else {

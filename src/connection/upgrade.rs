@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 
 use crate::wire::Transport;
 
-/// Polls an upgrade that the answer has promised for its transport, and for what the server
-/// has read beyond the request.
+/// Waits for the upgraded connection. Returns its transport, and the bytes that the server has
+/// read beyond the request.
 pub(super) fn poll(
     on: &mut OnUpgrade,
     cx: &mut Context<'_>,

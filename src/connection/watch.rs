@@ -30,8 +30,7 @@ pub(super) enum Half {
 /// Waits for the error state of a socket that is not read.
 ///
 /// The FIN of a client that died lies behind the data that is not read. But
-/// the Pongs that still leave draw its reset, which shows here within
-/// milliseconds.
+/// our Pongs provoke a reset from its host, which shows here within milliseconds.
 pub(super) struct Watch {
     stop: Arc<AtomicBool>,
     future: Pin<Box<dyn Future<Output = (OwnedReadHalf, bool)> + Send>>,

@@ -46,7 +46,7 @@ pub(crate) struct Decoder {
     state: State,
     /// The message that has begun and not ended, even between its fragments.
     message: Option<MessageKind>,
-    /// Whether the current data frame is the last one of its message.
+    /// The current data frame is the last one of its message.
     fin: bool,
 }
 

@@ -68,7 +68,7 @@ enum Stage<S> {
     Done,
 }
 
-/// What a step of a stage leads to, unless it refuses.
+/// The result of a step of a stage, unless it refuses.
 #[allow(
     clippy::large_enum_variant,
     reason = "a step is taken apart as soon as it is made"

@@ -1,4 +1,4 @@
-//! What the head of a request alone decides: whether it may become a session, and on what terms.
+//! The decisions that need the head of a request alone: may it become a session, and on which terms?
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -36,7 +36,8 @@ pub(crate) struct Proposal {
 impl Proposal {
     /// Judges the head, and takes the future of the connection out of it.
     ///
-    /// The client's mistakes are reported before those of the server.
+    /// An invalid configuration is reported first, then the client's mistakes, then what else
+    /// is wrong with the server.
     pub(crate) fn judge(
         upgrade: Upgrade,
         head: Box<Parts>,

@@ -92,14 +92,14 @@ impl Deadlines {
         self.ticks[name as usize] = self.ticks_of(at);
     }
 
-    /// Sets a deadline to no later than this: an earlier one stays.
+    /// Sets a deadline to this instant, unless an earlier one is set.
     pub(crate) fn bring_forward(&mut self, name: Deadline, at: Instant) {
         let ticks = self.ticks_of(at);
         let slot = &mut self.ticks[name as usize];
         *slot = ticks.min(*slot);
     }
 
-    /// Moves a deadline that is set to no sooner than this: a later one stays.
+    /// Moves a deadline, if it is set, to this instant, or leaves a later one.
     pub(crate) fn put_off(&mut self, name: Deadline, at: Instant) {
         if self.is_set(name) {
             let ticks = self.ticks_of(at);
@@ -108,7 +108,7 @@ impl Deadlines {
         }
     }
 
-    /// Gives a deadline that is set more time.
+    /// Moves a deadline later by `by`, if it is set.
     pub(crate) fn extend(&mut self, name: Deadline, by: Duration) {
         if let Some(at) = self.get(name) {
             self.set(name, after(at, by));

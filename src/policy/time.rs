@@ -10,9 +10,9 @@ use tokio::time::Instant;
 ///
 /// Zero is an error, as on the layer: the request is answered with a 500 that says so.
 ///
-/// This is a request extension. It overrides what the
-/// [`WsStreamLayer`](crate::WsStreamLayer) was given, and any layer, auth or
-/// handler outside of that one may insert it. The innermost one counts.
+/// This is a request extension. It overrides
+/// [`SessionConfig::idle_timeout`](crate::SessionConfig::idle_timeout), and any layer, auth or
+/// handler outside of [`WsStreamLayer`](crate::WsStreamLayer) may insert it. The innermost one counts.
 /// [`IdleTimeoutLayer`](crate::policy::IdleTimeoutLayer) does only that.
 ///
 /// # Examples

@@ -10,10 +10,6 @@
 mod answer;
 pub(crate) mod known;
 mod refusals;
-#[allow(
-    clippy::module_inception,
-    reason = "the folder has other files about its one noun"
-)]
 mod rejection;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a session's service asks of the driver. Handles post, the driver takes.
+//! The commands of a session's service to its driver. Handles post, the driver takes.
 
 use std::{
     mem,
@@ -22,7 +22,7 @@ pub(crate) struct Commands {
     /// Code and payload of the Close frame that ends the session.
     pub(crate) close: Option<(u16, ClosePayload)>,
     pub(crate) hold: Option<Hold>,
-    /// To end, and to be gone by then.
+    /// The deadline by which a drained session has to be gone.
     pub(crate) drain: Option<Instant>,
 }
 

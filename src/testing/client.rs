@@ -80,6 +80,9 @@ impl Client {
     ///
     /// # Errors
     /// The same as those of [`send_frame`](Self::send_frame).
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: if the future is dropped, the message may or may not be sent.
     pub async fn send(&mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
         self.send_frame(self.encoding.encode(channel, payload))
             .await
@@ -92,6 +95,9 @@ impl Client {
     /// Fails if the subprotocol has no such signal, in which case [`close`](Self::close) ends all
     /// input, and for the reasons of [`send_frame`](Self::send_frame). That also sends the bytes
     /// of a CLOSE where they have no meaning.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: if the future is dropped, the message may or may not be sent.
     pub async fn close_channel(&mut self, channel: u8) -> Result<(), BoxError> {
         if !self.encoding.half_close {
             return Err(format!(
@@ -108,6 +114,9 @@ impl Client {
     ///
     /// # Errors
     /// The same as those of [`send_frame`](Self::send_frame).
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: if the future is dropped, the message may or may not be sent.
     pub async fn close(&mut self, code: Option<u16>) -> Result<(), BoxError> {
         let frame = code.map(|code| CloseFrame {
             code: CloseCode::from(code),
@@ -123,6 +132,9 @@ impl Client {
     /// # Errors
     /// The connection is lost or closed, or the service has not read for the time of the
     /// [call timeout](super::Connect::call_timeout).
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: if the future is dropped, the message may or may not be sent.
     pub async fn send_frame(&mut self, frame: Frame) -> Result<(), BoxError> {
         let frame = frame.into_tungstenite();
         self.send_message(Message::Frame(frame)).await
@@ -241,6 +253,9 @@ impl Client {
     /// # Errors
     /// The connection is lost or closed already, or the service has not read for the time of
     /// the [call timeout](super::Connect::call_timeout).
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: if the future is dropped, the message may or may not be sent.
     pub async fn cut_off(mut self, channel: u8, payload: &[u8]) -> Result<(), BoxError> {
         let bytes = self.encoding.encode(channel, payload).cut_off(1)?;
         let limit = self.limit;

@@ -1,4 +1,4 @@
-//! What a client knows about the subprotocol that was selected.
+//! A client's knowledge of the subprotocol that was selected.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};

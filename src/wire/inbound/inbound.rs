@@ -60,7 +60,7 @@ impl Inbound {
         self.free(channel, Pipe::ignore);
     }
 
-    /// Does the same for a reader that is gone: see [`Pipe::discard`].
+    /// Discards the channel's data after its reader was dropped: see [`Pipe::discard`].
     pub(crate) fn discard(&self, channel: u8) {
         self.free(channel, Pipe::discard);
     }

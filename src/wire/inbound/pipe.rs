@@ -305,8 +305,8 @@ impl Pipe {
         freed
     }
 
-    /// Does the same for a reader that is gone and has released what it held. Drops its
-    /// waker too: that may be all that keeps its task alive.
+    /// Discards what has arrived and what will, after the reader has released what it held and
+    /// is gone. Drops its waker too: that may be all that keeps its task alive.
     pub(crate) fn discard(&self) -> Freed {
         let reader = self.lock().reader.take();
         drop(reader);

@@ -1,4 +1,4 @@
-//! Whether the session's task will look at the queue without being woken.
+//! The attention of the session's task: will it look at the queue without being woken?
 //!
 //! ```text
 //!           begin               end, nothing paced

@@ -257,7 +257,7 @@ impl Out {
         let mut progress = Progress::default();
         let mut late = false;
         loop {
-            // A frame that is half out is finished, and paid for afterwards.
+            // A frame that is half out is completed even without credit, and charged afterwards.
             // A Close in place of all that waited has nothing to wait for.
             late = late || (self.queue.queued() > 0 && !self.discarded && !self.keeps_rate());
             let held = self.held || late;
@@ -276,8 +276,8 @@ impl Out {
             let Some(n) = self.took(result) else { break };
             let left = self.queue.left();
             self.queue.advance(n);
-            // Data only: with as many Pongs as a peer can ask for, it would put off
-            // the end of its session as long as it likes.
+            // Only data is charged. If Pongs were, a peer could delay the end of its
+            // session for as long as it sends Pings.
             if let Some(rate) = &mut self.rate {
                 rate.take((self.queue.left() - left) as usize);
             }

@@ -2,8 +2,8 @@
 
 use std::task::Waker;
 
-/// The event that a writer waits for. Woken for anything else it would only wait again,
-/// and the turn that woke it would have been in vain.
+/// The event that a writer waits for. A writer is woken only for this event: any other
+/// wake-up would be spurious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// There is room for a write.
