@@ -166,7 +166,7 @@ impl Rejection {
     }
 
     /// Refuses after a panic of the user's code, which `what` names in the log.
-    pub(crate) fn panicked(what: &'static str) -> Self {
+    fn panicked(what: &'static str) -> Self {
         tracing::error!("{what} panicked");
         Self::internal()
     }

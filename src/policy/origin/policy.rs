@@ -7,7 +7,6 @@ use crate::{
     policy::{Policy, Sealed},
     protocol::ConfigError,
     rejection::Rejection,
-    unwind::catch,
 };
 
 /// Decides which web pages a browser may connect from.
@@ -255,8 +254,9 @@ type Allows = dyn Fn(&HeaderValue, &Parts) -> bool + Send + Sync;
 
 impl Predicate {
     fn ask(&self, origin: &HeaderValue, head: &Parts) -> Result<bool, Rejection> {
-        catch(|| (self.0)(origin, head))
-            .map_err(|_| Rejection::panicked("the predicate of the OriginPolicy"))
+        Rejection::on_panic("the predicate of the OriginPolicy", || {
+            (self.0)(origin, head)
+        })
     }
 }
 
