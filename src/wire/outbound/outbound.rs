@@ -71,9 +71,7 @@ impl Outbound {
     /// to do. So what was queued leaves at the latest at the end of the task's next turn.
     fn unlock(&self, mut out: MutexGuard<'_, Out>) {
         let wake = out.calls_task();
-        let spent = out.queue.take_spent();
-        drop(out);
-        drop(spent);
+        release(out);
         if wake {
             self.turn.wake_driver();
         }
@@ -223,9 +221,7 @@ impl Outbound {
         out.attention.end(paced);
         out.take_ready(woken);
         out.queue.release_buffers();
-        let spent = out.queue.take_spent();
-        drop(out);
-        drop(spent);
+        release(out);
         wake_all(woken.drain(..));
         progress
     }
@@ -247,10 +243,8 @@ impl Outbound {
         out.gate = out.gate.on(Event::Taken);
         let transport = out.transport.take();
         out.queue.abandon();
-        let spent = out.queue.take_spent();
         let waiting = out.writers.take_all();
-        drop(out);
-        drop(spent);
+        release(out);
         wake_all(waiting);
         transport
     }
@@ -356,9 +350,7 @@ impl Outbound {
             out.held = false;
         }
         out.queue.close(payload);
-        let spent = out.queue.take_spent();
-        drop(out);
-        drop(spent);
+        release(out);
     }
 }
 
@@ -402,6 +394,23 @@ impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound").finish_non_exhaustive()
     }
+}
+
+/// Unlocks, and then drops the payloads that have left.
+#[inline]
+fn release(out: MutexGuard<'_, Out>) {
+    if out.queue.has_spent() {
+        return release_spent(out);
+    }
+    drop(out);
+}
+
+/// Apart, because hardly a message leaves a payload behind.
+#[inline(never)]
+fn release_spent(mut out: MutexGuard<'_, Out>) {
+    let spent = out.queue.take_spent();
+    drop(out);
+    drop(spent);
 }
 
 /// Wakes them all. Never under the lock.

@@ -478,8 +478,13 @@ impl SendQueue {
         self.backlog = VecDeque::new();
     }
 
-    /// Returns the memory that is no longer needed, to be dropped outside the lock.
+    /// Returns whether there is memory that is no longer needed.
     #[inline]
+    pub(super) fn has_spent(&self) -> bool {
+        !self.spent.is_empty()
+    }
+
+    /// Takes the memory that is no longer needed, to be dropped outside the lock.
     pub(super) fn take_spent(&mut self) -> Spent {
         std::mem::take(&mut self.spent)
     }

@@ -16,6 +16,11 @@ pub(super) struct Spent {
 }
 
 impl Spent {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.payloads.is_empty()
+    }
+
     pub(super) fn push(&mut self, payload: Bytes) {
         if self.payloads.capacity() == 0 {
             self.payloads = stock::take_spent();
@@ -25,19 +30,14 @@ impl Spent {
 }
 
 impl Drop for Spent {
-    #[inline]
     fn drop(&mut self) {
-        if self.payloads.capacity() > 0 {
-            release(std::mem::take(&mut self.payloads));
+        let mut payloads = std::mem::take(&mut self.payloads);
+        if payloads.capacity() == 0 {
+            return;
         }
+        for payload in payloads.drain(..) {
+            drop_quietly(payload, "the owner of a payload");
+        }
+        stock::give_spent(payloads);
     }
-}
-
-/// Apart, because nearly every list is empty: they are taken for each message.
-#[inline(never)]
-fn release(mut payloads: Vec<Bytes>) {
-    for payload in payloads.drain(..) {
-        drop_quietly(payload, "the owner of a payload");
-    }
-    stock::give_spent(payloads);
 }
