@@ -9,7 +9,7 @@
 //!     npx wscat -s base64.channel.k8s.io -c 'ws://127.0.0.1:8007/api/v1/namespaces/default/pods/demo/exec?command=id&stdout=true'
 //!
 //! It has no authentication: add some before others can reach it (kubectl sends a token
-//! over TLS only). `pod_server` is the large one, with terminals and TLS.
+//! over TLS only). `pod-server` is the large one, with terminals and TLS.
 //!
 //! A package of its own needs axum, tower (`limit`, `load-shed`, `util`), tokio (`full`),
 //! hyper (`http1`, `server`), hyper-util (`tokio`, `service`), and rustix (`process`).
@@ -44,7 +44,7 @@ struct Running {
 
 impl Drop for Running {
     /// Kills the process group, because `kill_on_drop` leaves what the command has started
-    /// (and this what has left the group: `pod_server` finds those too).
+    /// (and this what has left the group: `pod-server` finds those too).
     fn drop(&mut self) {
         let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = leader.and_then(Pid::from_raw) {

@@ -357,7 +357,7 @@
 //! axum's `serve` has no knobs for timeouts and for HTTP/2: use it on a laptop, or behind a
 //! proxy that has them. A server for the open internet that does everything above is
 //! `examples/support/serve.rs`, shown here: copy and change it. TLS goes between `accept` and
-//! `serve_connection_with_upgrades`, as in `examples/pod_server`. The feature `auto-server`
+//! `serve_connection_with_upgrades`, as in `examples/pod-server`. The feature `auto-server`
 //! gives it the fast path. `sessions` is the [`Sessions`] that every layer of the service was
 //! given ([`SessionConfig::sessions`], and that of `WsReaderLayer`): the sessions of a layer
 //! without it are cut off without a word when the server stops. Beside tokio and tower, it

@@ -1,6 +1,6 @@
 // HTTP/1.1 and HTTP/2 on one listener, and WebSockets over both. A client that asks for
 // nothing is let go. One that asks and does not read the answer is waited for: where that
-// matters, `examples/pod_server` has the deadlines (`TCP_USER_TIMEOUT` for a connection, a
+// matters, `examples/pod-server` has the deadlines (`TCP_USER_TIMEOUT` for a connection, a
 // reset for a stream of HTTP/2). A file to copy: the examples use it as it is.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};

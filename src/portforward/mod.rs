@@ -67,7 +67,7 @@
 //!
 //! When the target has ended, `copy_bidirectional` waits for the client, which does not learn of
 //! that end. With [`ForwardedStream::into_split`] and a limit of your own a port can end sooner, as
-//! in the example `pod_server` of this crate.
+//! in `examples/pod-server`.
 
 mod due;
 mod failure;

@@ -61,7 +61,7 @@ async fn redeem(
 }
 
 /// Runs a command. Dropped or failed, it kills it: that process alone, not what it may
-/// have started (`pod_server` ends those too).
+/// have started (`pod-server` ends those too).
 async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let RemoteCommand {
         options,

@@ -2,16 +2,14 @@
 //! local processes: an unmodified kubectl runs them through `WsStreamLayer`.
 //!
 //! ```text
-//! cargo run --example pod_server
+//! cargo run -p pod-server
 //! kubectl --kubeconfig /dev/null --server http://127.0.0.1:8001 exec -it demo -- sh
 //! ```
 //!
 //! shows a shell on this machine: pipes, exit codes, window sizes and Ctrl-C work
 //! as in a pod. `attach -i demo` joins the pod's own process, which counts the
 //! seconds and gives back each line; `logs -f demo` shows what it prints. kubectl
-//! 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`. With
-//! `--features auto-server` the library finds the TCP stream under hyper's auto
-//! server, and every byte is cheaper.
+//! 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
 //!
 //! Where to look:
 //!
@@ -92,6 +90,6 @@ fn main() -> std::process::ExitCode {
 /// library itself runs everywhere.
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("pod_server runs on Linux only");
+    eprintln!("pod-server runs on Linux only");
     std::process::exit(2);
 }

@@ -44,7 +44,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("pod_server: {error}");
+            eprintln!("pod-server: {error}");
             return ExitCode::from(USAGE_ERROR);
         }
     };
@@ -58,7 +58,7 @@ pub(crate) fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pod_server: {error}");
+            eprintln!("pod-server: {error}");
             ExitCode::FAILURE
         }
     }

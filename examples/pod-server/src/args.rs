@@ -27,7 +27,7 @@ commands on this machine, as the user that started this program; kubectl attach
 joins a process that counts the seconds and gives back each line, and kubectl
 logs shows what it has printed.
 
-Usage: pod_server [--listen ADDR] [--tls-cert FILE --tls-key FILE]
+Usage: pod-server [--listen ADDR] [--tls-cert FILE --tls-key FILE]
                   [--token-file FILE] [--idle-timeout DURATION]
 
   --listen ADDR       address and port to listen on; port 0 picks a free one
