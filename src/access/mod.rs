@@ -9,9 +9,9 @@
 //! | [`SessionRateLimitLayer`] | inside | how many sessions may begin in a window of time |
 //!
 //! The two limits are one service, [`Admission`], over different rules. Both refuse with 429 before
-//! the upgrade. The crate's documentation has a [table](crate#which-side-of-the-layer) of these and
-//! tower's own layers, and the order that they belong in. Which web pages may connect is set by an
-//! [`OriginPolicy`](crate::policy::OriginPolicy).
+//! the upgrade. The guide has a [table](crate::guide::layers#which-side-of-the-layer) of these and
+//! of tower's own layers, and the order that they belong in. Which web pages may connect is set by
+//! an [`OriginPolicy`](crate::policy::OriginPolicy).
 
 mod admission;
 mod bearer;

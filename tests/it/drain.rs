@@ -326,7 +326,7 @@ async fn a_drain_of_nothing_is_done_at_once() {
 }
 
 /// What hyper says in the 101 of a connection that it is to close, and what strict clients do
-/// not take; "Serving" in the crate's documentation says how to keep it from doing so.
+/// not take; the page `serving` of the guide says how to keep it from doing so.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_sessions_are_closed() {
     use std::pin::pin;

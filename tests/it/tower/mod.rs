@@ -1,6 +1,6 @@
 //! Tower's own layers, tower-http's and axum around a session and inside of it.
 //!
-//! What the table "Which side of the layer" of the crate's documentation says is
+//! What the table "Which side of the layer" in `src/docs/layers.md` says is
 //! tested here, but for what other files prove already:
 //!
 //! | promise | where |
