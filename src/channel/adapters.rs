@@ -18,8 +18,9 @@ use super::{ChannelReader, ChannelWriter};
 
 /// A stream of the bytes of a channel as they arrived.
 ///
-/// It is created by [`ChannelReader::into_stream`]. Items of more than 1 KiB are not copied. It ends when the peer has ended the channel. If
-/// the channel ends in any other way, its last item is an error.
+/// It is created by [`ChannelReader::into_stream`]. Items of more than 1 KiB are not copied. It
+/// ends when the peer has ended the channel. If the channel ends in any other way, its last item is
+/// an error.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct ChannelStream {

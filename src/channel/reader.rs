@@ -22,11 +22,11 @@ const SMALL: usize = 1024;
 ///
 /// # Flow
 ///
-/// Bytes arrive in the order in which the peer sent them, without the boundaries of its
-/// messages. Unread data is bounded by the receive window
-/// ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window is full
-/// and the peer sends more on this channel, the session stops reading. A reader that is kept but
-/// not read therefore stalls its session sooner or later. Drop it instead: data for a channel whose
+/// Bytes arrive in the order in which the peer sent them, without the boundaries of its messages.
+/// Unread data is bounded by the receive window
+/// ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window is full and
+/// the peer sends more on this channel, the session stops reading. A reader that is kept but not
+/// read therefore stalls its session sooner or later. Drop it instead: data for a channel whose
 /// reader was dropped is discarded.
 ///
 /// `fill_buf` ([`AsyncBufRead`]) does not copy, [`into_stream`](Self::into_stream) copies only
@@ -35,9 +35,9 @@ const SMALL: usize = 1024;
 /// # The end
 ///
 /// A read returns 0 bytes only when the peer has ended the channel: with a CLOSE message if the
-/// subprotocol has half-close (`v5.channel.k8s.io`), or else with a Close frame that has code
-/// 1000 or no code. Every other end is an error, which comes after all bytes that arrived before
-/// the end, and carries the [`EndCause`](crate::EndCause):
+/// subprotocol has half-close (`v5.channel.k8s.io`), or else with a Close frame that has code 1000
+/// or no code. Every other end is an error, which comes after all bytes that arrived before the
+/// end, and carries the [`EndCause`](crate::EndCause):
 ///
 /// | what happened | [`io::ErrorKind`] |
 /// |---|---|

@@ -134,8 +134,8 @@ impl ChannelSet {
         self.channels.get_mut(usize::from(id))?.0.take()
     }
 
-    /// Takes the outbound side of a channel. Returns `None` if its type has none, or if it was taken
-    /// before.
+    /// Takes the outbound side of a channel. Returns `None` if its type has none, or if it was
+    /// taken before.
     pub fn take_writer(&mut self, id: u8) -> Option<ChannelWriter> {
         self.channels.get_mut(usize::from(id))?.1.take()
     }

@@ -18,11 +18,10 @@ use crate::wire::{WRITE_CUT, Wire};
 ///
 /// # Flow
 ///
-/// Each `write` becomes one message of at most 32 KiB, and each [`send`](Self::send) one message
-/// of any size. Messages leave in the order in which they were written, across all channels of
-/// the session. Small messages are collected and leave together: once they reach 48 KiB, at a
-/// flush, and at the latest after the next run of the session's task, so a prompt appears without
-/// a flush.
+/// Each `write` becomes one message of at most 32 KiB, and each [`send`](Self::send) one message of
+/// any size. Messages leave in the order in which they were written, across all channels of the
+/// session. Small messages are collected and leave together: once they reach 48 KiB, at a flush,
+/// and at the latest after the next run of the session's task, so a prompt appears without a flush.
 ///
 /// Data that was accepted but has not left is bounded per channel
 /// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write is
@@ -34,8 +33,8 @@ use crate::wire::{WRITE_CUT, Wire};
 /// `shutdown` ends the writer, and then waits like a flush. Dropping a writer ends it without the
 /// wait, and data that it has accepted is still sent. The peer does not learn that a single writer
 /// has ended, because servers do not send CLOSE. A session is over when its service has returned
-/// and every writer was shut down or dropped. After the end of the session a write fails with `BrokenPipe`, with the
-/// [`EndCause`](crate::EndCause) as its inner error.
+/// and every writer was shut down or dropped. After the end of the session a write fails with
+/// `BrokenPipe`, with the [`EndCause`](crate::EndCause) as its inner error.
 ///
 /// # Cancel safety
 ///
@@ -107,8 +106,8 @@ impl ChannelWriter {
 
     /// Writes to a tapped channel, with one copy for the message and its record.
     ///
-    /// It uses the path of `send`. A second caller of `Outbound::poll_write` would keep the compiler
-    /// from inlining that function, which costs 36 instructions a message.
+    /// It uses the path of `send`. A second caller of `Outbound::poll_write` would keep the
+    /// compiler from inlining that function, which costs 36 instructions a message.
     #[cold]
     fn poll_write_tapped(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_ready(cx))?;

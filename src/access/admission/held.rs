@@ -41,8 +41,8 @@ impl<K> HeldPermits<K> {
 impl<K: Hash + Eq + Clone> HeldPermits<K> {
     /// Acquires a permit, or returns `None` if the key already holds all of its permits.
     pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<Permit<K>> {
-        // Cloned before the lock is taken, and dropped after it is released if it is not used:
-        // both run the user's code, which may acquire or release a permit itself.
+        // Cloned before the lock is taken, and dropped after it is released if it is not used: both
+        // run the user's code, which may acquire or release a permit itself.
         let stored = key.clone();
         let mut counts = self.lock();
         match counts.get_mut(&key) {
@@ -61,8 +61,8 @@ impl<K: Hash + Eq + Clone> HeldPermits<K> {
 }
 
 impl<K: Hash + Eq> HeldPermits<K> {
-    /// Releases a permit. Returns the map's own key if this was its last permit, so that the key
-    /// is not dropped under the lock.
+    /// Releases a permit. Returns the map's own key if this was its last permit, so that the key is
+    /// not dropped under the lock.
     fn release(&self, key: &K) -> Option<K> {
         let mut counts = self.lock();
         match counts.get_mut(key) {

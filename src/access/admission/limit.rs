@@ -86,8 +86,8 @@ impl<R> SessionLimitLayer<R> {
     ///
     /// With 0, every session that has a key is refused.
     ///
-    /// `key` is called once for each session, before the service. It must not block, and a panic
-    /// in it is answered like a panic of the service. A session for which it returns `None` is not
+    /// `key` is called once for each session, before the service. It must not block, and a panic in
+    /// it is answered like a panic of the service. A session for which it returns `None` is not
     /// limited, so a request that must not evade the limit has to be refused further out.
     pub fn new<K>(sessions: usize, key: impl Fn(&R) -> Option<K> + Send + Sync + 'static) -> Self
     where

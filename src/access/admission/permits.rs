@@ -9,8 +9,8 @@ use std::{
 use super::{SessionLimitLayer, held::HeldPermits};
 use crate::rejection::Rejection;
 
-/// A limit on the sessions with the same key that are open at once, shared by sessions of
-/// different kinds.
+/// A limit on the sessions with the same key that are open at once, shared by sessions of different
+/// kinds.
 ///
 /// Clones share the permits. Each [`layer`](Self::layer) works as a [`SessionLimitLayer`] does, and
 /// all of them take their permits from this limit. Code that no layer covers
@@ -21,10 +21,10 @@ use crate::rejection::Rejection;
 /// This limit allows each user four sessions of any kind. kubectl does not show why an upgrade was
 /// refused, so for exec and attach the layer belongs inside of `RemoteCommandLayer`, where a
 /// refusal is reported as a Status. For port-forward it belongs outside of `PortForwardLayer`:
-/// inside, it would count each port. A followed log holds its permit for as long as its body
-/// lives. The handler of the log returns a [`Rejection`], which needs the feature `axum08`. kubectl
-/// retries for ten seconds before it shows an answer with `Retry-After`, so the refusal of a log
-/// is shown late.
+/// inside, it would count each port. A followed log holds its permit for as long as its body lives.
+/// The handler of the log returns a [`Rejection`], which needs the feature `axum08`. kubectl
+/// retries for ten seconds before it shows an answer with `Retry-After`, so the refusal of a log is
+/// shown late.
 ///
 /// ```
 /// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {

@@ -20,8 +20,8 @@ use crate::rejection::Rejection;
 /// implement `Clone`. It also makes its callers wait where this layer refuses.
 ///
 /// Windows are fixed, as tower's are: the first session after the end of a window begins the next
-/// one. A session that is refused here does not count, but one that the inner service refuses
-/// does, so `load_shed` belongs outside of this layer.
+/// one. A session that is refused here does not count, but one that the inner service refuses does,
+/// so `load_shed` belongs outside of this layer.
 ///
 /// Clones of the layer, the services that it makes and their clones share one count.
 ///
@@ -114,8 +114,8 @@ impl<R> Rule<R> for Rate {
 
 impl fmt::Debug for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Copied, because the formatter may write to something that blocks, which must not
-        // happen under the lock.
+        // Copied, because the formatter may write to something that blocks, which must not happen
+        // under the lock.
         let windows = self.windows(|windows| windows.clone());
         fmt::Debug::fmt(&windows, f)
     }

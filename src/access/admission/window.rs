@@ -29,8 +29,8 @@ impl Windows {
 
     /// Counts a session. If the window is full, returns how much of it is left instead.
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
-        // Callers read the clock before they take the lock, so the window may have begun later
-        // than `now`.
+        // Callers read the clock before they take the lock, so the window may have begun later than
+        // `now`.
         let elapsed = |window: &Window| now.saturating_duration_since(window.began);
         let window = match &mut self.current {
             Some(window) if elapsed(window) < self.per => window,

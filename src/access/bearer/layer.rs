@@ -38,7 +38,8 @@ use super::BearerSubprotocol;
 ///   offer.
 /// * A token with a space or a control character is refused with 401: a header cannot hold the
 ///   character, or the token would end there. A token with characters beyond ASCII goes into the
-///   header as UTF-8, for which [`HeaderValue::to_str`](http::HeaderValue::to_str) returns an error.
+///   header as UTF-8, for which [`HeaderValue::to_str`](http::HeaderValue::to_str) returns an
+///   error.
 /// * An `Authorization` header beside the entry is refused with 400 (RFC 6750, 3.1). Otherwise the
 ///   layers inside would decide which of the two counts.
 ///

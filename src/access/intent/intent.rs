@@ -82,8 +82,8 @@ impl UpgradeIntent {
         self.stream_close
     }
 
-    /// Returns whether the request asks for a WebSocket and offers a tunnel for SPDY, as
-    /// kubectl's port-forward does.
+    /// Returns whether the request asks for a WebSocket and offers a tunnel for SPDY, as kubectl's
+    /// port-forward does.
     ///
     /// Such a subprotocol begins with `SPDY/3.1+` and ends with `.k8s.io`. This crate does not
     /// speak it, but a proxy may want to pass it on.

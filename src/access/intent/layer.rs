@@ -6,8 +6,8 @@ use super::UpgradeIntentService;
 ///
 /// The layer belongs outside of authorisation, which belongs outside of
 /// [`WsStreamLayer`](crate::WsStreamLayer). It changes nothing else. Every request gets an intent,
-/// whether it is an upgrade or not, so authorisation can refuse a request that has none because
-/// the layer is missing.
+/// whether it is an upgrade or not, so authorisation can refuse a request that has none because the
+/// layer is missing.
 ///
 /// # Examples
 ///

@@ -8,9 +8,9 @@ use crate::channel::ChannelSet;
 /// Records the sessions for which a function returns a [`Tap`].
 ///
 /// The function is called once for each session, before the service. It can decide by the
-/// subprotocol, by the head of the request with the extensions of outer layers, and by the
-/// session, whose [`id`](crate::Session::id) is in the logs. It must not block. It runs in the call
-/// of the session's service, so a panic in it is answered with 500, like a panic of the service.
+/// subprotocol, by the head of the request with the extensions of outer layers, and by the session,
+/// whose [`id`](crate::Session::id) is in the logs. It must not block. It runs in the call of the
+/// session's service, so a panic in it is answered with 500, like a panic of the service.
 ///
 /// See the [module](super) for details of the recording, and for examples.
 #[derive(Clone, Copy)]

@@ -7,29 +7,28 @@
 //! ```
 //!
 //! A [`TapLayer`] wraps a `Service<ChannelSet>`. It belongs inside of
-//! [`WsStreamLayer`](crate::WsStreamLayer), and outside of `RemoteCommandLayer` if there is one.
-//! It sees the data of channels as the service does, reassembled, and decoded on base64
-//! subprotocols:
+//! [`WsStreamLayer`](crate::WsStreamLayer), and outside of `RemoteCommandLayer` if there is one. It
+//! sees the data of channels as the service does, reassembled, and decoded on base64 subprotocols:
 //!
 //! * Inbound bytes are recorded when the service takes them from a
-//!   [`ChannelReader`](crate::ChannelReader) by any kind of read. For `fill_buf`, this is when
-//!   they are consumed. Bytes that the service never reads are not recorded.
-//! * Outbound bytes are recorded when a [`ChannelWriter`](crate::ChannelWriter) has accepted
-//!   them, by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
+//!   [`ChannelReader`](crate::ChannelReader) by any kind of read. For `fill_buf`, this is when they
+//!   are consumed. Bytes that the service never reads are not recorded.
+//! * Outbound bytes are recorded when a [`ChannelWriter`](crate::ChannelWriter) has accepted them,
+//!   by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
 //!   [Last words](crate::Session::say_last), among them the Status of a command, are not recorded,
 //!   because no writer of the service sends them.
 //!
 //! A record holds exactly the bytes that were taken or accepted, even if futures are dropped
-//! halfway. The records of one side of a channel are in order. Across channels, a record comes after
-//! those of the reads and writes that led to it. If there are several layers, each records
+//! halfway. The records of one side of a channel are in order. Across channels, a record comes
+//! after those of the reads and writes that led to it. If there are several layers, each records
 //! independently of the others. A layer does not record handles that a layer further out has taken.
 //! A session without a tap checks an empty `Option` in each read and write.
 //!
 //! # When the queue is full
 //!
-//! Records wait in a queue for their [`TapReader`]. The queue is full once it holds as many bytes as
-//! its capacity. Each record counts 128 bytes on top of its payload. One that shares the memory of
-//! a [stream](crate::ChannelReader::into_stream) counts the 16 KiB that it keeps from being
+//! Records wait in a queue for their [`TapReader`]. The queue is full once it holds as many bytes
+//! as its capacity. Each record counts 128 bytes on top of its payload. One that shares the memory
+//! of a [stream](crate::ChannelReader::into_stream) counts the 16 KiB that it keeps from being
 //! freed. The queue exceeds its capacity by at most one record for each handle. While it is full:
 //!
 //! | | reads and writes | records | a slow `TapReader` |

@@ -149,8 +149,8 @@ impl Records {
         state.waiting.len() - 1
     }
 
-    /// Removes a source. `place` is what [`Records::add_source`] returned for it, and `None` for the
-    /// tap.
+    /// Removes a source. `place` is what [`Records::add_source`] returned for it, and `None` for
+    /// the tap.
     pub(crate) fn remove_source(&self, place: Option<usize>) {
         let mut state = self.lock();
         state.sources -= 1;

@@ -44,8 +44,8 @@ impl Tapped {
         std::iter::successors(Some(self), |tap| tap.next.as_deref())
     }
 
-    /// Waits until every tap has room. This reserves no room, so there is nothing to give back while
-    /// it is pending.
+    /// Waits until every tap has room. This reserves no room, so there is nothing to give back
+    /// while it is pending.
     pub(in crate::channel) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut full = false;
         for tap in self.all() {
