@@ -65,7 +65,7 @@ impl ChannelWriter {
         self.channel
     }
 
-    /// Sends one message, which the peer receives as one message whatever its size.
+    /// Sends one message, which the peer receives as one message regardless of its size.
     ///
     /// It is accepted as soon as the channel has any room, so it may exceed the budget by its own
     /// length. A large message is not copied. A message of more than 32 KiB leaves in fragments, so
