@@ -1,6 +1,6 @@
 //! Payloads whose memory is the user's: their drop is the user's code, and may use the session.
 
-#[path = "support/raw.rs"]
+#[path = "it/support/raw.rs"]
 mod raw;
 
 use std::{panic::panic_any, time::Duration};

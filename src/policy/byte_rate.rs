@@ -5,22 +5,22 @@ use tokio::time::Instant;
 use super::time::{after, time_for};
 use crate::protocol::ConfigError;
 
-/// The bytes a second that a session may move, for each direction on its own.
+/// The number of bytes a second that a session may move, separately for each direction.
 ///
-/// kube-apiserver has this as `--max-connection-bytes-per-sec`. It is set with
-/// [`SessionConfig::byte_rate`](crate::SessionConfig::byte_rate), and overridden by a request
-/// extension as a whole: a direction that the extension leaves out has no
-/// limit, whatever the layer says. Bytes on the wire count, frame heads included, but not
-/// those of outbound Pings and Pongs. The default is no limit.
+/// This corresponds to kube-apiserver's `--max-connection-bytes-per-sec`. Set it with
+/// [`SessionConfig::byte_rate`](crate::SessionConfig::byte_rate). A request extension replaces
+/// both directions: one that the extension leaves out is unlimited, even if the layer limits
+/// it. The bytes on the wire count, frame headers included, except those of outbound Pings
+/// and Pongs. Unlimited by default.
 ///
-/// Outbound data waits in the session's queue, and once that is full the service's writes
-/// wait. Control frames overtake it between two frames and do not count, so Pings are
+/// Outbound data waits in the session's queue. Once the queue is full, the service's writes
+/// wait. Control frames overtake data between two frames and do not count, so Pings are
 /// answered at once, and a flood of Pings does not delay data.
 ///
-/// Inbound, the socket is read more slowly. Everything that the peer sends, its control
-/// frames included, waits in its own kernel in the order in which it was sent. This holds
-/// while the session is open. Input behind our Close frame is discarded as it arrives,
-/// because the peer's own Close lies behind it.
+/// Inbound data is limited by reading the socket more slowly. Everything that the peer sends,
+/// control frames included, waits in the kernel in the order in which it was sent. This
+/// applies while the session is open. Input that arrives after our Close frame is discarded
+/// at full speed, because the peer's own Close comes behind it.
 ///
 /// # Examples
 ///
@@ -60,33 +60,34 @@ impl ByteRate {
         Ok(())
     }
 
-    /// Returns the bucket for inbound data, empty at first.
+    /// Creates the bucket for inbound data, which starts empty.
     pub(crate) fn inbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.inbound.map(|rate| Bucket::new(rate, now))
     }
 
-    /// Returns how long that many bytes take to leave at the outbound rate.
+    /// Returns the time that this many bytes take to leave at the outbound rate.
     pub(crate) fn time_to_send(&self, bytes: u64) -> Duration {
         self.outbound
             .map_or(Duration::ZERO, |rate| time_for(bytes, rate))
     }
 
-    /// Returns the bucket for outbound data, empty at first.
+    /// Creates the bucket for outbound data, which starts empty.
     pub(crate) fn outbound_bucket(&self, now: Instant) -> Option<Bucket> {
         self.outbound.map(|rate| Bucket::new(rate, now))
     }
 }
 
-/// The data that may move at once after a silence, as a time at the rate. It is long compared
-/// with a timer's millisecond, and too short to be noticed.
+/// The amount of data that may move at once after a pause, as the time that it takes at the
+/// rate. This is long compared with a timer's resolution of a millisecond, and too short to be
+/// noticed.
 const BURST: Duration = Duration::from_millis(50);
 
-/// A token bucket that may be overdrawn: a frame that has begun is finished, and paid
-/// for afterwards.
+/// A token bucket that may be overdrawn: a frame that has been started is finished, and its
+/// bytes are paid for afterwards.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     rate: u64,
-    /// When it was empty, or when its debt will be paid.
+    /// The instant at which the bucket was empty, or at which its debt will be paid.
     empty: Instant,
 }
 
@@ -97,19 +98,19 @@ impl Bucket {
         bucket
     }
 
-    /// Returns how long one byte takes, rounded up.
+    /// Returns the time that one byte takes, rounded up.
     fn byte(&self) -> Duration {
         Duration::from_nanos(1_000_000_000_u64.div_ceil(self.rate))
     }
 
-    /// Limits the savings to a burst, or to one byte if that takes longer.
+    /// Caps the balance at one burst, or at one byte if that takes longer.
     fn fill(&mut self, now: Instant) {
         if let Some(full) = now.checked_sub(BURST.max(self.byte())) {
             self.empty = self.empty.max(full);
         }
     }
 
-    /// Returns how many bytes move in that time.
+    /// Returns how many bytes move in this time.
     fn bytes_in(&self, time: Duration) -> usize {
         let bytes = time.as_nanos() * u128::from(self.rate) / 1_000_000_000;
         usize::try_from(bytes).unwrap_or(usize::MAX)
@@ -121,9 +122,10 @@ impl Bucket {
         self.bytes_in(now.saturating_duration_since(self.empty))
     }
 
-    /// Returns how many bytes may move now, or 0 if they are fewer than `enough` and than
-    /// there are at [`Bucket::ready_at`]: the few that were saved up while the last bytes
-    /// moved are not worth a system call.
+    /// Returns how many bytes may move now, or 0 if they are not worth a system call.
+    ///
+    /// They are not if they are fewer than `enough`, and fewer than will be available at
+    /// [`Bucket::ready_at`], as are the few that accumulated while the last bytes moved.
     pub(crate) fn worthwhile(&mut self, now: Instant, enough: usize) -> usize {
         let available = self.available(now);
         let least = self.bytes_in(self.pause()).min(enough);
@@ -135,15 +137,15 @@ impl Bucket {
         self.byte().max(BURST / 2)
     }
 
-    /// Takes the bytes that have moved.
+    /// Withdraws bytes that have moved.
     pub(crate) fn take(&mut self, bytes: usize) {
-        // Rounded up, because a bucket that loses nothing never runs out.
+        // Rounded up: if a byte cost nothing, the bucket would never run out.
         let nanoseconds = (bytes as u128 * 1_000_000_000).div_ceil(u128::from(self.rate));
         let time = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         self.empty = after(self.empty, time);
     }
 
-    /// Returns when it will be worthwhile to move on.
+    /// Returns the instant at which moving more bytes becomes worthwhile.
     pub(crate) fn ready_at(&self) -> Instant {
         after(self.empty, self.pause())
     }
@@ -156,7 +158,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn a_second_moves_what_the_rate_says() {
+    fn a_second_moves_as_many_bytes_as_the_rate() {
         for rate in [1, 100, 1000, MIB, 1 << 40] {
             let start = Instant::now();
             let mut bucket = Bucket::new(rate, start);
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_worth_while_is_so_when_it_says() {
+    fn bytes_become_worthwhile_at_the_announced_instant() {
         for rate in [1, 39, 100, 1000, MIB, 1 << 40, u64::MAX] {
             let mut bucket = Bucket::new(rate, Instant::now());
             let now = bucket.empty;

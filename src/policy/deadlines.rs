@@ -11,35 +11,35 @@ use super::time::after;
 /// Deadlines that have expired are handled in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
-    /// A drain cuts the session.
+    /// A drain cuts the session off.
     Cut,
-    /// The server has to have handed the connection over.
+    /// The server must have handed over the connection.
     Upgrade,
     /// The byte rate allows reading again.
     ReadRate,
     /// The byte rate allows writing again.
     WriteRate,
-    /// Output that is held back leaves.
+    /// Output that was held back is released.
     Hold,
     /// Reading is paused, and the next Pong and loan are due.
     Pause,
-    /// The session is over, whatever it does.
+    /// The session ends, even if it is active.
     TimeLimit,
-    /// No data was exchanged for the idle timeout.
+    /// The session ends, because no data was exchanged for the idle timeout.
     Idle,
-    /// A Ping has to have been answered.
+    /// The peer must have answered a Ping.
     Answer,
-    /// The next Ping leaves.
+    /// The next Ping is sent.
     Ping,
-    /// A session that ends waits no longer for its service.
+    /// An ending session stops waiting for its service.
     Grace,
-    /// While the session closes, the transport has to have made some progress.
+    /// The transport of a closing session must have made some progress.
     Stall,
-    /// The queue of a session that closes has to be gone.
+    /// The queue of a closing session must have been sent.
     Flush,
-    /// A peer that is silent after our Close frame is let go.
+    /// The session stops waiting for a peer that is silent after our Close frame.
     Silence,
-    /// Everything after our Close frame has to be over.
+    /// Everything after our Close frame must be over.
     CloseLimit,
 }
 
@@ -65,21 +65,22 @@ impl Deadline {
 
 /// A table with at most one instant for each [`Deadline`].
 ///
-/// It is the only place that has one. What is decided on a deadline, and when it moves,
-/// is up to the policies and to the machine of the end.
+/// It is the only place that stores one. The policies and the machine of the end decide when a
+/// deadline moves, and what follows once it has expired.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadlines {
     start: Instant,
-    /// Nanoseconds after `start`, which take half the memory of an `Instant`.
+    /// The deadlines, in nanoseconds after `start`: these take half the memory of an `Instant`.
     ticks: [u64; Deadline::ALL.len()],
 }
 
-/// Stands in the table for a deadline that is not set.
+/// The entry of a deadline that is not set.
 const UNSET: u64 = u64::MAX;
 
 impl Deadlines {
-    /// Creates a table without any deadline. One that is set to before `start` expires at
-    /// `start`.
+    /// Creates a table without any deadline.
+    ///
+    /// A deadline that is set to an instant before `start` expires at `start`.
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
@@ -87,7 +88,7 @@ impl Deadlines {
         }
     }
 
-    /// Sets a deadline, in place of where it was.
+    /// Sets a deadline, wherever it was before.
     pub(crate) fn set(&mut self, name: Deadline, at: Instant) {
         self.ticks[name as usize] = self.ticks_of(at);
     }
@@ -99,7 +100,7 @@ impl Deadlines {
         *slot = ticks.min(*slot);
     }
 
-    /// Moves a deadline, if it is set, to this instant, or leaves a later one.
+    /// Moves a deadline to this instant, if it is set and earlier.
     pub(crate) fn put_off(&mut self, name: Deadline, at: Instant) {
         if self.is_set(name) {
             let ticks = self.ticks_of(at);
@@ -108,7 +109,7 @@ impl Deadlines {
         }
     }
 
-    /// Moves a deadline later by `by`, if it is set.
+    /// Extends a deadline by `by`, if it is set.
     pub(crate) fn extend(&mut self, name: Deadline, by: Duration) {
         if let Some(at) = self.get(name) {
             self.set(name, after(at, by));
@@ -127,12 +128,12 @@ impl Deadlines {
         self.instant(self.ticks[name as usize])
     }
 
-    /// Returns whether a deadline is set, and has come.
+    /// Returns whether a deadline is set and has expired.
     pub(crate) fn is_expired(&self, name: Deadline, now: Instant) -> bool {
         self.ticks[name as usize] <= self.ticks_of(now)
     }
 
-    /// Returns the table as it is now.
+    /// Returns a view of the table at this moment.
     pub(crate) fn at(&mut self, now: Instant) -> Clock<'_> {
         Clock {
             now,
@@ -145,8 +146,8 @@ impl Deadlines {
         self.instant(self.ticks.into_iter().min()?)
     }
 
-    /// Never [`UNSET`], so a deadline without end is still a deadline: five centuries
-    /// after the start.
+    /// Converts an instant to an entry, which is never [`UNSET`]: an endless deadline is still
+    /// set, five centuries after the start.
     fn ticks_of(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.start);
         u64::try_from(since.as_nanos()).map_or(UNSET - 1, |ticks| ticks.min(UNSET - 1))
@@ -157,8 +158,9 @@ impl Deadlines {
     }
 }
 
-/// A session's deadlines at one moment: for decisions that are made at that moment, and set
-/// deadlines that count from it.
+/// A view of a session's deadlines at one moment.
+///
+/// It is for decisions that are made at that moment and set deadlines that count from it.
 #[derive(Debug)]
 pub(crate) struct Clock<'a> {
     now: Instant,
@@ -171,7 +173,7 @@ impl Clock<'_> {
         self.deadlines.set(name, after(self.now, delay));
     }
 
-    /// Sets a deadline to expire no later than after this delay.
+    /// Sets a deadline to expire after this delay, unless it expires earlier anyway.
     pub(crate) fn bring_forward(&mut self, name: Deadline, delay: Duration) {
         self.deadlines.bring_forward(name, after(self.now, delay));
     }
@@ -182,7 +184,7 @@ impl Clock<'_> {
         }
     }
 
-    /// Returns whether a deadline is set, and has come.
+    /// Returns whether a deadline is set and has expired.
     pub(crate) fn is_over(&self, name: Deadline) -> bool {
         self.deadlines.is_expired(name, self.now)
     }
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn more_time_is_for_a_deadline_that_is_set() {
+    fn only_a_deadline_that_is_set_is_extended() {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start);
         deadlines.extend(Deadline::Answer, secs(5));
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_cannot_hold_is_moved_to_its_ends() {
+    fn an_instant_outside_of_the_table_is_clamped() {
         let start = Instant::now() + secs(1);
         let mut deadlines = Deadlines::new(start);
         deadlines.set(Deadline::TimeLimit, start - secs(1));

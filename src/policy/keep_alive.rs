@@ -9,12 +9,12 @@ use super::{
 };
 use crate::protocol::ConfigError;
 
-/// Pings that keep a connection alive, and the timeout for a peer that does not answer.
+/// The Pings that keep a connection alive, and the timeout for a peer that does not answer.
 ///
-/// Proxies and load balancers drop connections on which nothing has moved for a
-/// while, as a rule for 60 s. The default is a Ping every 30 s and no timeout. It is set with
-/// [`SessionConfig::keep_alive`](crate::SessionConfig::keep_alive), and overridden by an
-/// extension of a request.
+/// Proxies and load balancers drop a connection on which nothing has moved for a while, usually
+/// 60 s. The default is a Ping every 30 s and no timeout. Set it with
+/// [`SessionConfig::keep_alive`](crate::SessionConfig::keep_alive), or for one session with a
+/// request extension.
 ///
 /// # Examples
 ///
@@ -22,7 +22,7 @@ use crate::protocol::ConfigError;
 /// use std::time::Duration;
 /// use tower_wsstream::policy::KeepAlive;
 ///
-/// // A host that vanished is noticed within 30 s.
+/// // A host that has vanished is noticed within 30 s.
 /// let keep_alive = KeepAlive::every(Duration::from_secs(20)).timeout(Duration::from_secs(10));
 /// # let _ = keep_alive;
 /// ```
@@ -42,7 +42,7 @@ impl Default for KeepAlive {
 }
 
 impl KeepAlive {
-    /// Sends a Ping in each interval, whatever else moves. There is no timeout.
+    /// Sends a Ping in each interval, even while data moves, and sets no timeout.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
         Self {
@@ -58,17 +58,19 @@ impl KeepAlive {
     }
 
     /// Ends the session with
-    /// [`EndCause::PeerUnresponsive`](crate::EndCause::PeerUnresponsive) if not a byte arrives
-    /// for this long after a Ping.
+    /// [`EndCause::PeerUnresponsive`](crate::EndCause::PeerUnresponsive) if no byte arrives for
+    /// this long after a Ping.
     ///
-    /// Any byte is a sign of life. Time in which the session does not read does
-    /// not count, and neither does time in which output waits for the peer: a
-    /// slow reader answers late, and TCP itself gives up on one that has
-    /// vanished. Output that the kernel has already taken, 4 MiB or more, lies in front of the
-    /// Ping. The timeout is extended by the time that this output takes at
-    /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate), by 15 minutes at most.
-    /// The Pongs tell how much of it the peer has read. Some clients answer only while their
-    /// user reads.
+    /// Any byte is a sign of life. The timeout does not run while the session is not reading, or
+    /// while output waits for the peer: a slow reader answers late, and TCP itself gives up on a
+    /// peer that has vanished.
+    ///
+    /// The kernel may already hold output in front of the Ping, 4 MiB or more. The timeout is
+    /// extended by the time that this output takes at
+    /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate), by 15 minutes at most. The
+    /// Pongs tell how much of it the peer has read.
+    ///
+    /// Some clients answer only while their user reads.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -86,37 +88,40 @@ impl KeepAlive {
     }
 }
 
-/// The longest time in which TCP itself gives up on a host that has vanished with data on
-/// the way to it: Linux retransmits for 924 s at least (`tcp_retries2`).
+/// The time after which TCP itself gives up on a host that has vanished while data was on its
+/// way to it. Linux retransmits for at least 924 s (`tcp_retries2`).
 const TCP_GIVES_UP: Duration = Duration::from_secs(15 * 60);
 
-/// A session's Pings, and the wait for a sign of life.
+/// The state of a session's Pings, and of its wait for a sign of life.
 ///
 /// [`Deadline::Answer`] is set while a Ping is unanswered. It counts from the first Ping
-/// since the last sign of life, because the later ones ask the same. Any byte clears it,
-/// and so does time in which the peer cannot be heard or cannot answer.
+/// since the last sign of life, because later Pings do not give the peer more time. Any byte
+/// clears it, and so does a period in which the peer cannot be heard or cannot answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Beats {
-    /// Bytes of data that the peer is known to have read: those in front of a Ping that it
-    /// has answered.
+    /// The bytes of data that the peer is known to have read: those in front of the last Ping
+    /// that it has answered.
     read: u64,
-    /// The part of [`Deadline::Answer`] in which the peer reads the data in front of the Pings.
+    /// The part of [`Deadline::Answer`] that is for reading the data in front of the Pings.
     to_read: Duration,
 }
 
 impl Beats {
-    /// Sets the first Ping's deadline.
+    /// Sets the deadline of the first Ping.
     pub(crate) fn start(policy: &KeepAlive, now: Instant, deadlines: &mut Deadlines) {
         deadlines.set(Deadline::Ping, after(now, policy.interval));
     }
 
-    /// Notes that the peer has answered the Ping behind that many bytes of data.
+    /// Notes that the peer has answered the Ping behind this many bytes of data.
     pub(crate) fn answered(&mut self, read: u64) {
         self.read = self.read.max(read);
     }
 
-    /// Notes that a Ping leaves behind `sent` bytes of data, and sets the deadlines of the
-    /// next one and of the answer. A Ping that has to wait does not ask yet.
+    /// Notes a Ping behind `sent` bytes of data, and sets the deadlines of the next Ping and of
+    /// the answer.
+    ///
+    /// `asks` is false for a Ping that has to wait for output in front of it: no answer is due
+    /// yet.
     pub(crate) fn pinged(
         &mut self,
         policy: &KeepAlive,
@@ -137,8 +142,9 @@ impl Beats {
         }
     }
 
-    /// Returns whether the peer is dead, now that [`Deadline::Answer`] has expired. It is
-    /// given more time for what has been sent since the Ping.
+    /// Returns whether the peer is dead, now that [`Deadline::Answer`] has expired.
+    ///
+    /// First extends the deadline for the data that was sent since the Ping.
     pub(crate) fn is_dead(
         &mut self,
         limits: &Limits,
@@ -152,7 +158,7 @@ impl Beats {
         deadlines.is_expired(Deadline::Answer, now)
     }
 
-    /// Returns how long the peer may take to read what it has not read of `sent` bytes.
+    /// Returns how long the peer may take to read the rest of `sent` bytes.
     fn time_to_read(&self, limits: &Limits, sent: u64) -> Duration {
         let unread = sent.saturating_sub(self.read);
         limits.time_to_read(unread).min(TCP_GIVES_UP)
@@ -173,7 +179,7 @@ mod tests {
         Dead,
     }
 
-    /// A session in which `sent` bytes have left, and at most one byte comes a second.
+    /// A session in which `sent` bytes have left, and at most one byte arrives a second.
     struct Session {
         policy: KeepAlive,
         limits: Limits,
@@ -197,7 +203,7 @@ mod tests {
             }
         }
 
-        /// Goes to the next deadline and does what it says.
+        /// Advances to the next deadline and handles it.
         fn next(&mut self) -> Option<Beat> {
             let Self { limits, sent, .. } = *self;
             let deadlines = &mut self.deadlines;
@@ -216,7 +222,7 @@ mod tests {
         }
     }
 
-    /// Returns what happens within a time, with a byte from the peer at the seconds in `hears`.
+    /// Returns what happens until a time, with a byte from the peer at each second in `hears`.
     fn run(policy: KeepAlive, until: u64, hears: &[u64]) -> Vec<(u64, Beat)> {
         let start = Instant::now();
         let mut session = Session::new(policy, start);
@@ -253,7 +259,7 @@ mod tests {
         let heard = run(policy, 1000, &[35, 61, 62]);
         let expected = [(30, Ping), (60, Ping), (90, Ping), (100, Dead)];
         assert_eq!(heard, expected);
-        // What came before the Ping is no answer to it.
+        // A byte that arrived before the Ping does not answer it.
         assert_eq!(run(policy, 1000, &[29]), [(30, Ping), (40, Dead)]);
     }
 
@@ -264,7 +270,7 @@ mod tests {
         let seen = [(10, Ping), (20, Ping), (30, Ping), (35, Dead)];
         assert_eq!(run(policy, 1000, &[]), seen);
         let seen = run(policy, 1000, &[15]);
-        // From the first Ping behind it: the Ping at 20 s.
+        // The timeout counts from the first Ping after that byte, which leaves at 20 s.
         assert_eq!(*seen.last().unwrap(), (45, Dead), "{seen:?}");
     }
 

@@ -3,38 +3,39 @@ use std::time::Duration;
 use super::time::time_for;
 use crate::protocol::ConfigError;
 
-/// The receive window of a channel: eight messages of kubectl. A smaller one would stop the socket
-/// in front of a resize or Ctrl-C that lies behind unread input.
+/// The default receive window of a channel, which holds eight messages of kubectl. With a smaller
+/// one, reading would more often pause in front of a resize or Ctrl-C that is behind unread input.
 const DEFAULT_RECEIVE_WINDOW: usize = 256 * 1024;
 
-/// Bounds the queue of one channel: two writes of 32 KiB in flight.
+/// The default bound on the queue of one channel: two writes of 32 KiB in flight.
 const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
 
-/// Bounds the queue of a session: four channels with full budgets.
+/// The default bound on the queue of a session: four channels with full budgets.
 const DEFAULT_HIGH_WATER: usize = 256 * 1024;
 
-/// Bounds the memory of a session's stalled channels beyond their windows. With a trickle of
-/// 32 KiB/s, a kubectl whose input is not read lives for eight minutes.
+/// The default bound on the memory of a session's stalled channels beyond their windows. At
+/// 32 KiB/s, a kubectl whose input is not read survives for eight minutes.
 const DEFAULT_STALL_RESERVE: usize = 16 * 1024 * 1024;
 
-/// The largest frame. Payload is streamed, so this only guards against nonsense in a header.
+/// The largest frame by default. Payload is streamed, so this only guards against nonsense in a
+/// header.
 const DEFAULT_MAX_FRAME: u64 = 4 << 30;
 
 /// The rate, in bytes a second, of the slowest link on which a terminal is of any use: a phone with
 /// GPRS at the edge of its cell.
 const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 
-/// Bounds on what a peer can make a session hold, and for how long.
+/// Bounds on the memory that a peer can make a session hold, and on the time for which it can.
 ///
-/// For [`SessionConfig::limits`](crate::SessionConfig::limits). As a request extension they override
-/// all of the layer's limits: those that they do not set are the defaults.
+/// Set them with [`SessionConfig::limits`](crate::SessionConfig::limits). As a request extension,
+/// they replace all of the layer's limits: one that they do not set has its default.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_wsstream::policy::Limits;
 ///
-/// // A web terminal: little in flight, and no message above 1 MiB.
+/// // For a web terminal: little data in flight, and no message above 1 MiB.
 /// let limits = Limits::default()
 ///     .receive_window(64 * 1024)
 ///     .max_message(1024 * 1024);
@@ -66,28 +67,28 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Sets how many bytes of one readable channel may wait for its reader, counted by the capacity
-    /// that holds them and rounded up to 16 KiB. Default 256 KiB.
+    /// Sets how many bytes of one readable channel may wait for its reader. Default 256 KiB.
     ///
-    /// Data behind a full window is not seen until there is room, a resize or a Close frame
-    /// included, except for a trickle: see [`stall_reserve`](Self::stall_reserve). With base64 up to
-    /// two bytes of the window stay unused.
+    /// The capacity of the buffers counts, in steps of 16 KiB. Everything that arrives behind data
+    /// for a full window waits until there is room, even a resize or a Close frame. Only a trickle
+    /// is still read: see [`stall_reserve`](Self::stall_reserve). With base64, up to two bytes of
+    /// the window stay unused.
     #[must_use]
     pub fn receive_window(mut self, bytes: usize) -> Self {
         self.receive_window = bytes;
         self
     }
 
-    /// Sets how many bytes of one channel may be accepted from its writer and not sent yet. Default
-    /// 64 KiB.
+    /// Sets how many bytes of one channel may be accepted from its writer before they are sent.
+    /// Default 64 KiB.
     #[must_use]
     pub fn send_budget(mut self, bytes: usize) -> Self {
         self.send_budget = bytes;
         self
     }
 
-    /// Sets how many bytes of all channels of a session may be accepted and not sent yet. Default
-    /// 256 KiB.
+    /// Sets how many bytes of all channels of a session may be accepted before they are sent.
+    /// Default 256 KiB.
     #[must_use]
     pub fn high_water(mut self, bytes: usize) -> Self {
         self.high_water = bytes;
@@ -97,41 +98,47 @@ impl Limits {
     /// Sets how many bytes beyond their windows stalled channels may use, in steps of 16 KiB.
     /// Default 16 MiB; 0 for none.
     ///
-    /// client-go, and so kubectl, gives up when one of its writes takes longer than 60 s. While a
-    /// channel's window is full and more data arrives for it, the session takes 32 KiB a second of
-    /// that data into this reserve, for eight minutes with the default. After that it stops reading
-    /// but continues, and still sends Pongs. The reserve is also bounded over all sessions of a
-    /// [`Sessions`](crate::Sessions::with_stall_reserve).
+    /// client-go, and therefore kubectl, gives up when one of its writes takes longer than 60 s.
+    /// While a channel's window is full and more data arrives for it, the session takes 32 KiB a
+    /// second of that data into this reserve, for eight minutes with the default. After that it
+    /// stops reading, but stays open and still sends Pongs. A second bound applies to all sessions
+    /// of a [`Sessions`](crate::Sessions::with_stall_reserve) together.
     #[must_use]
     pub fn stall_reserve(mut self, bytes: usize) -> Self {
         self.stall_reserve = bytes;
         self
     }
 
-    /// Sets the largest payload of one frame, in bytes. A larger one is refused at its header with
-    /// close code 1009. Default 4 GiB: payload is streamed, and costs no memory.
+    /// Sets the largest payload of one frame, in bytes. Default 4 GiB: payload is streamed and costs
+    /// no memory.
+    ///
+    /// A larger frame is refused at its header, with close code 1009.
     #[must_use]
     pub fn max_frame(mut self, bytes: u64) -> Self {
         self.max_frame = bytes;
         self
     }
 
-    /// Sets the largest payload of one message over all its fragments, in bytes. A larger one is
-    /// refused at the header that exceeds it. Unlimited by default.
+    /// Sets the largest payload of one message over all its fragments, in bytes. Unlimited by
+    /// default.
+    ///
+    /// A larger message is refused at the header of the frame that exceeds the limit.
     #[must_use]
     pub fn max_message(mut self, bytes: u64) -> Self {
         self.max_message = Some(bytes);
         self
     }
 
-    /// Sets the lowest rate, in bytes a second, at which a peer may read while the session
-    /// waits for it. Default 2 KiB/s; it must be above 0. A lower rate keeps the output of a
-    /// peer that hardly reads in memory for longer.
+    /// Sets the lowest rate, in bytes a second, at which a peer may read while the session waits
+    /// for it. Default 2 KiB/s; it must be above 0.
     ///
-    /// * While the session closes, the queue has the
-    ///   [close limit](crate::SessionConfig::close_limit) to leave, plus the time that it takes at
-    ///   this rate, and at a [`ByteRate`](super::ByteRate) if one is set. After that the session
-    ///   ends as [`Stalled`](crate::EndCause::Stalled), as it does when not one byte leaves for 90 s.
+    /// With a lower rate, the output of a peer that hardly reads stays in memory for longer. The
+    /// rate applies in two places:
+    ///
+    /// * While the session closes, its queue must leave within the
+    ///   [close limit](crate::SessionConfig::close_limit) plus the time that the queue takes at this
+    ///   rate, and at the [`ByteRate`](super::ByteRate) if one is set. Otherwise the session ends as
+    ///   [`Stalled`](crate::EndCause::Stalled). It also does if no byte leaves for 90 s.
     /// * A [keep-alive timeout](super::KeepAlive::timeout) is extended by the time that the output
     ///   in front of the Ping takes at this rate.
     #[must_use]
@@ -140,12 +147,12 @@ impl Limits {
         self
     }
 
-    /// Returns how long a peer may take to read this many bytes.
+    /// Returns the time that a peer may take to read this many bytes.
     pub(crate) fn time_to_read(&self, bytes: u64) -> Duration {
         time_for(bytes, self.min_read_rate)
     }
 
-    /// Checks the limits, of which most must be above 0.
+    /// Checks the limits, most of which must be above 0.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Limits {
             receive_window,

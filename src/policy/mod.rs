@@ -1,4 +1,4 @@
-//! Limits of a session's time, size and speed, and the web pages that may begin one.
+//! Limits on a session's time, memory and speed, and the web pages that may open one.
 //!
 //! | policy | limits | for all sessions of a layer |
 //! |---|---|---|
@@ -10,11 +10,11 @@
 //! | [`OriginPolicy`] | the pages that may connect | [`SessionConfig::origin`](crate::SessionConfig::origin) |
 //!
 //! Each of these types is a request extension as well, which overrides the layer's setting for one
-//! session. [`PolicyLayer`] inserts it for a route. How many sessions there may be is decided by the
-//! layers of [`access`](crate::access).
+//! session. [`PolicyLayer`] inserts it for a route. The layers of [`access`](crate::access) limit
+//! the number of sessions.
 //!
-//! Inside, policies are decisions over an `Instant` that they are given: they have no socket, clock
-//! or task.
+//! Internally, a policy decides from an `Instant` that its caller passes in. It has no socket, clock
+//! or task of its own.
 
 mod byte_rate;
 mod deadlines;
@@ -23,6 +23,7 @@ mod layer;
 mod limits;
 mod origin;
 mod pause;
+mod service;
 mod session;
 mod time;
 
@@ -38,8 +39,9 @@ pub(crate) use self::{
 pub use self::{
     byte_rate::ByteRate,
     keep_alive::KeepAlive,
-    layer::{IdleTimeoutLayer, Policy, PolicyLayer, PolicyService},
+    layer::{IdleTimeoutLayer, Policy, PolicyLayer},
     limits::Limits,
     origin::OriginPolicy,
+    service::PolicyService,
     time::{IdleTimeout, TimeLimit, ValidUntil},
 };

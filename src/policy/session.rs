@@ -25,7 +25,7 @@ impl Default for SessionPolicy {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            // As in Go: only an operator knows how long a silence is normal.
+            // None, as in Go: only an operator knows how long a silence is normal.
             idle_timeout: None,
             keep_alive: Some(KeepAlive::default()),
             time_limit: None,
@@ -55,8 +55,9 @@ impl SessionPolicy {
         self
     }
 
-    /// Returns until when a session that begins now may last, if its credentials expire at
-    /// `expiry`. They expire regardless of the route's time limit.
+    /// Returns the instant at which a session that begins now has to end, if there is one.
+    ///
+    /// `expiry` is when its credentials expire, which a longer time limit does not change.
     pub(crate) fn ends_at(&self, now: Instant, expiry: Option<Instant>) -> Option<Instant> {
         let limit = self.time_limit.map(|limit| after(now, limit));
         limit.into_iter().chain(expiry).min()
@@ -66,12 +67,12 @@ impl SessionPolicy {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.idle_timeout == Some(Duration::ZERO) {
             return Err(ConfigError::new(
-                "idle_timeout, and the extension IdleTimeout, must be above 0; None is for no timeout",
+                "idle_timeout, and the extension IdleTimeout, must be above 0; use None for no timeout",
             ));
         }
         if self.time_limit == Some(Duration::ZERO) {
             return Err(ConfigError::new(
-                "time_limit, and the extension TimeLimit, must be above 0; None is for no limit, ValidUntil for a time that may be over",
+                "time_limit, and the extension TimeLimit, must be above 0; use None for no limit, and ValidUntil for a time that may be past",
             ));
         }
         self.limits.check()?;
@@ -88,7 +89,7 @@ mod tests {
     use crate::policy::ValidUntil;
 
     #[test]
-    fn the_request_goes_before_the_layer() {
+    fn the_request_overrides_the_layer() {
         let layer = SessionPolicy {
             idle_timeout: Some(Duration::from_secs(1)),
             time_limit: Some(Duration::from_secs(2)),
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_of_a_request_is_found_too() {
+    fn an_invalid_extension_is_an_error() {
         let check = |policy: SessionPolicy| policy.check();
         assert!(check(SessionPolicy::default()).is_ok());
         fn asking<T: Clone + Send + Sync + 'static>(policy: T) -> Extensions {

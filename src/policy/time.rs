@@ -1,19 +1,19 @@
-//! The durations that an operator sets for a session: until it is idle for too long, and
-//! until it is over.
+//! The durations that an operator sets for a session: how long it may be idle, and how long it
+//! may last.
 
 use std::time::{Duration, SystemTime};
 
 use http::Extensions;
 use tokio::time::Instant;
 
-/// The idle timeout of the session that a request asks for; `None` for none.
+/// The idle timeout of the session that a request asks for, or `None` for no timeout.
 ///
 /// Zero is an error, as on the layer: the request is answered with a 500 that says so.
 ///
-/// This is a request extension. It overrides
-/// [`SessionConfig::idle_timeout`](crate::SessionConfig::idle_timeout), and any layer, auth or
-/// handler outside of [`WsStreamLayer`](crate::WsStreamLayer) may insert it. The innermost one counts.
-/// [`IdleTimeoutLayer`](crate::policy::IdleTimeoutLayer) does only that.
+/// This is a request extension, which overrides
+/// [`SessionConfig::idle_timeout`](crate::SessionConfig::idle_timeout). Any middleware outside of
+/// [`WsStreamLayer`](crate::WsStreamLayer) may insert it, and the innermost one counts.
+/// [`IdleTimeoutLayer`](crate::policy::IdleTimeoutLayer) does this for a route.
 ///
 /// # Examples
 ///
@@ -29,16 +29,16 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdleTimeout(pub Option<Duration>);
 
-/// How long the session that a request asks for may last, with data or without; `None` for
-/// any time.
+/// The longest time that the session of a request may last, even if it is active, or `None` for no
+/// limit.
 ///
 /// Zero is an error, as on the layer: the request is answered with a 500 that says so. For a
-/// time that may be over when the request arrives, use [`ValidUntil`].
+/// time that may be past when the request arrives, use [`ValidUntil`].
 ///
-/// This is a request extension. It overrides
-/// [`SessionConfig::time_limit`](crate::SessionConfig::time_limit), and any layer, auth
-/// or handler outside of that one may insert it. The innermost one counts.
-/// [`PolicyLayer`](crate::policy::PolicyLayer) does only that.
+/// This is a request extension, which overrides
+/// [`SessionConfig::time_limit`](crate::SessionConfig::time_limit). Any middleware outside of
+/// [`WsStreamLayer`](crate::WsStreamLayer) may insert it, and the innermost one counts.
+/// [`PolicyLayer`](crate::policy::PolicyLayer) does this for a route.
 ///
 /// # Examples
 ///
@@ -53,13 +53,14 @@ pub struct IdleTimeout(pub Option<Duration>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeLimit(pub Option<Duration>);
 
-/// The time at which the credentials of a session expire, as a rule those of a token.
+/// The time at which the credentials of a session expire, usually those of a token.
 ///
-/// This is a request extension for an auth layer to insert. At that time the session ends
-/// with [`EndCause::TimeLimit`](crate::EndCause::TimeLimit), unless a time limit ends it
-/// before; if the time is past already, the session ends as soon as it begins. It is
-/// compared with the system's clock once, when the request arrives: the time in which the
-/// service gets ready and accepts counts.
+/// This is a request extension for an auth layer to insert. At that time the session ends with
+/// [`EndCause::TimeLimit`](crate::EndCause::TimeLimit), unless a time limit ends it earlier. If the
+/// time is already past, the session ends as soon as it begins.
+///
+/// The time is compared with the system's clock once, when the request arrives. The time that the
+/// service takes to become ready and to accept counts.
 ///
 /// # Examples
 ///
@@ -67,7 +68,7 @@ pub struct TimeLimit(pub Option<Duration>);
 /// use std::time::{Duration, SystemTime};
 /// use tower_wsstream::policy::ValidUntil;
 ///
-/// // The claim `exp` of a token, in seconds since 1970.
+/// // The `exp` claim of a token, in seconds since 1970.
 /// let exp = 1_900_000_000;
 /// let mut request = http::Request::new(());
 /// let until = SystemTime::UNIX_EPOCH + Duration::from_secs(exp);
@@ -77,8 +78,10 @@ pub struct TimeLimit(pub Option<Duration>);
 pub struct ValidUntil(pub SystemTime);
 
 impl ValidUntil {
-    /// Returns when the credentials of a request that arrives now expire. This is an
-    /// instant and not a duration, because they expire also while the service gets ready.
+    /// Returns the instant at which the credentials of a request that arrives now expire.
+    ///
+    /// This is an instant and not a duration, because time also passes while the service gets
+    /// ready.
     pub(crate) fn expiry(extensions: &Extensions, now: Instant) -> Option<Instant> {
         let Self(until) = extensions.get()?;
         let left = until.duration_since(SystemTime::now());
@@ -86,7 +89,7 @@ impl ValidUntil {
     }
 }
 
-/// Stands for a delay that is too long for the clock to add.
+/// The substitute for a delay that is too long for the clock to add.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Returns the instant after a delay, which may be `Duration::MAX`.
@@ -94,7 +97,7 @@ pub(crate) fn after(start: Instant, delay: Duration) -> Instant {
     start.checked_add(delay).unwrap_or_else(|| start + FOREVER)
 }
 
-/// Returns how long that many bytes take at a rate in bytes a second.
+/// Returns the time that this many bytes take at a rate in bytes a second.
 pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
     Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1))
 }

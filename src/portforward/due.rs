@@ -1,4 +1,4 @@
-//! The ports that were woken: a wake-up of one polls one, however many there are.
+//! The ports that are due to be polled, so that a wake-up of one port polls only that port.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// Creates the bits of fewer than 128 ports. All are due, because none was polled yet.
+    /// Creates the bits of fewer than 128 ports, all of which are due for their first poll.
     pub(super) fn new(ports: usize) -> Arc<Self> {
         let all = (1_u128 << ports) - 1;
         Arc::new(Self {
@@ -30,16 +30,18 @@ impl Due {
         })
     }
 
-    /// Registers the waker of the task. Call it at every poll, before [`Due::take`]: a port that
-    /// becomes due between the two wakes the task.
+    /// Registers the waker of the task.
+    ///
+    /// Call it in every poll, before [`Due::take`]: a port that becomes due between the two calls
+    /// then wakes the task.
     pub(super) fn register(&self, waker: &Waker) {
         self.task.register(waker);
     }
 
-    /// Takes the ports that are due, a bit each. They are due again when they are woken.
+    /// Takes the set of ports that are due, one bit each. A port is due again once it is woken.
     pub(super) fn take(&self) -> u128 {
-        // Acquire: writes of a waker's caller are visible to the poll that follows. Release
-        // publishes nothing.
+        // Acquire: the poll that follows sees what the caller of the waker has written. Release
+        // is not needed, because nothing is published here.
         let [low, high] = [0, 1].map(|at| self.bits[at].swap(0, Ordering::AcqRel));
         u128::from(high) << 64 | u128::from(low)
     }
@@ -67,8 +69,8 @@ impl Wake for WakePort {
         let bit = 1 << (self.port % 64);
         // Release: see `take`.
         let before = self.due.bits[self.port / 64].fetch_or(bit, Ordering::AcqRel);
-        // If the bit was set before, the caller that set it wakes the task, which has not taken
-        // it since.
+        // If the bit was already set, the caller that set it wakes the task, which has not taken
+        // the bit since.
         if before & bit == 0 {
             self.due.task.wake();
         }
@@ -110,7 +112,7 @@ mod tests {
             waker.wake_by_ref();
             assert_eq!(wakes(), 1);
             assert_eq!(due.take(), 1 << port);
-            // Between a poll's `register` and its `take`, and after both.
+            // A wake-up between `register` and `take` of one poll, and one after both.
             due.register(&Waker::from(Arc::clone(&count)));
             waker.wake_by_ref();
             assert_eq!((due.take(), wakes()), (1 << port, 1));

@@ -2,11 +2,11 @@ use std::error::Error as StdError;
 
 use crate::{BoxError, error::text, rejection::known::Known};
 
-/// Replaces the text of a panic, whose message is for the server's log, and of an error that cannot
-/// be shown.
+/// The text for a panic, whose message belongs in the server's log, and for an error that cannot be
+/// formatted.
 const FAILED: &str = "the port's service failed";
 
-/// The reason for which the service of a port has ended without success.
+/// The reason why the service of a port ended without success.
 #[derive(Debug)]
 pub(super) enum Failure {
     Error(BoxError),
@@ -24,7 +24,7 @@ impl Failure {
         Some(format!("error forwarding port {port}: {what}"))
     }
 
-    /// Returns whether the whole upgrade is to be refused, if it still can be.
+    /// Returns whether this failure asks to refuse the upgrade, if that is still possible.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Error(error) => Known::all(&**error).any(|known| match known {
@@ -44,7 +44,7 @@ fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
             "the server forwards as many ports as it can: try again later".into()
         }
         Some(Known::Elapsed) => "the port has reached its time limit".into(),
-        // The client ended it itself, or cannot be reached.
+        // The client has ended the session itself, or cannot be reached.
         Some(Known::Ended(cause)) if cause.is_remote() => return None,
         Some(Known::Ended(cause)) => format!("the session has ended: {cause}"),
         None => text(error).unwrap_or_else(|| FAILED.to_owned()),

@@ -9,14 +9,14 @@ use tower_service::Service;
 
 use super::{
     due::Due,
-    pair::{Pair, drop_quietly},
+    pair::{PORT_SERVICE, Pair},
     port::ForwardedPort,
 };
-use crate::{BoxError, Rejection};
+use crate::{BoxError, Rejection, unwind::drop_quietly};
 
-/// The session of all ports of a request.
+/// The future of a session, which runs all ports of a request.
 ///
-/// Dropping it drops the futures of all of them.
+/// Dropping it drops the futures of all ports.
 #[must_use = "futures do nothing unless polled"]
 pub struct PortForwardFuture<S, F> {
     kind: Kind<S, F>,
@@ -33,8 +33,10 @@ pub(super) struct Forwarding<S, F> {
     due: Arc<Due>,
     /// The number of ports that have not ended.
     open: usize,
-    /// The port at which a round begins: the one behind the first of the round before, because the
-    /// first port has all of the budget that tokio gives a task.
+    /// The port that is polled first in the next round.
+    ///
+    /// It moves on in every round, because the first port has all of the budget that tokio gives a
+    /// task.
     first: u32,
     greeted: bool,
 }
@@ -72,7 +74,7 @@ impl<S, F> Forwarding<S, F> {
     }
 }
 
-/// Everything that must not move is in boxes.
+// The futures, which must not move, are in boxes.
 impl<S, F> Unpin for PortForwardFuture<S, F> {}
 
 impl<S> Future for PortForwardFuture<S, S::Future>
@@ -107,8 +109,8 @@ where
             {
                 return Poll::Ready(Err(error));
             }
-            // Nothing is sent before each service has been polled once and, with
-            // `AcceptMode::Explicit`, before one has accepted: until then they can refuse.
+            // Nothing is sent until each service has been polled once and, with
+            // `AcceptMode::Explicit`, one has accepted: until then they can refuse.
             if self.open > 0 && self.poll_writable(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -147,7 +149,7 @@ where
         }
     }
 
-    /// Takes the refusal of the first port, if all have ended with one.
+    /// Takes the refusal of the first port, if all ports have ended with one.
     fn take_refusal(&mut self) -> Option<BoxError> {
         if self.pairs.iter().all(Pair::has_refused) {
             self.pairs.first_mut()?.take_error()
@@ -159,9 +161,11 @@ where
 
 impl<S, F> Drop for Forwarding<S, F> {
     fn drop(&mut self) {
-        // One by one: if the drop of one port panics, the drop of the next must not panic while
-        // that unwinds, which would abort the process.
-        self.pairs.drain(..).for_each(drop_quietly);
+        // One at a time, each panic contained: a second one while the first unwinds would abort
+        // the process.
+        self.pairs
+            .drain(..)
+            .for_each(|pair| drop_quietly(pair, PORT_SERVICE));
     }
 }
 

@@ -1,16 +1,16 @@
-//! Kubernetes `portforward`: TCP connections whose bytes are channels.
+//! Kubernetes `portforward`: TCP connections over the channels of a session.
 //!
 //! ```text
-//!  WsStreamLayer::new(Protocols::default())   two channels for each of the ports= of the query
-//!    PortForwardLayer::new()                  first messages, errors as text, one end for all
-//!      your Service<ForwardedPort>            once per port, all at the same time
+//!  WsStreamLayer::new(Protocols::default())   two channels for each port of the query
+//!    PortForwardLayer::new()                  first messages, errors as text, the end of the session
+//!      your Service<ForwardedPort>            called once per port; all run concurrently
 //! ```
 //!
-//! The module is built on the public interface of this crate, except for helpers that parse a
-//! query, find the cause of an error and word a refusal. A layer of your own can do what it does.
+//! This module is built on the public interface of the crate, except for helpers that parse a
+//! query, find the cause of an error and word a refusal. A layer of your own can do the same.
 //!
 //! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for its errors. The
-//! first message on either is the number of the port, as two bytes in little-endian order. kube-rs
+//! first message on each is the number of the port, as two bytes in little-endian order. kube-rs
 //! and the clients for Python and JavaScript speak this protocol. `kubectl port-forward` speaks
 //! SPDY inside of the WebSocket, and is refused.
 //!
@@ -21,7 +21,7 @@
 //! | [`ForwardedPort`] | one port: its number, its stream, and the session it shares |
 //! | [`ForwardedStream`], [`ForwardedWriter`] | the data of a port, like a socket |
 //!
-//! # How the end of a port is reported
+//! # The end of a port
 //!
 //! | the service of a port | channel `2i + 1` |
 //! |---|---|
@@ -29,16 +29,16 @@
 //! | fails | `error forwarding port 8080: {error}` |
 //! | panics | `error forwarding port 8080: ` and a fixed text |
 //! | fails because the client has closed the session | nothing |
-//! | fails with a [`Rejection`](crate::Rejection) or tower's `Overloaded`, and so did all others, before the upgrade is answered | no upgrade: the refusal of the first |
+//! | fails with a [`Rejection`](crate::Rejection) or tower's `Overloaded` before the upgrade is answered, as all others do | no upgrade: the answer is the refusal of the first port |
 //!
-//! So the `Display` of an error is shown to the client, in one message behind the data of its
-//! port. Then that port has ended, and the others go on. When the last one has ended, the session
-//! ends with close code 1000: each port's end was reported. No subprotocol of port-forward can say
-//! that one channel has ended, so a client sees the end of a port without an error only together
-//! with the end of all.
+//! The client is shown the `Display` of an error, in one message after the data of its port. That
+//! port has then ended, and the others continue. When the last one has ended, the session ends with
+//! close code 1000, because the end of each port was reported. No subprotocol of port-forward can
+//! signal that one channel has ended. A client therefore learns of the end of a port without an
+//! error only when all ports have ended.
 //!
-//! The client cannot end one port either. It closes the WebSocket when it is done with all of
-//! them. Then reads are at their end, and output of the services is still sent for the
+//! The client cannot end one port either: it closes the WebSocket when it is done with all of them.
+//! Reads then return EOF, and output of the services is still sent for the
 //! [longer grace](crate::SessionConfig::closed_grace).
 //!
 //! # Examples
@@ -65,9 +65,9 @@
 //! # let _ = service;
 //! ```
 //!
-//! When the target has ended, `copy_bidirectional` waits for the client, which does not learn of
-//! that end. With [`ForwardedStream::into_split`] and a limit of your own a port can end sooner, as
-//! in `examples/pod-server`.
+//! When the target ends its output, `copy_bidirectional` continues to wait for the client, which
+//! does not learn of that end. With [`ForwardedStream::into_split`] and a timeout of your own, a
+//! port can end sooner.
 
 mod due;
 mod failure;

@@ -1,7 +1,7 @@
-//! One port and its two channels: its service from readiness to its end, and the report of that
-//! end.
+//! One port and its two channels: it runs the port's service and reports how that ends.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
@@ -16,20 +16,23 @@ use crate::{
     BoxError, ChannelWriter,
     channel::ChannelSink,
     error::Report,
-    unwind::{self, catch},
+    unwind::{catch, drop_quietly},
 };
+
+/// The name in the log of a value that panics while it is dropped.
+pub(super) const PORT_SERVICE: &str = "the service of a port";
 
 /// A port of the session.
 pub(super) struct Pair<S, F> {
     port: u16,
     waker: Waker,
     state: State<S, F>,
-    /// The data channel, until it is greeted and handed to the service.
+    /// The writer of the data channel, until it is greeted and handed to the service.
     data: Option<(ChannelSink, oneshot::Sender<ChannelWriter>)>,
-    /// The error channel, until the port is over.
+    /// The writer of the error channel, until the port has ended.
     errors: Option<ChannelSink>,
     greeted: bool,
-    /// The failure that was not reported yet.
+    /// The failure, until it is reported.
     failure: Option<Failure>,
 }
 
@@ -40,8 +43,10 @@ enum State<S, F> {
 }
 
 impl<S, F> Pair<S, F> {
-    /// Creates a port that waits for its service. `data` and `errors` are the writers of its
-    /// channels; `hand` passes the first one on to the stream of `port`.
+    /// Creates a port that waits for its service.
+    ///
+    /// `data` and `errors` are the writers of its channels; `hand` passes `data` on to the stream
+    /// of `port`.
     pub(super) fn new(
         service: S,
         port: ForwardedPort,
@@ -61,11 +66,11 @@ impl<S, F> Pair<S, F> {
         }
     }
 
-    /// Waits until the channels can be written to: until the upgrade is accepted, if the layer
-    /// waits for that.
+    /// Waits until the channels are writable. With `AcceptMode::Explicit`, this is when the upgrade
+    /// is accepted.
     pub(super) fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.errors {
-            // An error is the end of the session, which is not waited for.
+            // An error means that the session has ended, so there is nothing to wait for.
             Some(errors) => Pin::new(errors).poll_ready(cx).map(|_| ()),
             None => Poll::Ready(()),
         }
@@ -77,7 +82,7 @@ impl<S, F> Pair<S, F> {
         let greeting = Bytes::copy_from_slice(&self.port.to_le_bytes());
         if let Some((mut data, hand)) = self.data.take() {
             say(&mut data, greeting.clone());
-            // Fails if the stream was dropped: then the writer is dropped as well.
+            // Fails if the stream was dropped. The writer is then dropped as well.
             let _ = hand.send(data.into_inner());
         }
         if let Some(errors) = &mut self.errors {
@@ -93,7 +98,7 @@ impl<S, F> Pair<S, F> {
         }
     }
 
-    /// Returns whether the service has ended with a refusal of the upgrade.
+    /// Returns whether the service has ended by refusing the upgrade.
     pub(super) fn has_refused(&self) -> bool {
         self.failure.as_ref().is_some_and(Failure::is_refusal)
     }
@@ -119,7 +124,7 @@ impl<S, F> Pair<S, F> {
             }
             Failure::Panicked => tracing::error!(port, "the service of a port panicked"),
         }
-        drop_quietly(failure);
+        drop_quietly(failure, PORT_SERVICE);
         if let Some(text) = text {
             say(&mut errors, text.into());
         }
@@ -131,15 +136,16 @@ where
     S: Service<ForwardedPort, Response = ()>,
     S::Error: Into<BoxError>,
 {
-    /// Polls a port that was woken, and returns whether it has ended now.
+    /// Polls a port that was woken, and returns whether it ended in this poll.
     pub(super) fn poll(&mut self) -> bool {
         let cx = &mut Context::from_waker(&self.waker);
         let Poll::Ready(result) = self.state.poll(cx) else {
             return false;
         };
-        // The stream is dropped before the text is sent: data that it writes in its drop goes
-        // first.
-        drop_quietly(std::mem::replace(&mut self.state, State::Ended));
+        // The service's future is dropped before the text is sent, so that data which it writes in
+        // its drop goes first.
+        let ended = mem::replace(&mut self.state, State::Ended);
+        drop_quietly(ended, PORT_SERVICE);
         self.failure = result.err();
         if self.greeted {
             self.tell();
@@ -156,10 +162,10 @@ where
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         if let Self::Waiting { service, .. } = self {
             ready!(guarded(|| service.poll_ready(cx).map_err(Into::into)))?;
-            *self = match std::mem::replace(self, Self::Ended) {
+            *self = match mem::replace(self, Self::Ended) {
                 Self::Waiting { mut service, port } => {
                     let called = guarded(|| Poll::Ready(Ok(service.call(port))));
-                    drop_quietly(service);
+                    drop_quietly(service, PORT_SERVICE);
                     Self::Running(Box::pin(ready!(called)?))
                 }
                 other => other,
@@ -167,7 +173,7 @@ where
         }
         match self {
             Self::Running(future) => guarded(|| future.as_mut().poll(cx).map_err(Into::into)),
-            // A wake-up that came late.
+            // A late wake-up.
             Self::Waiting { .. } | Self::Ended => Poll::Pending,
         }
     }
@@ -181,12 +187,7 @@ fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T
     }
 }
 
-/// Drops a value of a port that has ended: a panic in that changes nothing.
-pub(super) fn drop_quietly<T>(value: T) {
-    unwind::drop_quietly(value, "the service of a port");
-}
-
-/// Sends one message regardless of the budget: a channel has at most two of these.
+/// Sends one message without regard to the budget: a channel has at most two of these.
 fn say(sink: &mut ChannelSink, message: Bytes) {
     // If the session is over, the next read or write fails.
     let _ = Pin::new(sink).start_send(message);

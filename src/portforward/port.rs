@@ -8,17 +8,17 @@ use crate::Session;
 /// One port of a session.
 #[non_exhaustive]
 pub struct ForwardedPort {
-    /// The port that the client asked for, 1 to 65535.
+    /// The number of the port that the client asked for, from 1 to 65535.
     pub port: u16,
-    /// Its index among the ports of the request, from 0. A client may ask for the same port twice.
+    /// The index of the port in the request, from 0. A client may ask for the same port twice.
     pub index: usize,
-    /// The data of the port. Data that the client sends before it is read waits in it.
+    /// The data of the port. It buffers data that the client sends before the service reads it.
     pub stream: ForwardedStream,
-    /// The session, which the ports of a request share: its end, and its number in the logs.
-    /// Closing it ends all of them.
+    /// The session, which all ports of a request share. Closing it ends all of them.
     pub session: Session,
-    /// The head of the upgrade request, with the extensions that outer layers have inserted. The
-    /// ports of a request share it. Drop it early: it keeps a read buffer of the server alive,
+    /// The head of the upgrade request, with the extensions that outer layers have inserted.
+    ///
+    /// All ports of a request share it. Drop it early: it keeps a read buffer of the server alive,
     /// usually 8 KiB.
     pub request: Option<Arc<Parts>>,
 }

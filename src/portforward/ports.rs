@@ -5,15 +5,15 @@ use crate::{
     query::{pairs, unescape},
 };
 
-/// The most ports of one request: each has two channels, numbered in one byte, of which 255 is
-/// reserved.
+/// The largest number of ports in one request. Each port has two channels, whose numbers are one
+/// byte, and 255 is reserved.
 pub(super) const MAX_PORTS: usize = 127;
 
-/// Parses the query of a request, the part behind the `?`: at least one port and at most
-/// [`MAX_PORTS`], in the client's order. The same port twice is two ports.
+/// Parses the query of a request: at least one port and at most [`MAX_PORTS`], in the client's
+/// order. A port that is listed twice counts twice.
 ///
-/// Clients send `ports` to the API server, which sends `port` to kubelets. Either may be repeated,
-/// and may hold several ports with commas between them.
+/// Clients send `ports` to the API server, which sends `port` to kubelets. Either parameter may be
+/// repeated, and may contain several ports separated by commas.
 pub(super) fn ports(query: &str) -> Result<Vec<NonZeroU16>, Rejection> {
     let mut ports = Vec::new();
     for (name, value) in pairs(query) {
@@ -46,15 +46,15 @@ fn number(port: &str) -> Option<NonZeroU16> {
 fn bad_port() -> Rejection {
     // The text does not repeat the value.
     Rejection::bad_request(
-        "the query parameter \"ports\" takes numbers from 1 to 65535, repeated or with commas between: ports=8080,8443",
+        "the query parameter \"ports\" takes numbers from 1 to 65535, repeated or separated by commas: ports=8080,8443",
     )
 }
 
-/// Returns the refusal of a request for more ports than `most`; `when` begins with a space, or is
-/// empty.
+/// Returns the refusal of a request for more than `most` ports. `when` is empty or begins with a
+/// space.
 pub(super) fn too_many(most: usize, when: &str) -> Rejection {
     Rejection::bad_request(format!(
-        "too many ports{when}: ask for {most} at most, and for the others in a request of their own"
+        "too many ports{when}: ask for {most} at most, and for the others in another request"
     ))
 }
 

@@ -10,24 +10,25 @@ use crate::{
     subprotocols::{V4, V4_BASE64},
 };
 
-/// The most ports over base64, where characters number the channels: 79 at most.
+/// The largest number of ports over base64, where a channel number is a character and a session
+/// has at most 79 channels.
 const MAX_BASE64_PORTS: usize = 39;
 
 /// The subprotocols of port-forward.
 ///
-/// | name | encoding | ports at most |
+/// | name | encoding | most ports |
 /// |---|---|---|
-/// | `v4.channel.k8s.io`, none | binary | 127 |
+/// | `v4.channel.k8s.io`, or none offered | binary | 127 |
 /// | `v4.base64.channel.k8s.io` | text | 39 |
 ///
-/// The ports are in the query, as `ports=80&ports=443` or `ports=80,443`, each 1 to 65535 (and in
-/// the dialect of kubelets as `port=80,443`). Port `i` has channel `2i` for data in both
-/// directions, and channel `2i + 1`, which the server writes, for errors. A request without a port,
-/// with too many, or with an invalid one is refused with a 400.
+/// The ports are in the query, as `ports=80&ports=443` or `ports=80,443`, or in the dialect of
+/// kubelets as `port=80,443`. Each is from 1 to 65535. Port `i` has channel `2i` for data in both
+/// directions, and channel `2i + 1` for errors, which only the server writes. A request without
+/// ports, with too many ports, or with an invalid one is refused with a 400.
 ///
-/// `v5.channel.k8s.io` is not spoken: no client expects it here, though some offer it. Neither is
-/// `SPDY/3.1+portforward.k8s.io`, which is not a subprotocol of channels: a client that offers
-/// nothing else is refused with a 403.
+/// `v5.channel.k8s.io` is not supported: some clients offer it, but none needs it here. Neither is
+/// `SPDY/3.1+portforward.k8s.io`, which has no channels: a client that offers only that is refused
+/// with a 403.
 ///
 /// # Examples
 ///
@@ -51,12 +52,11 @@ impl Default for Protocols {
 }
 
 impl Protocols {
-    /// Sets how many ports one request may ask for. Default 127, which is also the highest possible
-    /// number.
+    /// Sets how many ports one request may ask for. Default 127, which is also the maximum.
     ///
-    /// Each has a receive window
-    /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and a send budget of its
-    /// own, so this setting bounds the memory of a session.
+    /// Each port has its own receive window
+    /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and send budget, so this
+    /// setting bounds the memory of a session.
     #[must_use]
     pub fn max_ports(mut self, most: usize) -> Self {
         self.max_ports = most.min(MAX_PORTS);
@@ -70,7 +70,7 @@ impl ProtocolSource for Protocols {
         if count > self.max_ports {
             return Err(too_many(self.max_ports, ""));
         }
-        // Negotiation would refuse it with a 403 that does not say why.
+        // Otherwise the negotiation would refuse this with a 403 that does not say why.
         if count > MAX_BASE64_PORTS && needs_base64(&head.headers) {
             return Err(too_many(MAX_BASE64_PORTS, " for base64"));
         }
@@ -78,7 +78,7 @@ impl ProtocolSource for Protocols {
     }
 }
 
-/// Returns whether the client offers none of our subprotocols except the one in base64.
+/// Returns whether base64 is the only one of our subprotocols that the client offers.
 fn needs_base64(headers: &HeaderMap) -> bool {
     let offers = |name| {
         let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
@@ -168,7 +168,7 @@ mod tests {
             assert_eq!(rejection.status(), 400);
             assert!(rejection.message().contains("39 at most"), "{rejection}");
         }
-        // Whoever can have the other one gets it.
+        // A client that also offers the binary subprotocol gets that one.
         for offers in [
             &[V4_BASE64, V4][..],
             &["v4.base64.channel.k8s.io,v4.channel.k8s.io"],

@@ -13,13 +13,14 @@ use crate::{ChannelReader, ChannelWriter, EndCause};
 
 /// The data of a forwarded port in both directions, like a socket.
 ///
-/// Reads are those of a [`ChannelReader`]: they reach EOF when the client has closed the session,
-/// since it cannot end one port alone, and fail if the session has ended in any other way. Data
-/// that is not read fills the window of this port, and in the end pauses the session. A service
-/// that no longer reads but still writes should [split](Self::into_split) the stream and drop its
-/// reader. For writes see [`ForwardedWriter`].
+/// Reads are those of a [`ChannelReader`]. They return EOF once the client has closed the session,
+/// because a client cannot end one port alone, and fail if the session has ended in any other way.
+/// Data that is not read fills the window of this port, and then pauses the whole session. A service
+/// that no longer reads but still writes should [split](Self::into_split) the stream and drop the
+/// reader. For writes, see [`ForwardedWriter`].
 ///
-/// Dropping it discards further data for the port; data that it has accepted is still sent.
+/// After the stream is dropped, incoming data for the port is discarded, and accepted output is
+/// still sent.
 #[derive(Debug)]
 pub struct ForwardedStream {
     reader: ChannelReader,
@@ -31,7 +32,7 @@ impl ForwardedStream {
         Self { reader, writer }
     }
 
-    /// Splits the stream into its two directions. Drop each when it is done.
+    /// Splits the stream into its two directions. Drop each once you are done with it.
     pub fn into_split(self) -> (ChannelReader, ForwardedWriter) {
         (self.reader, self.writer)
     }
@@ -75,12 +76,12 @@ impl AsyncWrite for ForwardedStream {
     }
 }
 
-/// The writer of a port: a [`ChannelWriter`] that waits for the acceptance of the upgrade.
+/// The writer of a port: a [`ChannelWriter`] that first waits until the upgrade is accepted.
 ///
-/// Until the upgrade is accepted and the port's first messages have been sent, writes, flushes and
-/// shutdowns wait, so that a port can still be refused. After that it is the writer of the
-/// channel, with its budget, its cancel safety and its errors. `shutdown` waits until accepted data
-/// has left. It sends nothing: the client learns of the end of a port with the end of the session.
+/// Writes, flushes and shutdowns wait until the upgrade is accepted and the first messages of the
+/// port have been sent, so that a port can still refuse. From then on they are those of the channel's
+/// writer, with its budget, cancel safety and errors. `shutdown` waits until accepted data has left.
+/// It sends nothing: the client learns of the end of a port when the session ends.
 #[derive(Debug)]
 pub struct ForwardedWriter {
     state: State,
@@ -88,15 +89,15 @@ pub struct ForwardedWriter {
 
 #[derive(Debug)]
 enum State {
-    /// The first messages have not been sent yet.
+    /// The port's first messages have not been sent yet.
     Waiting(oneshot::Receiver<ChannelWriter>),
     Open(ChannelWriter),
-    /// There was no session.
+    /// The upgrade was refused, so there is no session.
     Refused,
 }
 
 impl ForwardedWriter {
-    /// Creates a writer that waits for the one of its channel.
+    /// Creates a writer that waits for the writer of its channel.
     pub(super) fn waiting(hand: oneshot::Receiver<ChannelWriter>) -> Self {
         Self {
             state: State::Waiting(hand),

@@ -1,40 +1,39 @@
-//! Base64 (RFC 4648, 4) of a message that arrives in pieces.
+//! Base64 (RFC 4648, 4) for messages that arrive in pieces.
 
-use std::error::Error;
-use std::fmt;
+use std::{error::Error, fmt};
 
 use bytes::BytesMut;
 
 mod engine;
 
-/// Characters that stand for three bytes.
+/// The number of characters that stand for three bytes.
 const QUAD: usize = 4;
 
-/// Characters that go through the engine at once. The engine writes into a slice,
-/// so its output goes through an array on the stack: 3 KiB stay in the first-level
-/// cache next to their 4 KiB of text, and more would not be faster.
+/// The number of characters that the engine decodes at once.
+///
+/// The engine writes into a slice, so its output goes through an array on the stack.
+/// 3 KiB stay in the first-level cache next to their 4 KiB of text, and a larger array
+/// would not be faster.
 const BLOCK: usize = 4096;
 
-/// The most characters of a piece that is a line of typing rather than a transfer.
-/// Clearing 48 bytes for it costs nothing, clearing 3 KiB would.
+/// The largest number of characters of a piece that is typed rather than transferred.
+/// Clearing an array of 48 bytes for it costs nothing, but clearing 3 KiB would.
 const SMALL: usize = 64;
 
-/// Decodes the base64 of one message after another, each in any number of
-/// pieces.
+/// A decoder for the base64 of successive messages, each in any number of pieces.
 ///
-/// CR and LF are skipped everywhere, as in Go. Everything else is strict: the
-/// standard alphabet, padding, no bits behind the last byte, and nothing after the
-/// padding.
+/// CR and LF are skipped everywhere, as in Go. Everything else is strict: the standard
+/// alphabet, padding, no bits set after the last byte, and nothing after the padding.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Base64Decoder {
-    /// Characters of a quad that is not complete.
+    /// The characters of an incomplete quad.
     quad: [u8; QUAD],
     held: u8,
-    /// There was padding, after which the message has no more.
+    /// Set after padding, which ends the message.
     padded: bool,
 }
 
-/// The error for text of a base64 subprotocol that is not base64.
+/// The error for a message of a base64 subprotocol that is not valid base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidBase64;
 
@@ -49,7 +48,7 @@ impl Error for InvalidBase64 {}
 impl Base64Decoder {
     /// Decodes the next piece and appends the result.
     ///
-    /// After an error nothing of this piece was appended, and the decoder is at the
+    /// After an error, nothing of this piece has been appended, and the decoder is at the
     /// start of a message.
     pub(crate) fn decode(&mut self, text: &[u8], out: &mut BytesMut) -> Result<(), InvalidBase64> {
         let before = out.len();
@@ -75,15 +74,15 @@ impl Base64Decoder {
         }
     }
 
-    /// Returns the most bytes that a piece of this length can append.
+    /// Returns the largest number of bytes that a piece of this length can append.
     #[cfg(test)]
     pub(crate) fn max_decoded(&self, len: usize) -> usize {
-        // Divided first: a length near the limit must not overflow.
+        // Divides first, so that a length near the limit does not overflow.
         let tail = len % QUAD + usize::from(self.held);
         len / QUAD * 3 + tail / QUAD * 3
     }
 
-    /// `N` is the room on the stack for one block.
+    /// Decodes text block by block. `N` is the size of the array for the bytes of one block.
     fn blocks<const N: usize>(
         &mut self,
         text: &[u8],
@@ -91,8 +90,8 @@ impl Base64Decoder {
     ) -> Result<(), InvalidBase64> {
         let mut plain = [0; N];
         for block in text.chunks(N / 3 * QUAD) {
-            // Line breaks are rare, and the engine fails on them. The block is
-            // then done again, line by line.
+            // Line breaks are rare, and the engine fails on them. The block is then decoded
+            // again, line by line.
             let (before, start) = (self.clone(), out.len());
             if self.line(block, &mut plain, out).is_err() {
                 *self = before;
@@ -105,7 +104,7 @@ impl Base64Decoder {
         Ok(())
     }
 
-    /// Decodes text without line breaks that fits into the room for its bytes.
+    /// Decodes text without line breaks, whose bytes fit into `plain`.
     fn line(
         &mut self,
         text: &[u8],
@@ -132,13 +131,13 @@ impl Base64Decoder {
         self.hold(tail)
     }
 
-    /// Keeps the beginning of a quad.
+    /// Stores the beginning of a quad.
     fn hold(&mut self, text: &[u8]) -> Result<(), InvalidBase64> {
         if self.padded && !text.is_empty() {
             return Err(InvalidBase64);
         }
         for byte in text {
-            // The engine would find this once the quad is complete. By then the
+            // The engine would reject this only once the quad is complete. By then, the
             // rest of the message before it would have been delivered.
             if !(is_symbol(*byte) || *byte == b'=' && self.held >= 2) {
                 return Err(InvalidBase64);
@@ -297,7 +296,7 @@ mod tests {
             assert_eq!(out, "foo");
         }
         assert_eq!(decoder.decode(b"*", &mut out), Err(InvalidBase64));
-        // And the next message starts from nothing.
+        // The next message starts afresh.
         decoder.decode(b"YmFy", &mut out).unwrap();
         decoder.finish().unwrap();
         assert_eq!(out, "foobar");
@@ -375,8 +374,8 @@ mod tests {
             if !is_symbol(byte) && !b"=\r\n".contains(&byte) {
                 prop_assert_eq!(&ours, &Err(InvalidBase64));
             }
-            // What is accepted is what the whole text stands for, and nothing
-            // else is: a character more or less is never made up for.
+            // Text is accepted exactly if it is valid as a whole, and decodes to the same
+            // bytes: a missing or an extra character is never compensated for.
             text.retain(|byte| !is_line_break(*byte));
             let engine = STANDARD.decode(&text).ok();
             prop_assert_eq!(ours.ok().map(|out| out.to_vec()), engine);

@@ -1,32 +1,32 @@
-//! The appearance of a message on the wire: its channel and its encoding.
+//! The form of a message on the wire: its channel and its encoding.
 
 use super::base64;
 
-/// The appearance of a message on the wire.
+/// The form of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A binary message: the channel's byte, then the payload.
     Binary,
     /// A text message: the channel's character, then base64.
     Base64,
-    /// A binary message that is all payload. It belongs to channel 0.
+    /// A binary message that consists of payload only, for channel 0.
     BareBinary,
-    /// A text message that is all base64. It belongs to channel 0.
+    /// A text message that consists of base64 only, for channel 0.
     BareBase64,
 }
 
 impl Format {
-    /// Returns whether payload travels as base64, in text.
+    /// Returns whether the payload is sent as base64, in text messages.
     pub(crate) fn is_base64(self) -> bool {
         matches!(self, Self::Base64 | Self::BareBase64)
     }
 
-    /// Returns whether a message begins with its channel.
+    /// Returns whether a message begins with its channel's number.
     pub(crate) fn has_channels(self) -> bool {
         matches!(self, Self::Binary | Self::Base64)
     }
 
-    /// Appends the prefix with which a message of this channel begins.
+    /// Appends the prefix of a message on this channel.
     pub(crate) fn push_prefix(self, channel: u8, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.push(channel),
@@ -35,7 +35,7 @@ impl Format {
         }
     }
 
-    /// Returns the length of that prefix.
+    /// Returns the length of the prefix of a message.
     pub(crate) fn prefix_len(self) -> usize {
         usize::from(self.has_channels())
     }
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// Returns the length of a payload of `len` bytes on the wire.
+    /// Returns the length on the wire of a payload of `len` bytes.
     pub(crate) fn encoded_len(self, len: usize) -> usize {
         match self.is_base64() {
             true => base64::encoded_len(len),

@@ -2,14 +2,14 @@
 //!
 //! | type | role |
 //! |---|---|
-//! | [`ChannelProtocols`], [`ChannelProtocolsBuilder`] | the table of the subprotocols that a server speaks |
-//! | [`ChannelProtocolConfig`] | one subprotocol: its encoding, its channels, and whether one can end alone |
-//! | [`ChannelType`], [`Encoding`] | the directions of a channel, and how a message carries its bytes |
+//! | [`ChannelProtocols`], [`ChannelProtocolsBuilder`] | the table of the subprotocols that a server supports |
+//! | [`ChannelProtocolConfig`] | one subprotocol: its encoding, its channels, and whether it has half-close |
+//! | [`ChannelType`], [`Encoding`] | the directions of a channel, and the encoding of its messages |
 //! | [`subprotocols`] | the names that Kubernetes uses |
 //! | [`Status`] | the outcome of a command, and the body of a refusal |
-//! | [`ConfigError`] | a table, or a setting, that makes no sense |
+//! | [`ConfigError`] | the error of an invalid table or setting |
 //!
-//! A [`WsStreamLayer`](crate::WsStreamLayer) takes a table, or makes one for each request from a
+//! A [`WsStreamLayer`](crate::WsStreamLayer) takes a table, or gets one for each request from a
 //! [`ProtocolSource`](crate::ProtocolSource). Nothing in this module does HTTP or I/O.
 
 pub(crate) mod base64;

@@ -5,22 +5,22 @@ use std::{borrow::Cow, error::Error, fmt};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Clients compare these exactly to find an exit code.
+// Clients look for exactly these words to find an exit code.
 const NON_ZERO_EXIT_CODE: &str = "NonZeroExitCode";
 const EXIT_CODE_CAUSE: &str = "ExitCode";
 const INTERNAL_ERROR: &str = "InternalError";
 
-/// The HTTP status of a fault of the server. Kubernetes also sets it for a
-/// command's exit code, and clients do not look at it there.
+/// The HTTP status of a fault of the server. Kubernetes also sets it with the exit code of a
+/// command, where clients ignore it.
 const INTERNAL_ERROR_CODE: u16 = 500;
 
 /// The outcome of a session or a request: `metav1.Status` of Kubernetes.
 ///
-/// From `v4` on it is the last message of a session, as JSON on channel 3. On older
-/// subprotocols the message of a failure is sent as plain text. Every refused
-/// handshake has a status as its body.
+/// From `v4` on, it is the last message of a session, as JSON on channel 3. On older
+/// subprotocols, the message of a failure is sent as plain text. The body of every refused
+/// handshake is a status, too.
 ///
-/// Reading one keeps the fields that this type has and ignores the others.
+/// Parsing keeps the fields that this type has, and ignores all others.
 ///
 /// # Examples
 ///
@@ -39,8 +39,8 @@ const INTERNAL_ERROR_CODE: u16 = 500;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    // The fields are in the order of the wire. `metadata` is always written,
-    // as in Go, and never read, because nothing in it matters here.
+    // The fields are in the order in which Go writes them. `metadata` is always written, as in
+    // Go, and never read, because nothing in it matters here.
     #[serde(skip_deserializing)]
     metadata: Metadata,
     status: Outcome,
@@ -93,9 +93,9 @@ impl Status {
 
     /// Creates a failure.
     ///
-    /// `reason` is one word that programs compare, such as `NotFound`. An empty
-    /// one is left out, as in Go. `message` is for a person; kubectl prints it
-    /// behind `error: `. `code` is an HTTP status.
+    /// `reason` is one word for programs, such as `NotFound`. `message` is for people; kubectl
+    /// prints it after `error: `. `code` is an HTTP status. An empty reason or message is left
+    /// out, as in Go.
     #[must_use]
     pub fn failure(
         reason: impl Into<Cow<'static, str>>,
@@ -112,10 +112,9 @@ impl Status {
         }
     }
 
-    /// Creates the status of a command that ran and ended with `code`; 0 is
-    /// [`success`](Self::success).
+    /// Creates the status of a command that exited with `code`; 0 is [`success`](Self::success).
     ///
-    /// The code of a signal is 128 plus its number.
+    /// For a command that was ended by a signal, the code is 128 plus the signal's number.
     #[must_use]
     pub fn from_exit_code(code: u8) -> Self {
         if code == 0 {
@@ -134,8 +133,8 @@ impl Status {
 
     /// Creates a failure with reason `InternalError` and code 500.
     ///
-    /// The message is sent unchanged. It should tell the person at the other end
-    /// what to do, and nothing that they should not know.
+    /// The message is sent unchanged. It should tell the person at the other end what to do, and
+    /// must not contain anything confidential.
     #[must_use]
     pub fn internal_error(message: impl Into<Cow<'static, str>>) -> Self {
         Self::failure(INTERNAL_ERROR, message, INTERNAL_ERROR_CODE)
@@ -147,27 +146,27 @@ impl Status {
         self.status == Outcome::Success
     }
 
-    /// Returns the text for a person; a success has none.
+    /// Returns the text for people, if there is one.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// Returns the word for a program, such as `NonZeroExitCode`.
+    /// Returns the word for programs, such as `NonZeroExitCode`, if there is one.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// Returns the HTTP status that fits a failure. This is *not* the exit
-    /// code of a command, see [`exit_code`](Self::exit_code).
+    /// Returns the HTTP status of a failure.
+    ///
+    /// This is *not* the exit code of a command; for that, see [`exit_code`](Self::exit_code).
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         self.code
     }
 
-    /// Returns the exit code of the command: 0 for a success, `None` for a
-    /// failure that does not carry one.
+    /// Returns the exit code of the command: 0 for a success, or `None` for a failure without one.
     #[must_use]
     pub fn exit_code(&self) -> Option<u8> {
         if self.is_success() {
@@ -183,11 +182,11 @@ impl Status {
         cause.message.parse().ok()
     }
 
-    /// Returns the text that the subprotocols before `v4` send: nothing for a
-    /// success, the message for a failure.
+    /// Returns the text that subprotocols before `v4` send: the message of a failure, or `None` for
+    /// a success.
     ///
-    /// It is never empty. An empty message on the wire is no message, and the
-    /// failure would look like a success.
+    /// The text is never empty, because a client does not notice an empty message, and would take
+    /// the failure for a success.
     #[must_use]
     pub fn plain_text(&self) -> Option<String> {
         if self.is_success() {
@@ -201,22 +200,22 @@ impl Status {
         )
     }
 
-    /// Returns the JSON of channel 3.
+    /// Returns the JSON for channel 3.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
         self.json_after("{").into()
     }
 
-    /// Returns the JSON of an HTTP body, which has `kind` and `apiVersion` in
-    /// front.
+    /// Returns the JSON for an HTTP body, which begins with `kind` and `apiVersion`.
     #[must_use]
     pub fn to_response_json(&self) -> Bytes {
         self.json_after(r#"{"kind":"Status","apiVersion":"v1","#)
             .into()
     }
 
-    /// Returns the object with its opening brace replaced. The first field is
-    /// always there, so the replacement may end in a comma.
+    /// Returns the JSON object with `opening` in place of its opening brace.
+    ///
+    /// The object always has a first field, so `opening` may end in a comma.
     fn json_after(&self, opening: &str) -> Vec<u8> {
         let object =
             serde_json::to_vec(self).expect("strings, numbers and structs always have a JSON form");
@@ -224,18 +223,18 @@ impl Status {
         [opening.as_bytes(), fields].concat()
     }
 
-    /// Reads a status from JSON, with or without `kind` and `apiVersion`.
+    /// Parses a status from JSON, with or without `kind` and `apiVersion`.
     ///
     /// # Errors
     ///
-    /// Fails if this is not a JSON object whose `status` is `Success` or
-    /// `Failure`, or if a known field has the wrong type.
+    /// Fails if the text is not a JSON object whose `status` is `Success` or `Failure`, or if a
+    /// known field has the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 }
 
-/// The message of a failure without one.
+/// The text for a failure that has neither a message nor a reason.
 const FAILED: &str = "failed";
 
 impl fmt::Display for Status {

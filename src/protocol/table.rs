@@ -6,8 +6,8 @@ use super::format::Format;
 
 /// Names of the subprotocols of the `channel.k8s.io` family.
 ///
-/// They differ in the data of channel 3 at the end of a session, and only `v5`
-/// can end one channel without the others.
+/// They differ in the last message of a session on channel 3. Only on `v5` can a client end one
+/// channel without the others.
 ///
 /// # Examples
 ///
@@ -17,11 +17,11 @@ use super::format::Format;
 /// assert_eq!(subprotocols::V5, "v5.channel.k8s.io");
 /// ```
 pub mod subprotocols {
-    /// Version 1, raw: one channel byte, then the payload.
+    /// Version 1: one channel byte, then the payload.
     pub const CHANNEL: &str = "channel.k8s.io";
     /// Version 1 as text: one character for the channel, then standard base64.
     pub const BASE64_CHANNEL: &str = "base64.channel.k8s.io";
-    /// Version 2: as version 1 on a WebSocket.
+    /// Version 2: the same as version 1 over a WebSocket.
     pub const V2: &str = "v2.channel.k8s.io";
     /// Version 3: adds the resize channel of a terminal.
     pub const V3: &str = "v3.channel.k8s.io";
@@ -29,29 +29,27 @@ pub mod subprotocols {
     pub const V4: &str = "v4.channel.k8s.io";
     /// Version 4 as text: one character for the channel, then standard base64.
     pub const V4_BASE64: &str = "v4.base64.channel.k8s.io";
-    /// Version 5: version 4, and the client can end one channel alone.
+    /// Version 5: adds half-close, so that the client can end one channel alone.
     pub const V5: &str = "v5.channel.k8s.io";
 }
 
-/// The beginning of an entry that is a browser's bearer token instead of a
-/// subprotocol.
+/// The prefix of an offered entry that is a browser's bearer token instead of a subprotocol.
 ///
-/// It is next to the names because a table must never contain one: an entry that
-/// begins like this is a secret, and is neither selected nor shown.
+/// It is next to the names because a table must never contain such an entry, which is a secret
+/// and is neither selected nor shown.
 pub(crate) const CREDENTIAL_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// The most channels that a table can have. The number 255 marks a half-close on
-/// the wire, so the last channel is 254.
+/// The largest number of channels of a subprotocol. On the wire, 255 marks a half-close, so the
+/// last channel is 254.
 const MAX_CHANNELS: usize = 255;
 
-/// The most channels that a base64 table can have. A channel is the character
-/// `'0' + channel` there, and with 80 of them the last one would no longer be a
-/// printable ASCII character.
+/// The largest number of channels with base64. A channel is the character `'0' + channel` there,
+/// and that of an 80th channel would not be printable ASCII.
 const MAX_BASE64_CHANNELS: usize = 79;
 
-/// The use of a channel by the server.
+/// The directions of a channel, from the server's point of view.
 ///
-/// The directions are the server's: it *reads* what the client sends.
+/// A server *reads* the data that the client sends.
 ///
 /// # Examples
 ///
@@ -63,14 +61,14 @@ const MAX_BASE64_CHANNELS: usize = 79;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChannelType {
-    /// The channel exists in the subprotocol, but is not used: incoming data is
-    /// discarded, and nothing is sent.
+    /// The channel exists in the subprotocol, but is not used: incoming data is discarded, and
+    /// nothing is sent.
     Ignore,
-    /// The client sends, the server reads.
+    /// The server reads data that the client sends.
     Read,
-    /// The server writes, the client receives.
+    /// The server writes data that the client receives.
     Write,
-    /// Both directions.
+    /// The server reads and writes.
     ReadWrite,
 }
 
@@ -81,29 +79,27 @@ impl ChannelType {
         matches!(self, Self::Read | Self::ReadWrite)
     }
 
-    /// Returns whether the server sends on this channel.
+    /// Returns whether the server writes to this channel.
     #[must_use]
     pub const fn is_writable(self) -> bool {
         matches!(self, Self::Write | Self::ReadWrite)
     }
 }
 
-/// The encoding of a payload and its channel in a WebSocket message.
+/// The encoding of a payload and its channel number in a WebSocket message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// One byte for the channel, then the payload as it is; sent as binary
-    /// messages.
+    /// One byte for the channel, then the unchanged payload, in binary messages.
     Binary,
-    /// The character `'0' + channel`, then the payload in standard base64;
-    /// sent as text messages, a third larger than binary ones.
+    /// The character `'0' + channel`, then the payload in standard base64, in text messages. They
+    /// are a third larger than binary ones.
     Base64,
 }
 
-/// One subprotocol of a table: its encoding, its channels, and whether one channel
-/// can end alone.
+/// One subprotocol of a table: its encoding, its channels, and whether it has half-close.
 ///
-/// A channel's number is its place in the list. Cloning is cheap.
+/// The number of a channel is its index in the list. Cloning is cheap.
 ///
 /// # Examples
 ///
@@ -125,12 +121,12 @@ pub struct ChannelProtocolConfig {
     channels: Arc<[ChannelType]>,
     half_close: bool,
     close_ends_input: bool,
-    /// Messages carry no channel: each is the payload of channel 0.
+    /// Set if messages have no channel number, and each is the payload of channel 0.
     bare: bool,
 }
 
 impl ChannelProtocolConfig {
-    /// Describes a subprotocol without half-close.
+    /// Creates a subprotocol without half-close.
     ///
     /// Pass one `Arc<[ChannelType]>` to several configurations to share it.
     #[must_use]
@@ -144,63 +140,64 @@ impl ChannelProtocolConfig {
         }
     }
 
-    /// Sets whether the client can end one channel with `[255, channel]`.
+    /// Sets whether the client can end one channel with `[255, channel]`. Off by default.
     ///
-    /// Off by default. There is no such signal in base64: a table with both
-    /// is refused when it is built.
+    /// Base64 has no such signal, so building a table with both fails.
     #[must_use]
     pub fn half_close(mut self, supported: bool) -> Self {
         self.half_close = supported;
         self
     }
 
-    /// Sets whether a clean Close frame may mean that the client's input has ended while
-    /// it still waits for output. On by default.
+    /// Sets whether a clean Close frame may mean that only the client's input has ended, while
+    /// the client still waits for output. On by default.
     ///
-    /// Without half-close, clients such as kube-rs have no other way to end their input: the
-    /// service then has the [longer grace](crate::SessionConfig::closed_grace) to report what
-    /// is left. Turn it off if a Close can only mean that the client is leaving, as with a
-    /// terminal: then the ordinary [grace](crate::SessionConfig::grace) applies, as it always
-    /// does with half-close or without a readable channel.
+    /// Without half-close, clients such as kube-rs have no other way to end their input. After
+    /// such a Close, the service has the [longer grace](crate::SessionConfig::closed_grace) to
+    /// finish its output. Turn this off if a Close can only mean that the client is leaving, as
+    /// with a terminal: the ordinary [grace](crate::SessionConfig::grace) then applies. It always
+    /// applies with half-close, and without a readable channel.
     #[must_use]
     pub fn close_ends_input(mut self, may: bool) -> Self {
         self.close_ends_input = may;
         self
     }
 
-    /// Returns whether a clean Close may be the end of the input alone: it was not
-    /// [turned off](Self::close_ends_input), there is no half-close, and there is a readable channel.
+    /// Returns whether a clean Close may mean that only the client's input has ended.
+    ///
+    /// It may if this was not [turned off](Self::close_ends_input), there is no half-close, and
+    /// there is a readable channel.
     #[must_use]
     pub fn may_close_end_input(&self) -> bool {
         let has_input = self.channels.iter().any(|channel| channel.is_readable());
         self.close_ends_input && !self.half_close && has_input
     }
 
-    /// Returns how messages are encoded.
+    /// Returns the encoding of messages.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Returns the channels; the index is the channel's number.
+    /// Returns the channels, indexed by their numbers.
     #[must_use]
     pub fn channels(&self) -> &[ChannelType] {
         &self.channels
     }
 
-    /// Returns whether the client can end one channel alone.
+    /// Returns whether the client can end one channel without the others.
     #[must_use]
     pub fn supports_half_close(&self) -> bool {
         self.half_close
     }
 
-    /// Leaves the channel out of every message, which is then the payload of channel 0.
+    /// Leaves the channel number out of messages: each is then the payload of channel 0.
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
         self
     }
 
-    /// Returns how a message looks on the wire.
+    /// Returns the form of a message on the wire.
     pub(crate) fn format(&self) -> Format {
         match (self.encoding, self.bare) {
             (Encoding::Binary, false) => Format::Binary,
@@ -214,13 +211,13 @@ impl ChannelProtocolConfig {
         let count = self.channels.len();
         if count > MAX_CHANNELS {
             return Err(ConfigError::new(format!(
-                "subprotocol {name:?} has {count} channels: use at most {MAX_CHANNELS}, number 255 is reserved"
+                "subprotocol {name:?} has {count} channels: use at most {MAX_CHANNELS}, because number 255 is reserved"
             )));
         }
         if self.encoding == Encoding::Base64 {
             if count > MAX_BASE64_CHANNELS {
                 return Err(ConfigError::new(format!(
-                    "subprotocol {name:?} has {count} channels: use at most {MAX_BASE64_CHANNELS} with base64, or the binary encoding"
+                    "subprotocol {name:?} has {count} channels: use at most {MAX_BASE64_CHANNELS} with base64, or use the binary encoding"
                 )));
             }
             if self.half_close {
@@ -235,10 +232,9 @@ impl ChannelProtocolConfig {
 
 /// The subprotocols of an endpoint, by name.
 ///
-/// A client that offers no subprotocol gets the `""` entry. Names are matched
-/// exactly, including case. The order of the table is kept for the refusal of a
-/// client that offers only unknown names. Selection follows the client's order. An
-/// empty table is allowed, and refuses every client with a 403. Cloning is cheap.
+/// A client that offers no subprotocol gets the `""` entry. Names are case-sensitive. Selection
+/// follows the client's order, and the refusal of a client that offers only unknown names lists
+/// the table in its own order. An empty table refuses every client with a 403. Cloning is cheap.
 ///
 /// # Examples
 ///
@@ -273,13 +269,15 @@ pub struct ChannelProtocols {
 type Entry = (Cow<'static, str>, ChannelProtocolConfig);
 
 impl ChannelProtocols {
-    /// Returns the table `""`, `channel.k8s.io`, `base64.channel.k8s.io`, all
-    /// three with these channels and without half-close. The v4 and v5 of kubectl
-    /// are not among them: use the builder, or `remotecommand::Protocols`.
+    /// Returns the table of `""`, `channel.k8s.io` and `base64.channel.k8s.io`, all with these
+    /// channels and without half-close.
+    ///
+    /// The `v4` and `v5` subprotocols of kubectl are not included: for them, use the builder or
+    /// `remotecommand::Protocols`.
     ///
     /// # Errors
     ///
-    /// Fails with 80 channels or more, which base64 cannot number.
+    /// Fails with more than 79 channels, which base64 cannot number.
     pub fn standard(channels: impl Into<Arc<[ChannelType]>>) -> Result<Self, ConfigError> {
         let channels = channels.into();
         let raw = ChannelProtocolConfig::new(Encoding::Binary, channels.clone());
@@ -293,26 +291,26 @@ impl ChannelProtocols {
             .build()
     }
 
-    /// Starts an empty table.
+    /// Returns a builder for a table, which is empty at first.
     pub fn builder() -> ChannelProtocolsBuilder {
         ChannelProtocolsBuilder {
             entries: Vec::new(),
         }
     }
 
-    /// Finds a subprotocol by its exact name, and returns the name as stored.
+    /// Returns the subprotocol with this exact name, and the name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<(&str, &ChannelProtocolConfig)> {
         self.iter().find(|(stored, _)| *stored == name)
     }
 
-    /// Iterates over the table in the order it was built.
+    /// Returns an iterator over the subprotocols, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
         self.entries.iter().map(|(name, config)| (&**name, config))
     }
 
-    /// Returns the entry of a name, with a copy of the name that outlives the table
-    /// and costs nothing if the name is a constant.
+    /// Returns the entry of a name, with a copy of the name that outlives the table. The copy costs
+    /// nothing if the name is a constant.
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
@@ -329,7 +327,7 @@ pub struct ChannelProtocolsBuilder {
 }
 
 impl ChannelProtocolsBuilder {
-    /// Adds a subprotocol; the name `""` serves clients that offer none.
+    /// Adds a subprotocol. The name `""` is for clients that offer none.
     pub fn protocol(
         mut self,
         name: impl Into<Cow<'static, str>>,
@@ -343,10 +341,9 @@ impl ChannelProtocolsBuilder {
     ///
     /// # Errors
     ///
-    /// Fails for a name that is in the table twice, that is not an HTTP token (RFC
-    /// 9110, 5.6.2) and cannot be offered, or that looks like a bearer token. Fails
-    /// also for more than 255 channels, for 80 or more with base64, and for
-    /// half-close with base64.
+    /// Fails for a name that occurs twice, looks like a bearer token, or cannot be offered because
+    /// it is not an HTTP token (RFC 9110, 5.6.2). Also fails for more than 255 channels, for more
+    /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
             if !name.is_empty() && !name.bytes().all(is_token_byte) {
@@ -355,9 +352,9 @@ impl ChannelProtocolsBuilder {
                 )));
             }
             if name.starts_with(CREDENTIAL_PREFIX) {
-                // The message does not show the name, which may be a real token.
+                // The message does not contain the name, which may be a real token.
                 return Err(ConfigError::new(format!(
-                    "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}: that marks a bearer token, choose another name"
+                    "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}, which marks a bearer token: choose another name"
                 )));
             }
             if self.entries[..index].iter().any(|(other, _)| other == name) {
@@ -373,13 +370,13 @@ impl ChannelProtocolsBuilder {
     }
 }
 
-/// Returns whether this is a `tchar` of RFC 9110, 5.6.2, as RFC 6455, 4.1 demands of a
-/// subprotocol.
+/// Returns whether this byte may occur in a subprotocol (RFC 6455, 4.1): whether it is a `tchar`
+/// of RFC 9110, 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The error of a configuration that cannot work. The message names the cure.
+/// The error of an invalid configuration. The message says how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     message: Cow<'static, str>,

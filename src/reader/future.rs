@@ -28,8 +28,8 @@ pub(super) struct Upgrading {
 pin_project! {
     /// The response future of a [`WsReaderService`](super::WsReaderService).
     ///
-    /// Nothing is spawned before the service has responded. Dropping it drops the service's future,
-    /// and leaves nothing behind.
+    /// Nothing is spawned before the service has responded. Dropping the future drops the service's
+    /// future, and leaves nothing behind.
     #[must_use = "futures do nothing unless polled"]
     pub struct WsReaderFuture<F, B> {
         version: Version,
@@ -41,7 +41,7 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<F, B> {
-        /// Waits for the service's response; `upgrading` is the upgrade that the request asks for.
+        /// Waits for the service's response. `upgrading` is set if the request asks for an upgrade.
         Calling { #[pin] future: F, upgrading: Option<Box<Upgrading>> },
         Refused { rejection: Option<Rejection> },
         Accepting { accepting: Box<Accepting<Messages<B>>> },
@@ -80,7 +80,7 @@ impl<F, B> WsReaderFuture<F, B> {
 }
 
 impl Upgrading {
-    /// Returns the session that sends this body.
+    /// Begins a session that sends this body.
     fn accept<B>(self, body: B) -> Accepting<Messages<B>> {
         let messages = Messages::new(body, self.ping, self.message);
         Accepting::agreed(messages, self.agreement)

@@ -5,36 +5,36 @@ use tower_layer::Layer;
 use super::{ReaderProtocols, WsReaderService};
 use crate::{AcceptMode, ConfigError, SessionConfig, Sessions, policy::Limits};
 
-/// The largest payload of a message: the size of kubectl's own buffers.
+/// The default for the largest payload of a message: the size of kubectl's own buffers.
 const MESSAGE: usize = 32 * 1024;
 
 /// Sends the response body of an HTTP service as WebSocket messages, if the request asks for an
 /// upgrade.
 ///
-/// * A request that is not an upgrade goes to the service unchanged, and its response goes to the
-///   client unchanged.
-/// * The handshake of an upgrade is validated first, and may be refused. Then the service gets the
+/// * A request that is not an upgrade goes to the service unchanged, and so does its response to
+///   the client.
+/// * The handshake of an upgrade is validated first, and may be refused. The service then gets the
 ///   request as an ordinary GET, without the headers of the handshake. An unsuccessful response
 ///   goes to the client unchanged. A successful one becomes a session: the bytes of its body are
 ///   sent in order, each frame of the body as one or more messages, followed by a Close frame with
-///   1000. Headers and trailers of the response are not sent, because messages have no place for
+///   1000. The response's headers and trailers are not sent, because messages have no place for
 ///   them.
-/// * Messages from the client are ignored. Its Close ends the session at once.
-/// * An error of the body ends the session with close code 1011, after the data in front of it. An
-///   idle timeout, a time limit or a drain ends it with 1001. So a body that was cut off never looks
-///   complete.
+/// * Messages from the client are ignored. Its Close frame ends the session at once.
+/// * An error of the body ends the session with close code 1011, after the data in front of the
+///   error. An idle timeout, a time limit or a drain ends it with 1001. A truncated body therefore
+///   never looks complete.
 ///
-/// A body that waits, such as that of a followed log, is dropped as soon as the session ends. It
+/// A body that is waiting, such as that of a followed log, is dropped as soon as the session ends. It
 /// does not have to write to find out that the client is gone.
 ///
-/// Limits inside are those of an HTTP service: a `concurrency_limit` there counts requests until
-/// their response, as one outside does, and not sessions. To hold a permit for as long as the
-/// session, put it into the body.
+/// Limits inside of this layer are those of an HTTP service: a `concurrency_limit` counts requests
+/// until their response, not sessions, whether it is inside or outside. To hold a permit for as long
+/// as the session, put it into the body.
 ///
-/// Readiness and errors are those of the service, and so is the time that it takes to respond. If it
-/// panics before it has responded to an upgrade, the answer is a 500. The session's policies are
-/// those of the [`SessionConfig`], and of request extensions as for
-/// [`WsStreamLayer`](crate::WsStreamLayer).
+/// Readiness and errors are those of the service, and this layer does not limit the time in which
+/// the service responds. If the service panics before it has responded to an upgrade, the answer is
+/// a 500. The policies of a session come from the [`SessionConfig`] and from request extensions, as
+/// with [`WsStreamLayer`](crate::WsStreamLayer).
 #[derive(Clone, Debug)]
 pub struct WsReaderLayer {
     pub(super) protocols: Arc<ReaderProtocols>,
@@ -60,15 +60,15 @@ impl WsReaderLayer {
         }
     }
 
-    /// Sets the subprotocols that are spoken. Default [`ReaderProtocols::default`].
+    /// Sets the supported subprotocols. Default [`ReaderProtocols::default`].
     #[must_use]
     pub fn protocols(mut self, protocols: ReaderProtocols) -> Self {
         self.protocols = Arc::new(protocols);
         self
     }
 
-    /// Sets whether an empty message is sent first, so that a client sees the stream before there is
-    /// any data. Default `false`.
+    /// Sets whether an empty message is sent first, so that a client notices the stream before there
+    /// is any data. Default `false`.
     #[must_use]
     pub fn ping(mut self, ping: bool) -> Self {
         self.ping = ping;
@@ -76,21 +76,25 @@ impl WsReaderLayer {
     }
 
     /// Sets the largest payload of a message, in bytes before base64. Default 32 KiB (Go: 2 KiB); 0
-    /// counts as 1. A larger message holds up Pongs for as long as it takes to leave.
+    /// counts as 1.
+    ///
+    /// Pongs have to wait until a message has left, so a larger one delays them for longer.
     #[must_use]
     pub fn message_size(mut self, bytes: usize) -> Self {
         self.message = bytes.max(1);
         self
     }
 
-    /// Sets the configuration of the sessions. It replaces everything that was set before, by
-    /// [`limits`](Self::limits) and [`idle_timeout`](Self::idle_timeout) too. Only the
-    /// [`Sessions`] stay, unless the configuration names some.
+    /// Sets the configuration of the sessions.
     ///
-    /// [`SessionConfig::accept`] is ignored: the response of the inner service accepts the
-    /// upgrade. [`SessionConfig::accept_timeout`] and [`SessionConfig::closed_grace`] never
-    /// apply: the time in which the inner service responds is its own, and a session that reads
-    /// nothing has no input that a Close could end.
+    /// It replaces every earlier setting, including those made by [`limits`](Self::limits) and
+    /// [`idle_timeout`](Self::idle_timeout). Only the [`Sessions`] are kept, unless the configuration
+    /// has its own.
+    ///
+    /// [`SessionConfig::accept`] is ignored, because the response of the inner service accepts the
+    /// upgrade. Two other settings never apply: [`SessionConfig::accept_timeout`], because the inner
+    /// service may take any time to respond, and [`SessionConfig::closed_grace`], because a session
+    /// that reads nothing has no input that a Close could end.
     #[must_use]
     pub fn config(mut self, config: SessionConfig) -> Self {
         let config = config.accept(AcceptMode::Immediate);
@@ -98,21 +102,20 @@ impl WsReaderLayer {
         self
     }
 
-    /// Sets [`SessionConfig::limits`]: the bounds on what a session may have queued, and on what
-    /// a peer may send.
+    /// Sets [`SessionConfig::limits`]: the bounds on the output that a session may queue, and on the
+    /// frames that a peer may send.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         self.configure(|config| config.limits(limits))
     }
 
-    /// Sets [`SessionConfig::idle_timeout`]: ends sessions in which nothing is sent or received
-    /// for this long.
+    /// Sets [`SessionConfig::idle_timeout`]: ends a session after this long without data.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.configure(|config| config.idle_timeout(timeout))
     }
 
-    /// Sets [`SessionConfig::sessions`]: where the sessions are counted, and drained from.
+    /// Sets [`SessionConfig::sessions`]: the registry that counts and drains the sessions.
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
         self.configure(|config| config.sessions(sessions))
@@ -121,7 +124,7 @@ impl WsReaderLayer {
     /// Checks the configuration; see [`SessionConfig::check`].
     ///
     /// # Errors
-    /// A setting makes no sense; the error says which values do.
+    /// Fails if a setting is invalid; the error says which values are valid.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.config.check()
     }

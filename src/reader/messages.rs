@@ -1,4 +1,4 @@
-//! The service of a reader's session: a body in, messages out.
+//! The service of a reader's session, which sends a body as messages.
 
 use std::{
     future::poll_fn,
@@ -15,7 +15,7 @@ use crate::{
     unwind::{catch, quietly},
 };
 
-/// The one channel of a reader's subprotocols.
+/// The only channel of a reader's subprotocols.
 const OUTPUT: u8 = 0;
 
 /// The service of a session that sends a body.
@@ -79,7 +79,7 @@ where
         Some(body) => send_all(&session, &mut output, body, message).await,
         None => Ok(()),
     };
-    // The body has ended: a panic in its drop changes nothing.
+    // The body has ended, so a panic in its drop has no effect on the session.
     quietly("a body", || body.set(None));
     sent
 }
@@ -101,8 +101,8 @@ where
                 // Not `Ok`: the rest of the body was not sent.
                 return Poll::Ready(Some(Err(BoxError::from(cause))));
             }
-            // A panic that left this function would drop the body as it unwinds, and a second panic
-            // in that drop would abort the process.
+            // A panic that left this function would drop the body while it unwinds, and a second
+            // panic in that drop would abort the process.
             let next = catch(|| {
                 let frame = body.as_mut().poll_frame(cx);
                 frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))

@@ -1,17 +1,17 @@
 //! HTTP response bodies as WebSocket messages, like Go's `wsstream.Reader`.
 //!
-//! Logs and other streams that only the server writes do not need channels. On an upgrade
-//! [`WsReaderLayer`] calls its inner HTTP service, and sends the body of the response message by
-//! message. Plain requests are served by the inner service as before.
+//! Logs and other streams that only the server writes do not need channels. For an upgrade,
+//! [`WsReaderLayer`] calls its inner HTTP service and sends the body of the response as messages.
+//! The inner service still serves plain requests.
 //!
-//! | subprotocol | a message is |
+//! | subprotocol | message |
 //! |---|---|
 //! | none offered, `binary.k8s.io` | binary: a piece of the body |
 //! | `base64.binary.k8s.io` | text: a piece of the body in base64 |
 //!
 //! | type | role |
 //! |---|---|
-//! | [`WsReaderLayer`] | the settings; the same [`SessionConfig`](crate::SessionConfig) as for channels |
+//! | [`WsReaderLayer`] | the layer, which takes a [`SessionConfig`](crate::SessionConfig) as for channels |
 //! | [`ReaderProtocols`] | the subprotocols and their encodings |
 //! | [`WsReader`] | an `AsyncRead` as a response body |
 //!
@@ -27,7 +27,7 @@
 //! use tower_wsstream::reader::WsReaderLayer;
 //!
 //! async fn log<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
-//!     Ok(Response::new(Full::from("what the pod has said")))
+//!     Ok(Response::new(Full::from("the log of the pod")))
 //! }
 //!
 //! let service = ServiceBuilder::new()
@@ -36,9 +36,9 @@
 //! # let _ = service;
 //! ```
 //!
-//! [`WsReader`] makes a body of a file, or of anything else that is an `AsyncRead`. The layer can go
-//! around a handler of axum, for one route. Use `any`, not `get`: over HTTP/2 the handshake is a
-//! CONNECT, which the handler receives as a GET.
+//! [`WsReader`] turns a file, or any other `AsyncRead`, into a body. With axum, the layer can wrap
+//! the handler of one route. Use `any`, not `get`: over HTTP/2 the handshake is a CONNECT, which the
+//! handler receives as a GET.
 //!
 //! ```
 //! use std::io::Cursor;
@@ -47,7 +47,7 @@
 //! use tower_wsstream::reader::{WsReader, WsReaderLayer};
 //!
 //! async fn log(Path(pod): Path<String>) -> Response {
-//!     let log = Cursor::new(format!("what {pod} has said\n"));
+//!     let log = Cursor::new(format!("the log of {pod}\n"));
 //!     Response::new(Body::new(WsReader::new(log)))
 //! }
 //!

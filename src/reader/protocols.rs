@@ -7,9 +7,9 @@ use crate::{
     Rejection, protocol::ChannelProtocolsBuilder,
 };
 
-/// The subprotocols that a [`WsReaderLayer`](super::WsReaderLayer) speaks, with their encodings.
+/// The subprotocols that a [`WsReaderLayer`](super::WsReaderLayer) supports, with their encodings.
 ///
-/// The default is that of Go's `NewDefaultReaderProtocols`: no subprotocol,
+/// The default table is that of Go's `NewDefaultReaderProtocols`: no subprotocol,
 /// [`BINARY`](Self::BINARY), and [`BASE64_BINARY`](Self::BASE64_BINARY).
 #[derive(Clone, Debug)]
 pub struct ReaderProtocols(Result<ChannelProtocols, ConfigError>);
@@ -20,11 +20,12 @@ impl ReaderProtocols {
     /// The subprotocol in which a message is a piece of the body in base64.
     pub const BASE64_BINARY: &str = "base64.binary.k8s.io";
 
-    /// Creates a table of subprotocols, in the order in which refusals list them. The name "" is for
-    /// clients that offer none.
+    /// Creates a table of subprotocols, in the order in which refusals list them.
+    ///
+    /// The name `""` is for clients that offer none.
     ///
     /// # Errors
-    /// A name is not a token of HTTP, or is there twice.
+    /// Fails if a name is not an HTTP token, or occurs twice.
     ///
     /// # Examples
     ///

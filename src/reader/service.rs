@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{
@@ -21,7 +24,7 @@ use crate::{
 };
 
 /// The service of a [`WsReaderLayer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WsReaderService<S> {
     inner: S,
     layer: WsReaderLayer,
@@ -37,7 +40,7 @@ impl<S> WsReaderService<S> {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for the requests to come.
+    /// Returns the inner service, to change it for later requests.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -101,8 +104,18 @@ where
     }
 }
 
-/// Turns the head into that of a plain client's request. The offered subprotocols may have held
-/// credentials, which the service does not need.
+impl<S> fmt::Debug for WsReaderService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsReaderService")
+            .field("layer", &self.layer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns the head into that of an ordinary GET.
+///
+/// The offered subprotocols are removed too: they may contain credentials, which the service does
+/// not need.
 fn forget_handshake(upgrade: Upgrade, head: &mut http::request::Parts) {
     head.method = Method::GET;
     match upgrade {

@@ -11,18 +11,19 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::unwind::quietly;
 
-/// Names the source in the log if its drop panics.
+/// The name of the source in the log, if its drop panics.
 const SOURCE: &str = "the source of a body";
 
-/// The most bytes of one read: one message of the default size.
+/// The largest number of bytes of one read: one message of the default size.
 const READ: usize = 32 * 1024;
 
 pin_project! {
-    /// An `AsyncRead` as a response body: a file, a pipe, or the output of a process.
+    /// An `AsyncRead` as a response body, such as a file, a pipe, or the output of a process.
     ///
-    /// Inside of a [`WsReaderLayer`](super::WsReaderLayer) each read becomes one message. A plain
-    /// HTTP client gets an ordinary body. An error of the source is an error of the body, after the
-    /// data in front of it. Dropping it drops the source.
+    /// Inside of a [`WsReaderLayer`](super::WsReaderLayer), each read becomes one message, or more if
+    /// messages are smaller than 32 KiB. A plain HTTP client gets an ordinary body. An error of the
+    /// source becomes an error of the body, after the data in front of it. Dropping the body drops
+    /// the source.
     ///
     /// # Examples
     ///
@@ -71,8 +72,8 @@ impl<R: AsyncRead> Body for WsReader<R> {
         let Some(mut source) = this.source.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        // A new buffer for each read: the data is handed out without a copy, and may be kept for
-        // long.
+        // `reserve` finds a new buffer for each read while data of earlier reads is still held,
+        // because data is handed out without a copy.
         this.buffer.reserve(READ);
         let read = ready!(pin!(source.read_buf(this.buffer)).poll(cx));
         match read {

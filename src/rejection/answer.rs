@@ -1,4 +1,4 @@
-//! A refusal as an HTTP response.
+//! The HTTP response that a refusal becomes.
 
 use http::{
     Response, StatusCode, Version,
@@ -9,7 +9,7 @@ use super::Rejection;
 use crate::{body::ResponseBody, protocol::Status};
 
 impl Rejection {
-    /// Returns the refusal as a [`Status`], with Kubernetes' reason for its code.
+    /// Returns the refusal as a [`Status`], with the reason that Kubernetes uses for its code.
     #[must_use]
     pub fn to_status(&self) -> Status {
         let status = self.status();
@@ -20,14 +20,14 @@ impl Rejection {
         )
     }
 
-    /// Turns the refusal into its answer, a [`Status`] as JSON, with the
-    /// refusal itself in the extensions.
+    /// Turns the refusal into its answer, a [`Status`] as JSON.
     ///
-    /// `B` is the body type of the other answers. Where there are none, as in a middleware of
-    /// axum, it is [`NoBody`](crate::body::NoBody).
+    /// The response's extensions contain the refusal itself. `B` is the body type of a service's
+    /// other responses. Use [`NoBody`](crate::body::NoBody) if there are none, as in a middleware
+    /// of axum.
     ///
-    /// With the feature `axum08` a handler of axum's can return the refusal itself, because it
-    /// implements `IntoResponse`. This method hides the one of that trait.
+    /// With the feature `axum08`, an axum handler can return the refusal itself, because it
+    /// implements `IntoResponse`. This method takes precedence over that of the trait.
     ///
     /// # Examples
     ///
@@ -45,7 +45,7 @@ impl Rejection {
     ///     if request.headers().contains_key(header::AUTHORIZATION) {
     ///         return Ok(next.run(request).await);
     ///     }
-    ///     let text = "no bearer token: log in, and come with one";
+    ///     let text = "no bearer token: log in and send one";
     ///     Err(Rejection::new(StatusCode::UNAUTHORIZED, text).into_response())
     /// }
     ///
@@ -67,12 +67,12 @@ impl Rejection {
         response
     }
 
-    /// Returns the answer to a request of this version.
+    /// Returns the answer to a request of this HTTP version.
     pub(crate) fn into_response_over<B>(self, version: Version) -> Response<ResponseBody<B>> {
         self.over(version).into_response()
     }
 
-    /// Logs the refusal of an upgrade, and returns the answer to a request of this version.
+    /// Logs the refusal of an upgrade, and returns the answer to a request of this HTTP version.
     pub(crate) fn into_answer<B>(self, version: Version) -> Response<ResponseBody<B>> {
         tracing::debug!(rejection = %self, "upgrade refused");
         self.into_response_over(version)
@@ -80,7 +80,7 @@ impl Rejection {
 
     /// Turns the refusal into one that this HTTP version can carry.
     ///
-    /// HTTP/2 has no connection headers (RFC 9113, 8.2.2). A 426 requires them, and becomes a
+    /// HTTP/2 has no connection headers (RFC 9113, 8.2.2). A 426, which requires them, becomes a
     /// 400 (RFC 9110, 15.5.22).
     pub(crate) fn over(mut self, version: Version) -> Self {
         if version > Version::HTTP_11 {
@@ -94,7 +94,7 @@ impl Rejection {
     }
 }
 
-/// Returns Kubernetes' reason for an HTTP status; empty if it has none.
+/// Returns the reason that Kubernetes uses for an HTTP status, or `""` if there is none.
 fn reason_of(status: StatusCode) -> &'static str {
     match status {
         StatusCode::BAD_REQUEST => "BadRequest",

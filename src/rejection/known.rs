@@ -10,26 +10,26 @@ use crate::{
     protocol::Status,
 };
 
-/// An error that the crate knows, found in an error of a service.
+/// An error that the crate recognizes in an error of a service.
 pub(crate) enum Known<'a> {
-    /// A refusal that the service, or a layer around it, has made.
+    /// A refusal that the service, or a layer around it, has created.
     Rejection(&'a Rejection),
-    /// A Status that the service has made.
+    /// A Status that the service has created.
     Status(&'a Status),
     /// tower's `load_shed` had no permit.
     Overloaded,
     /// tower's `timeout` has expired.
     Elapsed,
-    /// The end of the session, which a read or a write has passed on.
+    /// The cause of the session's end, which a read or a write has returned.
     #[cfg_attr(
         not(any(feature = "portforward", feature = "remotecommand")),
-        allow(dead_code, reason = "only commands and ports tell their client of it")
+        allow(dead_code, reason = "only commands and ports report it to the client")
     )]
     Ended(&'a EndCause),
 }
 
 impl<'a> Known<'a> {
-    /// Iterates over the known errors among an error and its sources, outermost first.
+    /// Returns an iterator over the known errors among an error and its sources, outermost first.
     pub(crate) fn all(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = Self> {
         chain(error).filter_map(Self::from_link)
     }

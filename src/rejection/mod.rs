@@ -1,11 +1,11 @@
-//! Refusals: why a request gets no session, and the answer that says so.
+//! Refusals of a request before the upgrade, and the answers that they become.
 //!
-//! | file | noun |
+//! | file | contents |
 //! |---|---|
 //! | `rejection` | the type, which users build and read |
 //! | `refusals` | every refusal of our own: text, status, headers |
 //! | `known` | the errors that stand for a refusal or for the end of a session |
-//! | `answer` | a refusal as an HTTP response, by version |
+//! | `answer` | the HTTP response of a refusal, by version |
 
 mod answer;
 pub(crate) mod known;

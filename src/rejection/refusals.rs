@@ -13,8 +13,8 @@ use crate::{
     unwind::catch,
 };
 
-/// The seconds after which a client may try again. Sessions end at any moment, so the shortest
-/// wait that HTTP can express is right.
+/// The number of seconds after which a client may try again. Sessions end at any moment, so this
+/// is the shortest wait that HTTP can express.
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// The length of the longest registered method, `UPDATEREDIRECTREF`.
@@ -25,11 +25,12 @@ impl Rejection {
         Self::of(
             RejectionKind::NotAnUpgrade,
             StatusCode::UPGRADE_REQUIRED,
-            "this endpoint speaks WebSocket only: connect with a WebSocket client; one that fell back to something else was refused over WebSocket before",
+            "this endpoint speaks WebSocket only: connect with a WebSocket client; if yours fell back to something else, its WebSocket handshake was refused before",
         )
     }
 
-    /// Names the method of the request, unless it is longer than any registered one.
+    /// Refuses a method other than GET. The text contains it, unless it is longer than any
+    /// registered method.
     pub(crate) fn method_not_allowed(method: &Method) -> Self {
         let but = match method.as_str() {
             method if method.len() <= LONGEST_METHOD => format!(", and not {method}"),
@@ -46,7 +47,8 @@ impl Rejection {
         Self::of(RejectionKind::BadRequest, StatusCode::BAD_REQUEST, message)
     }
 
-    /// The message says what is wrong with the token, and shows nothing of it.
+    /// Refuses a bearer token. The message says what is wrong with it, and must not contain any of
+    /// it.
     pub(crate) fn unauthorized(message: &'static str) -> Self {
         Self::of(
             RejectionKind::Unauthorized,
@@ -55,7 +57,8 @@ impl Rejection {
         )
     }
 
-    /// Names the version of the request, if it is a number from 0 to 255 (RFC 6455, 4.1).
+    /// Refuses a version of WebSocket. The text contains it if it is a number from 0 to 255
+    /// (RFC 6455, 4.1).
     pub(crate) fn unsupported_version(version: Option<&[u8]>) -> Self {
         let version = version.and_then(|version| std::str::from_utf8(version).ok());
         let but = match version.and_then(|version| version.parse::<u8>().ok()) {
@@ -71,8 +74,10 @@ impl Rejection {
         )
     }
 
-    /// Names the subprotocols of the table. The offered ones are not repeated, because a client
-    /// may have put its credentials there.
+    /// Refuses a client without a common subprotocol, and lists those of the table.
+    ///
+    /// The text does not contain the offered ones, because a client may have put its credentials
+    /// there.
     pub(crate) fn no_common_subprotocol(protocols: &ChannelProtocols, offered_any: bool) -> Self {
         let names: Vec<&str> = protocols
             .iter()
@@ -80,7 +85,7 @@ impl Rejection {
             .filter(|name| !name.is_empty())
             .collect();
         let found = if offered_any {
-            "none of the offered WebSocket subprotocols is spoken here"
+            "none of the offered WebSocket subprotocols is supported"
         } else {
             "this endpoint needs a WebSocket subprotocol and none was offered"
         };
@@ -90,7 +95,7 @@ impl Rejection {
             (false, true) => format!("{found}: offer one of {}, or none", names.join(", ")),
             (true, true) => format!("{found}: connect without one"),
             (true, false) => {
-                "this endpoint speaks no WebSocket subprotocol: its operator must configure one"
+                "this endpoint supports no WebSocket subprotocol: its operator must configure one"
                     .to_owned()
             }
         };
@@ -101,12 +106,13 @@ impl Rejection {
         )
     }
 
-    /// The message names the origin and the host, neither of which is a secret.
+    /// Refuses a page of another origin. The message contains the origin and the host, neither of
+    /// which is a secret.
     pub(crate) fn origin(message: impl Into<Cow<'static, str>>) -> Self {
         Self::of(RejectionKind::Origin, StatusCode::FORBIDDEN, message)
     }
 
-    /// The message says what did not happen in time.
+    /// Refuses after a timeout. The message says what did not happen in time.
     pub(crate) fn not_ready(message: impl Into<Cow<'static, str>>) -> Self {
         Self::of(
             RejectionKind::NotReady,
@@ -119,12 +125,13 @@ impl Rejection {
         Self::of(
             RejectionKind::Overloaded,
             StatusCode::SERVICE_UNAVAILABLE,
-            "the server has as many sessions as it can take: try again in a moment",
+            "the server has as many sessions as it can handle: try again in a moment",
         )
         .with_header(RETRY_AFTER, RETRY_SOON)
     }
 
-    /// Suggests to try again soon: as a rule another instance takes over at once.
+    /// Refuses a session during a shutdown. A client may try again soon, because usually another
+    /// instance takes over at once.
     pub(crate) fn draining() -> Self {
         Self::of(
             RejectionKind::Draining,
@@ -134,20 +141,23 @@ impl Rejection {
         .with_header(RETRY_AFTER, RETRY_SOON)
     }
 
-    /// `Retry-After` counts whole seconds. The wait is rounded up, because a client that comes
-    /// back earlier is refused again, and is never 0, which some clients ignore.
+    /// Refuses a session that exceeds a rate.
+    ///
+    /// `Retry-After` is in whole seconds. The wait is rounded up, because a client that returns
+    /// earlier is refused again, and it is never 0, which some clients ignore.
     pub(crate) fn rate_limited(retry_after: Duration) -> Self {
         let part = u64::from(retry_after.subsec_nanos() > 0);
         let seconds = retry_after.as_secs().saturating_add(part).max(1);
         Self::of(
             RejectionKind::RateLimited,
             StatusCode::TOO_MANY_REQUESTS,
-            format!("too many sessions were begun in a short time: try again in {seconds} s"),
+            format!("too many sessions were opened in a short time: try again in {seconds} s"),
         )
         .with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// The message does not say what the limit counts by, which need not be a user.
+    /// Refuses a session beyond a limit. The message does not say what the limit counts by, which
+    /// need not be a user.
     pub(crate) fn session_limit(most: usize) -> Self {
         Self::of(
             RejectionKind::SessionLimit,
@@ -159,20 +169,20 @@ impl Rejection {
         .with_header(RETRY_AFTER, RETRY_SOON)
     }
 
-    /// Runs a step of the user's code, and refuses if it panics. `what` names the code in the
-    /// log.
+    /// Runs a step of the user's code, and refuses if it panics. `what` is the name of the code in
+    /// the log.
     pub(crate) fn on_panic<T>(what: &'static str, step: impl FnOnce() -> T) -> Result<T, Self> {
         catch(step).map_err(|_| Self::panicked(what))
     }
 
-    /// Refuses after a panic of the user's code, which `what` names in the log.
+    /// Refuses after a panic of the user's code. `what` is its name in the log.
     fn panicked(what: &'static str) -> Self {
         tracing::error!("{what} panicked");
         Self::internal()
     }
 
-    /// The text is fixed, because an error of the service may hold what the client must not
-    /// see.
+    /// Refuses after an error of the service. The text is fixed, because the error may contain
+    /// something that the client must not see.
     pub(crate) fn internal() -> Self {
         Self::of(
             RejectionKind::Internal,
@@ -181,7 +191,8 @@ impl Rejection {
         )
     }
 
-    /// Names the operator's mistake, which holds nothing of any request.
+    /// Refuses because of an invalid configuration. The text describes the operator's mistake, and
+    /// contains nothing of any request.
     pub(crate) fn config(error: &ConfigError) -> Self {
         Self::of(
             RejectionKind::Config,

@@ -1,5 +1,3 @@
-//! Why a request gets no session.
-
 use std::{borrow::Cow, error::Error, fmt};
 
 use http::{
@@ -13,13 +11,13 @@ use http::{
 use super::known::Known;
 use crate::protocol::Status;
 
-/// Why a request was refused before the upgrade.
+/// The refusal of a request before the upgrade.
 ///
-/// It becomes an HTTP answer whose body is a [`Status`] as JSON, and is left in
-/// the extensions of that answer, for a layer outside to see. A service that
-/// fails at once refuses the upgrade with the `Rejection` in its error.
+/// It becomes an HTTP answer whose body is a [`Status`] as JSON. The answer's extensions contain
+/// the `Rejection`, for a layer outside. A service that fails before the upgrade is accepted
+/// refuses it with the `Rejection` in its error.
 ///
-/// Build one with [`new`](Self::new) to refuse for a reason of your own.
+/// Create one with [`new`](Self::new) to refuse for a reason of your own.
 ///
 /// # Examples
 ///
@@ -33,7 +31,7 @@ use crate::protocol::Status;
 /// ```
 #[derive(Clone)]
 pub struct Rejection {
-    // Boxed, because it travels in the `Err` of many small results.
+    // Boxed, because it is the error of many small results.
     pub(super) inner: Box<Inner>,
 }
 
@@ -49,8 +47,7 @@ pub(super) struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionKind {
-    /// The request does not ask for a WebSocket, and there is no fallback for it
-    /// (426).
+    /// The request does not ask for a WebSocket, and there is no fallback for it (426).
     NotAnUpgrade,
     /// The handshake's method is not GET (405).
     MethodNotAllowed,
@@ -60,7 +57,7 @@ pub enum RejectionKind {
     Unauthorized,
     /// The version of WebSocket is not 13 (426).
     UnsupportedVersion,
-    /// None of the offered subprotocols is spoken here (403).
+    /// None of the offered subprotocols is supported (403).
     NoCommonSubprotocol,
     /// The request comes from a page of another origin (403).
     Origin,
@@ -68,18 +65,17 @@ pub enum RejectionKind {
     NotReady,
     /// The service sheds load (503).
     Overloaded,
-    /// Sessions begin faster than the rate allows (429).
+    /// Sessions are opened faster than the rate allows (429).
     RateLimited,
-    /// The user, or whatever the limit counts by, has as many open sessions as it may have (429).
+    /// The user, or another key that the limit counts by, has too many open sessions (429).
     ///
-    /// It differs from [`RateLimited`](Self::RateLimited) in that a wait of known length does not
-    /// help.
+    /// It differs from [`RateLimited`](Self::RateLimited) in that the necessary wait is not known.
     SessionLimit,
     /// The server is shutting down, and takes no new sessions (503).
     Draining,
     /// The service failed before the session began (500).
     Internal,
-    /// The layer is configured in a way that cannot work (500).
+    /// The configuration of the layer is invalid (500).
     Config,
     /// The refusal was made with [`Rejection::new`].
     Custom,
@@ -88,7 +84,7 @@ pub enum RejectionKind {
 impl RejectionKind {
     /// Returns a stable label for metrics, in lower case with words joined by `_`.
     ///
-    /// A kind that is added later gets a label of its own.
+    /// Each kind has its own label, including those that are added later.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,11 +108,10 @@ impl RejectionKind {
 }
 
 impl Rejection {
-    /// Refuses with a status and a message of the caller's.
+    /// Creates a refusal with this status and message.
     ///
-    /// The message goes to the client: say what to do about it. A status
-    /// outside 300 to 599 would tell the client that it was accepted, and is
-    /// replaced by 500.
+    /// The client sees the message, which should say what to do. A status outside of 300 to 599
+    /// does not mean a refusal, and is replaced by 500.
     ///
     /// The headers that HTTP requires with a status are added: `WWW-Authenticate: Bearer` with
     /// 401 and `Proxy-Authenticate: Bearer` with 407, `Allow: GET` with 405, `Upgrade` and
@@ -130,7 +125,7 @@ impl Rejection {
         Self::of(RejectionKind::Custom, status, message.into())
     }
 
-    /// Makes a refusal with the headers that HTTP requires with its status.
+    /// Creates a refusal with the headers that HTTP requires with its status.
     pub(super) fn of(
         kind: RejectionKind,
         status: StatusCode,
@@ -159,20 +154,21 @@ impl Rejection {
         }
     }
 
-    /// Adds what a 426 must carry: `Upgrade` (RFC 9110, 15.5.22), the matching connection
-    /// option (7.8), and the version of WebSocket (RFC 6455, 4.4).
+    /// Adds the headers of a 426: `Upgrade` (RFC 9110, 15.5.22), the matching connection option
+    /// (7.8), and the version of WebSocket (RFC 6455, 4.4).
     fn offering_upgrade(self) -> Self {
         self.with_header(UPGRADE, HeaderValue::from_static("websocket"))
             .with_header(CONNECTION, HeaderValue::from_static("Upgrade"))
             .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
-    /// Finds the refusal in an error of a service.
+    /// Returns the refusal that an error of a service stands for.
     ///
-    /// The first error in the chain of sources that is a `Rejection` is taken as
-    /// it is, and a [`Status`] with its own code and message. tower's `Overloaded` becomes a 503
-    /// with `Retry-After`, and tower's `Elapsed` a 504. Anything else is a 500 with a fixed text,
-    /// because an error may say more than the client should know.
+    /// The first error in the chain of sources that is known decides. A `Rejection` is returned
+    /// unchanged. A [`Status`] becomes a refusal with its code and message, if the code is one of
+    /// HTTP's. tower's `Overloaded` becomes a 503 with `Retry-After`, and tower's `Elapsed` a 504.
+    /// Any other error becomes a 500 with a fixed text, because its own text may say more than the
+    /// client should know.
     ///
     /// # Examples
     ///
@@ -197,7 +193,7 @@ impl Rejection {
         found.unwrap_or_else(Self::internal)
     }
 
-    /// Returns the refusal that a Status is, if its code is one of HTTP's.
+    /// Returns the refusal that a Status stands for, if its code is one of HTTP's.
     fn from_status(status: &Status) -> Option<Self> {
         let code = StatusCode::from_u16(status.code()?).ok()?;
         Some(Self::new(code, status.message().unwrap_or_default()))
@@ -205,14 +201,14 @@ impl Rejection {
 
     /// Adds a header to the answer, in place of one with the same name.
     ///
-    /// `Content-Type` and `Content-Length` describe the body and stay ours.
+    /// `Content-Type` and `Content-Length` cannot be set, because they describe the body.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.inner.headers.insert(name, value);
         self
     }
 
-    /// Returns what kind of refusal this is.
+    /// Returns the kind of the refusal.
     #[must_use]
     pub fn kind(&self) -> RejectionKind {
         self.inner.kind
@@ -224,7 +220,7 @@ impl Rejection {
         self.inner.status
     }
 
-    /// Returns the text for a person.
+    /// Returns the text for people.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.inner.message
@@ -232,8 +228,8 @@ impl Rejection {
 }
 
 impl fmt::Debug for Rejection {
-    // By hand: a caller's header, such as `Set-Cookie`, may hold a secret. Only the names are
-    // shown.
+    // Shows only the names of the headers: a header that the user has added, such as `Set-Cookie`,
+    // may contain a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.inner.headers.keys().map(HeaderName::as_str).collect();
         f.debug_struct("Rejection")

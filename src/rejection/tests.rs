@@ -23,8 +23,8 @@ fn table(names: &[&'static str]) -> ChannelProtocols {
         .unwrap()
 }
 
-/// The answer's status, its JSON, and its headers but those of the body,
-/// which are checked here.
+/// Returns the answer's status, its JSON, and its headers except those of the body, which are
+/// checked here.
 async fn answer(rejection: Rejection) -> (u16, serde_json::Value, Vec<(String, String)>) {
     let (kind, message) = (rejection.kind(), rejection.message().to_owned());
     let response = rejection.into_response::<NoBody>();
@@ -249,7 +249,7 @@ async fn a_status_brings_the_headers_that_http_demands_with_it() {
         let status = StatusCode::from_u16(code).unwrap();
         let (_, _, headers) = answer(Rejection::new(status, "x")).await;
         assert_eq!(headers, owned(expected), "{code}");
-        // And so where an error of the service says it.
+        // An error of the service with that status has the same headers.
         let error = Status::failure("", "x", code);
         let (_, _, headers) = answer(Rejection::from_error(&error)).await;
         assert_eq!(headers, owned(expected), "{code}");

@@ -9,8 +9,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     ExitStatus,
-    layer::{Decided, decide},
-    outcome,
+    outcome::{self, Decided, decide},
     sizes::Resizes,
 };
 use crate::{

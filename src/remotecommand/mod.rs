@@ -82,6 +82,7 @@
 //! ```
 
 pub mod channel;
+mod command;
 mod exit;
 mod future;
 mod layer;
@@ -89,16 +90,12 @@ mod options;
 mod outcome;
 mod protocols;
 mod resize;
+mod service;
 mod sizes;
 mod user_agent;
 
 pub use self::{
-    exit::ExitStatus,
-    future::RemoteCommandFuture,
-    layer::{RemoteCommand, RemoteCommandLayer, RemoteCommandService},
-    options::Options,
-    protocols::Protocols,
-    resize::TerminalSize,
-    sizes::TerminalSizes,
-    user_agent::hold_by_user_agent,
+    command::RemoteCommand, exit::ExitStatus, future::RemoteCommandFuture,
+    layer::RemoteCommandLayer, options::Options, protocols::Protocols, resize::TerminalSize,
+    service::RemoteCommandService, sizes::TerminalSizes, user_agent::hold_by_user_agent,
 };

@@ -1,6 +1,9 @@
 //! How the outcome of a command is reported to its client.
 
-use std::error::Error as StdError;
+use std::{
+    error::Error as StdError,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::StatusCode;
 
@@ -12,6 +15,13 @@ use crate::{
     session::{LastWords, Outcome},
     subprotocols,
 };
+
+/// The outcome that the service has decided on, for the last words.
+pub(super) type Decided = Arc<Mutex<Option<Status>>>;
+
+pub(super) fn decide(decided: &Decided, status: Status) {
+    *decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+}
 
 /// Returns the Status for how the service ended; `decided` is its own outcome.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {

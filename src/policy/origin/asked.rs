@@ -7,10 +7,10 @@ use http::{
 use super::site::{Site, shown};
 
 /// The header in which a proxy passes on the host that it was asked for. It is not standardised,
-/// but all proxies send it.
+/// but widely used.
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// A request, as an origin policy sees it: the page that asks, and the host that is asked.
+/// A request as an origin policy sees it: the page that asks, and the host that is asked.
 pub(super) struct Asked<'a> {
     head: &'a Parts,
     forwarded_host: bool,
@@ -37,7 +37,7 @@ impl<'a> Asked<'a> {
         self.head.headers.get_all(ORIGIN).iter().nth(1).is_some()
     }
 
-    /// Returns the site of the page, if there is one `Origin` header that can be read.
+    /// Returns the site of the page, if there is exactly one `Origin` header and it can be parsed.
     pub(super) fn site(&self) -> Option<Site> {
         Site::parse(only(&self.head.headers, ORIGIN)?)
     }
@@ -49,23 +49,26 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Returns the host that the browser has asked for.
+    /// Returns the host that the browser asked for.
     fn host(&self) -> Option<Authority> {
         let Parts { headers, uri, .. } = self.head;
         if self.forwarded_host {
             let host = only(headers, X_FORWARDED_HOST)?;
-            // A host may hold a comma, but in this header it makes a list.
+            // A host may contain a comma, but in this header a comma separates the entries of a
+            // list.
             return (!host.contains(',')).then(|| host.parse().ok())?;
         }
-        // The target's own authority goes before `Host` (RFC 9112, 3.2.2).
+        // The target's own authority takes precedence over `Host` (RFC 9112, 3.2.2).
         match uri.authority() {
             Some(authority) => Some(authority.clone()),
             None => only(headers, HOST)?.parse().ok(),
         }
     }
 
-    /// Returns the page's origin and the requested host for people to read. Both are parsed and
-    /// formatted anew, because a value that cannot be parsed may hold anything.
+    /// Returns the page's origin and the requested host, in a form that is safe to show.
+    ///
+    /// Both are parsed and formatted again, because a header that cannot be parsed may contain
+    /// anything.
     pub(super) fn parties(&self) -> (String, String) {
         let unread = || "(unreadable)".to_owned();
         let origin = match only(&self.head.headers, ORIGIN) {
@@ -78,7 +81,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Returns the value of a header that is there once.
+/// Returns the value of a header that occurs exactly once.
 fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut lines = headers.get_all(name).into_iter();
     let first = lines.next()?.to_str().ok()?;

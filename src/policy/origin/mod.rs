@@ -1,11 +1,11 @@
-//! Which web pages may connect: RFC 6455, 10.2; RFC 6454.
+//! The web pages that may connect (RFC 6455, 10.2; RFC 6454).
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
-//! | `policy` | the policy, how it is built, and its decision |
+//! | `policy` | the policy, its constructors, and its decision |
 //! | `asked` | a request as a policy sees it: its page and its host |
-//! | `site`, `pattern` | where a page comes from, and an entry of an allow-list |
-//! | `refusal` | what a client and the log are told |
+//! | `site`, `pattern` | the origin of a page, and an entry of an allow-list |
+//! | `refusal` | the texts for the client and the log |
 
 mod asked;
 mod pattern;

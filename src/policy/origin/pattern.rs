@@ -1,7 +1,7 @@
 use super::site::Site;
 use crate::protocol::ConfigError;
 
-/// An entry of an allow-list: a site, or all sites below one.
+/// An entry of an allow-list: one site, or all sites below a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     site: Site,
@@ -12,19 +12,19 @@ impl Pattern {
     /// Parses an entry that an operator has written.
     pub(super) fn parse(entry: &str) -> Result<Self, ConfigError> {
         let no_site = || {
-            // There may be a password before the host.
+            // There may be a password in front of the host.
             let shown = if entry.contains('@') {
-                "that holds a user name"
+                "with a user name"
             } else {
                 entry
             };
             ConfigError::new(format!(
-                "the origin {shown:?} is not a site: write the scheme, the host and, unless it is the default, the port, with nothing behind them, as in https://a.example or https://*.a.example"
+                "the origin {shown:?} is not a site: write the scheme, the host and any port that is not the default, and nothing else, as in https://a.example or https://*.a.example"
             ))
         };
         if entry.eq_ignore_ascii_case("null") {
             return Err(ConfigError::new(
-                "the origin \"null\" is that of every sandboxed page and of every file: allow it by OriginPolicy::predicate, if at all",
+                "the origin \"null\" is that of every sandboxed page and of every file: if you must allow it, use OriginPolicy::predicate",
             ));
         }
         let star = entry.split_once("://*.");
@@ -39,18 +39,18 @@ impl Pattern {
         }
         if matches!(&*site.scheme, "ws" | "wss") {
             return Err(ConfigError::new(format!(
-                "the origin {entry:?} is not that of a page: write http for ws, and https for wss"
+                "the origin {entry:?} is not that of a page: write http instead of ws, and https instead of wss"
             )));
         }
         if below && !has_sub_domains(&site.host) {
             return Err(ConfigError::new(format!(
-                "the origin {entry:?} covers more than one owner's hosts: write a domain of two labels or more behind \"*.\""
+                "the origin {entry:?} covers the hosts of more than one owner: write a domain of at least two labels after \"*.\""
             )));
         }
         Ok(Self { site, below })
     }
 
-    /// Returns whether a page of this site is let in.
+    /// Returns whether this entry allows a page of this site.
     pub(super) fn covers(&self, page: &Site) -> bool {
         let hosts_agree = match self.below {
             false => page.host == self.site.host,
@@ -64,11 +64,11 @@ impl Pattern {
     }
 }
 
-/// Returns whether the sub-domains of a host are one owner's, as far as that can be told without
-/// a list of public suffixes: it is not an address and not a top-level domain.
+/// Returns whether all subdomains of a host have one owner, as far as that can be told without a
+/// list of public suffixes: the host is neither an address nor a top-level domain.
 fn has_sub_domains(host: &str) -> bool {
     let labels: Vec<_> = host.split('.').collect();
-    // A last label of digits makes it an IPv4 address (WHATWG URL, 3.5).
+    // A host whose last label consists of digits is an IPv4 address (WHATWG URL, 3.5).
     let number = labels
         .last()
         .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_covers_what_is_below_and_nothing_else() {
+    fn a_star_covers_the_hosts_below_a_domain_and_nothing_else() {
         for (origin, expected) in [
             ("https://b.a.example", true),
             ("https://c.b.a.example", true),
@@ -154,7 +154,7 @@ mod tests {
             ("https://a.example, https://b.example", "is not a site"),
             ("null", "sandboxed"),
             ("NULL", "sandboxed"),
-            ("wss://a.example", "https for wss"),
+            ("wss://a.example", "https instead of wss"),
             ("https://*.com", "two labels"),
             ("https://*.localhost", "two labels"),
             ("https://*.0.0.1", "two labels"),

@@ -11,22 +11,22 @@ use crate::{
 
 /// Decides which web pages a browser may connect from.
 ///
-/// A browser lets any page open a WebSocket to any host, and sends that host's cookies along. The
-/// `Origin` header is all that tells a foreign page from one of your own. Clients that are not
-/// browsers send no such header, and every policy lets them in: this protects the user of a
-/// browser, it does not authenticate anybody. A foreign page is refused with a 403, and so is a
-/// request with two such headers, except by [`any`](Self::any). The 403 and the log at debug
-/// level name the page's origin and the requested host.
+/// A browser lets any page open a WebSocket to any host, and sends that host's cookies along. Only
+/// the `Origin` header tells a foreign page from one of your own. Clients other than browsers send
+/// no such header, and every policy lets them in: a policy protects the user of a browser, and does
+/// not authenticate clients. A foreign page is refused with a 403, and so is a request with two such
+/// headers, except by [`any`](Self::any). The 403 and the log at debug level name the page's origin
+/// and the requested host.
 ///
 /// Behind a proxy that rewrites `Host` and passes `Origin` on unchanged, such as `kubectl proxy`,
-/// no page has the same origin. A kubelet behind an API server authenticates its callers by other
-/// means than cookies, and is right to use [`any`](Self::any).
+/// every page is foreign. A kubelet behind an API server does not authenticate its callers by
+/// cookies, and can safely use [`any`](Self::any).
 ///
 /// The default is [`same_origin`](Self::same_origin). Set another policy with
 /// [`SessionConfig::origin`](crate::SessionConfig::origin); for a route, with
 /// [`PolicyLayer`](crate::policy::PolicyLayer); for one request, by inserting it into the
-/// request's extensions, as any layer, auth or handler outside of `WsStreamLayer` may. An
-/// extension overrides the layer's policy, and the innermost one counts.
+/// request's extensions, as any middleware outside of `WsStreamLayer` may. An extension overrides
+/// the layer's policy, and the innermost one counts.
 ///
 /// # Examples
 ///
@@ -36,20 +36,20 @@ use crate::{
 /// let strict = OriginPolicy::default();
 /// assert_eq!(strict, OriginPolicy::same_origin());
 ///
-/// // A console on hosts of its own, and on the machines of its developers.
+/// // A console that is served by hosts of its own and by the machines of its developers.
 /// let console = OriginPolicy::allow_list([
 ///     "https://console.example.com",
 ///     "https://*.preview.example.com",
 ///     "http://localhost:3000",
 /// ])?;
 ///
-/// // A trial: pages that it would refuse are logged and let in.
+/// // A trial, which logs and lets in the pages that the policy would refuse.
 /// let trial = console.clone().report_only();
 /// assert_ne!(console, trial);
 /// # Ok::<(), tower_wsstream::ConfigError>(())
 /// ```
 ///
-/// For a route of its own:
+/// A policy for one route:
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -60,13 +60,13 @@ use crate::{
 /// };
 ///
 /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
-/// // For pages of this host.
+/// // This service accepts the pages of its own host.
 /// let exec = ServiceBuilder::new()
 ///     .layer(WsStreamLayer::new(Protocols::default()))
 ///     .layer(RemoteCommandLayer::new())
 ///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
 ///
-/// // The same service, on a route for the pages of the console.
+/// // On this route, the same service accepts the pages of the console.
 /// let console = OriginPolicy::allow_list(["https://console.example.com"])?;
 /// let from_the_console = ServiceBuilder::new()
 ///     .layer(PolicyLayer::new(console))
@@ -96,11 +96,11 @@ impl Sealed for OriginPolicy {}
 impl Policy for OriginPolicy {}
 
 impl OriginPolicy {
-    /// Lets in pages of the requested host, and requests without an origin.
+    /// Allows pages of the requested host, and requests without an origin.
     ///
-    /// Host and port must agree. A missing port is the default port of the origin's scheme. The
+    /// Host and port must match. A missing port is the default port of the origin's scheme. The
     /// scheme itself is not compared, because it differs behind a proxy that terminates TLS. Such
-    /// a proxy must pass `Host` on unchanged; otherwise see
+    /// a proxy must pass `Host` on unchanged; if it does not, see
     /// [`forwarded_host`](Self::forwarded_host). An opaque origin (`null`, from a sandboxed frame
     /// or a file) is foreign.
     #[must_use]
@@ -108,24 +108,26 @@ impl OriginPolicy {
         Self::of(Rule::SameOrigin)
     }
 
-    /// Lets in pages of these origins, and requests without an origin.
+    /// Allows pages of these origins, and requests without an origin.
     ///
-    /// An entry is written as a browser writes it, `https://a.example` or
-    /// `http://a.example:8080`. Scheme, host and port must agree, the first two in any case. A
-    /// missing port is the default port of the scheme; other schemes, such as
-    /// `chrome-extension://` with its id, have none. A host beyond ASCII is written in Punycode.
+    /// Write an entry as a browser does: `https://a.example` or `http://a.example:8080`. Scheme,
+    /// host and port must match; scheme and host are case-insensitive. A missing port is the default
+    /// port of the scheme. Schemes other than HTTP's, such as `chrome-extension://` with its id, have
+    /// no default port. Write a host with characters beyond ASCII in Punycode.
     ///
     /// `https://*.a.example` matches every host below `a.example` on the default port, at any
     /// depth, but not `a.example` itself. Use it for a domain whose hosts are all your own.
     ///
-    /// The requested host is not an exception: if it serves pages, list it. An empty list lets in
-    /// no page.
+    /// The requested host is not allowed automatically: if it serves pages, list it. An empty list
+    /// allows no page.
     ///
     /// # Errors
     ///
-    /// An entry is not an origin, or not the origin of a page (`ws`, `wss`); it is `null`, which
-    /// is the origin of every sandboxed page; or it has `*.` before a top-level domain or an
-    /// address.
+    /// Fails if an entry
+    ///
+    /// * is not an origin, or not the origin of a page (`ws`, `wss`);
+    /// * is `null`, which is the origin of every sandboxed page;
+    /// * has `*.` before a top-level domain or an address.
     pub fn allow_list<I>(origins: I) -> Result<Self, ConfigError>
     where
         I: IntoIterator,
@@ -138,12 +140,11 @@ impl OriginPolicy {
         Ok(Self::of(Rule::AllowList(patterns)))
     }
 
-    /// Lets in the pages for which a function returns `true`, and requests without an origin, for
-    /// which it is not called.
+    /// Allows the pages for which a function returns `true`, and requests without an origin.
     ///
-    /// The function gets the unchanged value of the one `Origin` header, and the request's head.
-    /// It must not block. If it panics, the request is answered with a 500. Two such policies are
-    /// equal if one is a clone of the other.
+    /// The function gets the unchanged value of the single `Origin` header, and the request's head.
+    /// It is not called for a request without that header. It must not block. If it panics, the
+    /// request is answered with a 500. Two such policies are equal if one is a clone of the other.
     ///
     /// # Examples
     ///
@@ -151,7 +152,7 @@ impl OriginPolicy {
     /// use http::{HeaderValue, request::Parts};
     /// use tower_wsstream::policy::OriginPolicy;
     ///
-    /// /// Inserted by an outer layer, for the tenant that the request belongs to.
+    /// /// The console of the request's tenant, which an outer layer inserts.
     /// #[derive(Clone)]
     /// struct Console(HeaderValue);
     ///
@@ -170,9 +171,9 @@ impl OriginPolicy {
         Self::of(Rule::Predicate(Predicate(Arc::new(allows))))
     }
 
-    /// Lets in every page.
+    /// Allows every page.
     ///
-    /// This is right only where a page cannot act for its user by merely connecting: with bearer
+    /// This is safe only where a page cannot act for its user merely by connecting: with bearer
     /// tokens, but not with cookies, client certificates or a trusted network.
     #[must_use]
     pub fn any() -> Self {
@@ -182,22 +183,22 @@ impl OriginPolicy {
     /// Takes the requested host from `X-Forwarded-Host` instead of `Host`, for
     /// [`same_origin`](Self::same_origin). The other policies ignore it.
     ///
-    /// For a proxy that rewrites `Host`. The proxy must set the header itself, to the `Host` that
-    /// the browser sent, port included, and overwrite one that it receives. Then the header is
-    /// there once, with one value. A header that is missing, repeated or a list matches no page,
-    /// so a second way to the server lets no page in.
+    /// Use it behind a proxy that rewrites `Host`. The proxy must set the header to the `Host` that
+    /// the browser sent, port included, and must overwrite one that it receives. The header then
+    /// occurs once, with one value. If it is missing, repeated or a list, every page is foreign, so
+    /// a second way to the server that bypasses the proxy lets no page in.
     ///
-    /// Off by default, because where no proxy sets the header, its sender chooses it.
+    /// Off by default, because without such a proxy the client can choose the header's value.
     #[must_use]
     pub fn forwarded_host(mut self) -> Self {
         self.forwarded_host = true;
         self
     }
 
-    /// Lets in everything, and logs as a warning what the policy would have refused: a trial
-    /// before the policy is enforced.
+    /// Lets in every page, and logs a warning for each that the policy would have refused.
     ///
-    /// The event has the page's origin and the requested host, and nothing else of the request.
+    /// Use it to try a policy out before it is enforced. The event contains the page's origin and
+    /// the requested host, and nothing else of the request.
     #[must_use]
     pub fn report_only(mut self) -> Self {
         self.report_only = true;
@@ -212,7 +213,7 @@ impl OriginPolicy {
         }
     }
 
-    /// Refuses a request of a foreign page, or reports it.
+    /// Refuses the request of a foreign page, or reports it.
     pub(crate) fn check(&self, head: &Parts) -> Result<(), Rejection> {
         let asked = Asked::new(head, self.forwarded_host);
         let refused = match self.allows(&asked) {
@@ -227,15 +228,14 @@ impl OriginPolicy {
         Err(refused)
     }
 
-    /// Returns whether the page may connect. A page whose site cannot be read for certain is
-    /// foreign.
+    /// Returns whether the page may connect. A page whose site cannot be parsed is foreign.
     fn allows(&self, asked: &Asked<'_>) -> Result<bool, Rejection> {
         let Some(origin) = asked.origin() else {
             return Ok(true);
         };
         Ok(match &self.rule {
             Rule::Any => true,
-            // No browser sends two, and nothing tells which of them counts.
+            // No browser sends two, and nothing says which of them counts.
             _ if asked.has_two_origins() => false,
             Rule::SameOrigin => asked.is_same_origin(),
             Rule::AllowList(patterns) => asked

@@ -1,7 +1,8 @@
 use super::{OriginPolicy, asked::Asked, policy::Rule};
 
-/// Returns the refusal's text, for the client and for the log at debug level: what differs, and
-/// what to do about it.
+/// Returns the text of a refusal, which says what differs and what to do about it.
+///
+/// It is for the client, and for the log at debug level.
 pub(super) fn message(policy: &OriginPolicy, asked: &Asked<'_>) -> String {
     if asked.has_two_origins() {
         return "the request has more than one Origin header: a browser sends one".to_owned();
@@ -10,13 +11,13 @@ pub(super) fn message(policy: &OriginPolicy, asked: &Asked<'_>) -> String {
     match (&policy.rule, policy.forwarded_host) {
         (Rule::SameOrigin, false) => format!(
             "pages of the origin {origin} may not connect to the host {host}: use a page of that host. \
-             Its operator can allow the origin (OriginPolicy::allow_list); a proxy in between must pass on \
-             Host as it came, port included, or send it as X-Forwarded-Host (OriginPolicy::forwarded_host)"
+             Its operator can allow the origin (OriginPolicy::allow_list); a proxy in between must pass Host \
+             on unchanged, port included, or send it as X-Forwarded-Host (OriginPolicy::forwarded_host)"
         ),
         (Rule::SameOrigin, true) => format!(
             "pages of the origin {origin} may not connect to the host {host} of X-Forwarded-Host: use a page \
              of that host. Its operator can allow the origin (OriginPolicy::allow_list); the proxy in between \
-             must set the header once, to the Host that it was asked for, port included"
+             must set the header once, to the Host that it received, port included"
         ),
         (Rule::AllowList(_) | Rule::Predicate(_) | Rule::Any, _) => format!(
             "pages of the origin {origin} may not connect: ask the server's operator to allow that origin \
@@ -31,6 +32,6 @@ pub(super) fn report(asked: &Asked<'_>) {
     tracing::warn!(
         %origin,
         %host,
-        "OriginPolicy::report_only: a page is let in that would be refused"
+        "OriginPolicy::report_only: let in a page that the policy would refuse"
     );
 }

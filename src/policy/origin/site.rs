@@ -2,20 +2,22 @@ use std::fmt;
 
 use http::uri::Authority;
 
-/// The longest name of a host (RFC 1035, 3.1). Anything longer is not a host, and is not logged.
+/// The length of the longest host name (RFC 1035, 3.1). Anything longer is not a host, and is not
+/// logged.
 const MAX_HOST: usize = 253;
 
-/// Where a page comes from (RFC 6454, 4 and 7): its scheme, host and port, read for certain.
+/// The parsed origin of a page: its scheme, host and port (RFC 6454, 4 and 7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Site {
     pub(super) scheme: String,
     pub(super) host: String,
-    /// The default port of the scheme where none is written; `None` if the scheme has none.
+    /// The port: the default port of the scheme if none is written, or `None` if the scheme has no
+    /// default either.
     pub(super) port: Option<u16>,
 }
 
 impl Site {
-    /// Parses an origin. Anything behind host and port makes it invalid.
+    /// Parses an origin. Anything after host and port makes it invalid.
     pub(super) fn parse(origin: &str) -> Option<Self> {
         let (scheme, place) = origin.split_once("://")?;
         let scheme = is_scheme(scheme).then(|| scheme.to_ascii_lowercase())?;
@@ -34,7 +36,7 @@ impl Site {
     }
 }
 
-/// For logs: the text holds no user name, path or control character.
+/// Formats the site for logs: the text contains no user name, path or control character.
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.scheme.len() + self.host.len() > MAX_HOST {
@@ -57,8 +59,8 @@ fn is_scheme(text: &str) -> bool {
 /// Returns the host in lower case, and the port if there is one.
 fn read(authority: &Authority) -> Option<(String, Option<u16>)> {
     let host = authority.host();
-    // The rest is `:port`, or `:`, or nothing. A user name does not belong here, and a port that
-    // is not a number must not read as a missing one.
+    // The rest is `:port`, `:` or nothing. A user name is invalid here, and a port that is not a
+    // number must not pass for a missing one.
     let port = match authority.as_str().strip_prefix(host)? {
         "" | ":" => None,
         port => {
@@ -71,7 +73,7 @@ fn read(authority: &Authority) -> Option<(String, Option<u16>)> {
     (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
-/// Returns the host and port for logs, or `None` if they cannot be read.
+/// Returns the host and port for logs, or `None` if they cannot be parsed.
 pub(super) fn shown(asked: &Authority) -> Option<String> {
     let (host, port) = read(asked)?;
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
@@ -91,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_shown_without_what_does_not_belong_to_it() {
+    fn a_host_with_a_user_name_is_not_shown() {
         let long = "a".repeat(MAX_HOST + 1);
         for (asked, expected) in [
             ("A.example", Some("a.example")),

@@ -38,7 +38,7 @@ fn same(origin: &str, host: &str) -> bool {
 }
 
 #[test]
-fn no_origin_is_no_browser() {
+fn a_request_without_an_origin_is_let_in() {
     assert!(check(&OriginPolicy::default(), &[], &["a.example"], "/"));
     assert!(check(&OriginPolicy::default(), &[], &[], "/"));
 }
@@ -97,7 +97,7 @@ fn others_are_refused() {
 }
 
 #[test]
-fn what_is_there_twice_or_not_at_all_is_not_compared() {
+fn a_repeated_or_missing_header_matches_no_page() {
     let policy = OriginPolicy::same_origin();
     let (own, host) = ("http://a.example", "a.example");
     assert!(!check(&policy, &[own, own], &[host], "/"));
@@ -106,7 +106,7 @@ fn what_is_there_twice_or_not_at_all_is_not_compared() {
 }
 
 #[test]
-fn the_targets_authority_goes_before_host() {
+fn the_targets_authority_takes_precedence_over_host() {
     let policy = OriginPolicy::same_origin();
     let absolute = "http://a.example/exec";
     assert!(check(
@@ -131,7 +131,7 @@ fn any_lets_in_everything() {
 }
 
 #[test]
-fn a_list_lets_in_what_it_holds() {
+fn a_list_lets_in_its_entries() {
     let origins = ["https://a.example", "http://*.b.example:81"];
     let policy = OriginPolicy::allow_list(origins).unwrap();
     let own = |origins: &[&str]| check(&policy, origins, &["own.example"], "/");
@@ -177,7 +177,7 @@ fn a_predicate_is_asked_for_one_origin_only() {
 }
 
 #[test]
-fn a_predicate_that_panics_lets_nobody_in() {
+fn a_predicate_that_panics_refuses() {
     let policy = OriginPolicy::predicate(|_, _| panic!("broken"));
     let rejection = policy.check(&head(&["a"], &[], "/")).unwrap_err();
     assert_eq!(rejection.status(), 500);
@@ -215,7 +215,7 @@ fn the_forwarded_host_counts_where_it_is_asked_for() {
     assert!(asked(page, &["A.EXAMPLE:8443"]));
     assert!(asked("https://a.example", &["a.example"]));
     assert!(!asked(other, &["a.example:8443"]));
-    // It goes before the target's authority too.
+    // It takes precedence over the target's authority too.
     let mut absolute = head(&[page], &["pod-7.internal"], "http://pod-7.internal/exec");
     let value = HeaderValue::from_static("a.example:8443");
     absolute.headers.insert(X_FORWARDED_HOST, value);
@@ -242,7 +242,7 @@ fn a_forwarded_host_is_one_value_or_nothing() {
 }
 
 #[test]
-fn report_only_lets_in_what_would_be_refused() {
+fn report_only_lets_in_a_page_that_would_be_refused() {
     let refuses = [
         OriginPolicy::same_origin(),
         OriginPolicy::same_origin().forwarded_host(),
@@ -260,7 +260,7 @@ fn report_only_lets_in_what_would_be_refused() {
 }
 
 #[test]
-fn policies_are_equal_where_they_do_the_same_for_certain() {
+fn policies_are_equal_if_they_certainly_do_the_same() {
     let list = |origin| OriginPolicy::allow_list([origin]).unwrap();
     assert_eq!(list("https://a.example"), list("HTTPS://a.example:443"));
     assert_ne!(list("https://a.example"), list("https://*.a.example"));

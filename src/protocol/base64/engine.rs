@@ -1,7 +1,7 @@
-//! The codec itself: whole quads, padded, in the standard alphabet.
+//! The codec itself, for whole quads with padding in the standard alphabet.
 //!
-//! With the feature `simd` it uses the vector instructions that the processor has,
-//! as detected at run time. That is about three times as fast.
+//! With the feature `simd`, it uses the vector instructions that it detects at run time,
+//! which is about three times as fast.
 
 use super::InvalidBase64;
 
@@ -37,13 +37,13 @@ pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
 pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
     use base64::{Engine, engine::general_purpose::STANDARD};
 
-    // In blocks, so that the memory which is cleared for the engine is still in
-    // the cache when it is filled.
+    // In blocks, so that the memory that is cleared for the engine is still in the cache
+    // when the engine fills it.
     for block in payload.chunks(super::BLOCK / super::QUAD * 3) {
         let start = out.len();
         out.resize(start + super::encoded_len(block.len()), 0);
-        // The engine asks for a slice of exactly this length, so it cannot fail.
-        // If it did, nothing wrong would be sent.
+        // The engine needs a slice of exactly this length, so it cannot fail. If it did,
+        // the block would be left out, and no wrong bytes would be sent.
         let written = STANDARD
             .encode_slice(block, &mut out[start..])
             .unwrap_or_default();
