@@ -1,8 +1,4 @@
 //! From a valid handshake to a session: the first poll, the answer, the upgrade.
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
-
-#[path = "support/handshake.rs"]
-mod handshake;
 
 use std::{
     convert::Infallible,
@@ -16,11 +12,11 @@ use std::{
     time::Duration,
 };
 
+use crate::support::handshake::{
+    self, Head, RejectionKind, frame, hold, read_head, refusal, serve, sorted, speak, tasks,
+};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use handshake::{
-    Head, RejectionKind, frame, hold, read_head, refusal, serve, sorted, speak, tasks,
-};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;

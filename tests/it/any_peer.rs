@@ -1,8 +1,5 @@
 //! Peers that do anything at any time: the session ends within its bounds, and its end is true.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     sync::{
         Arc,
@@ -11,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use raw::{BINARY, CLOSE, PING, PONG, Raw, config, frame, layer, on, once_in, open_watched};
+use crate::support::{
+    random::{Random, for_each_seed},
+    raw::{BINARY, CLOSE, PING, PONG, Raw, config, frame, layer, on, once_in, open_watched},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
@@ -22,23 +22,6 @@ use tower_wsstream::{
     session::Hold,
     subprotocols,
 };
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % below
-    }
-
-    /// Of any size up to 64 Ki.
-    fn about(&mut self) -> u64 {
-        let bits = self.next(17);
-        self.next(1 << bits)
-    }
-}
 
 async fn serve(
     mut set: ChannelSet,
@@ -87,10 +70,7 @@ async fn serve(
 }
 
 async fn run(seed: u64) {
-    let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    for _ in 0..10 {
-        r.next(2);
-    }
+    let mut r = Random::of_seed(seed);
     let mut rate = ByteRate::default();
     if r.next(3) == 0 {
         rate = rate.outbound(5000 * (1 + r.next(20)));
@@ -105,7 +85,7 @@ async fn run(seed: u64) {
     }
     let accepted = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&accepted);
-    let inner = Random(r.next(u64::MAX) | 1);
+    let inner = r.split();
     let service = once_in(layer().config(with), move |set| async move {
         match timeout(Duration::from_secs(60), serve(set, inner, counted)).await {
             Ok(result) => result,
@@ -198,22 +178,5 @@ async fn run(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_a_peer_does_the_end_is_bounded_and_true() {
-    std::panic::set_hook(Box::new(|info| {
-        let text = info.to_string();
-        if !text.contains("on purpose") {
-            eprintln!("{text}");
-        }
-    }));
-    // More of them: `SEEDS=6000 cargo test --all-features --test any_peer`.
-    let seeds = std::env::var("SEEDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(300);
-    let first: u64 = std::env::var("FIRST")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0);
-    for seed in first..first + seeds {
-        run(seed).await;
-    }
+    for_each_seed(300, run).await;
 }

@@ -1,14 +1,8 @@
 //! The extractor for axum's handlers: one session out of one upgrade, under the rules of a
 //! service, over each transport.
-#![cfg(all(feature = "axum08", feature = "testing"))]
 
-#[path = "support/handshake.rs"]
-mod handshake;
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/raw.rs"]
-mod raw;
-
+use crate::support::http2;
+use crate::support::raw;
 use std::{
     future::pending,
     io,
@@ -19,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::handshake::{self, Head};
 use axum::{
     Router,
     extract::{Path, State},
@@ -27,7 +22,6 @@ use axum::{
     routing::any,
 };
 use bytes::Bytes;
-use handshake::Head;
 use http_body_util::BodyExt;
 use tokio::{
     io::AsyncWriteExt,

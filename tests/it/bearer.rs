@@ -1,20 +1,17 @@
-//! A browser's token: where it arrives, and where nobody may find it. Alone in its
-//! program: `tracing` remembers for all threads whether anybody listens.
+//! A browser's token: where it arrives, and where it must not be found.
 //!
 //! What `BearerSubprotocolLayer` does with each form of an entry is tested beside it.
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
-
-#[path = "support/handshake.rs"]
-mod handshake;
 
 use std::{
     fmt::Debug,
-    io,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
 };
 
+use crate::support::{
+    handshake::{self, Head, hold, read_head, serve},
+    logs,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use handshake::{Head, hold, read_head, serve};
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -30,7 +27,6 @@ use tower_wsstream::{
     access::BearerSubprotocolLayer, testing::Connect,
 };
 use tracing::Level;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -64,30 +60,6 @@ impl Log {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Of all tests of this program.
-static LOG: LazyLock<Log> = LazyLock::new(|| {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_span_events(FmtSpan::FULL)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
-    log
-});
 
 fn authenticate<B, A: Default>(request: &mut Request<B>) -> Result<(), Response<A>> {
     let value = request.headers().get(AUTHORIZATION);
@@ -194,7 +166,7 @@ async fn ask(shown: &Log, head: &Head) -> (u16, Option<RejectionKind>) {
 
 #[tokio::test]
 async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
-    LazyLock::force(&LOG);
+    logs::capture();
     let shown = Log::default();
     let secret = &*entry(SECRET);
     let offer = |line: &str| Head::to("/").offer(line);
@@ -240,7 +212,7 @@ async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
         assert_eq!(ask(&shown, head).await, (*status, *kind), "{head:?}");
     }
 
-    let log = LOG.text();
+    let log = logs::captured();
     for event in [
         "started processing request",
         "finished processing request",
@@ -268,13 +240,13 @@ async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
 /// For the test above to mean anything.
 #[tokio::test]
 async fn without_the_layer_the_token_is_in_trace_and_debug() {
-    LazyLock::force(&LOG);
+    logs::capture();
     let shown = Log::default();
     let head = Head::to("/").offer(&format!("{}, channel.k8s.io", entry(OTHER)));
     let answer = answer(stack!(&shown), &head).await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     let encoded = URL_SAFE_NO_PAD.encode(OTHER);
-    for text in [LOG.text(), shown.text()] {
+    for text in [logs::captured(), shown.text()] {
         assert!(text.contains(&encoded), "{text}");
     }
 }

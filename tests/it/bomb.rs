@@ -1,9 +1,9 @@
 //! A panic beside a panic, which would abort the process: so this test runs itself as a child.
 
-#[path = "support/raw.rs"]
-mod raw;
-
-use raw::layer;
+use crate::support::{
+    child::in_own_process,
+    raw::{self, layer},
+};
 use tower::{Layer, ServiceExt};
 use tower_wsstream::{BoxError, ChannelSet, subprotocols};
 
@@ -21,38 +21,25 @@ impl Drop for Bomb {
 /// their drop, costs its own session.
 #[test]
 fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
-    const CHILD: &str = "WSSTREAM_BOMB_CHILD";
-    if std::env::var_os(CHILD).is_none() {
-        let me = std::env::current_exe().unwrap();
-        let output = std::process::Command::new(me)
-            .args([
-                "--exact",
-                "a_panic_in_call_with_a_bomb_in_the_request_costs_one_session",
-            ])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {text}", output.status);
-        return;
-    }
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let inner = tower::service_fn(|set: ChannelSet| {
-            let _set = set;
-            if true {
-                panic!("in call, on purpose");
-            }
-            std::future::ready(Ok::<(), BoxError>(()))
+    in_own_process(|| {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let inner = tower::service_fn(|set: ChannelSet| {
+                let _set = set;
+                if true {
+                    panic!("in call, on purpose");
+                }
+                std::future::ready(Ok::<(), BoxError>(()))
+            });
+            let service = layer().layer(inner).map_request(
+                |mut request: http::Request<hyper::body::Incoming>| {
+                    request.extensions_mut().insert(Bomb);
+                    request
+                },
+            );
+            let (near, far) = tokio::io::duplex(4096);
+            raw::serve(far, service);
+            let refused = raw::Raw::handshake(near, subprotocols::V5).await;
+            assert!(refused.is_err());
         });
-        let service = layer().layer(inner).map_request(
-            |mut request: http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(Bomb);
-                request
-            },
-        );
-        let (near, far) = tokio::io::duplex(4096);
-        raw::serve(far, service);
-        let refused = raw::Raw::handshake(near, subprotocols::V5).await;
-        assert!(refused.is_err());
     });
 }

@@ -1,8 +1,5 @@
 //! Rounds in which much happens at once: nothing that is due may be lost in them.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     future::poll_fn,
     sync::{
@@ -13,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use raw::{
-    BINARY, CLOSE, PING, PONG, Watchdog, config, frame, layer, on, once_in, open_tcp, open_with,
-    within,
+use crate::support::raw::{
+    self, BINARY, CLOSE, PING, PONG, Watchdog, config, frame, layer, on, once_in, open_tcp,
+    open_with, within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

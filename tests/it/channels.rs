@@ -1,8 +1,5 @@
 //! What goes through a channel, and what a channel does to its siblings.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     io,
     pin::{Pin, pin},
@@ -10,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{FutureExt, SinkExt};
-use raw::{
-    ALL, BINARY, End, Frame, PING, PONG, Raw, TEXT, Watchdog, base64, frame, layer, on, once,
+use crate::support::raw::{
+    self, ALL, BINARY, End, Frame, PING, PONG, Raw, TEXT, Watchdog, base64, frame, layer, on, once,
     once_in, open, open_with, read_out, within,
 };
+use bytes::Bytes;
+use futures_util::{FutureExt, SinkExt};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::{mpsc, oneshot},

@@ -1,11 +1,8 @@
 //! The sessions of a server: counted, listed, drained.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::time::Duration;
 
-use raw::{ALL, End, Told, once_in, open, open_with, read_out, within};
+use crate::support::raw::{self, ALL, End, Told, once_in, open, open_with, read_out, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,

@@ -1,8 +1,4 @@
 //! `AcceptMode::Explicit`: the answer waits until the service knows it.
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
-
-#[path = "support/handshake.rs"]
-mod handshake;
 
 use std::{
     future::{pending, poll_fn, ready},
@@ -13,11 +9,11 @@ use std::{
     time::Duration,
 };
 
+use crate::support::handshake::{
+    self, Answer, Head, RejectionKind, Wire, hold, read_head, refusal, refused, serve, tasks,
+};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use handshake::{
-    Answer, Head, RejectionKind, Wire, hold, read_head, refusal, refused, serve, tasks,
-};
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::{

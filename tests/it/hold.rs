@@ -1,7 +1,5 @@
 //! For which clients the layer of exec and attach holds output, and who decides.
 
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
-
 use std::time::Duration;
 
 use http::{header::USER_AGENT, request::Parts};

@@ -1,5 +1,4 @@
 //! What a hostile or unlucky peer can do to a session: no spin, no hang, no leak.
-#![cfg(feature = "testing")]
 
 use std::{
     future::Future,

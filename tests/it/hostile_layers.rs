@@ -1,11 +1,5 @@
 //! Services and bodies inside of each layer that panic, fail, are never ready or never end, at
 //! each stage: the client gets an answer or a Close, and nothing is left running.
-#![cfg(all(feature = "axum08", feature = "http2", feature = "portforward"))]
-
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/raw.rs"]
-mod raw;
 
 use std::{
     convert::Infallible,
@@ -20,14 +14,14 @@ use std::{
     time::Duration,
 };
 
+use crate::support::http2::{self, Connection};
+use crate::support::raw::{self, CLOSE, Raw, Watchdog, within};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::Empty;
-use http2::Connection;
 use hyper::body::Incoming;
-use raw::{CLOSE, Raw, Watchdog, within};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Sleep, sleep, timeout},

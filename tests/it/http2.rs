@@ -1,8 +1,6 @@
 //! Sessions over HTTP/2, by extended CONNECT (RFC 8441): the same service, the same
 //! rules, many on one connection.
 
-#![cfg(feature = "http2")]
-
 use std::{io, time::Duration};
 
 use hyper::ext::Protocol;
@@ -13,13 +11,10 @@ use tokio::{
 use tower::ServiceExt;
 use tower_wsstream::{BoxError, ChannelSet, EndCause, subprotocols};
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/raw.rs"]
-mod raw;
-
-use http2::{connect, request, upgraded};
-use raw::{ALL, BINARY, End, PING, PONG, frame, once, read_out, session, within};
+use crate::support::http2::{connect, request, upgraded};
+use crate::support::raw::{
+    self, ALL, BINARY, End, PING, PONG, frame, once, read_out, session, within,
+};
 
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("no channel 0")?;

@@ -1,12 +1,6 @@
-//! What nobody may find in a log. Alone in its program: `tracing` remembers for
-//! all threads whether anybody listens.
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
+//! What is logged, and what must not be.
 
-use std::{
-    io,
-    sync::{Arc, LazyLock, Mutex},
-};
-
+use crate::support::logs;
 use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
@@ -20,38 +14,9 @@ use tower_wsstream::{
 
 const TOKEN: &str = "c2VjcmV0LXRva2Vu";
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Of all tests of this program.
-static LOG: LazyLock<Log> = LazyLock::new(|| {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .init();
-    log
-});
-
-fn logged() -> String {
-    String::from_utf8(LOG.0.lock().unwrap().clone()).unwrap()
-}
-
 #[tokio::test(start_paused = true)]
 async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
-    LazyLock::force(&LOG);
+    logs::capture();
     let service = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()))
         .layer(RemoteCommandLayer::new())
@@ -75,7 +40,7 @@ async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
     assert_eq!(transcript.exit_code(), Some(3));
     connect.connect(service).await.unwrap_err();
 
-    let log = logged();
+    let log = logs::captured();
     let events = ["upgrade refused", "session over", "the session ends"];
     assert!(events.iter().all(|event| log.contains(event)), "{log}");
     assert!(!log.contains(TOKEN), "{log}");
@@ -84,7 +49,7 @@ async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
 
 #[tokio::test(start_paused = true)]
 async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result<(), BoxError> {
-    LazyLock::force(&LOG);
+    logs::capture();
     let service = ServiceBuilder::new()
         .layer(
             WsStreamLayer::new(Protocols::default())
@@ -109,7 +74,7 @@ async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result
         assert_eq!(client.read_to_end().await.close_code, Some(1000));
     }
 
-    let log = logged();
+    let log = logs::captured();
     let reports: Vec<_> = log
         .lines()
         .filter(|line| line.contains("report_only"))
@@ -127,7 +92,7 @@ async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result
 /// What differs is seen by whoever runs the proxy in front.
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_refused_is_named_beside_the_host_it_asked() -> Result<(), BoxError> {
-    LazyLock::force(&LOG);
+    logs::capture();
     let service = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()))
         .layer(RemoteCommandLayer::new())
@@ -136,7 +101,7 @@ async fn a_page_that_is_refused_is_named_beside_the_host_it_asked() -> Result<()
         .offer(subprotocols::V5)
         .header(ORIGIN, "https://localhost:30443");
     connect.connect(service).await.unwrap_err();
-    let log = logged();
+    let log = logs::captured();
     let refusal = log
         .lines()
         .find(|line| line.contains("https://localhost:30443"));
@@ -155,7 +120,7 @@ async fn a_page_that_is_refused_is_named_beside_the_host_it_asked() -> Result<()
 /// The client of such a session sees a close code; the error is seen here or nowhere.
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_session_is_logged_whenever_it_comes() -> Result<(), BoxError> {
-    LazyLock::force(&LOG);
+    logs::capture();
     let channels = [ChannelType::Read, ChannelType::Write];
     let protocols = ChannelProtocols::standard(channels)?;
     for (waits, error) in [(false, "in its first poll"), (true, "in a later poll")] {
@@ -171,7 +136,7 @@ async fn the_error_of_a_session_is_logged_whenever_it_comes() -> Result<(), BoxE
             });
         let client = Connect::to("/").connect(service).await?;
         assert_eq!(client.read_to_end().await.close_code, Some(1011));
-        let log = logged();
+        let log = logs::captured();
         let line = log.lines().find(|line| line.contains(error));
         assert!(line.is_some_and(|line| line.contains("ERROR")), "{log}");
     }

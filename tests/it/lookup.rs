@@ -1,9 +1,5 @@
 //! A table of subprotocols that takes time: looked up before the answer, under the accept
 //! timeout, and gone with the client.
-#![cfg(feature = "testing")]
-
-#[path = "support/handshake.rs"]
-mod handshake;
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -16,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use handshake::{Head, hold, refused, tasks};
+use crate::support::handshake::{Head, hold, refused, tasks};
 use http::StatusCode;
 use tokio::{
     io::AsyncWriteExt,

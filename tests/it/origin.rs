@@ -1,9 +1,6 @@
 //! Whose pages may connect: by the layer, for a route, for a request.
 
-#[path = "support/handshake.rs"]
-mod handshake;
-
-use handshake::{Head, hold, refused};
+use crate::support::handshake::{Head, hold, refused};
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use tower::{Layer, ServiceBuilder, ServiceExt};

@@ -2,12 +2,6 @@
 //! dropped, cloned or compared. Each costs its own session at most, and the client is told.
 //!
 //! With a subscriber for `tracing`, because it is what shows the errors.
-#![cfg(all(
-    feature = "axum08",
-    feature = "portforward",
-    feature = "remotecommand",
-    feature = "testing"
-))]
 
 use std::{
     error::Error,
@@ -18,13 +12,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, panic_any},
     pin::{Pin, pin},
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use crate::support::logs;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
@@ -49,14 +44,6 @@ use tower_wsstream::{
 
 const LONG: Duration = Duration::from_secs(600);
 const FIXED: &str = "the service failed before the session began: see the server's log";
-
-/// A subscriber that shows every event.
-static LISTENING: LazyLock<()> = LazyLock::new(|| {
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(io::sink)
-        .init();
-});
 
 /// What an error of the user's does when it is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -208,7 +195,8 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    LazyLock::force(&LISTENING);
+    // Every event is shown.
+    logs::capture();
     let connected = timeout(LONG, connect.connect(service)).await;
     match connected.expect("an answer, or none, but in time") {
         Ok(client) => {

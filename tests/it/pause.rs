@@ -1,11 +1,8 @@
 //! Reading that is paused: the peer is kept alive, and watched.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{io, time::Duration};
 
-use raw::{
+use crate::support::raw::{
     BINARY, End, PING, PONG, Raw, Watchdog, frame, on, once, open_tcp, open_with, read_out, within,
 };
 use tokio::{

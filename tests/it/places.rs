@@ -1,8 +1,5 @@
 //! Whatever becomes of look-ups, calls, polls and clients, every place is free in the end.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
@@ -10,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use raw::{Raw, protocols};
+use crate::support::{
+    random::{Random, for_each_seed},
+    raw::{self, Raw, protocols},
+};
 use tokio::{
     io::AsyncWriteExt,
     time::{sleep, timeout},
@@ -21,14 +21,10 @@ use tower_wsstream::{
     access::SessionPermits, subprotocols,
 };
 
-type Dice = Arc<Mutex<u64>>;
+type Dice = Arc<Mutex<Random>>;
 
 fn roll(dice: &Dice, below: u64) -> u64 {
-    let mut s = dice.lock().unwrap();
-    *s ^= *s << 13;
-    *s ^= *s >> 7;
-    *s ^= *s << 17;
-    (*s >> 11) % below
+    dice.lock().unwrap().next(below)
 }
 
 /// Panics in its drop now and then, unless something unwinds already.
@@ -89,10 +85,7 @@ impl Service<ChannelSet> for Service1 {
 }
 
 async fn run(seed: u64) {
-    let dice: Dice = Arc::new(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
-    for _ in 0..10 {
-        roll(&dice, 2);
-    }
+    let dice: Dice = Arc::new(Mutex::new(Random::of_seed(seed)));
     let permits = SessionPermits::new(3);
     let sessions = Sessions::default();
     let (for_key, for_look) = (dice.clone(), dice.clone());
@@ -172,18 +165,5 @@ async fn run(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn every_place_is_free_in_the_end() {
-    std::panic::set_hook(Box::new(|info| {
-        let text = info.to_string();
-        if !text.contains("on purpose") {
-            eprintln!("{text}");
-        }
-    }));
-    // More of them: `SEEDS=6000 cargo test --all-features --test places`.
-    let seeds = std::env::var("SEEDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(500);
-    for seed in 0..seeds {
-        run(seed).await;
-    }
+    for_each_seed(500, run).await;
 }

@@ -1,12 +1,9 @@
 //! What an operator may choose about time: the idle timeout and the keep-alive.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{io, pin::pin, time::Duration};
 
-use raw::{
-    ALL, BINARY, End, Frame, PING, PONG, Raw, TEXT, Watchdog, frame, on, once_in, open,
+use crate::support::raw::{
+    self, ALL, BINARY, End, Frame, PING, PONG, Raw, TEXT, Watchdog, frame, on, once_in, open,
     open_watched, open_with, read_out, within,
 };
 use tokio::{

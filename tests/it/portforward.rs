@@ -1,8 +1,4 @@
 //! Port-forward: each port a service of its own, and what its client is told.
-#![cfg(all(feature = "portforward", feature = "testing"))]
-
-#[path = "support/raw.rs"]
-mod raw;
 
 use std::{
     convert::Infallible,
@@ -17,9 +13,11 @@ use std::{
     time::Duration,
 };
 
+use crate::support::raw::{
+    self, BINARY, CLOSE, Raw, TEXT, Watchdog, base64, frame, on, read_out, within,
+};
 use bytes::Bytes;
 use http::StatusCode;
-use raw::{BINARY, CLOSE, Raw, TEXT, Watchdog, base64, frame, on, read_out, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional},
     net::{TcpListener, TcpStream},

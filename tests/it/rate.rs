@@ -1,8 +1,5 @@
 //! How fast a session may move bytes, and how long it may last.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     io,
     pin::Pin,
@@ -14,9 +11,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::support::raw::{
+    self, BINARY, End, PING, PONG, frame, on, once, once_in, open_with, read_out, within,
+};
 use http::{Extensions, Request};
 use hyper::body::Incoming;
-use raw::{BINARY, End, PING, PONG, frame, on, once, once_in, open_with, read_out, within};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::oneshot,

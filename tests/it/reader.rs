@@ -1,8 +1,5 @@
 //! An HTTP response body as messages: the cases of Go's reader, and the hard ends.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     convert::Infallible,
     io,
@@ -12,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use crate::support::raw::{self, BINARY, CLOSE, Raw, TEXT, within};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
-use raw::{BINARY, CLOSE, Raw, TEXT, within};
 use tokio::{
     io::{AsyncWriteExt, DuplexStream, ReadBuf},
     sync::mpsc,

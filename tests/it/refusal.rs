@@ -1,8 +1,4 @@
 //! A refusal is an HTTP answer: whatever can be known before the 101.
-#![cfg(feature = "remotecommand")]
-
-#[path = "support/handshake.rs"]
-mod handshake;
 
 use std::{
     convert::Infallible,
@@ -16,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use handshake::{Head, hold, refusal, refused, sorted, tasks};
+use crate::support::handshake::{self, Head, hold, refusal, refused, sorted, tasks};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;

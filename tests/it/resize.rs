@@ -1,7 +1,5 @@
 //! The sizes of a client's terminal, on the channels of each subprotocol.
 
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
-
 use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt, time::timeout};

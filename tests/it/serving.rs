@@ -1,11 +1,12 @@
 //! The server that the documentation shows and the examples run: it waits for no client
 //! without an end, goes on where descriptors run out, and ends sessions with words.
-#![cfg(feature = "http2")]
 
-#[path = "../examples/support/serve.rs"]
+#[path = "../../examples/support/serve.rs"]
 mod serve;
 
-use std::{convert::Infallible, net::SocketAddr, process::Command, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use crate::support::child::in_own_process;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -145,45 +146,37 @@ async fn a_server_that_stops_tells_its_sessions() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-const INSIDE: &str = "SERVING_WITH_FEW_DESCRIPTORS";
-
 /// In a process of its own, because the limit is the process's.
 #[test]
 fn a_server_without_descriptors_goes_on_when_there_are_some() {
-    let name = "a_server_without_descriptors_goes_on_when_there_are_some";
-    if std::env::var_os(INSIDE).is_none() {
-        let program = std::env::current_exe().unwrap();
-        let mut inside = Command::new(program);
-        inside.args(["--exact", name]).env(INSIDE, "1");
-        assert!(inside.status().unwrap().success());
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (address, _stop, server) = start().await;
-        echoes(&mut session(address).await).await;
-        // Some fewer than it takes: client and server have one each for a connection, so
-        // that one of both limits leaves the server without.
-        for current in [40, 41] {
-            let limit = getrlimit(Resource::Nofile);
-            let current = Some(current);
-            setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
-            let mut open = Vec::new();
-            while let Ok(client) = TcpStream::connect(address).await {
-                open.push(client);
-                // The server accepts it.
-                sleep(Duration::from_millis(5)).await;
+    in_own_process(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (address, _stop, server) = start().await;
+            echoes(&mut session(address).await).await;
+            // Some fewer than it takes: client and server have one each for a connection, so
+            // that one of both limits leaves the server without.
+            for current in [40, 41] {
+                let limit = getrlimit(Resource::Nofile);
+                let current = Some(current);
+                setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+                let mut open = Vec::new();
+                while let Ok(client) = TcpStream::connect(address).await {
+                    open.push(client);
+                    // The server accepts it.
+                    sleep(Duration::from_millis(5)).await;
+                }
+                assert!(open.len() > 5, "{}", open.len());
+                sleep(Duration::from_millis(300)).await;
+                assert!(!server.is_finished(), "it has ended");
+                open.clear();
+                let again = async { echoes(&mut session(address).await).await };
+                timeout(Duration::from_secs(5), again).await.unwrap();
             }
-            assert!(open.len() > 5, "{}", open.len());
-            sleep(Duration::from_millis(300)).await;
-            assert!(!server.is_finished(), "it has ended");
-            open.clear();
-            let again = async { echoes(&mut session(address).await).await };
-            timeout(Duration::from_secs(5), again).await.unwrap();
-        }
+        });
     });
 }
 

@@ -1,5 +1,4 @@
 //! The shortest way through everything: a command, a client, an exit code.
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;

@@ -1,9 +1,6 @@
 //! A channel that nobody reads: a trickle goes into the stall reserve, so that
 //! an unmodified client lives on, and no byte is lost.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     io,
     sync::{
@@ -13,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use raw::{
-    BINARY, End, Frame, PING, PONG, TEXT, Watchdog, frame, on, once_in, open_with, read_out, within,
+use crate::support::raw::{
+    self, BINARY, End, Frame, PING, PONG, TEXT, Watchdog, frame, on, once_in, open_with, read_out,
+    within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, WriteHalf},

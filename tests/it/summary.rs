@@ -1,14 +1,11 @@
 //! What became of a session, told once when all of it is over.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use raw::{BINARY, TEXT, frame, on, open, within};
+use crate::support::raw::{self, BINARY, TEXT, frame, on, open, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{

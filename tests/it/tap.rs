@@ -1,5 +1,4 @@
 //! Taps: what is recorded, who waits for it, what is lost, and the end.
-#![cfg(all(feature = "remotecommand", feature = "testing"))]
 
 use std::{
     io,

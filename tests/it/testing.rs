@@ -1,8 +1,4 @@
 //! The client end that users test their services with: the same over each transport.
-#![cfg(all(feature = "http2", feature = "remotecommand", feature = "testing"))]
-
-#[path = "support/raw.rs"]
-mod raw;
 
 use std::{
     future::pending,
@@ -14,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use crate::support::raw::{self, ALL, End, read_out, within};
 use axum::Router;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
-use raw::{ALL, End, read_out, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::Handle,

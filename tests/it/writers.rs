@@ -1,9 +1,6 @@
 //! The one path of all writers: order, wake-ups, flush and budgets, over
 //! transports that take little at a time.
 
-#[path = "support/raw.rs"]
-mod raw;
-
 use std::{
     pin::pin,
     sync::{
@@ -14,10 +11,12 @@ use std::{
     time::Duration,
 };
 
+use crate::support::raw::{
+    self, Raw, Told, Watchdog, layer, once, once_in, open, open_tcp, open_with, within,
+};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use proptest::prelude::*;
-use raw::{Raw, Told, Watchdog, layer, once, once_in, open, open_tcp, open_with, within};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, oneshot},

@@ -6,8 +6,6 @@ mod linger;
 mod peer;
 #[cfg(feature = "remotecommand")]
 mod phases;
-#[path = "../support/raw.rs"]
-mod raw;
 mod service;
 #[cfg(feature = "remotecommand")]
 mod status;
@@ -22,9 +20,9 @@ use std::{
     time::Duration,
 };
 
-use raw::{
-    ALL, BINARY, CLOSE, End, PING, PONG, Raw, Told, Watchdog, base64, config, frame, layer, on,
-    once, once_in, open, open_tcp, open_watched, open_with, read_out, session, within,
+use crate::support::raw::{
+    self, ALL, BINARY, CLOSE, End, PING, PONG, Raw, Told, Watchdog, base64, config, frame, layer,
+    on, once, once_in, open, open_tcp, open_watched, open_with, read_out, session, within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},

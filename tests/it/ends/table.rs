@@ -824,7 +824,7 @@ fn handles_outlive_their_runtime() {
 /// The variants of `EndCause`, from its source: the compiler lets no other crate
 /// match them all.
 fn variants() -> Vec<&'static str> {
-    let source = include_str!("../../src/error/end_cause.rs");
+    let source = include_str!("../../../src/error/end_cause.rs");
     let (_, body) = source.split_once("pub enum EndCause {\n").unwrap();
     let (body, _) = body.split_once("\n}\n").unwrap();
     let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
@@ -843,7 +843,7 @@ fn the_table_has_every_cause_here_and_in_the_documentation() {
     variants.sort_unstable();
     assert_eq!(tested, variants);
 
-    let source = include_str!("../../src/error/end_cause.rs");
+    let source = include_str!("../../../src/error/end_cause.rs");
     for variant in variants {
         let rows = source
             .lines()

@@ -18,7 +18,7 @@ use hyper_util::{
 use tower::Service;
 use tower_wsstream::BoxError;
 
-use crate::raw::Raw;
+use super::raw::Raw;
 
 /// What a session's stream may hold, and what all of them may: many streams' worth.
 const STREAM_WINDOW: u32 = 64 * 1024;

@@ -1,5 +1,6 @@
 //! Stacks as routes of axum's: what `Router::route_service` wants is `Sync` too.
 
+use crate::support::handshake;
 use std::convert::Infallible;
 
 use ::axum::{Router, body::Body, extract::Request, response::Response, routing::get};

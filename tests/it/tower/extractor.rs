@@ -1,5 +1,6 @@
 //! The extractor in handlers of axum's.
 
+use crate::support::handshake;
 use ::axum::{
     Router,
     extract::{FromRequestParts, State},

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use handshake::Head;
+use crate::support::handshake::{self, Head};
 use tower_wsstream::{
     AcceptMode, Rejection, RejectionKind, SessionConfig,
     access::{SessionLimitLayer, SessionRateLimitLayer},

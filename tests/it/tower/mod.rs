@@ -10,18 +10,11 @@
 //! | what is no upgrade, or refused by its head, takes no place of a session | `accept.rs` |
 //! | readiness is the fallback's alone | `accept.rs` |
 //! | a place comes back when the service is done, not when the client has left | `accept.rs` |
-#![cfg(all(
-    feature = "portforward",
-    feature = "remotecommand",
-    feature = "testing"
-))]
 
 mod axum;
 mod buffer;
 #[cfg(feature = "axum08")]
 mod extractor;
-#[path = "../support/handshake.rs"]
-mod handshake;
 mod inside;
 mod limit;
 mod outside;

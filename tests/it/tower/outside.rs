@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use handshake::{Head, hold, read_head, serve};
+use crate::support::handshake::{self, Head, hold, read_head, serve};
 use http::{HeaderMap, header};
 use http_body::Body;
 use tower_http::{

@@ -1,6 +1,6 @@
 //! `SessionRateLimitLayer`: 429 and when to come back.
 
-use handshake::Head;
+use crate::support::handshake::{self, Head};
 use tower_wsstream::{
     access::SessionRateLimitLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},

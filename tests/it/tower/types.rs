@@ -75,13 +75,15 @@ ask! {
 macro_rules! traits {
     ($type:ty) => {{
         #[allow(unused_imports, reason = "who is all of it needs none")]
-        use crate::types::{IsClone as _, IsCopy as _, IsSend as _, IsSync as _, IsUnpin as _};
+        use crate::tower::types::{
+            IsClone as _, IsCopy as _, IsSend as _, IsSync as _, IsUnpin as _,
+        };
         let traits = [
-            ("Send", crate::types::Ask::<$type>::SEND),
-            ("Sync", crate::types::Ask::<$type>::SYNC),
-            ("Copy", crate::types::Ask::<$type>::COPY),
-            ("Clone", crate::types::Ask::<$type>::CLONE),
-            ("Unpin", crate::types::Ask::<$type>::UNPIN),
+            ("Send", crate::tower::types::Ask::<$type>::SEND),
+            ("Sync", crate::tower::types::Ask::<$type>::SYNC),
+            ("Copy", crate::tower::types::Ask::<$type>::COPY),
+            ("Clone", crate::tower::types::Ask::<$type>::CLONE),
+            ("Unpin", crate::tower::types::Ask::<$type>::UNPIN),
         ];
         let traits = traits.iter().filter(|(_, is)| *is).map(|(name, _)| *name);
         traits.collect::<Vec<_>>().join(" ")
@@ -227,8 +229,8 @@ fn every_service_shows_the_inner_one_and_gives_it_back() {
         )*};
     }
     through!(
-        crate::layer(),
-        SessionRateLimitLayer::new(1, crate::secs(1)),
+        super::layer(),
+        SessionRateLimitLayer::new(1, super::secs(1)),
         SessionLimitLayer::<u8>::new(1, |key: &u8| Some(*key)),
         BearerSubprotocolLayer::new(),
         UpgradeIntentLayer::new(),
