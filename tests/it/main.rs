@@ -38,6 +38,7 @@ mod origin;
 ))]
 mod panics;
 mod pause;
+mod payload;
 mod places;
 mod policy;
 #[cfg(all(feature = "portforward", feature = "testing"))]

@@ -1,13 +1,10 @@
 //! Payloads whose memory is the user's: their drop is the user's code, and may use the session.
 
-#[path = "it/support/raw.rs"]
-mod raw;
-
 use std::{panic::panic_any, time::Duration};
 
+use crate::support::raw::{Watchdog, once, open, open_with, within};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use raw::{Watchdog, once, open, open_with, within};
 use tokio::{
     io::AsyncWriteExt,
     sync::oneshot::{self, error::TryRecvError},
