@@ -10,36 +10,36 @@ use crate::{
     wire::{End, Wire},
 };
 
-/// The number of base64 characters that are decoded at a time. The text lies on the
-/// decoder's stack in pieces of about this size.
+/// The number of base64 characters that are decoded at a time. The decoder passes text on from its
+/// stack in pieces of about this size.
 const BASE64_PIECE: usize = 4 * 1024;
 
-/// The first byte of a CLOSE message: `[255, channel]` ends that channel
-/// (`v5.channel.k8s.io`). So 255 can never be a channel.
+/// The first byte of a CLOSE message: `[255, channel]` ends that channel on `v5.channel.k8s.io`.
+/// Therefore 255 is never the number of a channel.
 const CLOSE: u8 = 255;
 
 /// The destination of the next payload byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
-    /// It is the channel's byte itself.
+    /// The next byte is the number of the channel.
     Prefix,
-    /// A channel that can be read.
+    /// A readable channel.
     Channel(u8),
-    /// A channel that does not exist, or that only we write: the message is ignored.
+    /// A channel that does not exist or is only writable. The message is ignored.
     Ignored,
-    /// A CLOSE: the last byte behind the first, and how many there were.
+    /// A CLOSE, with the last byte after the first, and the number of bytes after the first.
     Close(u8, usize),
 }
 
-/// News of the peer since the driver last looked, for the driver to act on.
+/// The signs of the peer since the driver last took them, for the driver to act on.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     /// A Close frame, as an [`EndCause::PeerClosed`].
     pub(crate) close: Option<EndCause>,
-    /// A Pong: how much data was in front of the Ping that it answers, or 0 if it answers
-    /// none of ours.
+    /// The payload of a Pong, which is the amount of data that was sent before the Ping that it
+    /// answers. It is 0 if the Pong does not answer a Ping of ours.
     pub(crate) pong: Option<u64>,
-    /// A message has arrived, or a piece of one. An empty message and a CLOSE count.
+    /// A message or a piece of one has arrived. An empty message and a CLOSE count as well.
     pub(crate) data: bool,
 }
 
@@ -52,13 +52,13 @@ pub(crate) struct Mux {
     target: Target,
     inlet: Inlet,
     base64: Base64Decoder,
-    /// Base64 once decoded, on its way into a pipe.
+    /// Decoded base64, on its way to a pipe.
     scratch: BytesMut,
-    /// The session is over for the channels: incoming data is discarded.
+    /// The session is over for the channels, and incoming data is discarded.
     over: bool,
-    /// All data is taken, whether there is room for it or not.
+    /// All data is taken, even if there is no room for it.
     regardless: bool,
-    /// Messages for channels that do not exist, or that only we write.
+    /// The number of messages for channels that do not exist or are only writable.
     pub(crate) ignored: u64,
     pub(crate) heard: Heard,
 }
@@ -80,18 +80,18 @@ impl Mux {
         }
     }
 
-    /// Commits what has arrived, so that readers get it. To be called behind each read.
+    /// Commits the data that has arrived, so that readers get it. This is called after each read.
     pub(crate) fn commit(&mut self) {
         self.inlet.commit(&self.wire);
     }
 
-    /// Waits for room for the next payload byte: while it is pending, the driver is woken
-    /// when there is.
+    /// Waits for room for the next payload byte. If it is pending, the driver is woken once there
+    /// is room.
     pub(crate) fn poll_room(&mut self) -> Poll<()> {
         self.commit();
         match self.target {
             Target::Channel(channel) if !self.over && !self.regardless => {
-                // A quad of base64 makes three bytes, and is never split.
+                // Four characters of base64 make three bytes, which are never split.
                 let wanted = if self.format.is_base64() { 3 } else { 1 };
                 let pipe = self.wire.inbound.pipe(channel);
                 pipe.map_or(Poll::Ready(()), |pipe| pipe.poll_room(wanted))
@@ -100,8 +100,8 @@ impl Mux {
         }
     }
 
-    /// Extends the window of the channel that waits for room out of the stall reserve.
-    /// Returns whether there is room now.
+    /// Extends the window of the channel that waits for room, from the stall reserve. Returns
+    /// whether there is room now.
     pub(crate) fn extend(&self) -> bool {
         match self.target {
             Target::Channel(channel) if !self.over => self.wire.inbound.extend(channel),
@@ -109,27 +109,29 @@ impl Mux {
         }
     }
 
-    /// Takes everything from now on, room or not. For the little that is left of a
-    /// connection that is lost.
+    /// Takes everything from now on, even without room. This is for the little that is left of a
+    /// lost connection.
     pub(crate) fn take_regardless(&mut self) {
         self.regardless = true;
     }
 
-    /// Returns the least room of all channels that can be read.
+    /// Returns the smallest room of all readable channels.
     pub(crate) fn least_room(&self) -> usize {
         let rooms = self.wire.inbound.pipes().map(|pipe| pipe.room());
         rooms.min().unwrap_or(usize::MAX)
     }
 
-    /// Ends the channels for a Close frame of the peer. Whether that is an EOF for those it
-    /// had not ended depends on whether it had another way to end them.
+    /// Ends the channels after a Close frame of the peer.
+    ///
+    /// For a channel that the peer has not ended before, a clean Close is an EOF only if the
+    /// subprotocol gives the peer no other way to end it.
     pub(crate) fn end_by_close(&mut self, cause: &EndCause) {
         self.commit();
         let error = End::Error(cause.clone());
         if let Target::Channel(channel) = self.target
             && let Some(pipe) = self.wire.inbound.pipe(channel)
         {
-            // Inside a message: the rest of it was never sent.
+            // The Close came inside a message, whose rest was never sent.
             pipe.end(error.clone());
         }
         let end = match cause {
@@ -169,7 +171,7 @@ impl Mux {
         }
     }
 
-    /// The target of a message that names no channel.
+    /// Returns the target of a message in a format without channel numbers.
     fn only_channel(&mut self) -> Target {
         if self.wire.inbound.pipe(0).is_none() {
             return self.ignore();
@@ -187,7 +189,7 @@ impl Mux {
         Target::Ignored
     }
 
-    /// Ends the channel of a CLOSE with this last byte, and so many bytes behind the first.
+    /// Ends the channel of a CLOSE that had this last byte, and `len` bytes after the first.
     fn close_channel(&mut self, channel: u8, len: usize) -> Result<(), EndCause> {
         if len != 1 || usize::from(channel) >= self.wire.inbound.channels() {
             let rule = "a CLOSE is 255 and the number of one channel";
@@ -205,7 +207,7 @@ impl Mux {
         let mut unmasked = Vec::new();
         let text = match piece.as_plain() {
             Some(text) => text,
-            // Base64 in a binary message: rare, so it may cost.
+            // Base64 in a binary message is rare, so it may be slow.
             None => {
                 piece.append_to_vec(&mut unmasked);
                 &unmasked
@@ -257,8 +259,8 @@ impl Sink for Mux {
                 let room = if self.regardless { usize::MAX } else { room };
                 match self.format {
                     Format::Base64 | Format::BareBase64 => {
-                        // Up to three characters of a quad may wait in the decoder,
-                        // and count as a part of the piece.
+                        // Up to three characters of a group of four may wait in the decoder, and
+                        // count as a part of the piece.
                         let quads = room / 3;
                         (quads.saturating_mul(4))
                             .saturating_sub(3)
@@ -272,7 +274,7 @@ impl Sink for Mux {
     }
 
     fn payload(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
-        // Each piece, not only the first: a message may take hours.
+        // Set at each piece and not only at the first, because a message may take hours.
         self.heard.data = true;
         if self.over {
             return Ok(());
@@ -284,7 +286,7 @@ impl Sink for Mux {
                     .first()
                     .map_or(Target::Ignored, |first| self.choose(first));
                 if let Target::Channel(channel) = self.target {
-                    // Makes it the current channel, with room or without.
+                    // This makes it the current channel, even if there is no room.
                     self.inlet.room(&self.wire, channel);
                     self.inlet.count();
                 }
