@@ -147,13 +147,13 @@ fn row(cause: Cause) -> Row {
         ),
         IdleTimeout => row(
             "IdleTimeout",
-            "no data for the idle timeout",
+            "no data was exchanged within the idle timeout",
             TimedOut,
             true,
         ),
         TimeLimit => row(
             "TimeLimit",
-            "the time limit of the session is over",
+            "the time limit of the session has expired",
             TimedOut,
             true,
         ),
