@@ -1,8 +1,8 @@
 //! The endpoint for the Autobahn suite: an ordinary session that echoes messages.
 //! `tests/autobahn/run` starts it.
 //!
-//! The suite knows no channels and wants each message back with its opcode, while a channel is
-//! a stream of bytes without either. So the session speaks a subprotocol without channel
+//! The suite has no channels and expects each message back with its opcode, while a channel is a
+//! stream of bytes without messages or opcodes. So the session uses a subprotocol without channel
 //! bytes, and a proxy in front of it supplies the rest:
 //!
 //! ```text
@@ -13,8 +13,8 @@
 //!              ^ makes the echo of a text message text
 //! ```
 //!
-//! Nothing in the session knows of the suite: the bytes of the suite reach the decoder as they
-//! are, and the answers are changed in the one bit of the opcode alone.
+//! Nothing in the session is specific to the suite: the suite's bytes reach the decoder unchanged,
+//! and only the opcode of an answer is changed.
 
 use std::{
     collections::VecDeque,
@@ -43,11 +43,11 @@ use crate::{
     policy::Limits,
 };
 
-/// The largest message of groups 1 to 7 fits: the service begins to read a message when all
-/// of it has passed the proxy.
+/// The receive window, which holds the largest message of groups 1 to 7: the service begins to read
+/// a message when all of it has passed the proxy.
 const WINDOW: usize = 1024 * 1024;
 
-/// Of the messages that have come. Locked by the one service that there is.
+/// The lengths of the messages that have passed the proxy. Only one service locks it.
 type Lengths = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<usize>>>;
 
 async fn echo(mut channels: ChannelSet, lengths: Lengths) -> Result<(), BoxError> {
@@ -73,7 +73,7 @@ async fn echo(mut channels: ChannelSet, lengths: Lengths) -> Result<(), BoxError
     }
 }
 
-/// Serves the one session of a connection.
+/// Serves a connection, which has one session.
 async fn serve_connection(stream: TcpStream, lengths: Lengths) {
     let protocol = ChannelProtocolConfig::new(Encoding::Binary, [ChannelType::ReadWrite]);
     let table = ChannelProtocols::builder().protocol("", protocol.bare());
@@ -85,16 +85,16 @@ async fn serve_connection(stream: TcpStream, lengths: Lengths) {
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    // The suite sees what matters of its result.
+    // The result is ignored, because the suite observes its effects.
     drop(connection.await);
 }
 
-/// Skips the head of the handshake.
+/// Skips the head of the handshake. Counts the bytes of the head's end that have been seen.
 #[derive(Default)]
 struct Head(usize);
 
 impl Head {
-    /// Returns what lies behind the head, of which this is the next piece.
+    /// Takes the next piece of a stream, and returns the part of it that comes after the head.
     fn skip<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         const END: &[u8] = b"\r\n\r\n";
         let mut rest = bytes;
@@ -111,10 +111,10 @@ impl Head {
     }
 }
 
-/// The kinds of the messages that were not echoed yet.
+/// The kinds of the messages that have not been echoed yet.
 type Kinds = Arc<Mutex<VecDeque<MessageKind>>>;
 
-/// Announces each message that has passed.
+/// A sink that announces each message that has passed.
 struct Announce {
     lengths: mpsc::UnboundedSender<usize>,
     kinds: Kinds,
@@ -150,7 +150,7 @@ impl Sink for Announce {
     }
 }
 
-/// From the suite to the session.
+/// Copies bytes from the suite to the session, and announces messages.
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -164,7 +164,7 @@ async fn requests(
             return to.shutdown().await;
         }
         let frames = head.skip(&buffer[..n]);
-        // A fault ends the session, whose own decoder will find it as well.
+        // A fault is ignored, because the session's own decoder finds it as well.
         let _ = decoder.decode(frames, &mut announce);
         to.write_all(&buffer[..n]).await?;
     }
@@ -173,9 +173,9 @@ async fn requests(
 /// Sets the opcodes of the session's messages.
 struct Opcodes {
     kinds: Kinds,
-    /// The head of the next frame, as far as it has come.
+    /// The part of the next frame's header that has arrived.
     head: Vec<u8>,
-    /// Bytes of payload that follow.
+    /// The number of bytes left of the current frame's payload.
     left: usize,
 }
 
@@ -204,7 +204,7 @@ impl Opcodes {
     }
 }
 
-/// The length of a server's head, by its second byte.
+/// Returns the length of a server's frame header by its second byte.
 fn head_len(second: u8) -> usize {
     match second {
         126 => 4,
@@ -213,7 +213,7 @@ fn head_len(second: u8) -> usize {
     }
 }
 
-/// From the session to the suite.
+/// Copies bytes from the session to the suite, and sets opcodes.
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -232,7 +232,7 @@ async fn answers(
     }
 }
 
-/// Puts a session of its own behind a connection of the suite.
+/// Connects a connection of the suite to a new session.
 async fn proxy(suite: TcpStream) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let near = TcpStream::connect(listener.local_addr()?).await?;

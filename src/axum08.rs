@@ -1,8 +1,8 @@
-//! An extractor for the handlers of axum.
+//! An extractor for axum handlers.
 //!
-//! It is for handlers that want `Path`, `State` and other extractors beside the channels. A
-//! service does not need it: put it into a router with `Router::route_service`. The layers inside
-//! of [`WsStreamLayer`] count sessions there, while here the handler has already been called.
+//! It is for handlers that use `Path`, `State` and other extractors in addition to the channels. For
+//! a service, use `Router::route_service` instead. There, layers inside of [`WsStreamLayer`] count
+//! sessions and can refuse them, while a handler has already been called when it gets the extractor.
 //!
 //! ```
 //! use axum::{Router, extract::{Path, State}, response::Response, routing::any};
@@ -27,7 +27,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), tower_wsstream::ConfigError> {
-//! // `any`, not `get`: over HTTP/2 the handshake is a CONNECT.
+//! // `any` and not `get`, because over HTTP/2 the handshake is a CONNECT.
 //! let layer = WsStreamLayer::new(ChannelProtocols::standard([ChannelType::Write])?);
 //! let app: Router = Router::new().route("/greet/{name}", any(greet)).with_state(layer);
 //! # let _ = app;
@@ -60,20 +60,20 @@ use crate::{
     unwind::drop_quietly,
 };
 
-/// The configuration where the handler names none. One for all, because it has the bound on what
-/// the sessions may hold together.
+/// The configuration for handlers that set none. It is shared, because it contains the bound on the
+/// memory that all these sessions may use together.
 static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 
 /// A request's WebSocket upgrade, for a handler to accept.
 ///
 /// A request that is not an upgrade is refused with 426 (400 over HTTP/2) before the handler is
-/// called. Name the subprotocols with [`protocols`](Self::protocols) or
-/// [`layer`](Self::layer), and accept with [`on_upgrade`](Self::on_upgrade). If this is dropped,
-/// there is no upgrade, and the client gets the handler's answer.
+/// called. Set the subprotocols with [`protocols`](Self::protocols) or [`layer`](Self::layer), and
+/// accept with [`on_upgrade`](Self::on_upgrade). If this is dropped, there is no upgrade, and the
+/// client gets the handler's answer.
 ///
-/// The extractor consumes an extension of the request, so that only one handler can have the
-/// upgrade. A request that it refuses keeps the extension: a handler that takes a `Result` of it
-/// can serve another kind of upgrade itself.
+/// The extractor removes hyper's upgrade from the request's extensions, because only one owner can
+/// use it. A request that the extractor refuses keeps it: a handler that extracts a `Result` can
+/// serve another kind of upgrade itself.
 #[must_use = "an upgrade is made by `on_upgrade`"]
 pub struct WsStreamUpgrade {
     upgrade: Upgrade,
@@ -92,8 +92,9 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
         let Some(upgrade) = detect::detect(&request) else {
             return Err(Rejection::not_an_upgrade().over(parts.version));
         };
-        // The clones of hyper's `OnUpgrade` share one connection, which nothing else may take.
-        // A request that is refused above may be an upgrade of another kind, for the handler.
+        // The clones of hyper's `OnUpgrade` share one connection, which only this extractor may
+        // take. A request that was refused above may be another kind of upgrade, which is left to
+        // the handler.
         parts.extensions.remove::<OnUpgrade>();
         Ok(Self {
             upgrade,
@@ -110,31 +111,30 @@ impl WsStreamUpgrade {
         &self.head
     }
 
-    /// Iterates over the subprotocols that the client offers, in its order.
+    /// Returns an iterator over the subprotocols that the client offers, in its order.
     ///
-    /// Those that are or look like a bearer token are left out; see
+    /// Entries that are or look like a bearer token are left out; see
     /// [`BearerSubprotocolLayer`](crate::access::BearerSubprotocolLayer). The others may still
-    /// hold a credential of a kind that this crate does not know, so do not log them. The `Debug`
-    /// of this type shows none of them.
+    /// contain a credential of a kind that this crate does not know, so do not log them. `Debug` of
+    /// this type does not show them.
     pub fn offered(&self) -> impl Iterator<Item = &str> {
         negotiate::offered_openly(&self.head.headers)
     }
 
-    /// Sets the subprotocols that are spoken, and their channels.
+    /// Sets the supported subprotocols, and their channels.
     ///
-    /// If the table has to be looked up, await that in the handler first. The argument of a
-    /// closure needs a type, as in `|head: &Parts|`; see [`ProtocolSource`].
+    /// If the table has to be looked up, do this in the handler first. The argument of a closure
+    /// needs a type, as in `|head: &Parts|`; see [`ProtocolSource`].
     pub fn protocols(mut self, source: impl ProtocolSource) -> Self {
         self.protocols = Some(Source::Now(Arc::new(source)));
         self
     }
 
-    /// Sets the configuration of the session. Default [`SessionConfig::default`], one for all
-    /// upgrades for which the handler sets none.
+    /// Sets the configuration of the session. Default [`SessionConfig::default`].
     ///
-    /// A configuration without [`Sessions`](crate::Sessions) of its own shares those of the
-    /// default, which are never drained but bound what all stalled sessions may hold. To drain
-    /// the sessions of a router, give its configuration some.
+    /// A configuration without [`Sessions`](crate::Sessions) of its own shares those of the default.
+    /// They are never drained, but bound the memory that stalled sessions use together. To drain the
+    /// sessions of a router, set [`SessionConfig::sessions`].
     ///
     /// # Examples
     ///
@@ -164,10 +164,10 @@ impl WsStreamUpgrade {
         self
     }
 
-    /// Takes the subprotocols and the configuration of a layer. Its fallback is ignored.
+    /// Sets the subprotocols and the configuration to those of a layer. Its fallback is ignored.
     ///
-    /// A layer that lives as long as the router, rather than one for each request, has
-    /// all its sessions in one [`Sessions`](crate::Sessions).
+    /// Create the layer once for the router, rather than for each request, so that all its sessions
+    /// are in one [`Sessions`](crate::Sessions).
     pub fn layer<F>(mut self, layer: &WsStreamLayer<F>) -> Self {
         (self.protocols, self.config) = {
             let (protocols, config) = layer.parts();
@@ -179,11 +179,11 @@ impl WsStreamUpgrade {
     /// Accepts or refuses the upgrade, and returns the answer for the client.
     ///
     /// As with a service inside of [`WsStreamLayer`], the function is called and its future is
-    /// polled once before the answer, so that an immediate failure is an HTTP answer. With
-    /// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) this waits until the function has
+    /// polled once before the answer, so that an immediate failure becomes an HTTP answer. With
+    /// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit), this waits until the function has
     /// accepted.
     ///
-    /// The error type is [`BoxError`]. Convert any other with `?`:
+    /// The error type is [`BoxError`]. Convert other errors with `?`:
     ///
     /// ```
     /// # use tower_wsstream::{ChannelSet, axum08::WsStreamUpgrade};
@@ -196,7 +196,7 @@ impl WsStreamUpgrade {
     /// # }
     /// ```
     ///
-    /// Without the conversion it does not compile:
+    /// Without the conversion, this does not compile:
     ///
     /// ```compile_fail
     /// # use tower_wsstream::{ChannelSet, axum08::WsStreamUpgrade};
@@ -209,8 +209,8 @@ impl WsStreamUpgrade {
     /// ```
     ///
     /// # Cancel safety
-    /// Dropping the future before it completes drops the function's future, and there is no
-    /// session.
+    /// If the future is dropped before it completes, the function's future is dropped as well, and
+    /// there is no session.
     pub async fn on_upgrade<F, Fut>(self, session: F) -> Response<Body>
     where
         F: FnOnce(ChannelSet) -> Fut + Send + 'static,
@@ -232,7 +232,7 @@ impl WsStreamUpgrade {
             drop_quietly(session, "the function of a session");
             drop_quietly(self.head, "the head of a request");
             return Err(Rejection::config(&ConfigError::new(
-                "the handler names no subprotocols: call WsStreamUpgrade::protocols or ::layer",
+                "the handler sets no subprotocols: call WsStreamUpgrade::protocols or WsStreamUpgrade::layer",
             )));
         };
         let service = || Once(Some(session));
@@ -240,7 +240,7 @@ impl WsStreamUpgrade {
     }
 }
 
-/// The function of one session, as a service.
+/// A service that calls the function of one session.
 struct Once<F>(Option<F>);
 
 impl<F, Fut> Service<ChannelSet> for Once<F>
@@ -257,7 +257,7 @@ where
     }
 
     fn call(&mut self, channels: ChannelSet) -> Fut {
-        let function = self.0.take().expect("called once, for the one session");
+        let function = self.0.take().expect("a session calls its service once");
         function(channels)
     }
 }
@@ -269,7 +269,7 @@ impl IntoResponse for Rejection {
     }
 }
 
-/// Does not show the request, which may hold credentials.
+/// Does not show the request, which may contain credentials.
 impl fmt::Debug for WsStreamUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WsStreamUpgrade")

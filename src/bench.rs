@@ -1,5 +1,6 @@
-//! The parts that need no socket, for the benchmarks in `benches/`. Not part of the public
-//! interface; it changes without notice.
+//! Access for the benchmarks in `benches/` to the parts that need no socket.
+//!
+//! This module is not part of the public interface, and changes without notice.
 
 use std::{
     fmt,
@@ -62,7 +63,8 @@ impl Sink for Count {
     }
 }
 
-/// Decodes the data of a client, read by read, without unmasking it. Returns bytes of payload.
+/// Decodes the data of a client in reads of this size, without unmasking it. Returns the number of
+/// bytes of payload.
 pub fn decode(wire: &[u8], read: usize) -> Result<usize, EndCause> {
     let (mut decoder, mut count) = (decoder(), Count::default());
     for read in wire.chunks(read) {
@@ -99,7 +101,8 @@ impl Inbound {
         }
     }
 
-    /// Feeds one read of the connection, and returns how many bytes the reader got, without a copy.
+    /// Feeds one read of the connection, and returns how many bytes the reader got. The reader does
+    /// not copy them.
     pub fn read(&mut self, wire: &[u8]) -> Result<usize, EndCause> {
         self.decoder.decode(wire, &mut self.mux)?;
         self.mux.commit();
@@ -114,7 +117,7 @@ impl Inbound {
     }
 }
 
-/// The outbound path: messages into the out buffer, which is emptied at the flush size.
+/// The outbound path: messages go into the output buffer, which is emptied at the flush size.
 pub struct Outbound(SendQueue);
 
 impl Outbound {
@@ -139,7 +142,7 @@ impl Outbound {
     }
 }
 
-/// The queue of one channel: pieces in, chunks out.
+/// The pipe of one channel: pieces go in, and chunks come out.
 pub struct Queue {
     pipe: Pipe,
     chunks: Vec<Chunk>,
@@ -158,7 +161,7 @@ impl Queue {
         }
     }
 
-    /// Feeds one piece and takes everything. Returns the number of bytes.
+    /// Feeds one piece, and takes everything. Returns the number of bytes taken.
     pub fn pass(&mut self, piece: &[u8]) -> usize {
         if self.pipe.check_out(&mut self.chunks).is_none() {
             return 0;
@@ -180,7 +183,7 @@ pub fn base64_encode(payload: &[u8], out: &mut Vec<u8>) {
     encode_into(payload, out);
 }
 
-/// Decodes one message of base64; `false` if it is invalid.
+/// Decodes one message of base64. Returns `false` if it is invalid.
 pub fn base64_decode(text: &[u8], out: &mut BytesMut) -> bool {
     let mut decoder = Base64Decoder::default();
     decoder.decode(text, out).is_ok() && decoder.finish().is_ok()

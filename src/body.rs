@@ -1,9 +1,9 @@
-//! The body of a response: the crate's own, or that of an inner HTTP service.
+//! Response bodies: the crate's own, and that of an inner HTTP service.
 //!
 //! | type | role |
 //! |---|---|
-//! | [`ResponseBody`] | the body of every response of this crate's layers |
-//! | [`NoBody`] | the inner body where there is no inner HTTP service |
+//! | [`ResponseBody`] | the body of all responses of this crate's layers |
+//! | [`NoBody`] | the inner body if there is no inner HTTP service |
 
 use std::{
     convert::Infallible,
@@ -17,11 +17,10 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of every answer: empty, the text of a refusal, or the body of the
-    /// fallback service.
+    /// The body of a response: empty, a refusal, or the body of an inner HTTP service.
     ///
-    /// It reports its exact size if that is known, and that of the fallback's body otherwise: a
-    /// middleware that compresses would take an empty body of unknown size for a stream.
+    /// It reports its exact size, or that which the inner body reports. If an empty body did not
+    /// report its size, a middleware that compresses would take it for a stream.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -39,7 +38,7 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     pub(crate) fn full(bytes: Bytes) -> Self {
-        // An empty text is no frame at all, because no data frame should be empty.
+        // An empty text becomes no frame, because a data frame should not be empty.
         let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
         Self {
             kind: Kind::Full { bytes },
@@ -60,7 +59,7 @@ impl<B> Default for ResponseBody<B> {
 }
 
 impl<B> fmt::Debug for ResponseBody<B> {
-    // Shows the kind of the body, and none of its content.
+    // Shows the kind of the body, but not its content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
             Kind::Empty => "Empty",
@@ -110,9 +109,9 @@ where
     }
 }
 
-/// The body of a fallback service that never answers with one of its own.
+/// The body of a fallback that only refuses, such as the default one.
 ///
-/// There is no value of this type. It tells the compiler that the default fallback only refuses.
+/// This type has no values.
 #[derive(Clone, Copy, Debug)]
 pub enum NoBody {}
 

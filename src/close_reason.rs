@@ -1,10 +1,10 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// The reason in a peer's Close frame; empty if it gave none.
+/// The reason in a peer's Close frame, which is empty if the peer gave none.
 ///
-/// It is at most 123 bytes of UTF-8, because a Close frame carries no more (RFC 6455, sections
-/// 5.5 and 5.5.1). The peer chooses the text, which may hold control characters: print it
-/// with `Debug`, which escapes them, in logs and terminals. Cloning is cheap.
+/// It is at most 123 bytes of UTF-8, because a Close frame has no room for more (RFC 6455, sections
+/// 5.5 and 5.5.1). The peer chooses the text, which may contain control characters. In logs and
+/// terminals, print it with `Debug`, which escapes them. Cloning is cheap.
 ///
 /// # Examples
 ///
@@ -18,7 +18,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CloseReason(
-    // `None` if it is empty, as most are: that costs no allocation.
+    // `None` if it is empty, which is the usual case and then needs no allocation.
     Option<Arc<str>>,
 );
 

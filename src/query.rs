@@ -1,13 +1,13 @@
-//! Reads the query of a URL.
+//! Parsing of a URL's query.
 
 use std::borrow::Cow;
 
-/// Iterates over the parameters of a query, the part of a URL behind the `?`: each decoded name
-/// with its value as it was sent.
+/// Returns an iterator over the parameters of a query, which is the part of a URL after the `?`.
+/// Names are decoded, and values are not.
 ///
-/// A name that cannot be decoded is skipped, because it is none of ours. A value is left for the
-/// caller to decode once it knows the name: a parameter that a proxy has added for its own use is
-/// not ours to judge.
+/// A name that cannot be decoded is skipped, because no known name is like that. The caller decodes
+/// the values of the names that it knows, so that an invalid value is accepted in a parameter that a
+/// proxy has added.
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     query.split('&').filter_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -15,7 +15,7 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     })
 }
 
-/// Decodes `application/x-www-form-urlencoded` text; `None` if it is malformed or not UTF-8.
+/// Decodes `application/x-www-form-urlencoded` text. Returns `None` if it is malformed or not UTF-8.
 pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
     match unescape_bytes(text)? {
         Cow::Borrowed(_) => Some(Cow::Borrowed(text)),
@@ -23,8 +23,8 @@ pub(crate) fn unescape(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Decodes `application/x-www-form-urlencoded` text, which can stand for any bytes; `None` if it
-/// is malformed.
+/// Decodes `application/x-www-form-urlencoded` text to bytes, which need not be UTF-8. Returns `None`
+/// if it is malformed.
 pub(crate) fn unescape_bytes(text: &str) -> Option<Cow<'_, [u8]>> {
     if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
         return Some(Cow::Borrowed(text.as_bytes()));

@@ -1,27 +1,26 @@
-//! Contains panics of the user's code: services, errors, closures, and the values in a
+//! Containment of panics in the user's code: services, errors, closures, and the values in a
 //! request.
 //!
 //! A panic in any of them ends at most its own session, and its client is told. This is the only
-//! place with `catch_unwind`; a step whose panic refuses an upgrade runs in
-//! `Rejection::on_panic`.
+//! place with `catch_unwind`. `Rejection::on_panic` runs a step whose panic refuses an upgrade.
 
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// The error of a step of the user's code that has panicked.
+/// The error for a step of the user's code that panicked.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
 /// Runs a step of the user's code, and contains a panic in it.
 ///
-/// A step that panics may leave the values it works on in any state. The caller must not use
-/// them again, and [drops](drop_quietly) them.
+/// A step that panics may leave its values in any state. The caller must not use them again, except
+/// to [drop](drop_quietly) them.
 pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
-        // The payload is the user's as well. If its drop panics too, the second payload is
-        // leaked, because its drop could panic in turn.
+        // The panic's payload is the user's, too. If its drop panics, the second payload is leaked,
+        // because its drop could panic in turn.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             mem::forget(second);
         }
@@ -29,21 +28,22 @@ pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
     })
 }
 
-/// Drops a value of the user's that no longer matters.
+/// Drops a value of the user's code that is no longer needed.
 ///
-/// A panic in its drop is logged, and has no other effect. `what` names the value in the log.
+/// A panic in its drop is logged, and has no other effect. `what` is the name of the value in the
+/// log.
 pub(crate) fn drop_quietly<T>(value: T, what: &str) {
     quietly(what, || drop(value));
 }
 
-/// Runs a closure that drops a value in place; see [`drop_quietly`].
+/// Runs a closure that drops a value in place, like [`drop_quietly`].
 pub(crate) fn quietly(what: &str, drop: impl FnOnce()) {
     if catch(drop).is_err() {
         tracing::error!("{what} panicked while it was dropped");
     }
 }
 
-/// A value of the user's whose drop is [quiet](drop_quietly).
+/// A value of the user's code that is dropped [quietly](drop_quietly).
 pub(crate) struct Quiet<T> {
     /// `None` once it is taken out.
     value: Option<T>,
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics with another of its kind when it is dropped, so often.
+    /// A payload whose drop panics with another one, this many times.
     struct Payload(u8);
 
     impl Drop for Payload {

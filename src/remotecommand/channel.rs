@@ -1,15 +1,15 @@
-//! The channel numbers of exec and attach, the same on every subprotocol.
+//! The channel numbers of exec and attach, which are the same on every subprotocol.
 //!
-//! For clients and tests, which have only numbers: a service gets its channels by name, as the
-//! fields of a [`RemoteCommand`](super::RemoteCommand).
+//! They are for clients and tests. A service gets its channels by name, as the fields of a
+//! [`RemoteCommand`](super::RemoteCommand).
 //!
-//! | constant | number | direction | carries |
+//! | constant | number | direction | data |
 //! |---|---|---|---|
 //! | [`STDIN`] | 0 | to the server | input |
 //! | [`STDOUT`] | 1 | to the client | output |
 //! | [`STDERR`] | 2 | to the client | error output, except with a terminal |
 //! | [`ERROR`] | 3 | to the client | the outcome, as the last message |
-//! | [`RESIZE`] | 4 | to the server | sizes of the client's terminal |
+//! | [`RESIZE`] | 4 | to the server | the sizes of the client's terminal |
 
 /// The channel of the client's input.
 pub const STDIN: u8 = 0;

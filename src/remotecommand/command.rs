@@ -3,7 +3,7 @@ use http::request::Parts;
 use super::{Options, TerminalSizes};
 use crate::{ChannelReader, ChannelWriter, Session};
 
-/// One exec or attach: its options and its streams.
+/// A command of exec or attach: its options and its streams.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RemoteCommand {
@@ -13,13 +13,14 @@ pub struct RemoteCommand {
     pub stdin: Option<ChannelReader>,
     /// The output, if the client asked for it.
     pub stdout: Option<ChannelWriter>,
-    /// The error output, if the client asked for it; never with a terminal.
+    /// The error output, if the client asked for it. It is always `None` with a terminal.
     pub stderr: Option<ChannelWriter>,
     /// The sizes of the client's terminal, if it has one.
     pub resize: Option<TerminalSizes>,
-    /// The session: its end, and its number in the logs.
+    /// A handle to the session.
     pub session: Session,
     /// The head of the upgrade request, with the extensions that outer layers have inserted.
+    ///
     /// Drop it early: it keeps a read buffer of the server alive, usually 8 KiB.
     pub request: Option<Box<Parts>>,
 }

@@ -2,15 +2,15 @@ use std::{fmt, process};
 
 use crate::protocol::Status;
 
-/// Added to a signal's number to make an exit code, as shells do.
+/// The number that is added to that of a signal to form an exit code, as shells do.
 const SIGNAL_BASE: i32 = 128;
 
-/// Stands for an end without a code of its own in 0 to 255.
+/// The exit code of a command that has none in 0 to 255.
 const UNKNOWN_CODE: u8 = 255;
 
-/// The outcome of a command, as the service of exec returns it.
+/// The exit code of a command, which the service of exec returns.
 ///
-/// The client sees it as the exit code of its own process.
+/// A client such as kubectl exits with the same code.
 ///
 /// # Examples
 ///
@@ -22,7 +22,7 @@ const UNKNOWN_CODE: u8 = 255;
 /// assert_eq!(ExitStatus::signal(9).to_string(), "exit status 137");
 /// ```
 ///
-/// The status of a process converts into one, with its signal:
+/// The status of a process converts into one, even if a signal ended the process:
 ///
 /// ```
 /// use tokio::process::Command;
@@ -43,22 +43,23 @@ pub struct ExitStatus {
 }
 
 impl ExitStatus {
-    /// Returns exit code 0.
+    /// Creates the exit status of a command that succeeded, which is 0.
     #[must_use]
     pub const fn success() -> Self {
         Self { code: 0 }
     }
 
-    /// Returns an exit code; 0 is success.
+    /// Creates an exit status with this code; 0 means success.
     #[must_use]
     pub const fn from_code(code: u8) -> Self {
         Self { code }
     }
 
-    /// Returns the exit code of a command that a signal ended: 128 plus its number, as in a shell.
+    /// Creates the exit status of a command that a signal ended: 128 plus the signal's number, as in
+    /// a shell.
     ///
-    /// A number outside 1 to 127 does not exist. It is taken as the nearest one, so that such an
-    /// end never reads as a success.
+    /// A number outside of 1 to 127 is replaced by the nearest one in that range, so that the status
+    /// never means success.
     #[must_use]
     pub fn signal(number: i32) -> Self {
         let code = SIGNAL_BASE + number.clamp(1, 127);
@@ -73,13 +74,13 @@ impl ExitStatus {
         self.code == 0
     }
 
-    /// Returns the code, 0 to 255.
+    /// Returns the exit code.
     #[must_use]
     pub const fn code(self) -> u8 {
         self.code
     }
 
-    /// Returns the Status for the error channel.
+    /// Returns the [`Status`] for the error channel.
     #[must_use]
     pub fn to_status(self) -> Status {
         Status::from_exit_code(self.code)
@@ -87,14 +88,15 @@ impl ExitStatus {
 }
 
 impl From<process::ExitStatus> for ExitStatus {
-    /// Takes the code, or 128 plus the signal. A code outside 0 to 255, which only Windows has,
-    /// becomes 255.
+    /// Converts the exit code, or 128 plus the number of the signal.
+    ///
+    /// A code outside of 0 to 255, which only exists on Windows, becomes 255.
     fn from(status: process::ExitStatus) -> Self {
         if let Some(code) = status.code() {
             return Self::from_code(u8::try_from(code).unwrap_or(UNKNOWN_CODE));
         }
-        // Without a code it was a signal, which std shows on Unix only. The trait is part of std
-        // and adds no dependency.
+        // Without a code, the process was ended by a signal, which std exposes on Unix only. The
+        // trait is part of std, so it adds no dependency.
         #[cfg(unix)]
         if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
             return Self::signal(number);
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!(exited(255), ExitStatus::from_code(255));
         let killed = ExitStatus::from(process::ExitStatus::from_raw(9));
         assert_eq!(killed, ExitStatus::from_code(137));
-        // With a core dump, which sets a flag beside the signal.
+        // A core dump sets a flag in addition to the signal.
         let dumped = ExitStatus::from(process::ExitStatus::from_raw(11 | 0x80));
         assert_eq!(dumped, ExitStatus::from_code(139));
     }

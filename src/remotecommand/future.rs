@@ -20,7 +20,8 @@ use crate::{
 };
 
 pin_project! {
-    /// The session of one command.
+    /// The future of a [`RemoteCommandService`](super::RemoteCommandService), which runs one
+    /// command.
     #[must_use = "futures do nothing unless polled"]
     pub struct RemoteCommandFuture<F> {
         #[pin]
@@ -32,7 +33,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Refused { rejection: Option<Rejection> },
-        /// The outcome is in the last words.
+        /// The outcome is already decided, and will be in the last words.
         Decided,
         Running {
             #[pin]
@@ -95,7 +96,7 @@ where
             } => (future, resizes, decided, session),
         };
         resizes.poll(cx);
-        // An error and a panic are reported like an exit status: kubectl prints only a Status,
+        // Errors and panics are reported like an exit status, because kubectl prints only a Status,
         // and tries SPDY if the upgrade fails.
         let status = match catch(|| future.poll(cx).map_err(Into::into)) {
             Ok(Poll::Pending) => return Poll::Pending,

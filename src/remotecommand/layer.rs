@@ -6,19 +6,20 @@ use tower_layer::Layer;
 use super::{service::RemoteCommandService, user_agent::hold_by_user_agent};
 use crate::{session::Hold, unwind::catch};
 
-/// Hands the channels of exec and attach to a `Service<RemoteCommand>`, and its exit status to
-/// the client.
+/// Passes the channels of exec and attach to a `Service<RemoteCommand>`, and reports its exit status
+/// to the client.
 ///
-/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
-/// [`Protocols`](super::Protocols), directly or with other layers in between. First it sends the
-/// ready message, an empty one on the lowest channel that the client reads, as Kubernetes'
-/// servers do. Some clients may lose early output, such as kubectl up to 1.33. For them all output
-/// is held until the client is seen to read; see [`hold`](Self::hold).
+/// This layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
+/// [`Protocols`](super::Protocols), directly or with other layers in between. It first sends the
+/// ready message, which is an empty message on the lowest channel that the client reads, as
+/// Kubernetes' servers do. Some clients, such as kubectl up to 1.33, may lose early output. For them,
+/// all output is held until there is proof that the client reads; see [`hold`](Self::hold).
 ///
-/// kubectl prints only a Status, and tries SPDY if an upgrade is refused. So an error or a panic
-/// of the service becomes a Status, at any time. A [`Rejection`](crate::Rejection) before the
-/// upgrade is accepted is the HTTP answer; with [`AcceptMode::Explicit`](crate::AcceptMode) the
-/// service has until `session.accept()` to find out that it has to refuse.
+/// kubectl prints only a Status, and tries SPDY if an upgrade is refused. Therefore an error or a
+/// panic of the service always becomes a Status. The one exception is a
+/// [`Rejection`](crate::Rejection) before the upgrade is accepted, which becomes the HTTP answer.
+/// With [`AcceptMode::Explicit`](crate::AcceptMode), the service can refuse until it calls
+/// `session.accept()`.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteCommandLayer {
     hold: ChooseHold,
@@ -30,7 +31,7 @@ impl RemoteCommandLayer {
         Self::default()
     }
 
-    /// Sets how output is held back for each session; default:
+    /// Sets a function that chooses, for each session, whether and how output is held. Default
     /// [`hold_by_user_agent`](super::hold_by_user_agent).
     ///
     /// The default [`Hold`] delays output by one round trip and 20 ms, and by 250 ms at most.
@@ -40,7 +41,7 @@ impl RemoteCommandLayer {
     ///
     /// # Examples
     ///
-    /// Never holding, for clients that are known to be ready:
+    /// For clients that are known to be ready, never hold:
     ///
     /// ```
     /// use tower_wsstream::remotecommand::RemoteCommandLayer;
@@ -49,7 +50,7 @@ impl RemoteCommandLayer {
     /// # let _ = layer;
     /// ```
     ///
-    /// Always holding, with a longer bound for clients that are far away:
+    /// For clients that are far away, always hold, with a longer bound:
     ///
     /// ```
     /// use std::time::Duration;

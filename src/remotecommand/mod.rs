@@ -1,24 +1,24 @@
-//! Kubernetes `exec` and `attach`: commands whose streams are channels.
+//! Kubernetes `exec` and `attach`: commands over the channels of a session.
 //!
 //! ```text
-//!  WsStreamLayer::new(Protocols::default())   channels by the query: stdin, stdout, stderr, tty
+//!  WsStreamLayer::new(Protocols::default())   the channels of the query: stdin, stdout, stderr, tty
 //!    RemoteCommandLayer::new()                ready message, resizes, exit status, last words
 //!      your Service<RemoteCommand>            -> Result<ExitStatus, BoxError>
 //! ```
 //!
-//! The module is built on the public interface of this crate, except for helpers that parse a
-//! query, find the cause of an error and word a refusal. A layer of your own can do what it does.
+//! This module is built on the public interface of the crate, except for helpers that parse a
+//! query, find the cause of an error and word a refusal. A layer of your own can do the same.
 //!
 //! | item | role |
 //! |---|---|
 //! | [`Protocols`] | the subprotocols, and the channels that a query asks for |
-//! | [`RemoteCommandLayer`] | hands the channels to the service, and its outcome to the client |
+//! | [`RemoteCommandLayer`] | passes the channels to the service, and reports its outcome to the client |
 //! | [`RemoteCommand`], [`Options`] | one command: its streams, and the parameters of the request |
 //! | [`TerminalSizes`], [`TerminalSize`] | the client's terminal |
 //! | [`ExitStatus`] | the outcome of a command |
 //! | [`channel`] | the numbers of the channels |
 //!
-//! # How the outcome is reported
+//! # The outcome of a command
 //!
 //! | the service | subprotocols v4, v5 | older ones |
 //! |---|---|---|
@@ -27,34 +27,34 @@
 //! | fails with a [`Status`](crate::Status) in its error | that Status | its text |
 //! | fails with tower's `Overloaded` or `Elapsed` in its error | Status `ServiceUnavailable`, `Timeout` | that text |
 //! | fails with another error | Status `InternalError`: `Internal error occurred: {error}` | that text |
-//! | panics, or its error panics when it is shown | Status `InternalError` with a fixed text | that text |
-//! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the refusal | the same |
+//! | panics, or its error panics when it is formatted | Status `InternalError` with a fixed text | that text |
+//! | fails with a [`Rejection`](crate::Rejection) before the upgrade is answered | no upgrade: the answer is the refusal | no upgrade: the answer is the refusal |
 //! | fails with a [`Rejection`](crate::Rejection) later | its Status | its text |
 //! | is cut off by a layer, or after the end of the session | a Status that says so | its text |
 //!
-//! So the `Display` of an error is shown to the client. The report is always the last message,
-//! behind all output, and the Close code is 1000.
+//! The client is shown the `Display` of an error. The report is always the last message, after all
+//! output, and the close code is 1000.
 //!
 //! # Early output
 //!
-//! kubectl up to 1.33 drops data that arrives before it has made its streams: the output of a
-//! short command, or its exit code. For clients that may do so, output is held until they are seen
-//! to read, which costs a round trip and 20 ms. For all others it leaves at once.
+//! kubectl up to 1.33 drops data that arrives before it has set up its streams: the output of a
+//! short command, or its exit code. For clients that may do this, output is held until there is
+//! proof that they read, which takes a round trip and 20 ms. For all others, it leaves at once.
 //! [`hold_by_user_agent`] tells them apart, and [`RemoteCommandLayer::hold`] sets another rule.
 //!
 //! # Running a process
 //!
-//! `examples/exec.rs` runs one, in a form to copy. It takes care of the following:
+//! `examples/exec.rs` runs a process, and is meant to be copied. It handles the following:
 //!
-//! * The session ends with the command and its output. Waiting for the end of stdin as well
-//!   would last forever if the client keeps it open.
+//! * The session ends with the command and its output. A service that also waited for the end of
+//!   stdin could wait forever, because the client may keep stdin open.
 //! * A command may close its stdin, or never read it. The broken pipe is not a failure of the
-//!   session; dropping the reader discards the rest.
-//! * An error of stdin is not its end: kill the command before you close its pipe, or an upload
-//!   that was cut off looks complete.
-//! * When the client is gone, the service's future is dropped. `kill_on_drop` kills the command
-//!   alone, and not the processes that it has started: give it a process group.
-//! * A [`std::process::ExitStatus`] becomes an [`ExitStatus`] by `into()`.
+//!   session; dropping the reader discards the rest of the input.
+//! * An error of stdin is not the end of the input: kill the command before you close its pipe, or
+//!   a truncated upload looks complete.
+//! * When the client is gone, the service's future is dropped. `kill_on_drop` kills the command, but
+//!   not the processes that it has started: give it its own process group.
+//! * A [`std::process::ExitStatus`] converts to an [`ExitStatus`] by `into()`.
 //!
 //! # Examples
 //!

@@ -5,21 +5,21 @@ use crate::{
     rejection::Rejection,
 };
 
-/// The parameters of an exec or attach, from the query of its URL.
+/// The parameters of exec or attach, from the query of the request's URL.
 ///
-/// Kubernetes has two dialects, each with a rule of its own for flags:
+/// Kubernetes has two dialects, each with its own rule for flags:
 ///
 /// | dialect | input, output, error output | a flag is set |
 /// |---|---|---|
-/// | API server | `stdin`, `stdout`, `stderr` | unless it is absent, `false` in any case, or `0`: `?stdout` and `stdout=` set it |
+/// | API server | `stdin`, `stdout`, `stderr` | unless it is absent, `0`, or `false` in upper or lower case: `?stdout` and `stdout=` set it |
 /// | kubelet, container runtime | `input`, `output`, `error` | if it is `1` |
 ///
-/// A query speaks the API server's dialect, unless it names only streams of the kubelet's.
-/// `tty`, `command` (repeated) and `container` are spelled the same in both, and `tty`
-/// follows the rule of the dialect. The first of several values wins, and unknown
-/// parameters are ignored.
+/// A query is in the API server's dialect, unless all streams that it names are from the
+/// kubelet's. `tty`, `command` (which may be repeated) and `container` are the same in both, and
+/// `tty` follows the rule of the dialect. The first of several values wins, and unknown parameters
+/// are ignored.
 ///
-/// Its `Debug` shows the program but not its arguments, which may hold passwords.
+/// `Debug` shows the program but not its arguments, which may contain passwords.
 ///
 /// # Examples
 ///
@@ -35,36 +35,38 @@ use crate::{
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The program and its arguments; empty on attach.
+    /// The program and its arguments. Empty for attach.
     ///
-    /// An argument may be any bytes, as a file name may, and is passed to
+    /// Like a file name, an argument may consist of any bytes, which you can pass to
     /// [`std::process::Command`] unchanged. Where arguments have to be text, as in a request to a
     /// container runtime, use [`command_str`](Self::command_str).
     pub command: Vec<OsString>,
-    /// The container of the pod; with `None` the server chooses.
+    /// The container of the pod. If it is `None`, the server chooses one.
     pub container: Option<String>,
-    /// The client sends input.
+    /// Whether the client sends input.
     pub stdin: bool,
-    /// The client wants the output.
+    /// Whether the client wants the output.
     pub stdout: bool,
-    /// The client wants the error output separately; never with `tty`, where one terminal carries
-    /// both.
+    /// Whether the client wants the error output separately. This is always false with `tty`, where
+    /// the terminal's output contains both.
     pub stderr: bool,
-    /// The command runs in a terminal.
+    /// Whether the command runs in a terminal.
     pub tty: bool,
 }
 
 impl Options {
-    /// Parses the query of a request, the part behind the `?`.
+    /// Parses the query of a request, which is the part of the URL after the `?`.
     ///
-    /// `tty` turns `stderr` off, as in Go. `+` and `%20` are both a space.
+    /// `tty` turns `stderr` off, as in Go. `+` and `%20` both stand for a space.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] with 400: the client asks for none of stdin, stdout and stderr (`tty` with
-    /// `stderr` alone leaves none), a known parameter has a malformed escape, or `container` is
-    /// not UTF-8. On systems other than Unix, whose arguments are text, an argument of the command
-    /// must be UTF-8 too.
+    /// Returns a [`Rejection`] with 400 if
+    ///
+    /// * the client asks for none of stdin, stdout and stderr, or only for `stderr` with `tty`;
+    /// * a known parameter has a malformed escape;
+    /// * `container` is not UTF-8;
+    /// * an argument of the command is not UTF-8, on systems other than Unix.
     pub fn from_query(query: &str) -> Result<Self, Rejection> {
         let parameters = parameters(query)?;
         let first = |name: &str| {
@@ -104,13 +106,13 @@ impl Options {
 
     /// Returns the program and its arguments as text.
     ///
-    /// For servers that pass a command on as strings, as the container runtime interface
+    /// This is for servers that pass a command on as strings, as the container runtime interface
     /// requires. A service may return the error unchanged.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] with 400 that names the argument which is not UTF-8; the program is
-    /// number 0.
+    /// Returns a [`Rejection`] with 400 if an argument is not UTF-8. Its text contains the number of
+    /// that argument; the program is number 0.
     ///
     /// # Examples
     ///
@@ -134,19 +136,19 @@ impl Options {
     }
 }
 
-/// A way in which Kubernetes' servers name streams and read flags.
+/// The way in which a server of Kubernetes names streams and parses flags.
 #[derive(Clone, Copy)]
 enum Dialect {
-    /// Generated conversions of apimachinery: `Convert_Slice_string_To_bool`.
+    /// The dialect of the generated conversions in apimachinery: `Convert_Slice_string_To_bool`.
     ApiServer,
-    /// `NewOptions` of the streaming server that kubelets and runtimes share.
+    /// The dialect of `NewOptions` in the streaming server that kubelets and runtimes share.
     Kubelet,
 }
 
 impl Dialect {
     const ALL: [Self; 2] = [Self::ApiServer, Self::Kubelet];
 
-    /// Returns the dialect of a query that has the parameters for which `names` is true.
+    /// Returns the dialect of a query with the parameters for which `names` is true.
     fn of(names: impl Fn(&str) -> bool) -> Self {
         let speaks = |dialect: Self| dialect.streams().into_iter().any(&names);
         if speaks(Self::Kubelet) && !speaks(Self::ApiServer) {
@@ -156,7 +158,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the names of input, output and error output.
+    /// Returns the names of the parameters for input, output and error output.
     fn streams(self) -> [&'static str; 3] {
         match self {
             Self::ApiServer => ["stdin", "stdout", "stderr"],
@@ -176,18 +178,18 @@ impl Dialect {
 /// The name of a known parameter, and its unescaped value.
 type Parameter<'a> = (&'static str, Cow<'a, [u8]>);
 
-/// Returns the name of a known parameter.
+/// Returns the name of a parameter if it is known.
 fn known(name: &str) -> Option<&'static str> {
     let streams = Dialect::ALL.into_iter().flat_map(Dialect::streams);
     let mut known = ["command", "container", "tty"].into_iter().chain(streams);
     known.find(|known| *known == name)
 }
 
-/// Reads the known parameters, in their order.
+/// Returns the known parameters, in their order.
 fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
     let mut parameters = Vec::new();
     for (name, value) in pairs(query) {
-        // The value of an unknown parameter is not examined: a proxy may have added it.
+        // The value of an unknown parameter, which a proxy may have added, is not examined.
         if let Some(name) = known(&name) {
             let value = unescape_bytes(value).ok_or_else(|| bad_escape(name))?;
             parameters.push((name, value));
@@ -196,8 +198,8 @@ fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
     Ok(parameters)
 }
 
-/// Makes an argument of the command, which on Unix may be any bytes. The trait is part of std and
-/// adds no dependency.
+/// Creates an argument of the command, which may consist of any bytes on Unix. The trait is part of
+/// std, so it adds no dependency.
 #[cfg(unix)]
 fn argument(bytes: Vec<u8>) -> Option<OsString> {
     Some(std::os::unix::ffi::OsStringExt::from_vec(bytes))
@@ -208,7 +210,7 @@ fn argument(bytes: Vec<u8>) -> Option<OsString> {
     String::from_utf8(bytes).ok().map(OsString::from)
 }
 
-// The texts hold names, which are constants of ours, and never values.
+// The texts contain the names of parameters, which are our own constants, but never their values.
 
 fn bad_escape(name: &str) -> Rejection {
     Rejection::bad_request(format!(
@@ -271,8 +273,8 @@ mod tests {
 
     #[test]
     fn real_clients() {
-        // The JavaScript client says what it does not want, kube-rs begins
-        // with an ampersand, Python prints a capital.
+        // The JavaScript client sends `false` for streams that it does not want, kube-rs begins
+        // with an ampersand, and Python writes a capital.
         assert_eq!(
             streams("stdin=false&stdout=true"),
             (false, true, false, false)

@@ -1,4 +1,4 @@
-//! How the outcome of a command is reported to its client.
+//! The report of a command's outcome to its client.
 
 use std::{
     error::Error as StdError,
@@ -19,28 +19,29 @@ use crate::{
 /// The outcome that the service has decided on, for the last words.
 pub(super) type Decided = Arc<Mutex<Option<Status>>>;
 
+/// Sets the outcome.
 pub(super) fn decide(decided: &Decided, status: Status) {
     *decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
 }
 
-/// Returns the Status for how the service ended; `decided` is its own outcome.
+/// Returns the Status for the end of the service. `decided` is its own outcome, if it has one.
 pub(super) fn status(decided: Option<Status>, outcome: &Outcome<'_>) -> Status {
     match (decided, outcome) {
         (Some(status), _) => status,
-        // A layer around the command's service has failed in its place.
+        // A layer around the command's service has failed.
         (None, Outcome::Failed(error)) => of_error(&***error),
         (None, Outcome::Ended(cause)) => ended(cause),
         (None, _) => panicked(),
     }
 }
 
-/// Returns the Status for an error: one that it contains, or one that describes it.
+/// Returns the Status that an error contains, or else one that describes it.
 pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
     match Known::all(error).next() {
         Some(Known::Status(status)) => status.clone(),
         Some(Known::Rejection(rejection)) => rejection.to_status(),
         Some(Known::Overloaded) => Rejection::overloaded().to_status(),
-        // tower's `timeout` around the command, which limits its time.
+        // tower's `timeout` around the command is a time limit of the command.
         Some(Known::Elapsed) => ended(&EndCause::TimeLimit),
         Some(Known::Ended(cause)) => ended(cause),
         None => match text(error) {
@@ -50,7 +51,8 @@ pub(super) fn of_error(error: &(dyn StdError + 'static)) -> Status {
     }
 }
 
-/// Returns a Status with a fixed text: the message of a panic is for the server's log.
+/// Returns the Status for a panic. Its text is fixed, because the message of a panic belongs in the
+/// server's log.
 pub(super) fn panicked() -> Status {
     Status::internal_error("Internal error occurred: the command's service failed")
 }
@@ -73,11 +75,12 @@ fn ended(cause: &EndCause) -> Status {
             "the server is shutting down: connect again to continue elsewhere",
             StatusCode::SERVICE_UNAVAILABLE.as_u16(),
         ),
-        // The peer has ended it, and may still want to know how far the command got.
+        // The peer or the service has closed the session. The peer may still want to know what
+        // became of the command.
         EndCause::PeerClosed { .. } | EndCause::Closed { .. } => Status::internal_error(format!(
             "Internal error occurred: the session ended before the command did: {cause}"
         )),
-        // The service has returned without an outcome.
+        // The service has ended without an outcome.
         EndCause::Completed | EndCause::ServiceFailed | EndCause::ServicePanicked => panicked(),
         // Nothing is sent after these.
         EndCause::PeerUnresponsive
@@ -91,7 +94,7 @@ fn ended(cause: &EndCause) -> Status {
     }
 }
 
-/// Returns the Status in the form of the subprotocol.
+/// Returns the last words that carry the Status on this subprotocol.
 pub(super) fn last_words(subprotocol: &str, status: Status) -> LastWords {
     let has_json = matches!(
         subprotocol,

@@ -15,22 +15,22 @@ use crate::{
 
 /// The subprotocols of exec and attach.
 ///
-/// | name | encoding | channel 3 at the end | the client can end stdin alone |
+/// | name | encoding | last message on channel 3 | half-close of stdin |
 /// |---|---|---|---|
 /// | `v5.channel.k8s.io` | binary | a JSON Status | yes |
 /// | `v4.channel.k8s.io` | binary | a JSON Status | no |
 /// | `v4.base64.channel.k8s.io` | text | a JSON Status | no |
-/// | `v3.channel.k8s.io`, `v2.channel.k8s.io`, `channel.k8s.io`, none | binary | a failure's text | no |
-/// | `base64.channel.k8s.io` | text | a failure's text | no |
+/// | `v3.channel.k8s.io`, `v2.channel.k8s.io`, `channel.k8s.io`, or none offered | binary | the text of a failure | no |
+/// | `base64.channel.k8s.io` | text | the text of a failure | no |
 ///
-/// Where the client cannot end stdin alone, a clean Close of a command with stdin and without a
-/// terminal ends it, and the command has the
-/// [longer grace](crate::SessionConfig::closed_grace). The ordinary grace applies without stdin,
-/// where a Close is a goodbye, and with a terminal, where it is the terminal's hang-up.
+/// Without half-close, a clean Close ends the stdin of a command that has stdin and no terminal, and
+/// the command has the [longer grace](crate::SessionConfig::closed_grace). The ordinary grace applies
+/// without stdin, where a Close means that the client leaves, and with a terminal, where it means
+/// that the terminal hangs up.
 ///
-/// The numbers of the channels are in [`channel`](super::channel); those that the client did not
-/// ask for are [`Ignore`](ChannelType::Ignore). On `v3.channel.k8s.io` the size may arrive on
-/// channel 3 as well, because that is where the documentation of Go's package has it.
+/// The numbers of the channels are in [`channel`](super::channel). Channels that the client did not
+/// ask for are [`Ignore`](ChannelType::Ignore). On `v3.channel.k8s.io`, the size may also arrive on
+/// channel 3, because the documentation of Go's package says so.
 ///
 /// # Examples
 ///
@@ -46,13 +46,12 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Protocols {
-    // Nothing to configure yet. Private, so that a choice of versions can be added.
+    // There is nothing to configure yet. The private field allows adding a choice of versions.
     _private: (),
 }
 
 impl Protocols {
-    /// Returns the table of one request: all names above, with the channels
-    /// that its options ask for.
+    /// Returns the table for a request: all names above, with the channels that its options ask for.
     #[must_use]
     pub fn for_options(&self, options: &Options) -> ChannelProtocols {
         let read = |wanted| {
@@ -77,13 +76,13 @@ impl Protocols {
         channels[usize::from(RESIZE)] = read(options.tty);
 
         // The published documentation of v3 has sizes on channel 3, while every implementation
-        // has them on 4. A client sends nothing else there.
+        // has them on channel 4. A client sends nothing else on channel 3.
         let mut v3 = channels;
         if options.tty {
             v3[usize::from(ERROR)] = ChannelType::ReadWrite;
         }
 
-        // Sizes are not input, and the Close of a terminal is its hang-up.
+        // Sizes are not input, and the Close of a terminal is a hang-up.
         let config = |encoding, channels: Arc<[ChannelType]>| {
             ChannelProtocolConfig::new(encoding, channels)
                 .close_ends_input(options.stdin && !options.tty)

@@ -3,8 +3,8 @@ use std::{error::Error, fmt};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// The most bytes of one JSON value. A size takes 30; a value a hundred times as long is not one,
-/// and must not grow our memory.
+/// The largest length of one JSON value, in bytes. A size takes about 30. A value that is a hundred
+/// times as long is not a size, and must not take up memory.
 const MAX_VALUE: usize = 4096;
 
 /// The size of a terminal, in characters.
@@ -19,9 +19,9 @@ const MAX_VALUE: usize = 4096;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TerminalSize {
-    /// Columns, 1 to 65535.
+    /// The number of columns, from 1 to 65535.
     pub width: u16,
-    /// Rows, 1 to 65535.
+    /// The number of rows, from 1 to 65535.
     pub height: u16,
 }
 
@@ -31,17 +31,17 @@ impl fmt::Display for TerminalSize {
     }
 }
 
-/// Decodes a stream of JSON objects that is cut into messages anywhere.
+/// A decoder for a stream of JSON objects that may be split into messages anywhere.
 ///
 /// Only the latest size counts. An object without two numbers in 1..=65535 is skipped, as Go skips
-/// zeros. Anything that is not a JSON object ends resizing for good.
+/// zeros. Anything that is not a JSON object ends resizing permanently.
 #[derive(Debug, Default)]
 pub(crate) struct ResizeDecoder {
     /// The incomplete object, from its opening brace on.
     value: Vec<u8>,
-    /// The number of open braces and brackets; 0 is between objects.
+    /// The number of open braces and brackets, which is 0 between objects.
     depth: usize,
-    /// Set inside a string, where braces mean nothing.
+    /// Set inside a string, where braces have no meaning.
     quoted: bool,
     /// Set after a backslash inside a string.
     escaped: bool,
@@ -49,7 +49,7 @@ pub(crate) struct ResizeDecoder {
     failed: bool,
 }
 
-/// The resize channel carries something other than sizes.
+/// The error for data on the resize channel that is not a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadResize;
 
@@ -62,10 +62,9 @@ impl fmt::Display for BadResize {
 impl Error for BadResize {}
 
 impl ResizeDecoder {
-    /// Takes the next bytes of the channel.
+    /// Decodes the next bytes of the channel.
     ///
-    /// Sizes in front of a mistake count, and nothing behind it does: every later call fails as
-    /// well.
+    /// Sizes in front of a mistake count. After a mistake, nothing does, and every call fails.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), BadResize> {
         if self.failed {
             return Err(BadResize);
@@ -78,17 +77,16 @@ impl ResizeDecoder {
         result
     }
 
-    /// Takes the latest size that has arrived since the last call.
+    /// Returns the latest size that has arrived since the last call, if there is one.
     pub(crate) fn take(&mut self) -> Option<TerminalSize> {
         self.latest.take()
     }
 
-    /// Finds the end of an object, and leaves its content to the parser, which sees whole objects
-    /// only.
+    /// Looks for the end of an object. Only whole objects are passed to the parser.
     fn byte(&mut self, byte: u8) -> Result<(), BadResize> {
         if self.depth == 0 {
             return match byte {
-                // JSON's white space, RFC 8259, 2.
+                // The white space of JSON (RFC 8259, 2).
                 b' ' | b'\t' | b'\r' | b'\n' => Ok(()),
                 b'{' => {
                     self.value.push(byte);
@@ -131,7 +129,8 @@ struct Fields {
 }
 
 impl<'de> Deserialize<'de> for Fields {
-    // Written by hand, because Go compares keys without regard to case, and clients rely on that.
+    // Implemented by hand, because Go compares keys without regard to case, and clients rely on
+    // that.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
 
@@ -172,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// The latest size after each piece, and whether all went well.
+    /// Returns the latest size after each piece, and whether all pieces were valid.
     fn sizes<'a>(
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> (Vec<TerminalSize>, Result<(), BadResize>) {
@@ -248,7 +247,7 @@ mod tests {
             let text = format!("{{\"Width\":{number},\"Height\":24}}");
             let (size, well) = one(&text);
             assert_eq!(size.is_some(), usable, "{text}");
-            // A number that JSON itself cannot hold is bad JSON to the parser.
+            // A number that does not fit into a float is invalid JSON to the parser.
             assert_eq!(well, number != "1e400", "{text}");
         }
         assert_eq!(one("{}"), (None, true));
@@ -298,7 +297,7 @@ mod tests {
         assert_eq!(one(&padded(MAX_VALUE - 1)), (Some((80, 24)), true));
         assert_eq!(one(&padded(MAX_VALUE)), (Some((80, 24)), true));
         assert_eq!(one(&padded(MAX_VALUE + 1)), (None, false));
-        // White space between objects is nobody's.
+        // White space between objects does not count.
         assert_eq!(
             one(&(" ".repeat(3 * MAX_VALUE) + &padded(30))),
             (Some((80, 24)), true)
@@ -313,7 +312,7 @@ mod tests {
     fn depth_is_bounded_by_the_parser() {
         let deep = |key| format!("{{\"{key}\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
         assert_eq!(one(&deep("Width")), (None, false));
-        // What nobody keeps is skipped without recursion.
+        // An unknown value is skipped without recursion.
         assert_eq!(one(&deep("other")), (None, true));
     }
 
@@ -350,7 +349,7 @@ mod tests {
 
         #[test]
         fn sizes_are_read_as_a_json_parser_reads_them(text in text()) {
-            // The oracle: a parser of JSON streams over the whole text.
+            // The oracle is a parser of JSON streams that reads the whole text.
             let mut expected = None;
             let mut well = true;
             for value in serde_json::Deserializer::from_slice(&text).into_iter::<Value>() {
@@ -364,7 +363,7 @@ mod tests {
             }
             let (sizes, result) = sizes([&text[..]]);
             prop_assert_eq!(sizes.last().copied(), expected);
-            // An object that is cut off is no mistake here: more may come.
+            // For the decoder, a truncated object is not a mistake, because more may arrive.
             if result.is_err() {
                 prop_assert!(!well);
             }

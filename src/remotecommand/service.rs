@@ -35,7 +35,7 @@ impl<S> RemoteCommandService<S> {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for the sessions to come.
+    /// Returns the inner service, to change it for later sessions.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -85,7 +85,7 @@ where
         }
         // The last words do not need the writer.
         drop(error);
-        // The error channel has a reader on v3 only.
+        // Only on v3 does the error channel have a reader.
         let sizes = [RESIZE, ERROR].map(|channel| channels.take_reader(channel));
         let (resizes, resize) = resizes(sizes);
         let command = RemoteCommand {
@@ -120,12 +120,11 @@ fn register_last_words(session: &Session, subprotocol: String, decided: &Decided
     });
 }
 
-/// Sends the ready message: an empty one on the lowest channel that the client
-/// reads, as Go's servers do.
+/// Sends the ready message, which is empty, as Go's servers do.
 fn say_ready(writer: ChannelWriter) -> ChannelWriter {
     let mut sink = writer.into_sink();
-    // Without `poll_ready`: an empty message needs no room, and with `AcceptMode::Explicit` there
-    // is none yet. If the session is over already, the next write fails.
+    // This does not wait for `poll_ready`: an empty message needs no room, and with
+    // `AcceptMode::Explicit` there is no room yet. If the session has ended, the next write fails.
     let _ = Pin::new(&mut sink).start_send(Bytes::new());
     sink.into_inner()
 }

@@ -10,15 +10,15 @@ use crate::ChannelReader;
 
 /// The sizes of the client's terminal, as they change.
 ///
-/// Only the latest counts: a size that is not taken before the next one arrives is lost. The first
-/// is kept until it is taken.
+/// Only the latest size is kept: a size that is not taken before the next one arrives is lost. The
+/// sizes that arrive before the first call of [`next`](Self::next) are treated the same way.
 #[derive(Debug)]
 pub struct TerminalSizes {
     latest: watch::Receiver<Option<TerminalSize>>,
 }
 
 impl TerminalSizes {
-    /// Waits for a size that has not been returned yet. Returns `None` when there will be no more.
+    /// Waits for a size that has not been returned yet. Returns `None` once there will be no more.
     ///
     /// # Cancel safety
     /// Cancel safe: only a call that returns a size takes it.
@@ -32,13 +32,15 @@ impl TerminalSizes {
     }
 }
 
-/// Reads the channels that carry sizes all the time: sizes that are not taken must not pause the
+/// The reading side of [`TerminalSizes`].
+///
+/// It always reads the channels of the sizes, so that sizes that are not taken do not pause the
 /// session.
 #[derive(Debug)]
 pub(super) struct Resizes {
-    /// `None` once there will be no more sizes, also after bad JSON.
+    /// The channels of the sizes. `None` after the end of a channel, or after invalid JSON.
     sources: [Option<Source>; 2],
-    /// `None` once all sources are.
+    /// `None` once all sources are `None`.
     sender: Option<watch::Sender<Option<TerminalSize>>>,
 }
 
@@ -48,7 +50,7 @@ struct Source {
     decoder: ResizeDecoder,
 }
 
-/// Makes one stream of sizes from the channels that carry them, and no stream if there is none.
+/// Merges the sizes of these channels. Returns `None` for the stream if there are no channels.
 pub(super) fn resizes(readers: [Option<ChannelReader>; 2]) -> (Resizes, Option<TerminalSizes>) {
     let sources = readers.map(|reader| {
         reader.map(|reader| Source {
@@ -66,14 +68,14 @@ pub(super) fn resizes(readers: [Option<ChannelReader>; 2]) -> (Resizes, Option<T
 }
 
 impl Resizes {
-    /// Reads all that has arrived, and registers the waker for more.
+    /// Reads everything that has arrived, and registers the waker for more.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         let Some(sender) = &self.sender else { return };
         for slot in &mut self.sources {
             if let Some(source) = slot
                 && source.poll(sender, cx).is_ready()
             {
-                // A dropped reader discards everything that follows.
+                // Dropping the reader discards everything that follows.
                 *slot = None;
             }
         }
@@ -84,7 +86,7 @@ impl Resizes {
 }
 
 impl Source {
-    /// Returns ready when there will be no more sizes.
+    /// Reads sizes, and completes once there will be no more.
     fn poll(
         &mut self,
         sender: &watch::Sender<Option<TerminalSize>>,

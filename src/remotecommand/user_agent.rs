@@ -2,11 +2,11 @@ use http::{header::USER_AGENT, request::Parts};
 
 use crate::session::Hold;
 
-/// The first minor version of kubectl 1 that makes its streams before it reads.
+/// The first minor version of kubectl 1 that sets up its streams before it reads.
 const READY_SINCE: u32 = 34;
 
-/// Returns the default [`Hold`] for a client that may lose early output, going by the
-/// `User-Agent` of the handshake.
+/// Returns the default [`Hold`] if the client may lose early output, judging by the `User-Agent` of
+/// the handshake.
 ///
 /// This is the default of [`RemoteCommandLayer::hold`](super::RemoteCommandLayer::hold).
 ///
@@ -14,7 +14,7 @@ const READY_SINCE: u32 = 34;
 /// |---|---|---|
 /// | kubectl from 1.34 on | `kubectl/v1.34.1 (linux/amd64) kubernetes/93248f9` | no |
 /// | kubectl up to 1.33 | `kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0` | yes |
-/// | other programs on client-go, whose own version says nothing about client-go's | `program/v1.2.3 (linux/amd64) kubernetes/8adc0f0`, `Go-http-client/1.1` | yes |
+/// | other programs with client-go, whose version says nothing about that of client-go | `program/v1.2.3 (linux/amd64) kubernetes/8adc0f0`, `Go-http-client/1.1` | yes |
 /// | kube-rs, Python `kubernetes`, `@kubernetes/client-node` | none | no |
 /// | browsers | `Mozilla/5.0 ...` | no |
 /// | Python `websockets` | `Python/3.11 websockets/17.4` | no |
@@ -22,7 +22,7 @@ const READY_SINCE: u32 = 34;
 ///
 /// # Examples
 ///
-/// Adding a program that is known to be ready:
+/// To add a program that is known to be ready:
 ///
 /// ```
 /// use http::{header::USER_AGENT, request::Parts};
@@ -49,7 +49,7 @@ pub fn hold_by_user_agent(head: &Parts) -> Option<Hold> {
     (!is_ready).then(Hold::default)
 }
 
-/// Returns whether the client of this name is ready for output as soon as it has asked.
+/// Returns whether a client of this name is ready for output once it has sent its request.
 fn is_ready(agent: &str) -> bool {
     let (product, rest) = agent.split_once(' ').unwrap_or((agent, ""));
     match product.split_once('/') {
@@ -63,8 +63,10 @@ fn is_ready(agent: &str) -> bool {
     }
 }
 
-/// Returns whether this is the version of a kubectl that is ready: `v1.34.0`, or a vendor's form
-/// such as `v1.34.1-gke.5` and `v1.34+`. A version that cannot be read for certain is an old one.
+/// Returns whether a kubectl of this version is ready.
+///
+/// The version is `v1.34.0`, or a vendor's form such as `v1.34.1-gke.5` or `v1.34+`. One that cannot
+/// be parsed counts as old.
 fn is_ready_kubectl(version: &str) -> bool {
     let Some((major, rest)) = version
         .strip_prefix('v')
@@ -90,8 +92,8 @@ fn number(digits: &str) -> Option<u32> {
     digits.parse().ok().filter(|_| plain)
 }
 
-/// Returns whether the rest of a version, behind the minor, is that of a pre-release:
-/// `.0-alpha.1`. A vendor's suffix is not: `.0-eks-2d5f260`.
+/// Returns whether the rest of a version, after the minor one, is that of a pre-release, such as
+/// `.0-alpha.1`. A vendor's suffix, such as `.0-eks-2d5f260`, is not.
 fn is_pre_release(rest: &str) -> bool {
     let stages = ["-alpha", "-beta", "-rc"];
     let suffix = rest.find('-').map_or("", |at| &rest[at..]);
@@ -145,7 +147,7 @@ mod tests {
             ("v2.0", false),
             ("v2.0.0-alpha.1", false),
             ("v10.1.0", false),
-            // What cannot be read is an old one.
+            // A version that cannot be parsed counts as old.
             ("", true),
             ("v", true),
             ("v1", true),
@@ -184,7 +186,7 @@ mod tests {
             ("Mozilla/5.0", false),
             ("Python/3.11 websockets/17.4", false),
             ("Python/3.14 websockets/15.0.1", false),
-            // client-go, of a version that they do not tell.
+            // These use client-go, of an unknown version.
             ("Go-http-client/1.1", true),
             ("k9s/v0.50.6 (linux/amd64) kubernetes/8adc0f0", true),
             ("oc/v4.19.0 (linux/amd64) kubernetes/298429b", true),
@@ -194,7 +196,7 @@ mod tests {
                 true,
             ),
             ("kubectlx/v1.34.1 (linux/amd64) kubernetes/8adc0f0", true),
-            // Unknown, and names that only hold a known one.
+            // Unknown names, and names that merely contain a known one.
             ("", true),
             (" ", true),
             ("/", true),

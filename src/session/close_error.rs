@@ -2,7 +2,7 @@ use std::{error::Error, fmt};
 
 use crate::frame::is_valid_close_code;
 
-/// A code that [`Session::close`](crate::Session::close) does not send.
+/// The error for a close code that [`Session::close`](crate::Session::close) does not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseError {
     code: u16,
@@ -22,7 +22,7 @@ impl fmt::Display for CloseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {
             1000 => f.write_str(
-                "close code 1000 says that the outcome was told: return Ok from the service instead",
+                "close code 1000 means that the outcome was reported: return Ok from the service instead",
             ),
             code => write!(
                 f,

@@ -19,10 +19,10 @@ use crate::{
     wire::{Traffic, Wire},
 };
 
-/// A cheap handle to one upgraded connection.
+/// A handle to one session. Cloning is cheap.
 ///
-/// It keeps nothing open: a session ends when its service has returned and all writers are
-/// gone, even while handles to it are held.
+/// A handle does not keep the session open: the session ends when its service has returned and all
+/// writers are gone, even while there are handles to it.
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -51,21 +51,21 @@ impl Session {
         }
     }
 
-    /// Returns the session's number, which is unique in this process and is shown in the logs.
+    /// Returns the session's number, which is unique in this process and appears in the logs.
     pub fn id(&self) -> u64 {
         self.inner.id
     }
 
-    /// Waits until the session is over for its service, and returns the cause.
+    /// Waits until the session ends, and returns the cause.
     ///
-    /// From then on the service has the grace period to finish. What it writes still reaches
-    /// the peer if the cause allows that. After the grace period its future is dropped.
+    /// From then on, the service has the grace period to finish. Its output still reaches the peer
+    /// if the cause allows that. After the grace period, its future is dropped.
     ///
-    /// A service that is reading does not need this: its reads return what arrived, then EOF or
-    /// an error with the cause. It is for services that wait for something else. Next to a
-    /// read, select with a bias towards the read, or the last bytes are lost. What the service
-    /// returns then still counts: after an idle timeout `Ok` closes with 1000, and an error
-    /// with 1001.
+    /// A service that is reading does not need this: its reads return what arrived, then EOF or an
+    /// error with the cause. This method is for services that wait for something else. If you select
+    /// between it and a read, bias the selection towards the read, or the last bytes are lost. The
+    /// result of the service still counts after the end: after an idle timeout, `Ok` closes with
+    /// 1000, and an error with 1001.
     ///
     /// ```
     /// use tower_wsstream::{BoxError, ChannelSet, EndCause};
@@ -88,13 +88,15 @@ impl Session {
         async move { inner.progress.wait(|it| it.cause().cloned()).await }
     }
 
-    /// Accepts the upgrade if the layer waits for that
-    /// ([`AcceptMode::Explicit`](crate::AcceptMode)), and returns when it was accepted. From
-    /// then on an error of the service ends a session instead of answering a request.
+    /// Accepts the upgrade with [`AcceptMode::Explicit`](crate::AcceptMode), and waits until it has
+    /// been accepted.
     ///
-    /// If the upgrade was accepted before, this returns at once. If it is refused in the
-    /// meantime, the service's future is dropped. Another task that waits here continues, and
-    /// finds the session [ended](Self::ended) and not [accepted](Self::is_accepted).
+    /// From then on, an error of the service ends a session instead of answering a request. This
+    /// returns at once if the upgrade has already been accepted.
+    ///
+    /// If the upgrade is refused in the meantime, the service's future is dropped. Another task that
+    /// waits here continues: the session has then [ended](Self::ended) without being
+    /// [accepted](Self::is_accepted).
     ///
     /// # Examples
     ///
@@ -130,36 +132,37 @@ impl Session {
     pub async fn accept(&self) {
         let progress = &self.inner.progress;
         progress.set_accepting();
-        // Wakes the task that polls the service, if that is not this one.
+        // Wakes the task that polls the service, which may be another one.
         self.inner.wire.turn.wake_service();
         progress
             .wait(|it| (it.is_accepted() || it.cause().is_some()).then_some(()))
             .await;
     }
 
-    /// Ends the session with a Close frame of this code and reason, behind everything that the
-    /// writers have accepted. Writers fail from the call on.
+    /// Ends the session with a Close frame of this code and reason, after all output that the
+    /// writers have accepted. From the call on, writes fail.
     ///
-    /// Reasons longer than 123 bytes are cut. To end a session that went well, return from the
-    /// service: 1000 says that the outcome was told in full, which only the end of the service
-    /// can know.
+    /// A reason longer than 123 bytes is truncated. To end a session that was successful, return
+    /// from the service: 1000 means that the outcome was reported in full, which is known only once
+    /// the service has returned.
     ///
-    /// Like a write, this accepts the upgrade: the client gets a session that ends with this
-    /// code, regardless of what the service returns, in its first poll or later. With
-    /// [`AcceptMode::Explicit`](crate::AcceptMode) it does not: until the service has accepted,
-    /// an error is still the refusal, while `Ok` accepts and the session ends with this code.
+    /// Like a write, this accepts the upgrade: even if the service then fails in its first poll, the
+    /// client gets a session, which ends with this code. With
+    /// [`AcceptMode::Explicit`](crate::AcceptMode), it does not accept. Until the service has
+    /// accepted, an error is still a refusal, while `Ok` accepts, and the session ends with this
+    /// code.
     ///
     /// # Examples
     ///
-    /// Closing a browser's session with a code of your own, from 4000 to 4999. A page cannot
-    /// see why an upgrade was refused, but its `onclose` gets this code and reason:
+    /// To close a browser's session, use a code of your own from 4000 to 4999. A page cannot see why
+    /// an upgrade was refused, but its `onclose` receives this code and reason:
     ///
     /// ```
     /// use tower::ServiceBuilder;
     /// use tower_wsstream::{BoxError, ChannelSet, WsStreamLayer};
     /// # use tower_wsstream::{ChannelProtocols, ChannelType};
     ///
-    /// /// What an authentication layer outside has put into the request's extensions.
+    /// /// The user, whom an outer authentication layer inserts into the request's extensions.
     /// #[derive(Clone)]
     /// struct User(String);
     ///
@@ -189,8 +192,8 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// Returns an error for a code that must not be sent (RFC 6455, section 7.4), and for 1000.
-    /// Only the first call counts, and a call after the end does nothing.
+    /// Fails for a code that must not be sent (RFC 6455, section 7.4), and for 1000. Only the first
+    /// call counts, and a call after the end of the session has no effect.
     pub fn close(&self, code: u16, reason: &str) -> Result<(), CloseError> {
         let code = CloseError::check(code)?;
         let cause = EndCause::Closed { code };
@@ -205,50 +208,52 @@ impl Session {
 
     /// Holds output until there is proof that the peer reads; see [`Hold`].
     ///
-    /// Call this in the first poll of the service: anything written before that may have left.
-    /// While output is held, `write` fills its budget and then waits, `flush` and `shutdown`
-    /// wait, and a writer that is dropped keeps what it has accepted. The end of a session
-    /// waits too, because last words are output like any other. Only a fault of the peer ends
-    /// the hold early.
+    /// Call this in the first poll of the service: output that was written earlier may already have
+    /// left. While output is held, `write` fills its budget and then waits, `flush` and `shutdown`
+    /// wait, and data that a dropped writer has accepted is kept. The end of the session waits too,
+    /// because last words are output like any other. Only a fault of the peer ends the hold early.
     pub fn hold_output(&self, hold: Hold) {
         self.inner.wire.outbound.set_held(true);
         self.post(|commands| commands.hold = Some(hold));
     }
 
-    /// Registers the closure that says the last words, however the session ends.
+    /// Registers the closure that provides the last message of the session.
     ///
-    /// It is called once with the [`Outcome`], after all writers are done, even if the service
-    /// failed, panicked, or was dropped. Its message is the last before the Close frame, behind
-    /// all other output, and has room reserved for it. `Some` means that the outcome is told in
-    /// full, which makes the Close code 1000. `None` means that it is not, and so does the lack
-    /// of a closure if the service did not return `Ok`: the code is then 1011. The closure is
-    /// not called if nothing can be said any more, because the connection is lost or the peer
-    /// broke the protocol. A second call replaces the first.
+    /// The closure is called once with the [`Outcome`], when all writers are done, even if the
+    /// service failed, panicked or was dropped. Its message is sent after all other output, right
+    /// before the Close frame, and needs no room in a budget.
+    ///
+    /// If the closure returns `Some`, the outcome is reported in full, and the close code is 1000.
+    /// If it returns `None`, the outcome is not reported. The same holds if there is no closure and
+    /// the service did not return `Ok`. The code is then 1011, unless the cause of the end has
+    /// another one, as a timeout or a drain does.
+    ///
+    /// The closure is not called if nothing can be sent any more, because the connection is lost or
+    /// the peer broke the protocol. A second call replaces the closure of the first.
     pub fn say_last<F>(&self, words: F)
     where
         F: FnOnce(&Outcome<'_>) -> Option<LastWords> + Send + 'static,
     {
-        // Dropped without a lock: it may hold the session itself.
+        // Dropped without a lock, because the closure may own a handle to the session.
         drop(self.inner.inbox.set_last(Box::new(words)));
     }
 
-    /// Discards from now on all data that the peer sends, as Go's `IgnoreReceives` does. The
-    /// peer's Close is still seen.
+    /// Discards all data that the peer sends from now on, as Go's `IgnoreReceives` does. The peer's
+    /// Close still ends the session.
     ///
-    /// This is for a session that only writes. Readers that are still held, even those with a
-    /// pending read, get nothing more until the end of the session, which ends them like any
-    /// other reader.
+    /// This is for a session that only writes. Readers that still exist, even those with a pending
+    /// read, get nothing more until the session ends, which ends them like any other reader.
     pub fn ignore_receives(&self) {
         for id in 0..=u8::MAX {
             self.inner.wire.inbound.ignore(id);
         }
     }
 
-    /// Waits until the server has begun to shut down, that is until its [`Sessions`] refuses
-    /// new sessions.
+    /// Waits until the server begins to shut down, that is, until its [`Sessions`] refuses new
+    /// sessions.
     ///
-    /// After [`Sessions::close`] the session may continue, and a service that can end by itself
-    /// should do so now. After [`Sessions::drain`] the session [has ended](Self::ended) as well.
+    /// After [`Sessions::close`], the session may continue, and a service that can end by itself
+    /// should do so. After [`Sessions::drain`], the session also [ends](Self::ended).
     ///
     /// [`Sessions`]: super::Sessions
     /// [`Sessions::close`]: super::Sessions::close
@@ -266,7 +271,7 @@ impl Session {
         }
     }
 
-    /// Returns whether the upgrade was accepted. Before that, an error of the service is the
+    /// Returns whether the upgrade has been accepted. Until then, an error of the service is the
     /// answer to the handshake.
     pub fn is_accepted(&self) -> bool {
         self.inner.progress.is_accepted()
@@ -278,26 +283,26 @@ impl Session {
     }
 }
 
-/// The side of those that run the session.
+/// The methods for the code that runs the session.
 impl Session {
     /// Returns whether [`accept`](Self::accept) was called.
     pub(crate) fn is_accepting(&self) -> bool {
         self.inner.progress.is_accepting()
     }
 
-    /// Returns whether [`close`](Self::close) was called and not carried out yet. Before the
-    /// acceptance no driver runs that could.
+    /// Returns whether [`close`](Self::close) was called and has not been carried out. Before the
+    /// acceptance, no driver is running that could carry it out.
     pub(crate) fn is_closing(&self) -> bool {
         self.inner.inbox.has_close()
     }
 
-    /// Records that the upgrade was answered with success, and lets output go.
+    /// Records that the upgrade was accepted, and releases output.
     pub(crate) fn set_accepted(&self) {
         self.inner.progress.set_accepted();
         self.inner.wire.outbound.accept();
     }
 
-    /// Tells the service why the session ends. The first cause stays.
+    /// Tells the service why the session ends. Only the first cause counts.
     pub(crate) fn set_cause(&self, cause: &EndCause) {
         self.inner.progress.set_cause(cause);
     }
@@ -307,7 +312,7 @@ impl Session {
         self.inner.inbox.take()
     }
 
-    /// Takes the closure for the last words. There is none afterwards.
+    /// Takes the closure for the last words. None can be registered afterwards.
     pub(crate) fn take_last_words(&self) -> Option<LastWordsFn> {
         self.inner.inbox.take_last()
     }
@@ -316,7 +321,7 @@ impl Session {
         self.inner.progress.set_draining();
     }
 
-    /// Ends the session, which is aborted if it is still there at the deadline.
+    /// Ends the session, and aborts it if it still exists at the deadline.
     pub(crate) fn drain(&self, deadline: Instant) {
         self.post(|commands| commands.drain = Some(deadline));
     }
@@ -330,7 +335,7 @@ impl Session {
         self.inner.progress.is_cut()
     }
 
-    /// Returns what each channel has carried so far: received, then sent.
+    /// Returns the data that each channel has received and sent so far.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
         self.inner.wire.traffic()
     }

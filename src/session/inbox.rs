@@ -1,4 +1,4 @@
-//! The commands of a session's service to its driver. Handles post, the driver takes.
+//! The commands from the handles of a session to its driver.
 
 use std::{
     mem,
@@ -16,29 +16,30 @@ use crate::frame::ClosePayload;
 /// The closure of [`Session::say_last`](crate::Session::say_last).
 pub(super) type LastWordsFn = Box<dyn FnOnce(&Outcome<'_>) -> Option<LastWords> + Send>;
 
-/// Commands that the driver has not seen yet.
+/// The commands that the driver has not taken yet.
 #[derive(Default)]
 pub(crate) struct Commands {
-    /// Code and payload of the Close frame that ends the session.
+    /// The code and the payload of the Close frame that ends the session.
     pub(crate) close: Option<(u16, ClosePayload)>,
     pub(crate) hold: Option<Hold>,
-    /// The deadline by which a drained session has to be gone.
+    /// The deadline at which a drained session is aborted.
     pub(crate) drain: Option<Instant>,
 }
 
-/// The closure for the last words, which is called once at most.
+/// The closure for the last words, which is called at most once.
 #[derive(Default)]
 enum Last {
     #[default]
     Unset,
     Set(LastWordsFn),
-    /// The closure was taken, or it was too late for one.
+    /// The closure was taken, or none was set in time.
     Over,
 }
 
+/// The commands and the closure for the last words.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// Whether there may be commands. It spares the driver the lock in rounds without any.
+    /// Set if there may be commands. It saves the driver the lock in rounds without any.
     pending: AtomicBool,
     contents: Mutex<Contents>,
 }
@@ -50,34 +51,35 @@ struct Contents {
 }
 
 impl Inbox {
-    /// Adds to the commands. The caller wakes the driver.
+    /// Adds a command. The caller has to wake the driver.
     pub(super) fn post(&self, command: impl FnOnce(&mut Commands)) {
         command(&mut self.lock().commands);
-        // Release, behind the change: a driver that sees the flag finds the command, because
-        // its lock comes after ours. Set before the change, the flag could be taken together
-        // with nothing, and the command would lie there until the next one.
+        // Release, and after the change: a driver that sees the flag takes the lock after us, and
+        // finds the command. If the flag were set before the change, the driver could clear it and
+        // find nothing, and the command would stay there until the next one.
         self.pending.store(true, Ordering::Release);
     }
 
     /// Takes the commands, if there may be any.
     pub(super) fn take(&self) -> Option<Commands> {
-        // Acquire: see `post`. Taken before the look, so that a command which is posted
-        // meanwhile leaves the flag set for the next round.
+        // Acquire: see `post`. The flag is cleared before the commands are taken, so that a command
+        // that is posted in between leaves it set for the next round.
         if !self.pending.swap(false, Ordering::Acquire) {
             return None;
         }
         Some(mem::take(&mut self.lock().commands))
     }
 
-    /// Returns whether a Close was posted and not taken yet.
+    /// Returns whether a Close was posted and has not been taken.
     pub(super) fn has_close(&self) -> bool {
         self.lock().commands.close.is_some()
     }
 
     /// Registers the closure for the last words, in place of an earlier one.
     ///
-    /// Returns the closure that will never be called: the earlier one, or this one if the last
-    /// words were taken already. The session may be in it, so it is dropped without the lock.
+    /// Returns the closure that will never be called: the earlier one, or this one if the last words
+    /// have already been taken. It may own a handle to the session, so the caller drops it without
+    /// the lock.
     #[must_use]
     pub(super) fn set_last(&self, words: LastWordsFn) -> Option<LastWordsFn> {
         let mut contents = self.lock();
@@ -90,14 +92,14 @@ impl Inbox {
         }
     }
 
-    /// Takes the closure for the last words, and refuses any that follows: it might hold the
-    /// session, which would then hold itself.
+    /// Takes the closure for the last words, and refuses later ones: one could own a handle to the
+    /// session, which would then own itself.
     pub(super) fn take_last(&self) -> Option<LastWordsFn> {
         mem::replace(&mut self.lock().last, Last::Over).into_closure()
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        // Nothing under it panics between two steps of one change.
+        // A poisoned lock is fine: nothing under it panics between two steps of one change.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,7 +186,7 @@ mod tests {
             let _ = &posts;
             None
         }));
-        // With the lock held this would wait for ever.
+        // This would deadlock if the lock were held.
         drop(inbox.set_last(words(1)));
         assert!(inbox.take().is_some());
     }

@@ -3,12 +3,11 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use super::Session;
 use crate::wire::Traffic;
 
-/// Names the other end of a session in the list of sessions, in summaries and in logs: an
-/// address, a user, anything that tells sessions apart.
+/// The name of a session's peer in lists of sessions, in summaries and in logs.
 ///
-/// It is a request extension for a layer outside of
-/// [`WsStreamLayer`](crate::WsStreamLayer) to insert. The library inserts none itself, because
-/// behind a proxy the address of the socket says nothing.
+/// It can be an address, a user, or anything else that tells sessions apart. It is a request
+/// extension for a layer outside of [`WsStreamLayer`](crate::WsStreamLayer) to insert. The crate
+/// does not insert one itself, because behind a proxy, the address of the socket says nothing.
 ///
 /// # Examples
 ///
@@ -22,7 +21,7 @@ use crate::wire::Traffic;
 pub struct Peer(Arc<str>);
 
 impl Peer {
-    /// Creates a peer of this name.
+    /// Creates a peer with this name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
@@ -39,21 +38,21 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A session as [`Sessions::list`](super::Sessions::list) shows it.
+/// A live session in the result of [`Sessions::list`](super::Sessions::list).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// A handle, for example to close the session.
+    /// A handle to the session, for example to close it.
     pub session: Session,
-    /// The selected subprotocol; "" if the client offered none.
+    /// The selected subprotocol, or `""` if the client offered none.
     pub subprotocol: Cow<'static, str>,
-    /// The other end, if a layer outside has named it.
+    /// The name of the peer, if an outer layer has inserted one.
     pub peer: Option<Peer>,
     /// The time since the upgrade was accepted.
     pub age: Duration,
-    /// Data received so far, over all channels.
+    /// The data received so far on all channels.
     pub received: Traffic,
-    /// Data written by the service so far, over all channels.
+    /// The data that the service has written so far on all channels.
     pub sent: Traffic,
 }
 
@@ -61,8 +60,8 @@ pub struct SessionInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// How many sessions ended in time.
+    /// The number of sessions that ended in time.
     pub ended: usize,
-    /// How many sessions had not ended at the deadline, and were aborted.
+    /// The number of sessions that had not ended at the deadline, and were aborted.
     pub cut: usize,
 }

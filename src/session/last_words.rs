@@ -5,7 +5,7 @@ use crate::{
     protocol::Status,
 };
 
-/// How a session's service ended, for
+/// The end of a session's service, for the closure of
 /// [`Session::say_last`](crate::Session::say_last).
 #[derive(Debug)]
 #[non_exhaustive]
@@ -28,7 +28,7 @@ pub struct LastWords {
 }
 
 impl LastWords {
-    /// Creates one message on a channel. It is sent even if the channel's budget is used up.
+    /// Creates a message on a channel, which is sent even if the channel's budget is used up.
     pub fn new(channel: u8, message: impl Into<Bytes>) -> Self {
         Self {
             message: Some((channel, message.into())),
@@ -36,8 +36,8 @@ impl LastWords {
         }
     }
 
-    /// Sends no message, because silence tells the outcome, as it does for success on
-    /// subprotocols older than v4.
+    /// Creates last words without a message, for an outcome that silence reports. On subprotocols
+    /// older than v4, this is success.
     pub fn silence() -> Self {
         Self {
             message: None,
@@ -45,8 +45,8 @@ impl LastWords {
         }
     }
 
-    /// Sets the outcome that these words stand for. Metrics and audits find it in
-    /// [`SessionSummary::status`], in whatever form the subprotocol carries it.
+    /// Sets the outcome that these words report, which metrics and audits find in
+    /// [`SessionSummary::status`]. It does not change the message.
     ///
     /// [`SessionSummary::status`]: crate::session::SessionSummary::status
     #[must_use]

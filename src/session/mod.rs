@@ -1,17 +1,17 @@
-//! Sessions: their configuration, their handle, and what becomes of them.
+//! Sessions: their configuration, their handles, and their end.
 //!
 //! | type | role |
 //! |---|---|
-//! | [`SessionConfig`], [`AcceptMode`] | every setting of a layer's sessions |
+//! | [`SessionConfig`], [`AcceptMode`] | the settings of a layer's sessions |
 //! | [`Session`] | the handle of one session: accept, close, wait for the end |
-//! | [`Hold`] | keeps early output back until the peer is seen to read |
-//! | [`LastWords`], [`Outcome`] | the message that goes last, and the outcome that it reports |
-//! | [`Sessions`], [`Drained`], [`SessionInfo`] | all sessions of some layers: counted, listed, drained |
-//! | [`SessionSummary`], [`ChannelSummary`], [`Traffic`] | the end of a session, for metrics and audits |
-//! | [`Peer`] | a name for the client, for lists and logs |
+//! | [`Hold`] | holds early output until there is proof that the peer reads |
+//! | [`LastWords`], [`Outcome`] | the last message, and the outcome that it reports |
+//! | [`Sessions`], [`Drained`], [`SessionInfo`] | the sessions of one or more layers, to count, list and drain them |
+//! | [`SessionSummary`], [`ChannelSummary`], [`Traffic`] | the report of a session that has ended, for metrics and audits |
+//! | [`Peer`] | the name of a client, for lists and logs |
 //! | [`CloseError`], [`CloseReason`] | the code and the reason of a Close frame |
 //!
-//! The causes of an end are those of [`EndCause`](crate::EndCause). The policies of a session are in
+//! [`EndCause`](crate::EndCause) says why a session ended. The policies of a session are in
 //! [`policy`](crate::policy).
 
 mod close_error;

@@ -1,4 +1,4 @@
-//! The events that holders of a session's handle wait for.
+//! The events of a session that its handles can wait for.
 
 use std::sync::{
     OnceLock,
@@ -9,27 +9,28 @@ use tokio::sync::Notify;
 
 use crate::error::EndCause;
 
-/// How far a session has come. Nothing in here is ever taken back.
+/// The events that have occurred in a session. None is ever undone.
 ///
-/// The flags are `Relaxed`: none of them says anything about other memory. A task that waits
-/// cannot miss one either, because `Notify` orders the two sides. A waiter that was created
-/// before a notification is woken by it, and one that is created later sees the store in front
-/// of that notification.
+/// The flags are `Relaxed`, because none of them says anything about other memory. A waiting task
+/// cannot miss one either, because `Notify` orders the two sides: a waiter that was created before
+/// a notification is woken by it, and one that is created later sees the store that preceded the
+/// notification.
 #[derive(Default)]
 pub(super) struct Progress {
     cause: OnceLock<EndCause>,
-    /// The service wants the upgrade to be accepted.
+    /// Set once the service wants the upgrade to be accepted.
     accepting: AtomicBool,
     accepted: AtomicBool,
-    /// Its `Sessions` refuses new sessions.
+    /// Set once the session's `Sessions` refuses new sessions.
     draining: AtomicBool,
-    /// It was aborted at the deadline of a drain. Set and read by the session's task alone.
+    /// Set if the session was aborted at the deadline of a drain. Only the session's task sets and
+    /// reads this.
     cut: AtomicBool,
     changed: Notify,
 }
 
 impl Progress {
-    /// Sets the cause of the end, unless there is one.
+    /// Sets the cause of the end, unless there already is one.
     pub(super) fn set_cause(&self, cause: &EndCause) {
         if self.cause.set(cause.clone()).is_ok() {
             self.changed.notify_waiters();
@@ -40,8 +41,8 @@ impl Progress {
         self.cause.get()
     }
 
-    /// Records that the service accepts. The caller wakes the session's task, which reads this
-    /// after the wake-up and so sees it.
+    /// Records that the service accepts. The caller has to wake the session's task, which sees this
+    /// because it reads the flag after the wake-up.
     pub(super) fn set_accepting(&self) {
         self.accepting.store(true, Relaxed);
     }
@@ -76,10 +77,10 @@ impl Progress {
         self.cut.load(Relaxed)
     }
 
-    /// Waits until `find` finds something.
+    /// Waits until `find` returns `Some`.
     pub(super) async fn wait<T>(&self, find: impl Fn(&Self) -> Option<T>) -> T {
         loop {
-            // Created before the look, so that no change falls between.
+            // Created before the check, so that no change in between is missed.
             let changed = self.changed.notified();
             if let Some(found) = find(self) {
                 return found;

@@ -1,4 +1,4 @@
-//! The live sessions: counted, listed, drained.
+//! The registry of the live sessions, to count, list and drain them.
 
 use std::{
     borrow::Cow,
@@ -13,25 +13,26 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Drained, Peer, Session, SessionInfo, summary::total};
 use crate::{policy::after, wire::TotalReserve};
 
-/// The memory that the stalled channels of all sessions may take beyond their windows: enough
-/// for 16 sessions that stall to the end.
+/// The memory that the stalled channels of all sessions may use beyond their windows. It is enough
+/// for 16 sessions that use up their own reserves.
 const DEFAULT_STALL_RESERVE: usize = 256 * 1024 * 1024;
 
-/// The sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s: a cheap handle
-/// to count, list and drain them.
+/// The live sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s, to count, list and
+/// drain them. Cloning is cheap.
 ///
-/// Each layer has one of its own. To have all sessions of a process in one place, give clones
-/// of the same one to several layers with
+/// Each layer has its own by default. To have all sessions of a process in one place, pass clones
+/// of one `Sessions` to several layers with
 /// [`WsStreamLayer::sessions`](crate::WsStreamLayer::sessions). A session counts from the
-/// acceptance of its upgrade until its connection is closed and its service's future is gone,
-/// closing and lingering included.
+/// acceptance of its upgrade until its connection is closed and its service's future is dropped,
+/// which includes closing and lingering.
 ///
 /// # Shutting down
 ///
 /// The graceful shutdown of a server does not wait for connections that it has handed over, so
 /// drain at the same time: stop accepting connections, and call [`drain`](Self::drain) at once.
-/// A server does wait for every request that has not been answered in full, such as a followed
-/// log, and over HTTP/2 for sessions too: a drain that follows its shutdown may never begin.
+/// The server does wait for every request whose answer is not complete, such as a followed log, and
+/// over HTTP/2 for sessions as well. A drain that waits for the server's shutdown may therefore
+/// never begin.
 ///
 /// ```
 /// use std::{future::IntoFuture, time::Duration};
@@ -72,22 +73,22 @@ pub struct Sessions {
 struct Registry {
     reserve: Arc<TotalReserve>,
     state: Mutex<State>,
-    /// Notified when a session is gone.
+    /// Notified when a session is removed.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     live: BTreeMap<u64, Entry>,
-    /// New sessions are refused.
+    /// Set once new sessions are refused.
     closed: bool,
-    /// When those that were told to end are cut.
+    /// The deadline of a drain.
     deadline: Option<Instant>,
-    /// Sessions that are gone since a deadline was set.
+    /// The sessions that were removed since a deadline was set.
     drained: Drained,
 }
 
-/// A session, and what is known about it without asking it.
+/// A live session, and the facts that the session itself does not store.
 pub(crate) struct Entry {
     pub(crate) session: Session,
     pub(crate) subprotocol: Cow<'static, str>,
@@ -106,8 +107,10 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Creates an empty list of sessions whose stalled channels may together take this many
-    /// bytes beyond their windows, first come, first served. The default is 256 MiB. See
+    /// Creates a `Sessions` whose stalled channels may together use this many bytes beyond their
+    /// windows. Default 256 MiB.
+    ///
+    /// Channels use this reserve on a first come, first served basis. See
     /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve).
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
@@ -129,7 +132,7 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// Returns a snapshot of all live sessions, the oldest first.
+    /// Returns a snapshot of all live sessions, oldest first.
     pub fn list(&self) -> Vec<SessionInfo> {
         let now = Instant::now();
         let state = self.lock();
@@ -147,14 +150,15 @@ impl Sessions {
         state.live.values().map(info).collect()
     }
 
-    /// Returns whether new sessions are refused, because of [`close`](Self::close) or
+    /// Returns whether new sessions are refused, after [`close`](Self::close) or
     /// [`drain`](Self::drain).
     pub fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// Refuses new sessions from now on, with 503 and `Retry-After`. Live sessions continue, and
-    /// learn of it from [`Session::draining`]. This cannot be undone.
+    /// Refuses new sessions from now on, with 503 and `Retry-After`. This cannot be undone.
+    ///
+    /// Live sessions continue, and learn of the shutdown from [`Session::draining`].
     pub fn close(&self) {
         let sessions = {
             let mut state = self.lock();
@@ -168,17 +172,17 @@ impl Sessions {
 
     /// Ends all sessions, and waits until they are gone.
     ///
-    /// New sessions are refused from the call on, as with [`close`](Self::close), even if the
-    /// future is never awaited. Each live session ends with
-    /// [`EndCause::Drained`](crate::EndCause::Drained): its service has the grace period to
-    /// finish and to say its last words (a command says a failure Status). The Close frame says
-    /// 1001 if the outcome was not told. Sessions that are not gone at the deadline, for example
-    /// because the peer does not read, are aborted.
+    /// The drain begins with the call, even if the future is never awaited. New sessions are
+    /// refused, as with [`close`](Self::close). Each live session ends with
+    /// [`EndCause::Drained`](crate::EndCause::Drained). Its service has the grace period to finish,
+    /// and its last words are sent, which are a failure Status for a command. The close code is 1001
+    /// if the outcome was not reported. A session that still exists at the deadline, for example
+    /// because the peer does not read, is aborted.
     ///
-    /// Of several drains the earliest deadline counts.
+    /// If there are several drains, the earliest deadline counts.
     ///
     /// # Cancel safety
-    /// Cancel safe: sessions end, and are cut at the deadline, without the future too.
+    /// Cancel safe: if the future is dropped, sessions still end, and are aborted at the deadline.
     pub fn drain(&self, deadline: Duration) -> impl Future<Output = Drained> + Send + use<> {
         let (deadline, sessions) = {
             let mut state = self.lock();
@@ -202,7 +206,7 @@ impl Sessions {
 
     /// Counts a session until the returned guard is dropped.
     ///
-    /// If new sessions are refused, `refuse` is asked whether this one still can be. If it
+    /// If new sessions are refused, `refuse` returns whether this one can still be refused. If it
     /// cannot, the session is counted, and is told to end like the others.
     pub(crate) fn register(
         &self,
@@ -245,13 +249,13 @@ impl State {
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under it panics between two steps of one change.
+        // A poisoned lock is fine: nothing under it panics between two steps of one change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn empty(&self) -> Drained {
         loop {
-            // Created before the look, so that no change falls between.
+            // Created before the check, so that no change in between is missed.
             let changed = self.changed.notified();
             {
                 let state = self.lock();
@@ -272,7 +276,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// Counts a session until it is dropped.
+/// A guard that counts a session until it is dropped.
 pub(crate) struct Registered {
     registry: Arc<Registry>,
     id: u64,
@@ -291,7 +295,7 @@ impl Drop for Registered {
             }
             entry
         };
-        // Not under the lock: the last handle frees the session's buffers.
+        // Not under the lock, because dropping the last handle frees the session's buffers.
         drop(entry);
         self.registry.changed.notify_waiters();
     }

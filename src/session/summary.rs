@@ -3,46 +3,47 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use super::Peer;
 use crate::{error::EndCause, protocol::Status, unwind::catch, wire::Traffic};
 
-/// A report of a session that is over, for
+/// The report of a session that has ended, for
 /// [`SessionConfig::on_end`](crate::SessionConfig::on_end).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionSummary {
     /// The session's number, as returned by [`Session::id`](crate::Session::id).
     pub id: u64,
-    /// The selected subprotocol; "" if the client offered none.
+    /// The selected subprotocol, or `""` if the client offered none.
     pub subprotocol: Cow<'static, str>,
-    /// The other end, if a layer outside has named it.
+    /// The name of the peer, if an outer layer has inserted one.
     pub peer: Option<Peer>,
-    /// The time from the acceptance to the end of the connection.
+    /// The time from the acceptance of the upgrade to the end of the connection.
     pub duration: Duration,
-    /// Why it ended.
+    /// The cause of the end.
     pub cause: EndCause,
-    /// The code of our Close frame; `None` if no frame was sent, or one without a code.
+    /// The code of our Close frame. `None` if no Close frame was sent, or one without a code.
     pub close_code: Option<u16>,
-    /// The outcome in the last words, if they had a [`Status`]: that of a command, on every
-    /// subprotocol, or the one given to
-    /// [`LastWords::with_status`](crate::session::LastWords::with_status). `None` if the session
-    /// ended before the last words. A client that was lost while the session closed may not
+    /// The outcome that the last words reported, if they had a [`Status`].
+    ///
+    /// This is the outcome of a command, on every subprotocol, or the one given to
+    /// [`LastWords::with_status`](crate::session::LastWords::with_status). It is `None` if the
+    /// session ended without last words. A client that was lost while the session closed may not
     /// have received it.
     ///
-    /// Its [`exit_code`](Status::exit_code) and [`reason`](Status::reason) tell apart sessions
-    /// that have all [completed](EndCause::Completed): a command that succeeded, one that ended
-    /// with exit code 3 (`NonZeroExitCode`), and one that a limit refused (`TooManyRequests`).
+    /// Its [`exit_code`](Status::exit_code) and [`reason`](Status::reason) tell apart sessions that
+    /// have all [completed](EndCause::Completed): a command that succeeded, one with exit code 3
+    /// (`NonZeroExitCode`), and one that a limit refused (`TooManyRequests`).
     pub status: Option<Status>,
-    /// The data of each channel of the subprotocol, in their order.
+    /// The data of each channel, in the order of their numbers.
     pub channels: Vec<ChannelSummary>,
     /// The number of messages for channels that do not exist, or that only the server writes.
     pub ignored: u64,
 }
 
-/// One channel's part of a [`SessionSummary`].
+/// The data of one channel in a [`SessionSummary`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelSummary {
-    /// Data that the peer sent, even after the reader was dropped.
+    /// The data that the peer sent, including data that arrived after the reader was dropped.
     pub received: Traffic,
-    /// Data that the service wrote and the writer accepted.
+    /// The data that the service wrote and the writer accepted.
     pub sent: Traffic,
 }
 
@@ -57,7 +58,7 @@ impl SessionSummary {
         total(self.channels.iter().map(|channel| channel.sent))
     }
 
-    /// Emits the one event at the end of a session.
+    /// Logs the event at the end of a session.
     pub(crate) fn log(&self) {
         let (received, sent) = (self.received(), self.sent());
         let status = self.status.as_ref();
@@ -87,7 +88,7 @@ pub(super) fn total(all: impl Iterator<Item = Traffic>) -> Traffic {
     })
 }
 
-/// Displays bytes and messages of each channel that carried any, as `0:<12/3 1:>4096/1`.
+/// Formats the bytes and messages of each channel that carried any, as in `0:<12/3 1:>4096/1`.
 struct Channels<'a>(&'a [ChannelSummary]);
 
 impl fmt::Display for Channels<'_> {
@@ -117,7 +118,7 @@ impl OnEnd {
         Self(Some(Arc::new(tell)))
     }
 
-    /// Calls the closure. It is the user's code, and the session is over, so a panic in it is
+    /// Calls the closure. It is the user's code, and the session has ended, so a panic in it is
     /// only logged.
     pub(crate) fn tell(&self, summary: &SessionSummary) {
         let Some(tell) = &self.0 else { return };

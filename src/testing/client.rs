@@ -19,23 +19,22 @@ use super::{
 };
 use crate::{BoxError, protocol::ChannelProtocolConfig};
 
-/// A handshake that was accepted.
+/// An accepted handshake.
 pub(super) struct Opened {
     pub(super) socket: WebSocketStream<Stream>,
-    /// The headers of the answer.
+    /// The headers of the server's answer.
     pub(super) headers: HeaderMap,
     pub(super) server: Server,
 }
 
 /// The client end of a session. Dropping it [loses](Self::lose) the connection.
 ///
-/// It speaks the selected subprotocol in its encoding, even if that comes from a
-/// [table](crate::ChannelProtocols) of your own. It answers Pings while it
-/// [receives](Self::receive), and does nothing by itself: between two calls it is a client
-/// that stalls.
+/// It uses the encoding of the selected subprotocol, even if that comes from a
+/// [table](crate::ChannelProtocols) of your own. It does nothing by itself: it answers Pings only
+/// while it [receives](Self::receive), and stalls between two calls.
 ///
-/// No call takes longer than [`Connect::call_timeout`](super::Connect::call_timeout), by
-/// default 24 h of tokio's time.
+/// No call takes longer than [`Connect::call_timeout`](super::Connect::call_timeout), by default
+/// 24 h of tokio's time.
 #[derive(Debug)]
 pub struct Client {
     socket: WebSocketStream<Stream>,
@@ -46,7 +45,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client. `config` is what the server's table has for the subprotocol.
+    /// Creates a client. `config` is the server's configuration of the subprotocol.
     pub(super) fn new(
         opened: Opened,
         config: Option<&ChannelProtocolConfig>,
@@ -71,7 +70,7 @@ impl Client {
         }
     }
 
-    /// Returns the subprotocol that the server selected; "" for none.
+    /// Returns the subprotocol that the server selected, or `""` for none.
     pub fn subprotocol(&self) -> &str {
         &self.subprotocol
     }
@@ -79,7 +78,7 @@ impl Client {
     /// Sends one message on a channel.
     ///
     /// # Errors
-    /// The same as those of [`send_frame`](Self::send_frame).
+    /// Fails like [`send_frame`](Self::send_frame).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -88,20 +87,20 @@ impl Client {
             .await
     }
 
-    /// Sends the CLOSE of a channel (`v5.channel.k8s.io`): its reader gets EOF, and the session
-    /// continues.
+    /// Sends the CLOSE of a channel, as `v5.channel.k8s.io` defines it: the channel's reader gets EOF,
+    /// and the session continues.
     ///
     /// # Errors
-    /// Fails if the subprotocol has no such signal, in which case [`close`](Self::close) ends all
-    /// input, and for the reasons of [`send_frame`](Self::send_frame). That also sends the bytes
-    /// of a CLOSE where they have no meaning.
+    /// Fails if the subprotocol has no half-close, and like [`send_frame`](Self::send_frame). Without
+    /// half-close, [`close`](Self::close) ends all input. To send the bytes of a CLOSE regardless,
+    /// use [`send_frame`](Self::send_frame).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
     pub async fn close_channel(&mut self, channel: u8) -> Result<(), BoxError> {
         if !self.encoding.half_close {
             return Err(format!(
-                "{:?} has no end of one channel: end all input with Client::close(Some(1000))",
+                "{:?} has no half-close: end all input with Client::close(Some(1000))",
                 self.subprotocol
             )
             .into());
@@ -109,11 +108,12 @@ impl Client {
         self.send_frame(Frame::binary(vec![255, channel])).await
     }
 
-    /// Sends a Close frame, with a code or without, and leaves the connection open. Without
-    /// half-close, 1000 or no code is the end of all input.
+    /// Sends a Close frame, with or without a code, and leaves the connection open.
+    ///
+    /// On a subprotocol without half-close, a Close with 1000 or without a code ends all input.
     ///
     /// # Errors
-    /// The same as those of [`send_frame`](Self::send_frame).
+    /// Fails like [`send_frame`](Self::send_frame).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -125,13 +125,13 @@ impl Client {
         self.send_message(Message::Close(frame)).await
     }
 
-    /// Sends any frame, for a test of a client that breaks the rules.
+    /// Sends any frame, for tests of a client that breaks the rules.
     ///
-    /// A Close frame belongs to [`close`](Self::close), behind which nothing more is sent.
+    /// Send a Close frame with [`close`](Self::close) instead, after which nothing more is sent.
     ///
     /// # Errors
-    /// The connection is lost or closed, or the service has not read for the time of the
-    /// [call timeout](super::Connect::call_timeout).
+    /// Fails if the connection is lost or closed, or if the service does not read for the duration
+    /// of the [call timeout](super::Connect::call_timeout).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -162,16 +162,16 @@ impl Client {
     /// Receives the next message or the end, and answers Pings in the meantime.
     ///
     /// # Panics
-    /// Panics if nothing arrives within the [call timeout](super::Connect::call_timeout),
-    /// because the test then waits for something that never comes. The text begins with "no
-    /// message came within", and ends with the line of this call.
+    /// Panics if nothing arrives within the [call timeout](super::Connect::call_timeout), because the
+    /// test then waits for something that never arrives. The text begins with "no message arrived
+    /// within", and ends with the line of this call.
     ///
     /// # Cancel safety
-    /// Cancel safe: if the future is dropped, the next call returns what it would have.
+    /// Cancel safe: if the future is dropped, the next call returns the message.
     #[track_caller]
     pub fn receive(&mut self) -> impl Future<Output = Received> {
         let (limit, caller) = (self.limit, Location::caller());
-        async move { in_time(limit.of(self.next(), "no message came").await, caller) }
+        async move { in_time(limit.of(self.next(), "no message arrived").await, caller) }
     }
 
     async fn next(&mut self) -> Received {
@@ -200,13 +200,13 @@ impl Client {
         }
     }
 
-    /// Receives until the connection is over.
+    /// Receives until the connection ends.
     ///
-    /// This sends nothing: a service that waits for the end of its input needs a
+    /// This does not end the input of the service: if the service waits for that, call
     /// [`close_channel`](Self::close_channel) or [`close`](Self::close) first.
     ///
     /// # Panics
-    /// Panics if the connection is not over within the [call
+    /// Panics if the connection does not end within the [call
     /// timeout](super::Connect::call_timeout). The text ends with the line of this call.
     #[track_caller]
     pub fn read_to_end(mut self) -> impl Future<Output = Transcript> {
@@ -228,12 +228,14 @@ impl Client {
                 }
             }
         };
-        let missing = "the end of the connection did not come";
+        let missing = "the connection did not end";
         async move { in_time(limit.of(reading, missing).await, caller) }
     }
 
-    /// Waits without reading or writing. Data that the service sends in the meantime fills the
-    /// [buffer](super::Connect::buffer), and then makes the service wait.
+    /// Waits without reading or writing.
+    ///
+    /// Data that the service sends in the meantime fills the [buffer](super::Connect::buffer), and
+    /// then makes the service wait.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing is lost.
@@ -241,18 +243,18 @@ impl Client {
         tokio::time::sleep(time).await;
     }
 
-    /// Loses the connection: it ends without a Close frame, like that of a client that crashed.
-    /// Messages that were sent before arrive first.
+    /// Ends the connection without a Close frame, like a client that has crashed. Messages that were
+    /// sent before still arrive.
     ///
-    /// The service has to get the error `ConnectionReset` from its reads, and not EOF.
+    /// The reads of the service must fail with `ConnectionReset`, and not return EOF.
     pub fn lose(self) {}
 
-    /// Loses the connection in the middle of a message: the service gets the payload as the
-    /// beginning of a longer message, and then the error of a [lost](Self::lose) connection.
+    /// Ends the connection in the middle of a message: the service gets the payload as the beginning
+    /// of a longer message, and then the error of a [lost](Self::lose) connection.
     ///
     /// # Errors
-    /// The connection is lost or closed already, or the service has not read for the time of
-    /// the [call timeout](super::Connect::call_timeout).
+    /// Fails if the connection is already lost or closed, or if the service does not read for the
+    /// duration of the [call timeout](super::Connect::call_timeout).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -260,7 +262,7 @@ impl Client {
         let bytes = self.encoding.encode(channel, payload).cut_off(1)?;
         let limit = self.limit;
         let sending = async {
-            // Pongs that are still to go out end where a frame ends.
+            // Sends pending Pongs first, so that the message begins where a frame ends.
             poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await?;
             let stream = self.socket.get_mut();
             stream.write_all(&bytes).await?;
@@ -271,10 +273,11 @@ impl Client {
     }
 }
 
-/// Unwraps a call that was over in time. If it was not, the test fails at the call's line.
+/// Unwraps the result of a call with a timeout. After the timeout, the test fails with the line of
+/// the call.
 fn in_time<T>(called: io::Result<T>, caller: &Location<'_>) -> T {
     match called {
-        Ok(came) => came,
-        Err(over) => panic!("{over} ({caller})"),
+        Ok(output) => output,
+        Err(timeout) => panic!("{timeout} ({caller})"),
     }
 }

@@ -22,17 +22,17 @@ use tower_service::Service;
 use super::{Client, Refused, client::Opened, limit::CallLimit, server::Server, stream::Stream};
 use crate::{BoxError, protocol::ChannelProtocolConfig};
 
-/// The capacity of the in-memory stream in each direction, unless set. Like that of a socket,
-/// it is larger than any single message of a test.
+/// The default capacity of the in-memory stream in each direction. Like that of a socket, it is
+/// larger than a typical message of a test.
 const BUFFER: usize = 256 * 1024;
 
-/// The host of every request; the stream leads to the one server that there is.
+/// The host of every request. The stream leads to the only server, whatever the host is.
 const HOST: &str = "localhost";
 
-/// Filled when the handshake is accepted.
+/// The server's configuration of the selected subprotocol, once the handshake is accepted.
 type Selected = Arc<OnceLock<ChannelProtocolConfig>>;
 
-/// Builds a handshake.
+/// A builder for the handshake of a [`Client`].
 #[derive(Clone, Debug)]
 #[must_use = "a handshake does nothing until `connect`"]
 pub struct Connect {
@@ -52,7 +52,7 @@ enum Http {
 }
 
 impl Connect {
-    /// Starts a handshake for this path and query.
+    /// Creates a handshake for this path and query.
     pub fn to(path: impl Into<String>) -> Self {
         Self {
             uri: path.into(),
@@ -64,7 +64,7 @@ impl Connect {
         }
     }
 
-    /// Offers a subprotocol, after those offered before.
+    /// Offers a subprotocol, in addition to those offered before.
     pub fn offer(mut self, subprotocol: impl Into<String>) -> Self {
         self.offered.push(subprotocol.into());
         self
@@ -78,20 +78,20 @@ impl Connect {
 
     /// Sets how many bytes the stream holds in each direction. Default 256 KiB.
     ///
-    /// With a small buffer both sides wait often, and it is soon full if one of them does not
-    /// read. Over HTTP/2 this is the window of the stream as well.
+    /// With a small buffer, both sides wait often, and the buffer is soon full if one of them does
+    /// not read. Over HTTP/2, this is also the window of the stream.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.buffer = bytes;
         self
     }
 
-    /// Sets how long one call may take, both this handshake and each call of the client.
-    /// Default 24 h of tokio's time; `None` for no limit.
+    /// Sets how long this handshake, and each call of the client, may take. Default 24 h of tokio's
+    /// time; `None` for no limit.
     ///
-    /// A test with paused time that waits for something that never arrives would run for ever,
-    /// because the session's Pings keep the clock moving and the runtime is never idle. With
-    /// this limit it fails after a moment. The default is longer than the idle timeouts that
-    /// tests wait for. Set less if time is not paused.
+    /// Without a limit, a test with paused time that waits for something that never arrives would
+    /// run forever, because the session's Pings keep the clock moving. With this limit, it fails
+    /// after a moment. The default is longer than the idle timeouts that tests wait for. Set a
+    /// shorter one if time is not paused.
     ///
     /// # Examples
     ///
@@ -107,7 +107,7 @@ impl Connect {
         self
     }
 
-    /// Makes the handshake over HTTP/2, by extended CONNECT (RFC 8441). Default HTTP/1.1.
+    /// Uses HTTP/2, with an extended CONNECT (RFC 8441), instead of HTTP/1.1.
     ///
     /// Each client has its own connection.
     #[cfg(feature = "http2")]
@@ -117,15 +117,15 @@ impl Connect {
         self
     }
 
-    /// Makes the handshake with a service, served by hyper.
+    /// Makes the handshake with a service, which hyper serves.
     ///
     /// # Errors
-    /// [`Refused`] if the answer is not an upgrade: not 101, or over HTTP/2 not 200. Any other
-    /// error says what went wrong: a path or a header that cannot be sent, a connection that
-    /// is lost, or no answer within the [call timeout](Self::call_timeout).
+    /// Fails with [`Refused`] if the status of the answer is not 101, or not 200 over HTTP/2. Fails
+    /// with another error if the path or a header cannot be sent, if the connection is lost, or if
+    /// there is no answer within the [call timeout](Self::call_timeout).
     ///
     /// # Cancel safety
-    /// A future that is dropped early loses the connection, like a client that gives up.
+    /// If the future is dropped, the connection is lost, as with a client that gives up.
     pub async fn connect<S, B>(self, service: S) -> Result<Client, BoxError>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -152,7 +152,7 @@ impl Connect {
             }
         };
         let opened = limit
-            .of(opening, "no answer to the handshake came")
+            .of(opening, "no answer to the handshake arrived")
             .await??;
         Ok(Client::new(opened, selected.get(), limit))
     }
@@ -177,14 +177,14 @@ impl Connect {
     }
 }
 
-/// Converts the value of a header. The error shows the name alone, because the value may be a
+/// Converts the value of a header. The error contains only the name, because the value may be a
 /// credential.
 fn value(name: HeaderName, text: &str) -> Result<HeaderValue, BoxError> {
     HeaderValue::from_str(text)
         .map_err(|error| format!("the value of the header {name} cannot be sent: {error}").into())
 }
 
-/// Serves as a service does, and keeps what an accepted handshake has selected.
+/// Wraps a service, and stores the subprotocol that an accepted handshake has selected.
 fn watch<S, B>(
     service: S,
     selected: Selected,
@@ -208,7 +208,7 @@ where
         async move {
             let answer = answer.await?;
             if let Some(config) = answer.extensions().get::<ChannelProtocolConfig>() {
-                // The one request of a client is answered once.
+                // Nothing was stored before, because a client sends only one request.
                 let _ = selected.set(config.clone());
             }
             Ok(answer)

@@ -1,4 +1,4 @@
-//! A client's knowledge of the subprotocol that was selected.
+//! The encoding of messages in the selected subprotocol, from the client's side.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{Frame, Received};
 use crate::protocol::{ChannelProtocolConfig, Format, subprotocols};
 
-/// How channels and payloads are put into messages, and whether one channel can end alone.
+/// The form of messages on the wire, and whether the subprotocol has half-close.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageEncoding {
     format: Format,
@@ -14,11 +14,11 @@ pub(super) struct MessageEncoding {
 }
 
 impl MessageEncoding {
-    /// Returns the encoding of a subprotocol, `config` being the server's.
+    /// Returns the encoding of a subprotocol, for which the server has `config`.
     ///
-    /// A real client knows what the names of its subprotocols stand for. This one knows those
-    /// of Kubernetes, for which it does not believe the server but checks it. All other names
-    /// belong to the table of the service under test.
+    /// For the names of Kubernetes, `config` is ignored: like a real client, this one knows what they
+    /// mean, so a server with a wrong table does not pass a test. All other names come from the table
+    /// of the service under test.
     pub(super) fn of(subprotocol: &str, config: Option<&ChannelProtocolConfig>) -> Self {
         let (format, half_close) = match (subprotocol, config) {
             (subprotocols::BASE64_CHANNEL | subprotocols::V4_BASE64, _) => (Format::Base64, false),
@@ -49,7 +49,7 @@ impl MessageEncoding {
         }
     }
 
-    /// Decodes a message; `None` for one that has no channel byte and so means nothing.
+    /// Decodes a message. Returns `None` if it lacks its channel byte, and is to be ignored.
     pub(super) fn decode(self, mut message: Bytes) -> Option<Received> {
         let channel = match (self.format.has_channels(), message.is_empty()) {
             (true, true) => return None,

@@ -1,21 +1,21 @@
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::{self, protocol::frame::coding::OpCode};
 
-/// A frame of a client, for tests of a client that breaks the rules.
+/// A frame for tests of a client that breaks the rules.
 ///
-/// Opcode and payload can be anything; the frame itself is well formed, and is masked when it
-/// is [sent](super::Client::send_frame).
+/// Opcode and payload are arbitrary. The frame itself is well formed, and is masked when it is
+/// [sent](super::Client::send_frame).
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_wsstream::testing::Frame;
 ///
-/// // Text that is not UTF-8.
+/// // A text message that is not UTF-8.
 /// let text = Frame::text(&[0xff][..]);
-/// // A message whose second half never comes.
+/// // A message whose second half never arrives.
 /// let half = Frame::binary("\0half").fin(false);
-/// // A continuation of nothing.
+/// // A continuation without a message.
 /// let continuation = Frame::new(0, "more");
 /// # let _ = (text, half, continuation);
 /// ```
@@ -27,11 +27,16 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Creates a frame with any opcode (RFC 6455, section 5.2), of which 4 bits are sent.
+    /// Creates a frame with any opcode from 0 to 15, including reserved ones (RFC 6455, section 5.2).
+    ///
+    /// # Panics
+    /// Panics if the opcode is larger than 15, because a frame has only 4 bits for it.
+    #[track_caller]
     pub fn new(opcode: u8, payload: impl Into<Bytes>) -> Self {
+        assert!(opcode <= 0xf, "opcode {opcode} does not fit into 4 bits");
         Self {
             fin: true,
-            opcode: opcode & 0xf,
+            opcode,
             payload: payload.into(),
         }
     }
@@ -61,10 +66,9 @@ impl Frame {
         )
     }
 
-    /// Returns the bytes of this frame when a client has sent all of it but the last `missing`
-    /// bytes of its payload, which were `A`s.
+    /// Returns the bytes of a frame with this payload and `missing` more bytes, without the latter.
     pub(super) fn cut_off(mut self, missing: usize) -> Result<Vec<u8>, tungstenite::Error> {
-        /// tungstenite masks frames that it sends itself; any key will do for this one.
+        /// The masking key. tungstenite masks only frames that it sends itself, and any key will do.
         const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
         self.payload = [&self.payload, vec![b'A'; missing].as_slice()]
@@ -76,5 +80,24 @@ impl Frame {
         frame.format(&mut bytes)?;
         bytes.truncate(bytes.len() - missing);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_opcode_of_four_bits_is_kept() {
+        for opcode in 0..=0xf {
+            let frame = Frame::new(opcode, "").into_tungstenite();
+            assert_eq!(u8::from(frame.header().opcode), opcode);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "4 bits")]
+    fn an_opcode_of_five_bits_panics() {
+        let _ = Frame::new(0x12, "");
     }
 }

@@ -1,5 +1,4 @@
-//! The handshake over HTTP/2: its own connection, and on it one stream, by extended CONNECT
-//! (RFC 8441).
+//! The handshake over HTTP/2, with an extended CONNECT (RFC 8441) on a connection of its own.
 
 use std::{
     future::{pending, poll_fn},
@@ -25,13 +24,13 @@ use crate::{
     body::{NoBody, ResponseBody},
 };
 
-/// The smallest window of a connection (RFC 9113, 6.9.2).
+/// The smallest initial window of a connection (RFC 9113, 6.9.2).
 const LEAST_WINDOW: u32 = 65_535;
 
 type Io = TokioIo<hyper::upgrade::Upgraded>;
 
-/// The upgraded stream. The mutex is never locked: it makes a type that is only `Send` also
-/// `Sync`.
+/// The upgraded stream. The mutex is never locked: it only makes the type `Sync`, which hyper's
+/// `Upgraded` is not.
 #[derive(Debug)]
 pub(super) struct Upgraded {
     io: Mutex<Option<Io>>,
@@ -58,9 +57,9 @@ impl Upgraded {
     }
 }
 
-/// A stream that is merely dropped is reset, and h2 then forgets what it has not sent. So a lost
-/// connection would lose more than it does over HTTP/1.1.
 impl Drop for Upgraded {
+    // Dropping a stream resets it, and h2 then discards data that it has not sent. A lost connection
+    // would lose more data than over HTTP/1.1.
     fn drop(&mut self) {
         let io = self.io.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(io) = io.take() {
@@ -69,13 +68,13 @@ impl Drop for Upgraded {
     }
 }
 
-/// Ends the stream behind the data that was sent, and keeps it so that the data can arrive.
+/// Ends the stream after the data that was sent, and keeps it so that the data can arrive.
 async fn end(mut io: Io) {
     let _ = io.shutdown().await;
     pending().await
 }
 
-/// Asks for a WebSocket by extended CONNECT, with the path and the headers of this request.
+/// Requests a WebSocket with an extended CONNECT that has the path and the headers of this request.
 pub(super) async fn connect<S, B>(
     service: S,
     request: Request<()>,
@@ -104,15 +103,16 @@ where
         .initial_connection_window_size(window.max(LEAST_WINDOW))
         .handshake::<_, ResponseBody<NoBody>>(TokioIo::new(near))
         .await?;
-    // Extended CONNECT may be used only once the server's settings have come (RFC 8441, 3).
-    // hyper does not say when; everything that it waits for is in memory.
+    // An extended CONNECT may be sent only once the server's settings have arrived (RFC 8441, 3).
+    // hyper has no notification for this, so the loop polls. It is short, because everything is in
+    // memory.
     while !connection.is_extended_connect_protocol_enabled() {
         if server.is_gone() {
-            return Err("the server has gone before its settings came".into());
+            return Err("the server ended before its settings arrived".into());
         }
         tokio::task::yield_now().await;
     }
-    // Ends when `send` is dropped, the connection itself when its stream ends.
+    // The task ends once `send` is dropped and the stream has ended.
     tokio::spawn(connection);
 
     let mut answer = send.send_request(extended_connect(request)?).await?;
@@ -131,8 +131,9 @@ where
     })
 }
 
-/// Turns a handshake of HTTP/1.1 into one of HTTP/2 (RFC 8441, 5). It has no key, and
-/// `Connection` and `Upgrade` are forbidden (RFC 9113, 8.2.2).
+/// Turns a handshake of HTTP/1.1 into one of HTTP/2 (RFC 8441, 5).
+///
+/// That has no key, and must not have `Connection` and `Upgrade` (RFC 9113, 8.2.2).
 fn extended_connect(request: Request<()>) -> Result<Request<ResponseBody<NoBody>>, BoxError> {
     let (mut head, ()) = request.into_parts();
     head.method = Method::CONNECT;

@@ -2,9 +2,9 @@ use std::{fmt, io, time::Duration};
 
 use tokio::time::timeout;
 
-/// The limit of a call, unless set. It is longer than the idle timeouts and time limits of hours
-/// that a test with paused time waits for, and there it is over in a moment: a day has only
-/// 2,880 Pings.
+/// The default limit of a call. It is longer than the idle timeouts and time limits of hours that a
+/// test with paused time waits for. With paused time it expires after a moment, because a day has
+/// only 2,880 Pings.
 const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The limit of each call of a client.
@@ -18,7 +18,8 @@ impl Default for CallLimit {
 }
 
 impl CallLimit {
-    /// Waits for a call. `missing` is the beginning of "... within 24h of tokio's time".
+    /// Waits for a call, or fails after the limit. `missing` is the beginning of the error's text:
+    /// "... within 24h of tokio's time".
     pub(super) async fn of<F>(self, call: F, missing: &'static str) -> io::Result<F::Output>
     where
         F: Future,
@@ -43,7 +44,7 @@ impl fmt::Display for Over {
         let Self { limit, missing } = self;
         write!(
             f,
-            "{missing} within {limit:?} of tokio's time: if it may take longer, say so with \
+            "{missing} within {limit:?} of tokio's time: if it may take longer, set \
              `testing::Connect::call_timeout`"
         )
     }

@@ -2,25 +2,25 @@
 //!
 //! The whole stack runs as in production, including the HTTP server and the handshake, but over
 //! an in-memory stream: a test needs no port, and paused time works. The client is built on
-//! tungstenite, so that one mistake cannot hide on both sides.
+//! tungstenite, so that the same mistake cannot be made on both sides.
 //!
-//! Add this crate with the feature `testing` to the dev-dependencies, and for paused time tokio
+//! Add this crate with the feature `testing` to the dev-dependencies and, for paused time, tokio
 //! with `macros` and `test-util`. `examples/testing.rs` is a complete file of tests.
 //!
-//! | to see what the service does when ... | use |
+//! | to test what the service does when ... | use |
 //! |---|---|
 //! | its input arrives, and ends | [`Client::send`], [`Client::close_channel`] (v5), [`Client::close`] |
-//! | its client is gone, between two messages or in one | [`Client::lose`], [`Client::cut_off`] |
+//! | its client is lost, between two messages or in the middle of one | [`Client::lose`], [`Client::cut_off`] |
 //! | its client reads late | [`Connect::buffer`], [`Client::stall`], then [`Client::read_to_end`] |
 //! | nothing happens for hours | `#[tokio::test(start_paused = true)]` |
-//! | its client speaks HTTP/2 | `Connect::http2`, with the feature `http2` |
-//! | a client breaks the rules | [`Client::send_frame`] |
-//! | it never sends what the test waits for | [`Connect::call_timeout`]: the test fails after 24 h of tokio's time unless set |
+//! | its client uses HTTP/2 | `Connect::http2`, with the feature `http2` |
+//! | its client breaks the rules | [`Client::send_frame`] |
+//! | it never sends the data that the test waits for | [`Connect::call_timeout`]; by default the test fails after 24 h of tokio's time |
 //!
 //! # Output, and the exit status
 //!
 //! [`Client::read_to_end`] returns everything that the client received: the bytes of each
-//! channel, the Status, the close code.
+//! channel, the Status, and the close code.
 //!
 //! ```
 //! use tokio::io::AsyncWriteExt;
@@ -49,7 +49,7 @@
 //! let transcript = client.read_to_end().await;
 //! assert_eq!(transcript.channel(1), b"hello");
 //! assert_eq!(transcript.exit_code(), Some(3));
-//! // The outcome was told in full.
+//! // The outcome was reported in full.
 //! assert_eq!(transcript.close_code, Some(1000));
 //! # Ok(())
 //! # }
@@ -57,8 +57,8 @@
 //!
 //! # Input, and its end
 //!
-//! On `v5.channel.k8s.io` one channel can end alone; on the others the Close of the session is
-//! the end of its input.
+//! On `v5.channel.k8s.io`, one channel can end alone. On the other subprotocols, the client's Close
+//! frame ends all input.
 //!
 //! ```
 //! use tokio::io::AsyncReadExt;
@@ -100,10 +100,10 @@
 //!
 //! # A connection that is lost
 //!
-//! The service has nobody left to talk to, and it must know that its input is not complete: a
-//! read fails with `ConnectionReset` and never returns EOF. The service has the
-//! [grace period](crate::SessionConfig::grace) to clean up, and is then dropped. The test looks
-//! at the effects of the service:
+//! When the client is lost, the service must learn that its input is incomplete: a read fails with
+//! `ConnectionReset`, and never returns EOF. The service has the
+//! [grace period](crate::SessionConfig::grace) to clean up, and is then dropped. The test observes
+//! the effects of the service:
 //!
 //! ```
 //! use std::io;
@@ -149,12 +149,13 @@
 //!
 //! # Paused time, and a client that stalls
 //!
-//! With paused time a timeout of hours is over at once, and exactly: tokio's clock advances
-//! when nothing else can run. A client that does not read makes the service wait once the
-//! buffer is full, and when it reads again nothing is missing. Pings keep this clock moving, so
-//! a wait for something that never arrives would not end. Therefore each call of the client has
-//! a [bound](Connect::call_timeout), by default 24 h of that time, after which
-//! [`receive`](Client::receive) panics. In real time that takes a moment.
+//! With paused time, a timeout of hours expires at once and exactly: tokio's clock advances when
+//! nothing else can run. A client that does not read makes the service wait once the buffer is
+//! full. When the client reads again, nothing is missing.
+//!
+//! Pings keep this clock moving, so a wait for something that never arrives would not end.
+//! Therefore each call of the client has a [limit](Connect::call_timeout), by default 24 h of
+//! tokio's time, after which [`receive`](Client::receive) panics. In real time, this takes a moment.
 //!
 //! ```
 //! use std::time::Duration;
@@ -176,7 +177,7 @@
 //!     Ok(())
 //! }
 //!
-//! // As #[tokio::test(start_paused = true)] does.
+//! // A test uses `#[tokio::test(start_paused = true)]` instead.
 //! #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! async fn main() -> Result<(), BoxError> {
 //!     let protocols = ChannelProtocols::standard([ChannelType::Write])?;
@@ -203,7 +204,7 @@
 //!
 //! # A refusal
 //!
-//! A refusal before the upgrade is an error of [`Connect::connect`] that holds the answer.
+//! If the upgrade is refused, [`Connect::connect`] fails with an error that contains the answer.
 //!
 //! ```
 //! # use tower::ServiceBuilder;
@@ -219,7 +220,7 @@
 //! #     .layer(WsStreamLayer::new(Protocols::default()))
 //! #     .layer(RemoteCommandLayer::new())
 //! #     .service_fn(run);
-//! // A command without any stream, neither input nor output.
+//! // This command has no stream, neither input nor output.
 //! let connect = Connect::to("/exec?command=false").offer(subprotocols::V5);
 //! let error = connect.connect(service).await.unwrap_err();
 //! let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
@@ -231,8 +232,8 @@
 //!
 //! # A whole application
 //!
-//! [`Connect::connect`] takes anything that serves HTTP requests, for example an axum `Router`
-//! with everything that surrounds the service, such as authentication.
+//! [`Connect::connect`] accepts any service for HTTP requests, for example an axum `Router` with
+//! everything that surrounds the service, such as authentication.
 //!
 //! ```
 //! use axum::{Router, http::{StatusCode, header}};
@@ -271,9 +272,9 @@
 //!
 //! # HTTP/2
 //!
-//! With the feature `http2` the client can use extended CONNECT (RFC 8441). The session is the
-//! same, its request is not: it is a `CONNECT`, which a route for `GET` alone does not see, and
-//! a request that is not an upgrade gets a 400 instead of a 426.
+//! With the feature `http2`, the client can use an extended CONNECT (RFC 8441). The session is the
+//! same, but the request is not: it is a `CONNECT`, which does not match a route for `GET`. A
+//! request that is not an upgrade gets a 400 instead of a 426.
 //!
 //! ```
 //! # #[cfg(feature = "http2")]
@@ -302,13 +303,13 @@
 //! # over::http2().unwrap();
 //! ```
 //!
-//! Messages that name no channel, such as those of a
-//! [`WsReaderLayer`](crate::reader::WsReaderLayer), are shown as those of channel 0.
+//! Messages without a channel number, such as those of a
+//! [`WsReaderLayer`](crate::reader::WsReaderLayer), belong to channel 0.
 //!
 //! # After the end
 //!
-//! A session ends a moment after its client has received everything, or was dropped, so
-//! [`on_end`](crate::SessionConfig::on_end) and taps report later than that. In paused time a
+//! A session ends a moment after its client has received everything or was dropped, so
+//! [`on_end`](crate::SessionConfig::on_end) and taps report slightly later. With paused time, a
 //! `sleep` waits for them, because the clock advances only when no other task can run. If the
 //! service ignores the end, the sleep has to be longer than the
 //! [grace period](crate::SessionConfig::grace).

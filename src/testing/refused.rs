@@ -4,7 +4,7 @@ use http::{Response, StatusCode, header};
 
 use crate::Status;
 
-/// The error of a handshake that was refused; it holds the answer.
+/// The error of a refused handshake, which contains the answer.
 #[derive(Debug)]
 pub struct Refused(Response<Option<Vec<u8>>>);
 
@@ -23,12 +23,12 @@ impl Refused {
         self.0.headers()
     }
 
-    /// Returns the body of the answer; over HTTP/1.1 the part that arrived with the head.
+    /// Returns the body of the answer. Over HTTP/1.1, this is the part that arrived with the head.
     pub fn body(&self) -> &[u8] {
         self.0.body().as_deref().unwrap_or_default()
     }
 
-    /// Returns the Status in that body, which every refusal of this crate has.
+    /// Returns the Status in the body, which every refusal of this crate has.
     pub fn refusal(&self) -> Option<Status> {
         Status::from_json(self.body()).ok()
     }

@@ -1,14 +1,17 @@
-//! The server of one connection, which ends with its client.
+//! The server of one connection, which ends when its client is dropped.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 
-/// The time for data to arrive that was sent before the client was lost. No call waits for it:
-/// the data ends the session when it arrives, and data that a service does not read is cut off.
+/// The time in which data that was sent before the client was lost can still arrive.
+///
+/// No call waits for this time. The session ends when the data has arrived, and data that the
+/// service does not read is cut off.
 pub(super) const LAST: Duration = Duration::from_secs(1);
 
-/// Ends the server when it is dropped: at once, or [`LAST`] later if a client was connected.
+/// A handle that ends the server when it is dropped: at once, or after [`LAST`] if a client was
+/// connected.
 #[derive(Debug)]
 pub(super) struct Server {
     client: Option<oneshot::Sender<Duration>>,
@@ -16,7 +19,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Runs until the connection is done, or the client is gone.
+    /// Spawns a task that serves the connection until it ends, or until the handle is dropped.
     pub(super) fn run<F>(connection: F) -> Self
     where
         F: Future + Send + 'static,
@@ -34,7 +37,7 @@ impl Server {
                 if cut.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                // The client sees the effects of its result.
+                // The result is ignored, because the client observes its effects.
                 connection.as_mut().poll(cx).map(drop)
             })
             .await;
@@ -45,7 +48,7 @@ impl Server {
         }
     }
 
-    /// From here on there is a session for what the client sends.
+    /// Notes that there is a session, for which the client may have sent data.
     pub(super) fn connected(mut self) -> Self {
         self.last = LAST;
         self

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 #[cfg(feature = "http2")]
 use super::http2::Upgraded;
 
-/// The client's end of the connection, or of the one stream on it.
+/// The client's end of the connection, or of its only stream over HTTP/2.
 #[derive(Debug)]
 pub(super) enum Stream {
     Http1(DuplexStream),

@@ -2,8 +2,9 @@ use bytes::Bytes;
 
 use crate::{Status, session::CloseReason};
 
-/// Everything that [`Client::read_to_end`](super::Client::read_to_end) received, without what
-/// [`receive`](super::Client::receive) had returned before.
+/// Everything that [`Client::read_to_end`](super::Client::read_to_end) received.
+///
+/// It does not contain messages that [`receive`](super::Client::receive) returned before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transcript {
@@ -12,16 +13,16 @@ pub struct Transcript {
     pub messages: Vec<(u8, Bytes)>,
     /// The number of messages that could not be decoded.
     pub invalid: usize,
-    /// Whether a Close frame came.
+    /// Whether a Close frame arrived.
     pub closed: bool,
-    /// Its code, if it had one.
+    /// The code of the Close frame, if it had one.
     pub close_code: Option<u16>,
-    /// Its reason; empty if it had none.
+    /// The reason of the Close frame, which is empty if it had none.
     pub close_reason: CloseReason,
 }
 
 impl Transcript {
-    /// Returns all bytes of one channel.
+    /// Returns the bytes of all messages on one channel.
     pub fn channel(&self, channel: u8) -> Vec<u8> {
         let messages = self.messages.iter().filter(|(id, _)| *id == channel);
         messages.flat_map(|(_, payload)| payload).copied().collect()
@@ -32,7 +33,7 @@ impl Transcript {
         Status::from_json(&self.channel(3)).ok()
     }
 
-    /// Returns the exit code in that Status.
+    /// Returns the exit code in the Status.
     pub fn exit_code(&self) -> Option<u8> {
         self.status()?.exit_code()
     }

@@ -14,10 +14,10 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer to a request of [`WsStream`](crate::WsStream).
+    /// The response future of [`WsStream`](crate::WsStream).
     ///
-    /// Nothing is spawned until it is ready. Dropping it earlier drops the inner service's
-    /// future, and leaves nothing behind.
+    /// Nothing is spawned before it completes. Dropping it earlier drops the inner service's future,
+    /// and leaves nothing behind.
     #[must_use = "futures do nothing unless polled"]
     pub struct WsStreamFuture<F, S> {
         version: Version,

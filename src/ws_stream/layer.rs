@@ -17,8 +17,8 @@ use crate::{
 ///
 /// A request that is not an upgrade goes to the [fallback](Self::fallback), which answers with
 /// 426 by default. [`SessionConfig`] has the settings of the sessions. See [`WsStream`] for
-/// readiness and refusals, and the [guide](crate::guide::layers) for which layers belong outside
-/// and which inside.
+/// readiness and refusals, and the [guide](crate::guide::layers) for the layers that belong outside
+/// and inside of this one.
 ///
 /// # Examples
 ///
@@ -47,16 +47,16 @@ pub struct WsStreamLayer<F = UpgradeRequired> {
 }
 
 impl WsStreamLayer {
-    /// Creates a layer with the default configuration, for a table of subprotocols or a source
-    /// that makes one for each request; see [`ProtocolSource`].
+    /// Creates a layer with the default configuration. `protocols` is a table of subprotocols, or a
+    /// source of one for each request; see [`ProtocolSource`].
     ///
     /// For a closure, use [`from_fn`](Self::from_fn).
     pub fn new(protocols: impl ProtocolSource) -> Self {
         Self::of(Source::Now(Arc::new(protocols)))
     }
 
-    /// Creates a layer with the default configuration, and a function that makes the table of
-    /// subprotocols from the head of each request.
+    /// Creates a layer with the default configuration, and a function that returns the table of
+    /// subprotocols for the head of a request.
     ///
     /// # Examples
     ///
@@ -68,7 +68,7 @@ impl WsStreamLayer {
     ///     let channel = match head.uri.query() {
     ///         Some("write=1") => ChannelType::ReadWrite,
     ///         Some("write=0") => ChannelType::Write,
-    ///         _ => return Err(Rejection::new(StatusCode::BAD_REQUEST, "say ?write=1 or ?write=0")),
+    ///         _ => return Err(Rejection::new(StatusCode::BAD_REQUEST, "add ?write=1 or ?write=0")),
     ///     };
     ///     Ok(ChannelProtocols::standard([channel]).expect("one channel is valid"))
     /// });
@@ -82,13 +82,12 @@ impl WsStreamLayer {
     }
 
     /// Creates a layer with the default configuration, and an asynchronous function that looks up
-    /// the table of subprotocols for each request: for a gateway that has to ask its backend.
+    /// the table of subprotocols for a request. This is for a gateway that has to ask its backend.
     ///
-    /// The function is called once the head has been validated. Its future cannot borrow from
-    /// the head: clone what it needs. The future runs in the task of the request, before the
-    /// inner service is polled for readiness, and shares one
-    /// [accept timeout](SessionConfig::accept_timeout) with it. It is dropped if the client leaves. A
-    /// panic is answered with 500.
+    /// The function is called once the head has been validated. Its future cannot borrow from the
+    /// head: clone what it needs. The future runs in the task of the request, before the inner
+    /// service is polled for readiness. One [accept timeout](SessionConfig::accept_timeout) bounds
+    /// both. The future is dropped if the client leaves. A panic is answered with 500.
     ///
     /// # Examples
     ///
@@ -136,10 +135,10 @@ impl WsStreamLayer {
 }
 
 impl<F> WsStreamLayer<F> {
-    /// Sends requests that are not upgrades to another service.
+    /// Sets the service for requests that are not upgrades.
     ///
-    /// Its error type becomes that of the layer's service, and so does its readiness: while it
-    /// is busy, upgrades wait as well.
+    /// The layer's service has the fallback's error type and its readiness: while the fallback is
+    /// busy, upgrades wait as well.
     #[must_use]
     pub fn fallback<G>(self, fallback: G) -> WsStreamLayer<G> {
         WsStreamLayer {
@@ -149,29 +148,30 @@ impl<F> WsStreamLayer<F> {
         }
     }
 
-    /// Sets the configuration of the sessions. It replaces everything that was set before, by
-    /// the shorthands of this layer too. Only the [`Sessions`] stay, unless the configuration
-    /// names some.
+    /// Sets the configuration of the sessions.
+    ///
+    /// It replaces every earlier setting, including those made by the shorthands of this layer. Only
+    /// the [`Sessions`] are kept, unless the configuration has its own.
     #[must_use]
     pub fn config(mut self, config: SessionConfig) -> Self {
         self.config = Arc::new(config.replacing(&self.config));
         self
     }
 
-    /// Sets [`SessionConfig::limits`]: the bounds on what a peer can make a session hold.
+    /// Sets [`SessionConfig::limits`]: the bounds on the memory that a peer can make a session hold.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         self.configure(|config| config.limits(limits))
     }
 
-    /// Sets [`SessionConfig::idle_timeout`]: ends sessions that exchange no data for this long.
+    /// Sets [`SessionConfig::idle_timeout`]: ends a session after this long without data.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.configure(|config| config.idle_timeout(timeout))
     }
 
-    /// Sets [`SessionConfig::sessions`]: where the sessions are counted, and drained from. By
-    /// default the clones of the layer share a [`Sessions`] of their own.
+    /// Sets [`SessionConfig::sessions`]: the registry that counts and drains the sessions. By
+    /// default, a layer and its clones share one of their own.
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
         self.configure(|config| config.sessions(sessions))
@@ -180,12 +180,12 @@ impl<F> WsStreamLayer<F> {
     /// Checks the configuration; see [`SessionConfig::check`].
     ///
     /// # Errors
-    /// A setting makes no sense; the error says which values do.
+    /// Fails if a setting is invalid; the error says which values are valid.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.config.check()
     }
 
-    /// Returns the parts with which an extractor does the layer's work.
+    /// Returns the subprotocols and the configuration, for an extractor that replaces the layer.
     #[cfg(feature = "axum08")]
     pub(crate) fn parts(&self) -> (Source, Arc<SessionConfig>) {
         (self.protocols.clone(), Arc::clone(&self.config))

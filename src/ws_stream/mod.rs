@@ -3,9 +3,9 @@
 //! | type | role |
 //! |---|---|
 //! | [`WsStreamLayer`] | the subprotocols, the [configuration](crate::SessionConfig) and the fallback |
-//! | [`WsStream`] | the service over HTTP requests; says what becomes of readiness and refusals |
+//! | [`WsStream`] | the service for HTTP requests; documents readiness and refusals |
 //! | [`WsStreamFuture`] | the answer to a request: the 101, a refusal, or the fallback's answer |
-//! | [`UpgradeRequired`] | the default fallback: 426 |
+//! | [`UpgradeRequired`] | the default fallback, which answers with 426 |
 //!
 //! To serve the body of an HTTP response instead of channels, see [`reader`](crate::reader). The
 //! layers that belong around this one are in [`access`](crate::access) and

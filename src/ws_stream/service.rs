@@ -28,20 +28,19 @@ use crate::{
 ///
 /// # Readiness
 ///
-/// `poll_ready` reports the readiness of the fallback alone, because a request
-/// that is not an upgrade must not hold a session's permit. The inner service is
-/// cloned for each valid handshake, and its readiness is awaited before the answer.
-/// `load_shed`, `concurrency_limit` and the like therefore belong inside this layer,
-/// where they count sessions and refuse with an answer.
+/// `poll_ready` reports the readiness of the fallback only, because a request that is not an upgrade
+/// must not hold a session's permit. The inner service is cloned for each valid handshake, and its
+/// readiness is awaited before the answer. `load_shed`, `concurrency_limit` and similar layers
+/// therefore belong inside of this one, where they count sessions and refuse with an HTTP answer.
 ///
 /// # Refusals
 ///
-/// Whatever is known before the 101 is an HTTP answer, with a
-/// [`Status`](crate::Status) as JSON: a bad handshake, no common subprotocol, an
-/// inner service that is not ready in time, or one whose future fails in its first
-/// poll before it has written anything. A service behind a `tower::buffer`
-/// usually cannot refuse, because its first poll is pending. It can with
-/// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit), which waits for the service.
+/// A failure before the 101 becomes an HTTP answer, with a [`Status`](crate::Status) as JSON: an
+/// invalid handshake, no common subprotocol, an inner service that is not ready in time, or one
+/// whose future fails in its first poll before it has written anything. A service behind a
+/// `tower::buffer` usually cannot refuse, because its first poll is pending. With
+/// [`AcceptMode::Explicit`](crate::AcceptMode::Explicit) it can, because the layer then waits for the
+/// service.
 pub struct WsStream<S, F = UpgradeRequired> {
     inner: S,
     fallback: F,
@@ -64,24 +63,24 @@ impl<S, F> WsStream<S, F> {
         }
     }
 
-    /// Returns a reference to the inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner service, of which later sessions get a clone.
+    /// Returns the inner service, to change it for later sessions.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Consumes the service, and returns the inner one.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
 impl<S: Clone, F> WsStream<S, F> {
-    /// Decides whatever the head alone decides.
+    /// Begins to accept an upgrade, or refuses it if its head is invalid.
     fn begin<B>(&self, upgrade: Upgrade, request: Request<B>) -> Result<Accepting<S>, Rejection> {
         let (head, body) = request.into_parts();
         drop_quietly(body, "the body of a request");

@@ -6,11 +6,11 @@ pub enum AcceptMode {
     #[default]
     Immediate,
     /// Accepts the upgrade when the service calls [`Session::accept`](crate::Session::accept), so
-    /// that "no such container" can be a 404 after an asynchronous look-up.
+    /// that "no such container" can be a 404 after an asynchronous lookup.
     ///
-    /// Until then the service's output waits, and every error and panic is an HTTP answer. Under
-    /// `RemoteCommandLayer` only a [`Rejection`](crate::Rejection) is; any other error is a 101
-    /// and a Status. At the [accept timeout](crate::SessionConfig::accept_timeout) the answer is
-    /// a 504. A service that returns `Ok` has accepted.
+    /// Until then, the service's output waits, and an error or a panic becomes an HTTP answer. Under
+    /// `RemoteCommandLayer`, only a [`Rejection`](crate::Rejection) does; any other error becomes a
+    /// 101 and a Status. After the [accept timeout](crate::SessionConfig::accept_timeout), the answer
+    /// is a 504. A service that returns `Ok` accepts.
     Explicit,
 }

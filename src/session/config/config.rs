@@ -10,36 +10,37 @@ use crate::{
     session::{OnEnd, SessionSummary, Sessions},
 };
 
-/// Bounds the wait for the inner service: for its readiness, and with `AcceptMode::Explicit` for
-/// its acceptance, both together. Clients give up on an unanswered handshake between 30 and 45 s.
+/// The default bound on the wait for the inner service: for its readiness and, with
+/// `AcceptMode::Explicit`, its acceptance together. Clients give up on an unanswered handshake after
+/// 30 to 45 s.
 pub(crate) const DEFAULT_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bounds the time in which the server hands the connection over after the 101.
+/// The default bound on the time in which the server hands over the connection after the 101.
 pub(crate) const DEFAULT_UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lets the service clean up after the end of the session.
+/// The default time in which the service can clean up after the end of the session.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
-/// Lets the service finish after a Close frame that is the client's way to say that its input
-/// has ended: there may be work left whose result is still to be reported.
+/// The default time in which the service can finish after a Close frame that may only mean the end
+/// of the client's input: the client may still wait for the result of work that is left.
 pub(crate) const DEFAULT_CLOSED_GRACE: Duration = Duration::from_secs(30);
 
-/// Bounds the peer's silence after our Close, and while lingering. A slow reader that sends
-/// nothing still gets the data that the kernel holds.
+/// The default bound on the peer's silence after our Close, and while lingering. In this time, a slow
+/// reader that sends nothing can still receive the data in the kernel's buffers.
 pub(crate) const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bounds closing as a whole. A peer that has not finished by then never will.
+/// The default bound on closing as a whole. A peer that has not finished by then never will.
 pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// The configuration of a layer's sessions.
 ///
-/// For [`WsStreamLayer::config`](crate::WsStreamLayer::config),
-/// [`WsReaderLayer::config`](crate::reader::WsReaderLayer::config) and the `WsStreamUpgrade`
-/// extractor of the feature `axum08`. The layers repeat [`limits`](Self::limits),
+/// Pass it to [`WsStreamLayer::config`](crate::WsStreamLayer::config),
+/// [`WsReaderLayer::config`](crate::reader::WsReaderLayer::config), or the `WsStreamUpgrade`
+/// extractor of the feature `axum08`. The layers have [`limits`](Self::limits),
 /// [`idle_timeout`](Self::idle_timeout) and [`sessions`](Self::sessions) as shorthands.
 ///
-/// Clones share their [`Sessions`]: layers that are given clones of one configuration are
-/// counted and drained together.
+/// Clones share their [`Sessions`] if those were [set](Self::sessions): the sessions of layers with
+/// clones of such a configuration are counted and drained together.
 ///
 /// | setting | default |
 /// |---|---|
@@ -55,7 +56,7 @@ pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// | [`keep_alive`](Self::keep_alive) | a Ping every 30 s |
 /// | [`grace`](Self::grace), [`closed_grace`](Self::closed_grace) | 1 s, 30 s |
 /// | [`close_timeout`](Self::close_timeout), [`close_limit`](Self::close_limit) | 30 s, 5 min |
-/// | [`sessions`](Self::sessions) | those of the layer that gets the configuration |
+/// | [`sessions`](Self::sessions) | those of the layer |
 /// | [`on_end`](Self::on_end) | none |
 ///
 /// # Examples
@@ -86,7 +87,7 @@ pub struct SessionConfig {
     /// The part that a request's extensions may override.
     pub(crate) policy: SessionPolicy,
     pub(crate) sessions: Sessions,
-    /// `sessions` was set, and is more than a default.
+    /// Set if `sessions` is not a default.
     pub(crate) sessions_chosen: bool,
     pub(crate) origin: OriginPolicy,
     pub(crate) on_end: OnEnd,
@@ -123,42 +124,42 @@ impl Default for SessionConfig {
 impl SessionConfig {
     /// Sets when an upgrade is accepted. Default [`AcceptMode::Immediate`].
     ///
-    /// A [`WsReaderLayer`](crate::reader::WsReaderLayer) ignores this: there the response of the
-    /// inner service is the acceptance.
+    /// A [`WsReaderLayer`](crate::reader::WsReaderLayer) ignores this, because there the response of
+    /// the inner service accepts the upgrade.
     #[must_use]
     pub fn accept(mut self, accept: AcceptMode) -> Self {
         self.accept = accept;
         self
     }
 
-    /// Sets how long a request may wait for its session. After that it is answered with 504.
-    /// Default 10 s: clients give up between 30 and 45 s.
+    /// Sets how long a request may wait for its session before it is answered with 504. Default 10 s,
+    /// because clients give up after 30 to 45 s.
     ///
-    /// The wait includes the [look-up of the
-    /// subprotocols](crate::WsStreamLayer::from_async_fn), the readiness of the inner service,
-    /// and with [`AcceptMode::Explicit`] its acceptance. With [`AcceptMode::Immediate`] a first
-    /// poll that is pending accepts. The response of the service inside of a
-    /// [`WsReaderLayer`](crate::reader::WsReaderLayer) is not bounded by this.
+    /// The wait includes the [lookup of the
+    /// subprotocols](crate::WsStreamLayer::from_async_fn), the readiness of the inner service and,
+    /// with [`AcceptMode::Explicit`], its acceptance. With [`AcceptMode::Immediate`], the first poll
+    /// accepts even if it is pending. This does not bound the response of the service inside of a
+    /// [`WsReaderLayer`](crate::reader::WsReaderLayer).
     #[must_use]
     pub fn accept_timeout(mut self, timeout: Duration) -> Self {
         self.accept_timeout = timeout;
         self
     }
 
-    /// Sets how long the server may take to hand the connection over after the 101. After that
-    /// the session is lost. Default 10 s.
+    /// Sets how long the server may take to hand over the connection after the 101, before the
+    /// session ends. Default 10 s.
     #[must_use]
     pub fn upgrade_timeout(mut self, timeout: Duration) -> Self {
         self.upgrade_timeout = timeout;
         self
     }
 
-    /// Sets how an error of the inner service becomes an HTTP answer. Default
-    /// [`Rejection::from_error`], which is also a good function to fall back to.
+    /// Sets the function that turns an error of the inner service into an HTTP answer. Default
+    /// [`Rejection::from_error`], which is also a good fallback for a function of your own.
     ///
-    /// The function is called for errors before the upgrade is accepted, those of the service's
-    /// readiness included. It is not called for a panic or a timeout. Under `RemoteCommandLayer`
-    /// every error but a [`Rejection`] has become a Status before: map it inside of that layer,
+    /// The function is called for errors before the upgrade is accepted, including those of the
+    /// service's readiness. It is not called for a panic or a timeout. Under `RemoteCommandLayer`,
+    /// every error except a [`Rejection`] has already become a Status: map it inside of that layer,
     /// with `map_err`.
     ///
     /// # Examples
@@ -194,7 +195,7 @@ impl SessionConfig {
         self
     }
 
-    /// Sets the bounds on what a peer can make a session hold, in bytes. Default
+    /// Sets the bounds on the memory that a peer can make a session hold. Default
     /// [`Limits::default`].
     ///
     /// [`Limits`] in the request's extensions override these.
@@ -213,13 +214,14 @@ impl SessionConfig {
         self
     }
 
-    /// Ends sessions that exchange no data for this long, with
-    /// [`EndCause::IdleTimeout`](crate::EndCause::IdleTimeout). None by default.
+    /// Ends a session after this long without data, with
+    /// [`EndCause::IdleTimeout`](crate::EndCause::IdleTimeout). Default `None`.
     ///
-    /// Data messages in either direction count, piece by piece as they arrive and leave; Pings
-    /// and Pongs do not. So a session is idle if its client does not read, and if its service
-    /// does not read and has no [reserve](Limits::stall_reserve) left. The service learns the
-    /// cause, and what it writes within the [grace](Self::grace) is still sent.
+    /// Data messages in either direction count, piece by piece as they arrive and leave. Pings and
+    /// Pongs do not count. A session therefore also becomes idle if output waits for a client that
+    /// does not read, or if input waits for a service that does not read and the
+    /// [reserve](Limits::stall_reserve) is used up. The service learns the cause, and its output
+    /// within the [grace](Self::grace) is still sent.
     ///
     /// An [`IdleTimeout`](crate::policy::IdleTimeout) in the request's extensions overrides
     /// this; see [`IdleTimeoutLayer`](crate::policy::IdleTimeoutLayer).
@@ -229,19 +231,19 @@ impl SessionConfig {
         self
     }
 
-    /// Ends sessions after this long, with or without data, with
-    /// [`EndCause::TimeLimit`](crate::EndCause::TimeLimit). None by default.
+    /// Ends a session after this long, even if it is active, with
+    /// [`EndCause::TimeLimit`](crate::EndCause::TimeLimit). Default `None`.
     ///
     /// A [`TimeLimit`](crate::policy::TimeLimit) in the request's extensions overrides this. A
-    /// [`ValidUntil`](crate::policy::ValidUntil) there applies as well.
+    /// [`ValidUntil`](crate::policy::ValidUntil) there applies in addition.
     #[must_use]
     pub fn time_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.policy.time_limit = limit.into();
         self
     }
 
-    /// Sets the Pings that keep connections alive. By default one is sent every 30 s, and a
-    /// missing answer has no consequence; `None` sends none.
+    /// Sets the Pings that keep connections alive, or turns them off with `None`. By default, a Ping
+    /// is sent every 30 s, and a missing answer has no consequence.
     ///
     /// A [`KeepAlive`] in the request's extensions overrides this.
     #[must_use]
@@ -250,24 +252,24 @@ impl SessionConfig {
         self
     }
 
-    /// Sets how long the service may run on after the end of its session. After that its future
-    /// is dropped. Default 1 s; a longer one keeps ended sessions in memory for longer.
+    /// Sets how long the service may continue after the end of its session, before its future is
+    /// dropped. Default 1 s; with a longer grace, ended sessions stay in memory for longer.
     ///
-    /// In a [`WsReaderLayer`](crate::reader::WsReaderLayer) the service is the body that is
-    /// being sent.
+    /// In a [`WsReaderLayer`](crate::reader::WsReaderLayer), the service is the body that is being
+    /// sent.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets how long the service may run on after a clean Close of the peer that ends its input.
-    /// Default 30 s, counted from that Close.
+    /// Sets how long the service may continue after a clean Close of the peer that may only mean the
+    /// end of its input. Default 30 s, counted from that Close.
     ///
-    /// A Close ends the input in a session that has input, on a subprotocol without half-close:
-    /// clients there have no other way to say that their input has ended. The ordinary
-    /// [grace](Self::grace) applies if a Close cannot mean that, as in every session of a
-    /// [`WsReaderLayer`](crate::reader::WsReaderLayer); see
+    /// A Close may mean this in a session that has input, on a subprotocol without half-close:
+    /// clients have no other way there to signal the end of their input. Otherwise the ordinary
+    /// [grace](Self::grace) applies, as in every session of a
+    /// [`WsReaderLayer`](crate::reader::WsReaderLayer). See
     /// [`ChannelProtocolConfig::close_ends_input`](crate::ChannelProtocolConfig::close_ends_input).
     #[must_use]
     pub fn closed_grace(mut self, grace: Duration) -> Self {
@@ -275,33 +277,33 @@ impl SessionConfig {
         self
     }
 
-    /// Sets how long a peer may be silent after our Close. Default 30 s; a longer one holds
-    /// sockets of dead clients longer.
+    /// Sets how long a peer may be silent after our Close. Default 30 s; with a longer timeout,
+    /// sockets of dead clients stay open for longer.
     ///
-    /// It applies twice. The sending side is shut down when the peer's own Close has arrived, or
-    /// after that much silence: proxies that copy bytes close both of their connections at the
-    /// first end of file, and an earlier FIN would cost their client the output that it has not
-    /// read yet. Then the socket is dropped at the peer's FIN, or after that much silence again.
-    /// Both together take no longer than the [`close_limit`](Self::close_limit), whatever the
-    /// peer sends.
+    /// The timeout applies twice. First, the sending side is shut down once the peer's own Close has
+    /// arrived, or after this much silence. It is not shut down earlier because proxies that copy
+    /// bytes close both of their connections at the first EOF, and a FIN would then cost their client
+    /// the output that it has not read yet. After that, the socket is dropped at the peer's FIN, or
+    /// after this much silence again. Together, the two waits take no longer than the
+    /// [`close_limit`](Self::close_limit), even if the peer keeps sending.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// Sets how long a session may take to close, whatever the peer does. Default 5 minutes.
+    /// Sets how long a session may take to close, regardless of the peer. Default 5 minutes.
     ///
-    /// It applies twice: until our Close has left, with the time that the queue takes at
-    /// [`Limits::min_read_rate`] added, and from then on until the socket is dropped.
+    /// The limit applies twice: until our Close has left, extended by the time that the queue takes
+    /// at [`Limits::min_read_rate`], and from then on until the socket is dropped.
     #[must_use]
     pub fn close_limit(mut self, limit: Duration) -> Self {
         self.close_limit = limit;
         self
     }
 
-    /// Sets the [`Sessions`] in which sessions are counted, and from which they are drained. By
-    /// default these are the ones of the layer that gets the configuration.
+    /// Sets the [`Sessions`] that count and drain the sessions. By default, these are the layer's
+    /// own.
     #[must_use]
     pub fn sessions(mut self, sessions: Sessions) -> Self {
         self.sessions = sessions;
@@ -309,16 +311,16 @@ impl SessionConfig {
         self
     }
 
-    /// Calls a function with the summary of each session once all of it is over: for metrics and
-    /// audits.
+    /// Sets a function that is called with the summary of each session that has ended, for metrics
+    /// and audits.
     ///
-    /// The function is called in the session's task and should be quick; until it has returned,
-    /// the session counts in [`Sessions`]. A refused upgrade is not a session: it is an answer
-    /// with the [`Rejection`] in its extensions, which a layer outside can count by the
-    /// [name](crate::RejectionKind::name) of its kind.
+    /// The function is called in the session's task and should be quick: until it has returned, the
+    /// session still counts in [`Sessions`]. It is not called for a refused upgrade, which is not a
+    /// session. An outer layer can count refusals by the [name](crate::RejectionKind::name) of the
+    /// kind of the [`Rejection`] in the answer's extensions.
     ///
-    /// For the label of a metric take [`EndCause::name`](crate::EndCause::name): the text of a
-    /// cause may hold a code that the peer has chosen. The session of a command that failed, or
+    /// As the label of a metric, use [`EndCause::name`](crate::EndCause::name), because the text of a
+    /// cause may contain a code that the peer has chosen. The session of a command that failed, or
     /// that a limit refused, still ends as `Completed`: the outcome of the command is in
     /// [`SessionSummary::status`].
     ///
@@ -339,22 +341,22 @@ impl SessionConfig {
         self
     }
 
-    /// Checks the configuration. A layer with an invalid one answers every upgrade with a 500
-    /// that names the setting.
+    /// Checks the configuration. A layer with an invalid one answers every upgrade with a 500 that
+    /// names the setting.
     ///
     /// # Errors
-    /// A setting makes no sense; the error says which values do.
+    /// Fails if a setting is invalid; the error says which values are valid.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.upgrade_timeout.is_zero() {
             return Err(ConfigError::new(
-                "upgrade_timeout must be above 0, or every session is lost; Duration::MAX is for no limit",
+                "upgrade_timeout must be above 0, or every session is lost; use Duration::MAX for no limit",
             ));
         }
         self.policy.check()
     }
 
-    /// Returns the configuration with the sessions of the one that it replaces, unless it has
-    /// its own: a layer that is drained stays so.
+    /// Returns the configuration with the `Sessions` of the one that it replaces, unless its own
+    /// were set: a layer that was drained stays drained.
     pub(crate) fn replacing(mut self, old: &Self) -> Self {
         if !self.sessions_chosen {
             self.sessions = old.sessions.clone();
@@ -363,8 +365,8 @@ impl SessionConfig {
         self
     }
 
-    /// Returns the configuration for a request with these extensions. Sessions that override
-    /// nothing share the layer's.
+    /// Returns the configuration for a request with these extensions. A request that overrides
+    /// nothing shares the layer's.
     pub(crate) fn for_request(self: &Arc<Self>, extensions: &Extensions) -> Arc<Self> {
         let policy = self.policy.overridden_by(extensions);
         if policy == self.policy {

@@ -2,7 +2,7 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 
 use crate::rejection::Rejection;
 
-/// Turns an error of the service into the answer to the handshake.
+/// The function that turns an error of the service into the answer to the handshake.
 #[derive(Clone)]
 pub(crate) struct MapRejection(pub(crate) Arc<MapError>);
 

@@ -1,4 +1,4 @@
-//! The configuration of a layer's sessions: every setting, its default and the reason for it.
+//! The configuration of a layer's sessions: every setting, with its default and the reason for it.
 
 mod accept_mode;
 mod config;
