@@ -1,13 +1,16 @@
-# What .ci/run and .ci/long share: stages with their seconds, tools, one closing line.
-# Sourced by them, from the top of the tree.
+# The parts that .ci/run and .ci/long share: stages with their seconds, tools, one closing
+# line. Sourced by them, from the top of the tree.
 
 current=start
 began=$SECONDS
 stages=0
 notices=()
+# The stages named on the command line; without names, all of them.
+wanted=("$@")
 
 # Runs a command as a named stage. It is called plainly, so that `set -e` holds in it.
 stage() {
+    [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $1 "* ]] || return 0
     current=$1
     began=$SECONDS
     shift
@@ -17,7 +20,7 @@ stage() {
     echo "== $current: ok ($((SECONDS - began)) s)"
 }
 
-# What must not be overlooked, said at once and again at the end.
+# Prints a text that must not be overlooked, at once and again at the end.
 notice() {
     local bar='!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!'
     printf '%s\n!! %s\n%s\n' "$bar" "$1" "$bar"
@@ -35,11 +38,15 @@ finish() {
     else
         echo "everything took $SECONDS s"
         echo "stages: $stages passed, 0 failed"
+        if [ "$stages" -lt ${#wanted[@]} ]; then
+            echo "not all of these are stages: ${wanted[*]}"
+            exit 2
+        fi
     fi
 }
 trap finish EXIT
 
-# need PROGRAM PACKAGE: what a fresh machine may lack beside Rust.
+# need PROGRAM PACKAGE: installs a program that a fresh machine may lack.
 need() {
     command -v "$1" >/dev/null && return
     echo "installing $2"
@@ -60,8 +67,8 @@ tools() {
     cargo fetch --locked --quiet
 }
 
-# or_left_out TEXT COMMAND...: status 77 of a script says that it could not run here,
-# which is told and is no failure.
+# or_left_out TEXT COMMAND...: with status 77 a script says that it could not run here,
+# which is reported and does not fail the stage.
 or_left_out() {
     local text=$1 status=0
     shift

@@ -1,4 +1,4 @@
-//! How fast frames are decoded, and messages encoded into the out buffer.
+//! Speed of decoding frames, and of encoding messages into the out buffer.
 //!
 //!     cargo bench --features __bench --bench frame
 
@@ -12,7 +12,7 @@ fn main() {
     divan::main();
 }
 
-/// Frames alone: their payload stays masked.
+/// Decodes frames only: their payload stays masked.
 #[divan::bench(args = SIZES)]
 fn decoded(bencher: Bencher<'_, '_>, size: usize) {
     let wire = messages(size, false, many(size));

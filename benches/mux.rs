@@ -1,5 +1,5 @@
-//! How fast messages go from the bytes of a read to the reader of their channel, and
-//! what of that is the channel's queue.
+//! Speed of messages from the bytes of a read to the reader of their channel, and the
+//! share of the channel's queue in that.
 //!
 //!     cargo bench --features __bench --bench mux
 

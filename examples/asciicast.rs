@@ -14,8 +14,8 @@
 //!     asciinema play session-*.cast
 //!
 //! Each event is a line of its own and written at once, so a recording that was cut
-//! off can be played as far as it goes. What is typed is recorded with `--stdin` only:
-//! passwords are typed, and not shown.
+//! off can be played up to that point. Input is recorded with `--stdin` only, because
+//! passwords are typed but not shown.
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -44,15 +44,15 @@ use tower_wsstream::{
     tap::{Direction, Overflow, Payload, Record, Tap, TapLayer, TapReader},
 };
 
-/// The channel on which `v3.channel.k8s.io` may have sizes as well. Nothing else arrives on it.
+/// The channel on which `v3.channel.k8s.io` may carry sizes too. Nothing else arrives on it.
 const RESIZE_V3: u8 = ERROR;
 
 const CTRL_D: u8 = 4;
 
-/// The size of a terminal that has told none before its first output.
+/// The size of a terminal that has sent none before its first output.
 const SIZE: (u64, u64) = (80, 24);
 
-/// A size takes 30 bytes.
+/// The largest incomplete size that is kept, in bytes. A size takes 30.
 const MAX_SIZE: usize = 4096;
 
 /// A command that answers in capitals, until it gets a Ctrl-D.
@@ -75,15 +75,15 @@ async fn shout(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     }
 }
 
-/// Text that comes in pieces, cut anywhere.
+/// A decoder of text that arrives in pieces, cut anywhere.
 #[derive(Default)]
 struct Text {
-    /// The beginning of a character: three bytes at most.
+    /// The beginning of an incomplete character: three bytes at most.
     rest: Vec<u8>,
 }
 
 impl Text {
-    /// What is whole by now. What is no UTF-8 becomes U+FFFD.
+    /// Returns the complete characters. Invalid UTF-8 becomes U+FFFD.
     fn push(&mut self, bytes: &[u8]) -> String {
         let mut bytes = [&self.rest, bytes].concat();
         let mut text = String::new();
@@ -103,14 +103,14 @@ impl Text {
         text
     }
 
-    /// What has not become a character, and never will.
+    /// Returns the rest, which can no longer become a character.
     fn finish(&mut self) -> String {
         let rest = std::mem::take(&mut self.rest);
         String::from_utf8_lossy(&rest).into_owned()
     }
 }
 
-/// The terminal sizes of the resize channel: JSON objects, cut anywhere.
+/// A decoder of the terminal sizes on the resize channel: JSON objects, cut anywhere.
 #[derive(Default)]
 struct Sizes {
     rest: Vec<u8>,
@@ -134,18 +134,18 @@ impl Sizes {
     }
 }
 
-/// A recording: lines of JSON, a header and then one for each event.
+/// A recording: lines of JSON, one for the header and then one for each event.
 struct Cast {
     start: Instant,
-    /// Seconds since 1970, as the header has them.
+    /// Seconds since 1970, for the header.
     timestamp: u64,
     with_input: bool,
     begun: bool,
-    /// Of the last event, in seconds.
+    /// The time of the last event, in seconds.
     time: f64,
     sizes: Sizes,
     input: Text,
-    /// Of stdout and stderr, which the terminal mixes.
+    /// The text of stdout and of stderr, which the terminal mixes.
     output: [Text; 2],
 }
 
@@ -164,7 +164,7 @@ impl Cast {
         }
     }
 
-    /// The lines that a record makes.
+    /// Returns the lines for a record.
     fn lines(&mut self, record: &Record) -> String {
         let mut lines = String::new();
         match record {
@@ -175,7 +175,7 @@ impl Cast {
                 self.event("o", &rest, &mut lines);
                 let rest = self.input.finish();
                 self.event("i", &rest, &mut lines);
-                // A session in which nothing was said is a recording too.
+                // A session without any output is a recording too.
                 self.begin(SIZE, &mut lines);
             }
             _ => {}
@@ -185,7 +185,7 @@ impl Cast {
 
     fn payload(&mut self, payload: &Payload, lines: &mut String) {
         let time = payload.time.saturating_duration_since(self.start);
-        // Microseconds, as asciinema writes them.
+        // asciinema writes microseconds too.
         self.time = time.as_micros() as f64 / 1e6;
         let bytes = &payload.bytes;
         match (payload.direction, payload.channel) {
@@ -218,7 +218,7 @@ impl Cast {
         lines.push_str(&format!("{event}\n"));
     }
 
-    /// The header, if it is not there: a size that comes before all output is in it.
+    /// Writes the header, if it is not there yet. It has the size that came before all output.
     fn begin(&mut self, (width, height): (u64, u64), lines: &mut String) {
         if std::mem::replace(&mut self.begun, true) {
             return;
@@ -230,7 +230,7 @@ impl Cast {
     }
 }
 
-/// Writes what a tap has seen; the end of the session is the end of the recording.
+/// Writes the records of a tap. The recording ends with the session.
 async fn record<W>(mut cast: Cast, mut records: TapReader, out: &mut W) -> io::Result<()>
 where
     W: AsyncWrite + Unpin,
@@ -242,7 +242,7 @@ where
     Ok(())
 }
 
-/// Terminals are recorded, and nothing else.
+/// Returns whether the session has a terminal. Only such sessions are recorded.
 fn is_terminal(channels: &ChannelSet) -> bool {
     let query = channels.request().and_then(|head| head.uri.query());
     let options = query.and_then(|query| Options::from_query(query).ok());
@@ -258,8 +258,8 @@ async fn main() -> Result<(), BoxError> {
             _ => directory = argument.into(),
         }
     }
-    // Backpressure: a disk that is slow makes sessions slow, and no recording has a
-    // hole. One that fails is given up, and its session goes on.
+    // With backpressure a slow disk slows sessions down, and no recording has a gap. A
+    // recording that fails is given up, and its session continues.
     let tap = TapLayer::new(move |channels: &ChannelSet| {
         if !is_terminal(channels) {
             return None;
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_that_are_cut_come_whole() {
+    fn characters_that_were_cut_are_joined() {
         let said = "a\u{e9}\u{20ac}\u{1f600}z";
         for cut in 0..=said.len() {
             for second in cut..=said.len() {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_character_is_replaced_and_nothing_behind_it() {
+    fn invalid_bytes_are_replaced_and_nothing_after_them() {
         let mut text = Text::default();
         assert_eq!(text.push(b"a\xffb\xe2\x82"), "a\u{fffd}b");
         assert_eq!(text.push(b"c\xe2"), "\u{fffd}c");
@@ -346,7 +346,7 @@ mod tests {
 
         use super::*;
 
-        /// A session of a command, and its recording, once it is there.
+        /// Starts a session of a command, and returns the client and the recording.
         async fn session<F, Fut>(with_input: bool, command: F) -> (Client, Recording)
         where
             F: FnMut(RemoteCommand) -> Fut + Clone + Send + 'static,
@@ -379,7 +379,7 @@ mod tests {
 
         type Recording = tokio::task::JoinHandle<(Value, Vec<(f64, String, String)>)>;
 
-        /// The header and the events of a file that is asciicast v2.
+        /// Returns the header and the events of a file, which has to be asciicast v2.
         fn lines(file: &[u8]) -> (Value, Vec<(f64, String, String)>) {
             let text = std::str::from_utf8(file).unwrap();
             assert!(text.ends_with('\n'));
@@ -444,13 +444,13 @@ mod tests {
                 ((time * 10.0).round() / 10.0, code.clone(), data.clone())
             };
             let mut events: Vec<_> = events.iter().map(rounded).collect();
-            // Two channels at one moment.
+            // Two channels had data at the same moment.
             events[2..4].sort_by(|a, b| b.1.cmp(&a.1));
             assert_eq!(events, expected);
         }
 
         #[tokio::test(start_paused = true)]
-        async fn what_is_typed_is_recorded_only_if_asked_for() {
+        async fn input_is_recorded_only_if_asked_for() {
             for with_input in [false, true] {
                 let (mut client, recording) = session(with_input, shout).await;
                 client.send(STDIN, b"hello\n").await.unwrap();

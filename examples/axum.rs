@@ -1,5 +1,5 @@
-//! A server on axum: auth, traces and limits around sessions, and two routes that
-//! differ in how long a session may be idle.
+//! A server on axum: auth, traces and limits around sessions, and two routes with
+//! different idle timeouts.
 //!
 //!     cargo run --example axum
 //!
@@ -13,8 +13,8 @@
 //!         -c ws://127.0.0.1:8004/echo
 //!
 //! Type `0aGVsbG8=` ("hello" on channel 0): `1aGVsbG8=` comes back. After 30 s without
-//! a message the server closes with 1001; at `/console` after an hour. `/greet/ana` says
-//! hello to whom its path names. Ctrl-C ends the sessions, and then the server.
+//! a message the server closes with 1001, and at `/console` after an hour. `/greet/ana`
+//! greets the name in its path. Ctrl-C ends the sessions, and then the server.
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -41,14 +41,15 @@ use tower_wsstream::{
     policy::IdleTimeoutLayer,
 };
 
-/// Sessions at the same time, and how many may begin in a second.
+/// The number of sessions at once.
 const SESSIONS: usize = 64;
+/// The number of sessions that may begin in a second.
 const SESSIONS_A_SECOND: u64 = 20;
 
 const IDLE: Duration = Duration::from_secs(30);
 const CONSOLE_IDLE: Duration = Duration::from_secs(60 * 60);
 
-/// The inner service: sends back on channel 1 what comes on channel 0.
+/// The inner service: sends the data of channel 0 back on channel 1.
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
     let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
@@ -57,8 +58,8 @@ async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Another: says what the path of its request says. axum's extractors read it from the
-/// head, which a service takes out of the channels.
+/// Another inner service: greets the name in the path of its request. axum's extractors
+/// read the path from the head, which a service takes out of the channels.
 async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut head = channels
         .take_request()
@@ -71,7 +72,7 @@ async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Lets in who has the token. What it refuses never comes to the upgrade.
+/// Lets requests with the token in. The others never reach the upgrade.
 async fn authorize(
     request: Request,
     next: Next,
@@ -80,7 +81,7 @@ async fn authorize(
     let token = token.map_or(&[][..], |token| token.as_bytes());
     match bool::from(token.ct_eq(b"Bearer secret")) {
         true => Ok(next.run(request).await),
-        // With `WWW-Authenticate: Bearer`, and a Status that says why.
+        // The answer has `WWW-Authenticate: Bearer`, and a Status that says why.
         false => Err(Rejection::new(StatusCode::UNAUTHORIZED, "no token").into_response()),
     }
 }
@@ -93,7 +94,7 @@ fn app(live: &Sessions) -> Result<Router, ConfigError> {
     let greetings = ServiceBuilder::new().layer(layer.clone()).service_fn(greet);
     let sessions = ServiceBuilder::new()
         .layer(layer)
-        // From here on a request is a session. A place that is not free is 503.
+        // From here on a request is a session. If there is no permit, the answer is 503.
         .load_shed()
         .layer(SessionRateLimitLayer::new(
             SESSIONS_A_SECOND,
@@ -101,11 +102,11 @@ fn app(live: &Sessions) -> Result<Router, ConfigError> {
         ))
         .concurrency_limit(SESSIONS)
         .service_fn(echo);
-    // The same sessions, in the same places, with more patience.
+    // The same service with the same permits, and a longer idle timeout.
     let console = ServiceBuilder::new()
         .layer(IdleTimeoutLayer::new(CONSOLE_IDLE))
         .service(sessions.clone());
-    // The path alone: the query of an exec holds its command.
+    // The span has the path alone, because the query of an exec holds its command.
     let trace = TraceLayer::new_for_http().make_span_with(|request: &Request| {
         tracing::info_span!("request", method = %request.method(), path = request.uri().path())
     });
@@ -125,7 +126,7 @@ async fn main() -> Result<(), BoxError> {
         .init();
     let listener = TcpListener::bind("127.0.0.1:8004").await?;
     println!("listening on ws://{}", listener.local_addr()?);
-    // With timeouts, HTTP/2 and a drain, which axum's own `serve` has not.
+    // This has timeouts, HTTP/2 and a drain, unlike axum's own `serve`.
     let sessions = Sessions::default();
     serve::serve(listener, app(&sessions)?, sessions, ctrl_c()).await;
     Ok(())
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_path_names_whom_to_greet() -> Result<(), BoxError> {
+    async fn the_path_has_the_name_to_greet() -> Result<(), BoxError> {
         let app = app(&Sessions::default())?;
         for (path, greeting) in [("ana", "hello, ana"), ("a%2Fb%20c", "hello, a/b c")] {
             let client = with_token(&format!("/greet/{path}")).connect(app.clone());
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_no_token_is_refused() -> Result<(), BoxError> {
+    async fn a_request_without_the_token_is_refused() -> Result<(), BoxError> {
         for connect in [
             Connect::to("/echo"),
             Connect::to("/console").header(header::AUTHORIZATION, "Bearer other"),
@@ -195,11 +196,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_routes_share_their_places() -> Result<(), BoxError> {
+    async fn all_routes_share_their_permits() -> Result<(), BoxError> {
         let app = app(&Sessions::default())?;
         let mut open = Vec::new();
         for n in 0..SESSIONS {
-            // Slower than the rate.
+            // This is slower than the rate.
             tokio::time::advance(Duration::from_millis(100)).await;
             let path = ["/echo", "/console"][n % 2];
             open.push(with_token(path).connect(app.clone()).await?);

@@ -1,14 +1,13 @@
-//! The server that load generators measure: what they ask for, over
-//! `WsStreamLayer` with its defaults, five channels, and every subprotocol that
-//! has channels.
+//! The server that load generators measure. It uses `WsStreamLayer` with its defaults,
+//! five channels, and every subprotocol that has channels.
 //!
 //!     cargo run --profile fastest --example bench_server -- --listen 127.0.0.1:8002
 //!
 //! | path | what the service does |
 //! |---|---|
-//! | `/echo` | sends back on channel 1 what comes on channel 0 |
-//! | `/source?bytes=N&chunk=C` | writes N bytes to channel 1, C at a time; `&tasks=2`: from two tasks, to channels 1 and 2 |
-//! | `/sink` | reads channel 0 to its end, then says how much it was: 8 bytes, little-endian |
+//! | `/echo` | sends the data of channel 0 back on channel 1 |
+//! | `/source?bytes=N&chunk=C` | writes N bytes to channel 1, C at a time; with `&tasks=2` from two tasks, to channels 1 and 2 |
+//! | `/sink` | reads channel 0 to its end, then sends the number of bytes, as 8 bytes in little-endian order |
 //! | `/idle` | waits for the end of the session |
 //! | `/exec?command=true&stdout=true` | runs the command behind `RemoteCommandLayer`, as a kubelet would |
 
@@ -34,13 +33,13 @@ use tower_wsstream::{
     subprotocols,
 };
 
-/// For the head of a request.
+/// The time for the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// After an accept that failed.
+/// The wait after an accept that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the service needs of the request, so that its head need not live on.
+/// The part of the request that the service needs, so that it can drop the head.
 enum Work {
     Echo,
     Source {
@@ -87,7 +86,7 @@ async fn write(mut output: ChannelWriter, mut bytes: u64, chunk: usize) -> io::R
     Ok(())
 }
 
-/// Where commands are run, whose channels are those that the query asks for.
+/// The path at which commands run. Their channels are those that the query asks for.
 const EXEC: &str = "/exec";
 
 async fn pump(from: Option<impl AsyncRead + Unpin>, to: Option<ChannelWriter>) -> io::Result<()> {
@@ -170,7 +169,7 @@ async fn run(mut channels: ChannelSet) -> Result<(), BoxError> {
     }
 }
 
-/// stdin, stdout, stderr, error, resize under every name.
+/// Returns the table of subprotocols: stdin, stdout, stderr, error and resize for each.
 fn protocols() -> Result<ChannelProtocols, ConfigError> {
     use ChannelType::{Read, Write};
     let channels =
@@ -187,7 +186,7 @@ fn protocols() -> Result<ChannelProtocols, ConfigError> {
         .build()
 }
 
-/// HTTP/1.1 alone, so that the connection comes without the wrapper of a server for both.
+/// Serves HTTP/1.1 only, so that the connection has no wrapper of a server for both versions.
 async fn serve<S, B>(listener: TcpListener, service: S) -> Infallible
 where
     S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>
@@ -203,7 +202,7 @@ where
     server.timer(TokioTimer::new()).header_read_timeout(HEAD);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, as a rule: until a connection ends.
+            // There is usually no descriptor left, until a connection ends.
             sleep(PAUSE).await;
             continue;
         };
@@ -241,7 +240,7 @@ fn main() -> Result<(), BoxError> {
         let service = ServiceBuilder::new()
             .layer(WsStreamLayer::new(source))
             .service_fn(run);
-        // On a worker, so that an accepted connection starts where it was accepted.
+        // This runs on a worker, so that a connection starts on the thread that accepts it.
         match tokio::spawn(serve(listener, service)).await? {}
     })
 }

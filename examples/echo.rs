@@ -1,11 +1,11 @@
-//! The smallest server: sends back on channel 1 what comes on channel 0.
+//! The smallest server: it sends the data of channel 0 back on channel 1.
 //!
 //!     cargo run --example echo
 //!
 //! Then, with any WebSocket client that offers `channel.k8s.io`, send a binary
-//! message that begins with a zero byte to ws://127.0.0.1:8003: it comes back
-//! behind a one. A request that is no upgrade is answered with 426.
-//! Ctrl-C ends the sessions, with close code 1001, and then the server.
+//! message that begins with a zero byte to ws://127.0.0.1:8003: it comes back with
+//! a one as its first byte. A request that is not an upgrade is answered with 426.
+//! Ctrl-C ends the sessions with close code 1001, and then the server.
 
 #[path = "support/serve.rs"]
 mod serve;

@@ -3,13 +3,14 @@
 //!     cargo run --example exec
 //!     kubectl --kubeconfig /dev/null --server http://127.0.0.1:8007 exec demo -- sh -c 'echo hello; exit 3'
 //!
-//! prints `hello`, and that the command terminated with exit code 3. Any WebSocket client
-//! sees the same, here as base64 behind the number of its channel:
+//! prints `hello`, and says that the command terminated with exit code 3. Any WebSocket
+//! client sees the same, here as base64 after the number of its channel:
 //!
 //!     npx wscat -s base64.channel.k8s.io -c 'ws://127.0.0.1:8007/api/v1/namespaces/default/pods/demo/exec?command=id&stdout=true'
 //!
 //! It has no authentication: add some before others can reach it (kubectl sends a token
-//! over TLS only). `pod_server` is the large one, with terminals and TLS.
+//! over TLS only). The repository's package `pod-server` is the large one, with terminals
+//! and TLS.
 //!
 //! A package of its own needs axum, tower (`limit`, `load-shed`, `util`), tokio (`full`),
 //! hyper (`http1`, `server`), hyper-util (`tokio`, `service`), and rustix (`process`).
@@ -34,17 +35,18 @@ use tower_wsstream::{
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 };
 
-/// A command and its input. Dropped before the command was waited for, it kills it.
+/// A command and its input. A drop before the command has been waited for kills it.
 struct Running {
     child: Child,
-    /// Dropped behind the child: a command that is killed must not see the end of its
+    /// Dropped after the child: a command that is killed must not see the end of its
     /// input first, and take an upload that was cut off for a complete one.
     input: Option<ChildStdin>,
 }
 
 impl Drop for Running {
-    /// Kills the process group, because `kill_on_drop` leaves what the command has started
-    /// (and this what has left the group: `pod_server` finds those too).
+    /// Kills the process group, because `kill_on_drop` leaves the processes that the
+    /// command has started. Those that have left the group survive this too; `pod-server`
+    /// finds them.
     fn drop(&mut self) {
         let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = leader.and_then(Pid::from_raw) {
@@ -53,7 +55,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs a command. Its future is dropped when the client is gone, and the command with it.
+/// Runs a command. When the client is gone, this future is dropped and the command dies.
 async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let options = &command.options;
     if options.tty {
@@ -81,25 +83,26 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 
     let input = feed(command.stdin, &mut running.input);
     let (out, err) = (pump(out, command.stdout), pump(err, command.stderr));
-    // Waited for last: until then its number, and its group's, are its own. A shell that has
-    // exited may have left what still holds its output.
+    // The wait comes last. Until then the numbers of the process and of its group are not
+    // reused, so `Running` can still kill a group whose shell has exited and has left
+    // processes that hold its output.
     let exit = async {
         tokio::try_join!(out, err)?;
         running.child.wait().await
     };
-    // The session is over with the command and its output. Its input is no part of that:
-    // a client may keep it open for ever.
+    // The session is over when the command and its output are. Its input does not count,
+    // because a client may keep that open for ever.
     tokio::select! {
         exit = exit => Ok(exit?.into()),
         cut_off = input => Err(cut_off.into()),
     }
 }
 
-/// Passes the client's input on. Resolves only if it was cut off.
+/// Passes the client's input on. Resolves only if the input was cut off.
 async fn feed(from: Option<ChannelReader>, to: &mut Option<ChildStdin>) -> io::Error {
     if let (Some(mut from), Some(input)) = (from, &mut *to) {
         match copy_buf(&mut from, input).await {
-            // The command has closed its input, as it may: the rest is discarded.
+            // The command may close its input: the rest is discarded.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => return error,
             Ok(_) => {}
@@ -121,8 +124,8 @@ fn app(sessions: Sessions) -> Router {
     let exec = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()).sessions(sessions))
         .layer(RemoteCommandLayer::new())
-        // Sessions. In here, because kubectl shows what is refused here: further out it
-        // would be a refused upgrade, of which kubectl tells nothing.
+        // These count sessions. They are inside, because kubectl shows refusals from here:
+        // further out they would be refused upgrades, which kubectl does not show.
         .load_shed()
         .concurrency_limit(64)
         .service_fn(run);
@@ -152,7 +155,7 @@ async fn serve(listener: TcpListener, app: Router) -> Infallible {
     loop {
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
-            // No descriptor left, as a rule: one comes back when a connection ends.
+            // There is usually no descriptor left, until a connection ends.
             Err(error) => {
                 eprintln!("accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,16 +1,16 @@
-//! How a service is tested: an upload over `exec` that stores all of a file or nothing,
-//! and the tests that say so.
+//! Testing a service: an upload over `exec` that stores a whole file or nothing, and the
+//! tests that prove it.
 //!
 //!     cargo test --all-features --example testing
 //!
-//! `6 passed`, at once: the minute of the idle timeout is paused time. What the service
-//! does is one function; half of this file is its tests. By hand:
+//! This prints `6 passed` at once, because the minute of the idle timeout is paused time.
+//! The service is one function, and half of this file is its tests. To try it by hand:
 //!
 //!     cargo run --example testing
 //!     npx wscat -s v4.base64.channel.k8s.io \
 //!         -c 'ws://127.0.0.1:8005/upload?command=notes.txt&stdin=true'
 //!
-//! `0aGVsbG8=` is "hello" on channel 0; when wscat ends, the upload has come to its end.
+//! Type `0aGVsbG8=` ("hello" on channel 0). When wscat ends, the upload is complete.
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -29,23 +29,23 @@ use tower_wsstream::{
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 };
 
-/// An upload in which nothing comes for so long is given up.
+/// The idle timeout of an upload.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The largest file, in bytes.
+/// The size of the largest file, in bytes.
 const LARGEST: usize = 1024 * 1024;
 
-/// The files by their names.
+/// The files by name.
 type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// Stores its input under the name that the command is.
+/// Stores its input. The command is the name of the file.
 async fn upload(mut command: RemoteCommand, files: Files) -> Result<ExitStatus, BoxError> {
     let name = command.options.command_str()?.join(" ");
     let Some(stdin) = command.stdin.take() else {
         return Err(Status::failure("BadRequest", "an upload needs stdin=true", 400).into());
     };
     let mut file = Vec::new();
-    // An error is not the end: who has lost its client must not store what it got.
+    // An error is not the end of the input: an upload that lost its client is not stored.
     stdin
         .take(LARGEST as u64 + 1)
         .read_to_end(&mut file)
@@ -91,7 +91,7 @@ mod tests {
 
     const UPLOAD: &str = "/upload?command=notes.txt&stdin=true";
 
-    /// A client on its way, and what is stored.
+    /// Connects a client, and returns it with the stored files.
     async fn uploading(connect: Connect) -> Result<(Client, Files), BoxError> {
         let files = Files::default();
         let app = app(Arc::clone(&files), &Sessions::default());
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_to_its_end_is_stored() -> Result<(), BoxError> {
+    async fn a_complete_upload_is_stored() -> Result<(), BoxError> {
         for offer in [V5, V4] {
             let (mut client, files) = uploading(Connect::to(UPLOAD).offer(offer)).await?;
             client.send(STDIN, b"to ").await?;
@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_cut_off_is_not() -> Result<(), BoxError> {
+    async fn an_upload_that_was_cut_off_is_not_stored() -> Result<(), BoxError> {
         let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
         client.send(STDIN, b"to be ").await?;
         client.lose();
         let (client, others) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
         client.cut_off(STDIN, b"to be d").await?;
-        // Longer than the grace of a service that has lost its client.
+        // This is longer than the grace of a service that has lost its client.
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(stored(&files), []);
         assert_eq!(stored(&others), []);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_falls_silent_is_told_so() -> Result<(), BoxError> {
+    async fn a_silent_client_is_told_of_the_timeout() -> Result<(), BoxError> {
         let (mut client, files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
         client.send(STDIN, b"to be ").await?;
         client.stall(IDLE / 2).await;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_has_a_largest_size() -> Result<(), BoxError> {
+    async fn a_file_that_is_too_large_is_refused() -> Result<(), BoxError> {
         for (extra, exit_code) in [(0, 0), (1, 27)] {
             let (mut client, _files) = uploading(Connect::to(UPLOAD).offer(V5)).await?;
             client.send(STDIN, &vec![7; LARGEST + extra]).await?;
@@ -170,7 +170,7 @@ mod tests {
         let status = client.read_to_end().await.status().ok_or("no Status")?;
         assert_eq!(status.message(), Some("an upload needs stdin=true"));
 
-        // Not even that: the protocol's own rule, before the upgrade.
+        // Without any stream, the rule of the protocol refuses it before the upgrade.
         let error = uploading(Connect::to("/upload?command=notes.txt").offer(V5)).await;
         let error = error.unwrap_err();
         let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;

@@ -1,9 +1,9 @@
-//! One session that carries so many messages and ends, over a connection in memory,
-//! for `run` beside this file, which counts its instructions.
+//! A session that carries a number of messages over a connection in memory, and ends. The
+//! script `run` beside this file counts its instructions.
 //!
-//! The whole path is in it, HTTP handshake included: hyper, `WsStreamLayer` with its
+//! It covers the whole path, HTTP handshake included: hyper, `WsStreamLayer` with its
 //! defaults, the session's task, framing, channels, and a service that reads and
-//! writes. Only the socket is not: what the client sends is there before.
+//! writes. There is no socket: the client's bytes are made before.
 
 use std::{
     env, io,
@@ -28,23 +28,23 @@ enum Work {
     Upload,
     /// Channel 1 is written.
     Download,
-    /// What comes is sent back, one message in flight.
+    /// Messages are sent back, one in flight.
     RoundTrip,
 }
 
-/// The connection: what the client sends, in the steps in which it sends it.
+/// The connection: the client's bytes, in the steps in which it sends them.
 struct Connection {
     handshake: Vec<u8>,
-    /// Read again and again.
+    /// Messages that are read again and again.
     messages: Vec<u8>,
     at: usize,
     /// Bytes of messages that the client will send.
     left: usize,
     /// Bytes that may be read before the next answer.
     allowed: usize,
-    /// What each answer allows; `usize::MAX` for a client that does not wait.
+    /// Bytes that each answer allows; `usize::MAX` for a client that does not wait.
     step: usize,
-    /// What the client says when all is sent.
+    /// The client's last frames, after all messages.
     end: Vec<u8>,
     reader: Option<Waker>,
     shut: bool,
@@ -184,7 +184,7 @@ async fn session(work: Work, base64: bool, size: usize, count: usize) -> Result<
             Work::Upload | Work::Download => usize::MAX,
         },
         step: one,
-        // Close, 1000: on v4 that is the end of input.
+        // A Close with 1000, which is the end of input on v4.
         end: vec![0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8],
         reader: None,
         shut: false,

@@ -1,7 +1,7 @@
-//! What a client sends.
+//! The messages that a client sends.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
-/// `count` messages on channel 0, masked: binary, or text of base64.
+/// Returns `count` masked messages on channel 0: binary, or base64 text.
 pub(crate) fn messages(size: usize, base64: bool, count: usize) -> Vec<u8> {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let payload: Vec<u8> = (0..size).map(|i| (i * 31) as u8).collect();
@@ -31,13 +31,13 @@ pub(crate) fn messages(size: usize, base64: bool, count: usize) -> Vec<u8> {
     frame.repeat(count)
 }
 
-/// Messages that make about a MiB.
+/// Returns the number of messages that make about 1 MiB.
 pub(crate) fn many(size: usize) -> usize {
     (1 << 20) / size
 }
 
-/// From a line of typing to a buffer of kubectl's.
+/// Sizes of messages, from a typed line to a buffer of kubectl's.
 pub(crate) const SIZES: [usize; 3] = [64, 1024, 32 * 1024];
 
-/// What one read of a connection takes.
+/// The bytes that one read of a connection takes.
 pub(crate) const READ: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Each trap of an exec, sprung.
+//! Tests that spring each trap of an exec.
 
 use std::{fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ use tower_wsstream::{
 
 use super::*;
 
-/// Long enough for any machine: what hangs shall fail.
+/// Long enough for any machine, so that only a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn sh(script: &str) -> Client {
@@ -77,7 +77,7 @@ async fn the_end_of_stdin_reaches_the_command() {
 }
 
 #[tokio::test]
-async fn what_the_command_has_started_dies_with_the_session() {
+async fn processes_of_the_command_die_with_the_session() {
     let mut client = sh("sleep 4711 & echo $!; wait").await;
     let grandchild = line(&mut client).await;
     client.lose();
@@ -105,12 +105,12 @@ async fn an_upload_that_is_cut_off_does_not_look_complete() {
     assert!(!complete.exists());
 }
 
-/// Also where the shell has exited by then, and its output has not ended.
+/// The shell has exited by then, but its output has not ended.
 #[tokio::test]
-async fn what_an_exited_command_has_left_dies_with_the_session() {
+async fn processes_of_an_exited_command_die_with_the_session() {
     let mut client = sh("sleep 40 & echo $!").await;
     let grandchild = line(&mut client).await;
-    // The shell exits, and is waited for.
+    // The shell exits, and the server waits for it.
     sleep(Duration::from_millis(500)).await;
     client.lose();
     timeout(Duration::from_secs(5), gone(&grandchild))

@@ -1,7 +1,7 @@
-// HTTP/1.1 and HTTP/2 on one listener, and WebSockets over both. A client that asks for
-// nothing is let go. One that asks and does not read the answer is waited for: where that
-// matters, `examples/pod_server` has the deadlines (`TCP_USER_TIMEOUT` for a connection, a
-// reset for a stream of HTTP/2). A file to copy: the examples use it as it is.
+// Serves HTTP/1.1 and HTTP/2 on one listener, and WebSockets over both. A client that sends
+// no request is disconnected. A client that does not read its answer is waited for: if that
+// matters, the repository's `examples/pod-server` has the deadlines (`TCP_USER_TIMEOUT` for a
+// connection, a reset for a stream of HTTP/2). Copy this file: the examples use it as it is.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -21,24 +21,24 @@ use tokio::{
 use tower::{Service, ServiceExt};
 use tower_wsstream::{BoxError, Sessions};
 
-/// For the head of a request: that of the first one, which a client that says nothing never
-/// sends, and that of the next. Over HTTP/2 also between two Pings.
+/// The time for the head of a request: the first one, which a silent client never sends, and
+/// each that follows. Over HTTP/2 it is also the time between two Pings.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// For sessions and requests that are there when the server stops.
+/// The time for sessions and requests that are open when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// After an accept that failed: out of descriptors as a rule, until a connection ends.
+/// The wait after an accept that failed, usually for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What one stream of HTTP/2 may send before it is read: as much as a channel holds.
+/// The bytes that one stream of HTTP/2 may send before they are read: a channel's window.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// On one connection. A client that needs more opens another.
+/// The number of streams on one connection. A client that needs more opens another.
 const STREAMS: u32 = 100;
 
-/// Serves a tower service, such as an axum `Router`, until `stop` is ready; then tells the
-/// sessions to end, and returns when they have.
+/// Serves a tower service, such as an axum `Router`, until `stop` is ready. Then it tells the
+/// sessions to end, and returns when they have ended.
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     service: S,
@@ -62,10 +62,10 @@ pub(crate) async fn serve<S, B>(
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
-        // All streams may stall at once, and the next byte still has room.
+        // Even if all streams stall at once, the next byte has room.
         .initial_connection_window_size(STREAMS * STREAM_WINDOW);
 
-    // Each connection holds a receiver: it learns of the stop, and is waited for.
+    // Each connection holds a receiver, by which it learns of the stop and is waited for.
     let (stopping, told) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
@@ -77,7 +77,7 @@ pub(crate) async fn serve<S, B>(
             sleep(PAUSE).await;
             continue;
         };
-        // Without it everything above 64 bytes is slow.
+        // Without this, everything above 64 bytes is slow.
         let _ = tcp.set_nodelay(true);
 
         let asked = Arc::new(Notify::new());
@@ -94,21 +94,21 @@ pub(crate) async fn serve<S, B>(
             let mut connection = pin!(connection);
             loop {
                 tokio::select! {
-                    // An error is the end of one connection, and its client's to see.
+                    // An error ends this connection only, and its client sees it.
                     _ = connection.as_mut() => return,
                     _ = told.changed() => break,
                     next = timeout(HEAD, asked.notified()) => if next.is_err() { break },
                 }
             }
-            // What is being answered goes on, sessions too; nothing new begins.
+            // Requests that are being answered continue, and so do sessions. No new ones begin.
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         });
     }
-    // No client waits in a queue that is not served any more.
+    // No client shall wait in a queue that is no longer served.
     drop(listener);
     drop(told);
     stopping.send_replace(());
-    // Beside each other: over HTTP/2 a connection is there as long as its sessions.
+    // At the same time: over HTTP/2 a connection stays open as long as its sessions.
     let _ = tokio::join!(sessions.drain(DRAIN), timeout(DRAIN, stopping.closed()));
 }

@@ -1,17 +1,18 @@
 //! Layers that decide which requests get a session.
 //!
-//! | layer | position | decides |
+//! | type | position | what it does |
 //! |---|---|---|
 //! | [`BearerSubprotocolLayer`] | outermost, outside of [`WsStreamLayer`](crate::WsStreamLayer) | moves a browser's token from the subprotocols to the `Authorization` header |
 //! | [`UpgradeIntentLayer`] | outside, before authorisation | tells authorisation which kind of [upgrade](UpgradeIntent) a request asks for |
-//! | [`SessionLimitLayer`] | inside | how many sessions a user, or another key, may have at once |
-//! | [`SessionPermits`] | inside | the limit of a [`SessionLimitLayer`], shared by sessions of different kinds |
-//! | [`SessionRateLimitLayer`] | inside | how many sessions may begin in a window of time |
+//! | [`SessionLimitLayer`] | inside | limits how many sessions a user, or another key, may have at once |
+//! | [`SessionPermits`] | inside | shares the limit of a [`SessionLimitLayer`] among sessions of different kinds |
+//! | [`SessionRateLimitLayer`] | inside | limits how many sessions may begin in a window of time |
 //!
-//! The two limits are one service, [`Admission`], over different rules. Both refuse with 429 before
-//! the upgrade. The crate's documentation has a [table](crate#which-side-of-the-layer) of these and
-//! tower's own layers, and the order that they belong in. Which web pages may connect is set by an
-//! [`OriginPolicy`](crate::policy::OriginPolicy).
+//! Both limits use one service, [`Admission`], with different rules, [`PerKey`] and [`Rate`]. They
+//! refuse with 429 before the upgrade. The guide has a
+//! [table](crate::guide::layers#which-side-of-the-layer) of these layers and tower's own, in the
+//! order in which they belong. An [`OriginPolicy`](crate::policy::OriginPolicy) decides which web
+//! pages may connect.
 
 mod admission;
 mod bearer;
@@ -19,8 +20,8 @@ mod intent;
 
 pub use self::{
     admission::{
-        Admission, AdmissionFuture, SessionLimit, SessionLimitFuture, SessionLimitLayer,
-        SessionPermit, SessionPermits, SessionRateLimit, SessionRateLimitFuture,
+        Admission, AdmissionFuture, Admit, PerKey, Rate, SessionLimit, SessionLimitFuture,
+        SessionLimitLayer, SessionPermit, SessionPermits, SessionRateLimit, SessionRateLimitFuture,
         SessionRateLimitLayer,
     },
     bearer::{BearerSubprotocol, BearerSubprotocolFuture, BearerSubprotocolLayer},

@@ -1,5 +1,7 @@
-//! `Stream` and `Sink` over the handles. They are separate types because with both traits on one
-//! type `.flush()` and `.take()` would be ambiguous.
+//! `Stream` and `Sink` over the handles.
+//!
+//! They are types of their own because `.flush()` and `.take()` would be ambiguous on a handle that
+//! implemented these traits as well.
 
 use std::{
     io,
@@ -14,10 +16,11 @@ use tokio::io::AsyncWrite as _;
 
 use super::{ChannelReader, ChannelWriter};
 
-/// A stream of the bytes of a channel as they arrived, without a copy.
+/// A stream of the bytes of a channel as they arrived.
 ///
-/// Created by [`ChannelReader::into_stream`]. It ends when the peer has ended the channel. Any
-/// other end is an error, after which the stream ends too.
+/// It is created by [`ChannelReader::into_stream`]. Items of more than 1 KiB are not copied. It
+/// ends when the peer has ended the channel. If the channel ends in any other way, its last item is
+/// an error.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct ChannelStream {
@@ -57,7 +60,7 @@ impl Stream for ChannelStream {
 
 /// A sink that sends each item as one message of a channel.
 ///
-/// Created by [`ChannelWriter::into_sink`]. Closing it shuts the writer down.
+/// It is created by [`ChannelWriter::into_sink`]. Closing it shuts the writer down.
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub struct ChannelSink {

@@ -11,9 +11,9 @@ use super::{ChannelReader, ChannelWriter};
 /// Both sides of a channel in one type, like an element of the slice that Go's
 /// `wsstream.Conn.Open` returns.
 ///
-/// A side that the channel's type does not have behaves as in Go: a read returns EOF at once,
-/// and a write is accepted and sends nothing. This is the only place where EOF does not come
-/// from the peer.
+/// A side that the channel's type does not have behaves as in Go: a read returns EOF at once, and a
+/// write is accepted but sends nothing. Such a read is the only one that returns EOF without the
+/// peer having ended the channel.
 #[derive(Debug)]
 pub struct Channel {
     id: u8,

@@ -1,17 +1,17 @@
-//! The channels of one session, as its service gets them.
+//! The channels of a session, as its service receives them.
 //!
 //! | type | role |
 //! |---|---|
 //! | [`ChannelSet`] | the request of the inner service: all channels, by number |
 //! | [`ChannelReader`] | one inbound channel, as an `AsyncRead`; EOF only when the peer has ended it |
 //! | [`ChannelWriter`] | one outbound channel, as an `AsyncWrite` with backpressure |
-//! | [`Channel`] | both directions of one channel, to read and write like a socket |
-//! | [`ChannelStream`], [`ChannelSink`] | a reader as a `Stream`, a writer as a `Sink`, without copies |
+//! | [`Channel`] | both directions of one channel, read and written like a socket |
+//! | [`ChannelStream`], [`ChannelSink`] | a reader as a `Stream`, a writer as a `Sink`, both without copies of large data |
 //! | [`tap`] | a layer that records what the channels carry |
 //!
-//! The commands and ports of Kubernetes come with their channels by name: see
+//! For the commands and ports of Kubernetes, the channels have names: see
 //! [`remotecommand`](crate#what-there-is) and [`portforward`](crate#what-there-is). The session
-//! around the channels is a [`Session`](crate::Session).
+//! that the channels belong to is a [`Session`](crate::Session).
 
 mod adapters;
 mod duplex;

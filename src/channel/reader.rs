@@ -14,30 +14,30 @@ use super::{
 };
 use crate::wire::{CHUNK, Chunk, End, Take, Wire};
 
-/// Up to this many bytes are copied when they are handed out. A slice would keep its whole chunk
-/// of 16 KiB alive, and the peer decides how small its messages are.
+/// The most bytes that are copied when they are handed out as [`Bytes`]. A slice of the chunk would
+/// keep all of its 16 KiB alive, and the peer decides how small its messages are.
 const SMALL: usize = 1024;
 
 /// The inbound side of a channel, which reads what the peer sends on it.
 ///
 /// # Flow
 ///
-/// Bytes arrive in the order in which the peer sent them, without the boundaries of its
-/// messages. Unread data is bounded by the receive window
-/// ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window is full
-/// and the peer sends more on this channel, the session stops reading, so a reader that is kept
-/// without being read stalls its session in the end. Drop it instead: data for a channel whose
+/// Bytes arrive in the order in which the peer sent them, without the boundaries of its messages.
+/// Unread data is bounded by the receive window
+/// ([`Limits::receive_window`](crate::policy::Limits::receive_window)). When the window is full and
+/// the peer sends more on this channel, the session stops reading. A reader that is kept but not
+/// read therefore stalls its session sooner or later. Drop it instead: data for a channel whose
 /// reader was dropped is discarded.
 ///
-/// `fill_buf` ([`AsyncBufRead`]) and [`into_stream`](Self::into_stream) do not copy, `read`
-/// ([`AsyncRead`]) copies once.
+/// `fill_buf` ([`AsyncBufRead`]) does not copy, [`into_stream`](Self::into_stream) copies only
+/// pieces of up to 1 KiB, and `read` ([`AsyncRead`]) copies once.
 ///
 /// # The end
 ///
 /// A read returns 0 bytes only when the peer has ended the channel: with a CLOSE message if the
-/// subprotocol has half-close (`v5.channel.k8s.io`), or else with a Close frame that has code
-/// 1000 or none. Every other end is an error, after all bytes that arrived before it, and
-/// carries the [`EndCause`](crate::EndCause):
+/// subprotocol has half-close (`v5.channel.k8s.io`), or else with a Close frame that has code 1000
+/// or no code. Every other end is an error, which comes after all bytes that arrived before the
+/// end, and carries the [`EndCause`](crate::EndCause):
 ///
 /// | what happened | [`io::ErrorKind`] |
 /// |---|---|
@@ -49,7 +49,7 @@ const SMALL: usize = 1024;
 ///
 /// # Cancel safety
 ///
-/// All reads are cancel safe: no bytes are lost with a future that is dropped.
+/// All reads are cancel safe: no bytes are lost if the future is dropped.
 pub struct ChannelReader {
     wire: Arc<Wire>,
     channel: u8,
@@ -78,7 +78,7 @@ impl ChannelReader {
         self.channel
     }
 
-    /// Turns the reader into a stream of the bytes as they arrived, without a copy.
+    /// Turns the reader into a stream of the bytes as they arrived.
     ///
     /// Bytes that the stream has handed out no longer count towards the receive window.
     pub fn into_stream(self) -> ChannelStream {
@@ -92,7 +92,8 @@ impl ChannelReader {
         }
     }
 
-    /// Waits for a chunk with unread bytes, which is then in `self.chunk`; `false` at the end.
+    /// Waits for a chunk with unread bytes, and stores it in `self.chunk`. Returns `false` at the
+    /// end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.chunk.is_some() {
             return Poll::Ready(Ok(true));
@@ -107,7 +108,7 @@ impl ChannelReader {
                 Poll::Ready(Ok(true))
             }
             Take::End(end) => {
-                // It stays ended, so there is nothing more to record.
+                // The end is final, so there is nothing more to record.
                 self.tap = None;
                 Poll::Ready(match end {
                     End::Eof => Ok(false),
@@ -117,8 +118,8 @@ impl ChannelReader {
         }
     }
 
-    /// Waits for a chunk with unread bytes, and until they can be recorded. A chunk that has to
-    /// wait for that stays here.
+    /// Waits for a chunk with unread bytes, and for room to record them. The chunk stays in
+    /// `self.chunk` meanwhile.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let readable = ready!(self.poll_chunk(cx))?;
         if let Some(tap) = &self.tap {
@@ -152,7 +153,7 @@ impl ChannelReader {
         self.release(None);
         let bytes = chunk.into_bytes().slice(at..);
         if let Some(tap) = &self.tap {
-            // A record of a few bytes keeps the whole chunk alive, as the reader would.
+            // Even a record of a few bytes keeps the whole chunk alive.
             tap.share(bytes.clone(), CHUNK);
         }
         Poll::Ready(Ok(Some(bytes)))
@@ -169,7 +170,7 @@ impl AsyncBufRead for ChannelReader {
     fn consume(self: Pin<&mut Self>, amount: usize) {
         let this = self.get_mut();
         let unread = this.unread().len();
-        assert!(amount <= unread, "consumed more than `fill_buf` gave");
+        assert!(amount <= unread, "consumed more than `fill_buf` returned");
         if let Some(tap) = &this.tap {
             tap.copy(&this.unread()[..amount]);
         }

@@ -5,11 +5,12 @@ use http::request::Parts;
 use super::{Channel, ChannelReader, ChannelWriter, tap::Records};
 use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Wire};
 
-/// The channels of a session, typed by the selected subprotocol: the request of the inner service
-/// of a [`WsStreamLayer`](crate::WsStreamLayer).
+/// The channels of a session, which are the request to the inner service of a
+/// [`WsStreamLayer`](crate::WsStreamLayer).
 ///
-/// Take the handles that the service needs, and drop the set. It drops the readers that were not
-/// taken, whose incoming data is then discarded, and shuts down the writers.
+/// The selected subprotocol decides how many channels there are, and in which directions each can
+/// be used. Take the handles that the service needs, and drop the set. This drops the readers that
+/// were not taken, so their incoming data is discarded, and shuts down the remaining writers.
 ///
 /// ```
 /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
@@ -72,7 +73,7 @@ impl ChannelSet {
         }
     }
 
-    /// Returns the selected subprotocol; "" if the client offered none.
+    /// Returns the selected subprotocol, or "" if the client offered none.
     pub fn subprotocol(&self) -> &str {
         &self.subprotocol
     }
@@ -80,21 +81,21 @@ impl ChannelSet {
     /// Returns the configuration of the selected subprotocol: its encoding, its channels, and
     /// whether it has half-close.
     ///
-    /// This is for a gateway, which passes the channels on and should not have to guess these
-    /// from the name.
+    /// A gateway that passes the channels on needs this, and should not have to guess it from the
+    /// name.
     pub fn config(&self) -> &ChannelProtocolConfig {
         &self.config
     }
 
-    /// Returns the head of the upgrade request, unless it was taken.
+    /// Returns the head of the upgrade request, or `None` if it was taken.
     pub fn request(&self) -> Option<&Parts> {
         self.request.as_ref().map(|head| &**head.get_ref())
     }
 
     /// Takes the head of the upgrade request.
     ///
-    /// Its header values and URI keep a whole read buffer of the server alive, usually 8 KiB, so
-    /// a long-lived service should not keep it.
+    /// Its header values and its URI keep a whole read buffer of the server alive, usually 8 KiB,
+    /// so a long-lived service should not hold on to it.
     pub fn take_request(&mut self) -> Option<Box<Parts>> {
         self.request.take().map(Quiet::into_inner)
     }
@@ -114,7 +115,7 @@ impl ChannelSet {
         self.channels.is_empty()
     }
 
-    /// Taps the handles that are still here.
+    /// Attaches a tap to the handles that were not taken yet.
     pub(crate) fn tap(&mut self, records: &Arc<Records>) {
         records.attach(&self.session);
         for (reader, writer) in &mut self.channels {
@@ -127,27 +128,28 @@ impl ChannelSet {
         }
     }
 
-    /// Takes the inbound side of a channel; `None` if its type has none, or it was taken before.
+    /// Takes the inbound side of a channel. Returns `None` if its type has none, or if it was taken
+    /// before.
     pub fn take_reader(&mut self, id: u8) -> Option<ChannelReader> {
         self.channels.get_mut(usize::from(id))?.0.take()
     }
 
-    /// Takes the outbound side of a channel; `None` if its type has none, or it was taken before.
+    /// Takes the outbound side of a channel. Returns `None` if its type has none, or if it was
+    /// taken before.
     pub fn take_writer(&mut self, id: u8) -> Option<ChannelWriter> {
         self.channels.get_mut(usize::from(id))?.1.take()
     }
 
-    /// Takes the sides of a channel that are left, as one handle; `None` if none is left.
+    /// Takes the remaining sides of a channel as one handle. Returns `None` if none remains.
     pub fn take(&mut self, id: u8) -> Option<Channel> {
         let (reader, writer) = self.channels.get_mut(usize::from(id))?;
         let (reader, writer) = (reader.take(), writer.take());
         (reader.is_some() || writer.is_some()).then(|| Channel::new(id, reader, writer))
     }
 
-    /// Returns all channels of the subprotocol in order, regardless of their types, like Go's
-    /// slice.
+    /// Returns all channels of the subprotocol in order, of any type, like the slice in Go.
     ///
-    /// See [`Channel`] for how a side behaves that the type does not have.
+    /// [`Channel`] describes how a side behaves that the type does not have.
     pub fn into_channels(self) -> Vec<Channel> {
         (0..)
             .zip(self.channels)
@@ -156,7 +158,7 @@ impl ChannelSet {
     }
 }
 
-/// Leaves the request out, which may hold credentials.
+/// Leaves out the request, which may hold credentials.
 impl fmt::Debug for ChannelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChannelSet")

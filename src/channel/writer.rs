@@ -18,29 +18,29 @@ use crate::wire::{WRITE_CUT, Wire};
 ///
 /// # Flow
 ///
-/// Each `write` becomes one message of at most 32 KiB, and each [`send`](Self::send) one message
-/// of any size. Messages leave in the order in which they were written, across all channels of
-/// the session. Small ones leave together: at 48 KiB, at a flush, and at the latest when the
-/// session's task has run once, so a prompt appears without a flush.
+/// Each `write` becomes one message of at most 32 KiB, and each [`send`](Self::send) one message of
+/// any size. Messages leave in the order in which they were written, across all channels of the
+/// session. Small messages are collected and leave together: once they reach 48 KiB, at a flush,
+/// and at the latest after the next run of the session's task, so a prompt appears without a flush.
 ///
-/// Data that was accepted and has not left is bounded per channel
-/// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write waits
-/// while there is no room. `flush` waits until everything that this channel has accepted was
-/// handed to the transport.
+/// Data that was accepted but has not left is bounded per channel
+/// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write is
+/// pending while there is no room. `flush` waits until everything that this channel has accepted
+/// was handed to the transport.
 ///
 /// # The end
 ///
-/// `shutdown` ends the writer, and waits like a flush. A session is over when its service has
-/// returned and every writer was shut down or dropped. The peer does not learn of one writer's
-/// end, because servers do not send CLOSE. Dropping a writer does the same without the wait, and
-/// what it has accepted is still sent. After the end of the session a write fails with
+/// `shutdown` ends the writer, and then waits like a flush. Dropping a writer ends it without the
+/// wait, and data that it has accepted is still sent. The peer does not learn that a single writer
+/// has ended, because servers do not send CLOSE. A session is over when its service has returned
+/// and every writer was shut down or dropped. After the end of the session a write fails with
 /// `BrokenPipe`, with the [`EndCause`](crate::EndCause) as its inner error.
 ///
 /// # Cancel safety
 ///
 /// A write that returned `Ready(n)` has accepted exactly `n` bytes, and one that was pending has
-/// accepted none. A `send` that is dropped has sent all or nothing. A `write_all` that is
-/// dropped may have sent a prefix.
+/// accepted none. A `send` that is dropped before it completes has sent nothing. A `write_all` that
+/// is dropped may have sent a prefix.
 pub struct ChannelWriter {
     wire: Arc<Wire>,
     channel: u8,
@@ -65,17 +65,17 @@ impl ChannelWriter {
         self.channel
     }
 
-    /// Sends one message, which the peer receives as one regardless of its size.
+    /// Sends one message, which the peer receives as one message regardless of its size.
     ///
-    /// It is accepted as soon as the channel has any room, so it may pass the budget by its own
-    /// length. A large message is not copied. Above 32 KiB it leaves in fragments, so that Pongs
-    /// fit between. An empty message is sent too.
+    /// It is accepted as soon as the channel has any room, so it may exceed the budget by its own
+    /// length. A large message is not copied. A message of more than 32 KiB leaves in fragments, so
+    /// that Pongs can go in between. An empty message is sent as well.
     ///
     /// # Errors
     /// `BrokenPipe` after the end of the session, or after `shutdown`.
     ///
     /// # Cancel safety
-    /// Cancel safe: if the future is dropped before it is done, nothing was sent.
+    /// This method is cancel safe: if the future is dropped before it completes, nothing was sent.
     pub async fn send(&mut self, message: impl Into<Bytes>) -> io::Result<()> {
         let message = message.into();
         std::future::poll_fn(|cx| self.poll_ready(cx)).await?;
@@ -104,9 +104,10 @@ impl ChannelWriter {
         Ok(())
     }
 
-    /// Writes with a tap, and makes one copy for both. It goes the way of `send`: a second caller
-    /// of the function that writes without a tap would keep the compiler from inlining that
-    /// one, at 36 instructions a message.
+    /// Writes to a tapped channel, with one copy for the message and its record.
+    ///
+    /// It uses the path of `send`. A second caller of `Outbound::poll_write` would keep the
+    /// compiler from inlining that function, which costs 36 instructions a message.
     #[cold]
     fn poll_write_tapped(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_ready(cx))?;
@@ -145,7 +146,7 @@ impl AsyncWrite for ChannelWriter {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire.outbound.close_writer(self.channel);
-        // No more is accepted, so there is nothing more to record.
+        // Nothing is accepted from here on, so there is nothing more to record.
         self.tap = None;
         self.wire.outbound.poll_flush(cx, self.channel)
     }

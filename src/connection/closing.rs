@@ -1,4 +1,4 @@
-//! The end of a session, as a machine without I/O.
+//! The end of a session, as a state machine without I/O.
 //!
 //! ```text
 //!        a cause           service done, writers gone,         the queue is
@@ -13,9 +13,9 @@
 //!           or silence
 //! ```
 //!
-//! Every phase goes straight to `Closed` when the connection is lost, when its deadlines are
-//! over, and when a drain cuts the session. [`Deadline::Grace`] runs beside the phases: it
-//! bounds how long the service may go on after a cause.
+//! Every phase goes straight to `Closed` when the connection is lost, when the phase's deadlines
+//! expire, and when a drain cuts the session. [`Deadline::Grace`] is independent of the phases: it
+//! bounds how long the service may continue after a cause.
 //!
 //! | phase | its deadlines |
 //! |---|---|
@@ -23,8 +23,8 @@
 //! | `Awaiting`, `Lingering` | `Silence`, `CloseLimit` |
 //! | `ShuttingDown` | `Stall`, `CloseLimit` |
 //!
-//! The driver reports what happens as an [`Event`], carries out the [`Step`] that it gets, and
-//! reports what came of that. What follows from each cause is in `consequences`.
+//! The driver reports each [`Event`], carries out the [`Step`] that is returned, and reports its
+//! result. The consequences of each cause are in `consequences`.
 
 mod event;
 #[cfg(test)]
@@ -41,52 +41,52 @@ use crate::{
     session::SessionConfig,
 };
 
-/// How long a transport may take nothing while the session closes.
-/// A kubectl that is alive and writes gives up after 60 s itself.
+/// The longest time for which a transport may accept nothing while the session closes. A live
+/// kubectl that writes gives up by itself after 60 s.
 const STALL: Duration = Duration::from_secs(90);
 
-/// How far the end has come.
+/// The phases of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// There is no cause to end, and messages go both ways.
+    /// There is no cause to end yet, and messages go both ways.
     Open,
     /// There is a cause, and the service may still write.
     Ending,
-    /// The queue goes out, the Close frame last. Incoming data is read and
-    /// discarded: a client that writes before it reads would otherwise wait for us while
-    /// we wait for it.
+    /// The queue is written out, with the Close frame at its end. Incoming data is read and
+    /// discarded. Otherwise a client that writes before it reads would wait for us while we wait
+    /// for it.
     Flushing,
-    /// Our Close is out, and the peer's is awaited (RFC 6455, section 7.1.1). A FIN
-    /// right behind our Close would make proxies that close both of their connections
-    /// at the first end of file drop the output that the peer has not read yet.
+    /// Our Close has left, and the peer's is awaited (RFC 6455, 7.1.1). Some proxies close both of
+    /// their connections at the first end of file. A FIN right after our Close would make them drop
+    /// the output that the peer has not read yet.
     Awaiting,
-    /// The transport is shutting down its sending side: over TLS, a close_notify has to
-    /// leave first.
+    /// The transport is shutting down its sending side. Over TLS, a close_notify has to leave
+    /// first.
     ShuttingDown,
-    /// Our side is shut down. Reading goes on until the peer's FIN: closing a
-    /// socket with unread bytes resets it, and a reset destroys what the client
-    /// has not read yet.
+    /// Our sending side is shut down. Reading continues until the peer's FIN, because closing a
+    /// socket with unread bytes resets it, and a reset destroys data that the client has not read
+    /// yet.
     Lingering,
     /// The transport is gone.
     Closed,
 }
 
-/// The state of a session's end. See the module.
+/// The state of a session's end; see the module.
 #[derive(Debug)]
 pub(super) struct Closing {
     config: Arc<SessionConfig>,
-    /// A clean Close of the peer may mean only that its input is finished.
+    /// A clean Close of the peer may only mean that its input is finished.
     close_ends_input: bool,
     phase: Phase,
-    /// The first cause. `None` exactly while the phase is `Open`.
+    /// The first cause. It is `None` while the phase is `Open`, and only then.
     cause: Option<EndCause>,
     /// The first Close frame that the service asked for.
     requested: Option<Box<ClosePayload>>,
-    /// A Close of the peer has come.
+    /// The peer has sent a Close.
     peer_closed: bool,
-    /// No more can be read.
+    /// Nothing more can be read.
     read_ended: bool,
-    /// Incoming data is not even decoded any more.
+    /// Incoming data is no longer even decoded.
     deaf: bool,
 }
 
@@ -104,22 +104,22 @@ impl Closing {
         }
     }
 
-    /// Returns why the session ends.
+    /// Returns the cause of the session's end, if there is one.
     pub(super) fn cause(&self) -> Option<&EndCause> {
         self.cause.as_ref()
     }
 
-    /// Returns whether there is no cause yet.
+    /// Returns whether the session has no cause to end yet.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
-    /// Returns whether incoming data still counts: our Close is not queued yet.
+    /// Returns whether incoming data still counts, because our Close is not queued yet.
     pub(super) fn is_receiving(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Ending)
     }
 
-    /// Returns whether the peer's silence is timed.
+    /// Returns whether a deadline for the peer's silence runs.
     pub(super) fn waits_for_peer(&self) -> bool {
         matches!(self.phase, Phase::Awaiting | Phase::Lingering)
     }
@@ -136,15 +136,18 @@ impl Closing {
         self.read_ended
     }
 
-    /// Returns whether the service's own end, which is `cause`, counts as one already. A
-    /// service that has returned waits for its writers, and has nothing to add to another
-    /// cause. One that failed shortens the grace that another cause has given it.
+    /// Returns whether the end of the service, which is `cause`, is to be reported now.
+    ///
+    /// A service that has returned waits for its writers, and adds nothing to an earlier cause. One
+    /// that has failed shortens the grace of an earlier cause.
     pub(super) fn follows_service(&self, cause: &EndCause, open_writers: usize) -> bool {
         *cause != EndCause::Completed || (self.is_open() && open_writers == 0)
     }
 
-    /// Returns whether it is time for the last words: the service is done and so are its
-    /// writers, or their grace is over, or the cause waits for neither.
+    /// Returns whether it is time for the last words.
+    ///
+    /// It is when the service is done and its writers are gone or out of grace, or when the cause
+    /// waits for neither.
     pub(super) fn may_say_last(
         &self,
         service_done: bool,
@@ -159,7 +162,7 @@ impl Closing {
         self.phase == Phase::Ending && (at_once || done)
     }
 
-    /// Takes an event, and returns what to do about it.
+    /// Handles an event, and returns the step to take.
     pub(super) fn on(&mut self, event: Event, clock: &mut Clock<'_>) -> Step {
         match event {
             Event::Cause(cause) => self.end(cause, clock),
@@ -182,7 +185,7 @@ impl Closing {
                 service_done,
                 output,
             } => {
-                // The grace is for a service that runs, and before the Close for its writers.
+                // The grace is for a running service, and until the Close for its writers too.
                 if service_done && self.phase != Phase::Ending {
                     clock.clear([Deadline::Grace]);
                 }
@@ -209,7 +212,7 @@ impl Closing {
     fn end(&mut self, cause: EndCause, clock: &mut Clock<'_>) -> Step {
         let urgency = consequences::urgency(&cause);
         self.peer_closed |= matches!(cause, EndCause::PeerClosed { .. });
-        // Behind a fault nothing can be understood.
+        // After a fault of the peer, its data cannot be understood.
         self.deaf |= urgency == Urgency::CloseOnly;
         let first = match self.phase {
             Phase::Open => true,
@@ -222,14 +225,14 @@ impl Closing {
             }
             Phase::Closed => return Step::Wait,
         };
-        // A failure behind another cause, or a Close of the peer behind a failure, never
-        // makes the grace longer.
+        // A later cause never extends the grace, be it a failure after another cause or the peer's
+        // Close after a failure.
         let grace = consequences::grace(&cause, self.close_ends_input, &self.config);
         clock.bring_forward(Deadline::Grace, grace);
         if !first {
             return self.act_on(cause, clock);
         }
-        // These apply only while the session is open.
+        // These deadlines apply only while the session is open.
         clock.clear([
             Deadline::TimeLimit,
             Deadline::Idle,
@@ -242,10 +245,10 @@ impl Closing {
         Step::Tell { readers }
     }
 
-    /// Returns what a cause demands at once.
+    /// Returns the step that a cause requires at once.
     fn act_on(&mut self, cause: EndCause, clock: &mut Clock<'_>) -> Step {
         match consequences::urgency(&cause) {
-            // `may_say_last` tells when.
+            // `may_say_last` says when to close.
             Urgency::WaitForService | Urgency::CloseNow => Step::Wait,
             Urgency::CloseOnly => Step::Close {
                 frame: consequences::close_frame(&cause, false),
@@ -255,7 +258,7 @@ impl Closing {
         }
     }
 
-    /// Closes with the frame that the first cause demands.
+    /// Closes with the frame for the first cause.
     fn close(&mut self, told: bool) -> Step {
         let frame = match (self.phase, &self.cause, &self.requested) {
             (Phase::Ending, Some(EndCause::Closed { .. }), Some(frame)) => **frame,
@@ -268,8 +271,8 @@ impl Closing {
         }
     }
 
-    /// Begins to flush with the whole time ahead: the queue begins to leave now, or was held
-    /// back by this side until now.
+    /// Starts the deadlines of `Flushing` from now: the queue begins to leave now, or this side
+    /// held it back until now.
     fn flush(&mut self, bytes: u64, clock: &mut Clock<'_>) {
         let policy = &self.config.policy;
         let granted = (policy.limits.time_to_read(bytes))
@@ -280,7 +283,7 @@ impl Closing {
         self.phase = Phase::Flushing;
     }
 
-    /// Moves on through as many phases as are over.
+    /// Leaves each phase that is over.
     fn move_on(&mut self, output: Output, clock: &mut Clock<'_>) -> Step {
         match self.phase {
             Phase::Open | Phase::Ending | Phase::Closed => Step::Wait,
@@ -297,7 +300,7 @@ impl Closing {
                     self.flush(bytes, clock);
                     Step::Wait
                 }
-                // Neither is our own byte rate, but `Flush` already includes its time.
+                // Nor is our own byte rate, but `Flush` already allows for it.
                 Output::Moving if !clock.is_over(Deadline::Flush) => {
                     clock.set(Deadline::Stall, STALL);
                     Step::Wait
@@ -359,7 +362,7 @@ impl Closing {
         clock.is_over(Deadline::Silence) || clock.is_over(Deadline::CloseLimit)
     }
 
-    /// Abandons a transport that has taken too long.
+    /// Abandons the transport if one of the deadlines has expired.
     fn give_up_at(&mut self, at: [Deadline; 2], clock: &mut Clock<'_>) -> Step {
         if at.iter().any(|&name| clock.is_over(name)) {
             self.end(EndCause::Stalled, clock)
@@ -372,12 +375,12 @@ impl Closing {
         self.read_ended = true;
         let fin = kind == io::ErrorKind::UnexpectedEof;
         match self.phase {
-            // It has sent its Close. Whether it still reads is unknown.
+            // The peer has sent its Close, and it is unknown whether it still reads.
             Phase::Ending if self.peer_closed && fin => {
                 clock.bring_forward(Deadline::Grace, self.config.grace);
                 Step::Wait
             }
-            // It may have shut down its sending side only. A write finds out.
+            // The peer may have shut down only its sending side. A write finds out.
             Phase::Flushing | Phase::Awaiting | Phase::ShuttingDown | Phase::Lingering if fin => {
                 Step::Wait
             }

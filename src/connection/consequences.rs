@@ -1,7 +1,7 @@
 //! The consequences of each cause: the table of [`EndCause`], as total matches.
 //!
-//! Two columns of it are elsewhere: [`EndCause`] itself says what a reader sees, and
-//! `remotecommand::outcome` what the Status says.
+//! Two columns of the table are elsewhere: the error of a reader is in [`EndCause`] itself, and the
+//! Status in `remotecommand::outcome`.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::{
     session::SessionConfig,
 };
 
-/// Returns how long the service may go on after a cause.
+/// Returns how long the service may continue after a cause.
 pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &SessionConfig) -> Duration {
     match cause {
-        // Without half-close, this is how a client says that its input is
-        // finished: kube-rs does so on v4, and reads on. Without input it can only
-        // mean that the client is leaving.
+        // Without half-close, this is how a client says that its input is finished. kube-rs does so
+        // on v4, and continues to read. If the session has no input, it can only mean that the
+        // client is leaving.
         EndCause::PeerClosed {
             code: None | Some(1000),
             ..
@@ -40,10 +40,10 @@ pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &SessionCo
     }
 }
 
-/// Returns whether readers end as soon as the cause comes, and not only with the session.
+/// Returns whether readers end at once, rather than with the session.
 pub(super) fn ends_readers(cause: &EndCause) -> bool {
     match cause {
-        // The service has returned, but may have left readers with other tasks.
+        // The service has ended, but may have given readers to other tasks.
         EndCause::ServiceFailed | EndCause::ServicePanicked => false,
         EndCause::Completed
         | EndCause::PeerClosed { .. }
@@ -62,20 +62,20 @@ pub(super) fn ends_readers(cause: &EndCause) -> bool {
     }
 }
 
-/// The fate of the queue when a cause comes.
+/// The effect of a cause on the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// The service may still say something first.
+    /// The service may still write.
     WaitForService,
-    /// The Close frame goes behind what was accepted, now.
+    /// The Close frame is queued at once, behind the output that was accepted.
     CloseNow,
-    /// The Close frame replaces what was accepted.
+    /// The Close frame replaces the output that was accepted.
     CloseOnly,
     /// There is no peer left to tell.
     Gone,
 }
 
-/// Returns what happens to the queue when a cause comes.
+/// Returns the effect of a cause on the queue.
 pub(super) fn urgency(cause: &EndCause) -> Urgency {
     match cause {
         EndCause::Completed
@@ -97,9 +97,10 @@ pub(super) fn urgency(cause: &EndCause) -> Urgency {
     }
 }
 
-/// Returns the Close frame for a cause. Its code is 1000 if and only if the outcome was told
-/// in full: client-go discards a Status that it has already read when the code is
-/// anything else.
+/// Returns the Close frame for a cause.
+///
+/// A code of our own is 1000 if and only if the outcome was told in full, because client-go
+/// discards a Status that it has already read if the code is any other.
 pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
     let (code, reason) = match cause {
         // A peer's Close is answered with its own code (RFC 6455, 5.5.1).

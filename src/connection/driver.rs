@@ -1,17 +1,17 @@
 //! One poll loop over reads, timers and the phases of the end.
 //!
-//! A round of the session's task runs in this order, always:
+//! A round of the session's task always runs in this order:
 //!
-//! 1. [`Driver::run`]: commands of the service, the upgrade, then reads into the
-//!    channels, as much as there is room for;
-//! 2. the service's future, if it was woken;
-//! 3. [`Driver::end_turn`]: writes what was written to the channels;
-//! 4. [`Driver::finish_round`]: expired deadlines, the phases of the end, and the one timer.
+//! 1. [`Driver::run`] handles commands of the service and the upgrade, then reads into the channels
+//!    as much as there is room for;
+//! 2. the service's future is polled, if it was woken;
+//! 3. [`Driver::end_turn`] sends the output that was written to the channels;
+//! 4. [`Driver::finish_round`] handles expired deadlines and the phases of the end, and arms the
+//!    one timer.
 //!
-//! Writing comes after the service so that its output leaves in the same
-//! round. After a poll of the task that used up tokio's budget before any output could
-//! leave, one round goes without the service. The rules live elsewhere: in `closing`,
-//! `consequences`, `policy`, `mux` and `frame`.
+//! Output is sent after the service was polled, so that it leaves in the same round. If a poll of
+//! the task used up tokio's budget before any output could leave, the next round leaves out the
+//! service. The rules live elsewhere: in `closing`, `consequences`, `policy`, `mux` and `frame`.
 
 use std::{
     borrow::Cow,
@@ -51,11 +51,11 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    /// A clean Close of the peer may mean only that its input is finished.
+    /// A clean Close of the peer may only mean that its input is finished.
     pub(crate) close_ends_input: bool,
-    /// When the credentials of the request expire.
+    /// The time at which the credentials of the request expire.
     pub(crate) expiry: Option<Instant>,
-    /// For the summary.
+    /// The selected subprotocol, for the summary.
     pub(crate) subprotocol: Cow<'static, str>,
     pub(crate) peer: Option<Peer>,
 }
@@ -65,7 +65,7 @@ pub(crate) struct DriverParts {
 pub(super) struct Story {
     subprotocol: Cow<'static, str>,
     peer: Option<Peer>,
-    /// When the upgrade was accepted, if it was.
+    /// The time at which the upgrade was accepted, if it was.
     accepted_at: Option<Instant>,
     /// The code of our Close frame.
     pub(super) close_code: Option<u16>,
@@ -73,27 +73,27 @@ pub(super) struct Story {
     pub(super) status: Option<Box<Status>>,
 }
 
-/// Drives one session's connection. See the module.
+/// Drives the connection of a session; see the module.
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(super) wire: Arc<Wire>,
     pub(super) session: Session,
     pub(super) config: Arc<SessionConfig>,
     pub(super) waker: Waker,
-    /// The connection is still to come.
+    /// The upgrade, until it has completed.
     pub(super) upgrading: Option<OnUpgrade>,
     pub(super) reading: Reading,
     pub(super) decoder: Decoder,
     pub(super) mux: Mux,
     pub(super) beats: Beats,
-    /// Output is held back, until [`Deadline::Hold`] once there is a connection.
+    /// Set while output is held back. Once there is a connection, [`Deadline::Hold`] ends it.
     pub(super) hold: Option<Hold>,
     pub(super) closing: Closing,
     pub(super) deadlines: Deadlines,
     timer: Timer,
-    /// The timer had fired before this round read: silence can be judged.
+    /// The timer had fired before this round's reads, so they show whether the peer is silent.
     pub(super) fired: bool,
-    /// Kept for its capacity.
+    /// A buffer that is kept for its capacity.
     woken: Vec<Waker>,
     expiry: Option<Instant>,
     pub(super) story: Story,
@@ -140,7 +140,7 @@ impl Driver {
         }
     }
 
-    /// Waits for the connection from now on: the answer is on its way.
+    /// Starts to wait for the connection, because the upgrade was accepted.
     pub(crate) fn expect(&mut self, on: OnUpgrade) {
         let now = Instant::now();
         self.story.accepted_at = Some(now);
@@ -156,7 +156,7 @@ impl Driver {
 
 // A round.
 impl Driver {
-    /// Runs whatever the driver was woken for.
+    /// Runs everything that the driver may have been woken for.
     pub(super) fn run(&mut self) {
         self.fired = self.timer.has_fired();
         self.obey();
@@ -169,7 +169,7 @@ impl Driver {
         self.read(cx);
     }
 
-    /// Carries out the commands of the service, and of a drain.
+    /// Carries out commands of the service and of a drain.
     fn obey(&mut self) {
         let Some(commands) = self.session.take_commands() else {
             return;
@@ -211,7 +211,7 @@ impl Driver {
         }
     }
 
-    /// Begins with the connection, and with the clocks that count from it.
+    /// Installs the connection, and starts the deadlines that count from it.
     fn connect(&mut self, transport: Transport, early: Bytes) {
         self.reading.half = Half::Connected(transport.read);
         self.reading.undecoded = early;
@@ -225,7 +225,7 @@ impl Driver {
         if let Some(hold) = &self.hold {
             self.deadlines.set(Deadline::Hold, after(now, hold.at_most));
         }
-        // A session that ends already has no other bounds than those of its end.
+        // A session that is already ending is bounded by the deadlines of its end.
         if self.closing.is_open() {
             if let Some(timeout) = policy.idle_timeout {
                 self.deadlines.set(Deadline::Idle, after(now, timeout));
@@ -244,12 +244,12 @@ impl Driver {
         self.wire.outbound.end_turn(&mut self.woken)
     }
 
-    /// Does what is due after a round's writes. Returns whether the session is over.
+    /// Handles everything that is due after a round's writes. Returns whether the session is over.
     pub(super) fn finish_round(&mut self, progress: &Progress, service: &mut ServiceState) -> bool {
         if let Some(kind) = progress.broken {
             self.write_broke(kind);
         }
-        // Commands from the poll in which the service returned come before its return.
+        // A command that the service gave in its last poll comes before its return.
         if service.is_done() {
             self.obey();
         }
@@ -258,7 +258,8 @@ impl Driver {
         {
             self.end(cause);
         }
-        // In each round, because keep-alive is checked only when its deadline expires.
+        // This happens in every round, because keep-alive is only checked when its deadline
+        // expires.
         if progress.waited || !progress.idle {
             self.deadlines.clear(Deadline::Answer);
         }
@@ -266,9 +267,9 @@ impl Driver {
             Some(at) => self.deadlines.set(Deadline::WriteRate, at),
             None => self.deadlines.clear(Deadline::WriteRate),
         }
-        // With messages alone, no clock is read until the timer has fired. If it fires later
-        // in this round, while the service runs for long, it makes the driver due again:
-        // until data that arrived meanwhile was read, there is no silence.
+        // While only messages move, no clock is read until the timer has fired. If it fires later
+        // in this round, because the service runs for long, it makes the driver due again. The peer
+        // counts as silent only after the data that arrived meanwhile was read.
         if self.is_quiet() && self.timer.is_current() && !self.fired {
             return false;
         }
@@ -288,7 +289,7 @@ impl Driver {
         false
     }
 
-    /// Returns whether all deadlines are of the kind that data moves away.
+    /// Returns whether the only deadlines are those that data moves away.
     fn is_quiet(&self) -> bool {
         self.closing.is_open()
             && !self.deadlines.is_set(Deadline::Cut)
@@ -299,7 +300,7 @@ impl Driver {
             && !self.deadlines.is_set(Deadline::Pause)
     }
 
-    /// Forgets that output is held back. Letting go of it is up to the caller.
+    /// Forgets that output is held back. The caller has to release it.
     pub(super) fn forget_hold(&mut self) {
         self.hold = None;
         self.deadlines.clear(Deadline::Hold);
@@ -308,7 +309,7 @@ impl Driver {
 
 // The end of the task.
 impl Driver {
-    /// Logs the summary and passes it on, once.
+    /// Logs the summary and passes it to `on_end`, once.
     fn report(&mut self) {
         let Some(accepted_at) = self.story.accepted_at.take() else {
             return;
@@ -329,7 +330,7 @@ impl Driver {
         self.config.on_end.tell(&summary);
     }
 
-    /// Ends a session whose task is over, or dropped in the middle of it. A second call does
+    /// Ends a session whose task has completed, or was dropped before that. A second call does
     /// nothing.
     pub(super) fn finish(&mut self) {
         let unsaid = self.session.take_last_words();
@@ -337,13 +338,13 @@ impl Driver {
             self.session.set_cause(&EndCause::Aborted);
             self.advance(Event::TaskDropped, Instant::now());
         }
-        // Last, because dropping them runs the service's code.
+        // Dropped only now, because this drop runs the service's code.
         drop_quietly(unsaid, "the last words of a session");
         self.report();
     }
 }
 
-/// Tells the handles, also of a session that never got its task.
+/// Tells the handles of the end, even if the session never got its task.
 impl Drop for Driver {
     fn drop(&mut self) {
         self.finish();

@@ -1,4 +1,4 @@
-//! The handling of expired deadlines, at the end of a round.
+//! Expired deadlines, which are handled at the end of a round.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Driver {
-    /// Does what each expired deadline demands.
+    /// Handles each deadline that has expired.
     pub(super) fn run_due(
         &mut self,
         now: Instant,
@@ -20,7 +20,7 @@ impl Driver {
         service: &mut ServiceState,
     ) {
         for deadline in Deadline::ALL {
-            // One that an earlier deadline has moved or cleared is not due any more.
+            // Looked up anew, because the handling of an earlier one may have moved or cleared it.
             if !self.deadlines.is_expired(deadline, now) {
                 continue;
             }
@@ -30,7 +30,7 @@ impl Driver {
                     let kind = io::ErrorKind::TimedOut;
                     self.end(EndCause::UpgradeFailed { kind });
                 }
-                // There is something to read, or to write, and it may move again.
+                // The byte rate lets data move again.
                 Deadline::ReadRate | Deadline::WriteRate => {
                     self.deadlines.clear(deadline);
                     self.wire.turn.wake_driver();
@@ -41,8 +41,8 @@ impl Driver {
                     self.wire.turn.wake_driver();
                 }
                 Deadline::Pause => self.trickle(now, progress),
-                // If the timer fired after this round's reads, data may be unread. These are
-                // checked in the next round.
+                // If the timer fired after this round's reads, data may be unread, and these are
+                // left to the next round.
                 Deadline::TimeLimit | Deadline::Idle | Deadline::Answer | Deadline::Ping
                     if !self.fired => {}
                 Deadline::TimeLimit => self.end(EndCause::TimeLimit),
@@ -50,14 +50,14 @@ impl Driver {
                 Deadline::Answer => self.check_answer(now, progress),
                 Deadline::Ping => self.ping(now, progress),
                 Deadline::Grace => service.drop_future(),
-                // The machine of the end looks at these, at the end of the round.
+                // The state machine of the end checks these at the end of the round.
                 Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
             }
         }
     }
 
-    /// Cuts the session at the deadline of a drain, its service too: that may be all that
-    /// is left, in its grace.
+    /// Cuts the session at the deadline of a drain, and drops the service, which may be all that is
+    /// left of the session.
     fn cut(&mut self, service: &mut ServiceState) {
         self.deadlines.clear(Deadline::Cut);
         if self.closing.is_closed() && service.is_done() {
@@ -68,8 +68,8 @@ impl Driver {
         service.drop_future();
     }
 
-    /// Shows the client of a paused session that the session lives, and takes a little of
-    /// its data.
+    /// Shows the client of a paused session that the session is alive, and accepts a little of its
+    /// data.
     fn trickle(&mut self, now: Instant, progress: &Progress) {
         self.deadlines
             .set(Deadline::Pause, after(now, PAUSE_INTERVAL));
@@ -77,14 +77,14 @@ impl Driver {
             return self.lose(kind);
         }
         self.wire.outbound.pong(&[]);
-        // Not from the start: most pauses are over sooner.
+        // The watch does not begin with the pause, because most pauses are shorter than this.
         self.reading.half.watch();
         self.reading.lent = self.mux.extend();
         self.wire.turn.wake_driver();
     }
 
     fn check_idle(&mut self, now: Instant) {
-        // Writers note the time themselves. It is read only here.
+        // Writers note the time of a write themselves, and it is only looked at here.
         if let (Some(then), Some(timeout)) = (
             self.wire.outbound.last_write(),
             self.config.policy.idle_timeout,
@@ -125,7 +125,7 @@ impl Driver {
         self.wire.turn.wake_driver();
     }
 
-    /// Returns whether the peer cannot be heard, or cannot answer, at this moment.
+    /// Returns whether the peer's answer may be among unread data, or our Ping among unsent output.
     fn is_peer_excused(&self, progress: &Progress) -> bool {
         !self.reading.undecoded.is_empty() || !progress.idle
     }

@@ -1,4 +1,4 @@
-//! The task of a session: the only code that reads the socket and decides on its end.
+//! The task of a session. No other code reads the socket, or decides on the end of the session.
 
 mod closing;
 mod consequences;

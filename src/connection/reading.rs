@@ -1,4 +1,4 @@
-//! The read side: reads from the transport, and what they bring.
+//! The read side: reads from the transport, and handles the data.
 
 use std::{
     io,
@@ -15,27 +15,28 @@ use crate::{
     policy::{Bucket, Deadline, PAUSE_INTERVAL, after},
 };
 
-/// Bytes of one read, on the stack. A smaller buffer costs CPU (1.15x at 8 KiB).
+/// The size of the buffer of one read, on the stack. A smaller buffer costs CPU time (1.15x at 8
+/// KiB).
 const READ: usize = 16 * 1024;
 
-/// Bytes of one read after one that would have filled the smaller buffer. This keeps a fast
-/// sender from filling the kernel's queue, which halves the CPU of small messages.
+/// The size of the buffer after a read that filled the smaller one. This keeps a fast sender from
+/// filling the kernel's queue, which halves the CPU time of small messages.
 const READ_LARGE: usize = 64 * 1024;
 
 /// The state of the read side. Reading is paused while [`Deadline::Pause`] is set.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) half: Half,
-    /// Bytes that were read and not decoded: early ones, or those behind a byte that
-    /// has no room. At most one read.
+    /// Bytes that were read but not decoded: those that came with the upgrade, or those from the
+    /// first byte on for which there was no room. At most one read.
     pub(super) undecoded: Bytes,
-    /// There is room again, but only a loan of the stall reserve.
+    /// The only room is a loan from the stall reserve.
     pub(super) lent: bool,
-    /// Limits how much may be read.
+    /// Limits the rate of reads.
     pub(super) rate: Option<Bucket>,
-    /// The next read gets the large buffer.
+    /// The next read uses the large buffer.
     large: bool,
-    /// The last poll of the transport had nothing more to read.
+    /// The last poll of the transport found nothing more to read.
     exhausted: bool,
 }
 
@@ -52,13 +53,13 @@ impl Reading {
     }
 }
 
-/// The buffer of one read. It begins with a cache line: the kernel's copy into it, and ours out
-/// of it, cost up to a third more where it does not.
+/// The buffer of one read. It is aligned to a cache line: without that, the kernel's copy into it
+/// and ours out of it cost up to a third more.
 #[repr(align(64))]
 struct Storage<const N: usize>([MaybeUninit<u8>; N]);
 
 impl Driver {
-    /// Reads as much as there is room for.
+    /// Reads as long as there is data and room for it.
     pub(super) fn read(&mut self, cx: &mut Context<'_>) {
         if !self.reading.undecoded.is_empty() {
             if !self.closing.is_deaf() && self.mux.poll_room().is_pending() {
@@ -75,13 +76,13 @@ impl Driver {
         if self.deadlines.is_set(Deadline::Pause) {
             self.reading.half.unwatch(cx);
         }
-        // While all the room there is was lent, the pause goes on.
+        // The pause continues while the only room is a loan.
         if !std::mem::take(&mut self.reading.lent) {
             self.deadlines.clear(Deadline::Pause);
         }
         self.reading.exhausted = false;
-        // Reads until the transport has no more, which registers the waker; or
-        // until a buffer was filled, when it is the service's turn first.
+        // Reads until the transport has no more data, which registers the waker, or until a buffer
+        // was filled: then the service has its turn first.
         while !self.closing.has_read_ended() && self.reading.undecoded.is_empty() {
             let Some(allowed) = self.allowance() else {
                 self.deadlines.clear(Deadline::Pause);
@@ -94,7 +95,7 @@ impl Driver {
             };
             match filled {
                 Poll::Pending => {
-                    // Without budget, tokio says so of a readable socket too.
+                    // Without budget, tokio returns `Pending` even if the socket is readable.
                     self.reading.exhausted = tokio::task::coop::has_budget_remaining();
                     self.deadlines.clear(Deadline::Pause);
                     return;
@@ -105,7 +106,7 @@ impl Driver {
         }
     }
 
-    /// Returns how many bytes may be read now. `None` is for none, until
+    /// Returns how many bytes may be read now, or `None` if none may be read until
     /// [`Deadline::ReadRate`].
     fn allowance(&mut self) -> Option<usize> {
         let receiving = self.closing.is_receiving();
@@ -117,12 +118,12 @@ impl Driver {
             return Some(allowed);
         }
         self.deadlines.set(Deadline::ReadRate, rate.ready_at());
-        // The peer cannot be heard while nothing is read.
+        // A Pong of the peer cannot be seen while nothing is read.
         self.deadlines.clear(Deadline::Answer);
         None
     }
 
-    /// Reads once, so many bytes at most. Returns whether that filled the buffer.
+    /// Reads once, at most `allowed` bytes. Returns whether the buffer was filled.
     #[inline(never)]
     fn read_once<const N: usize>(&mut self, cx: &mut Context<'_>, allowed: usize) -> Poll<bool> {
         let mut storage = Storage([const { MaybeUninit::<u8>::uninit() }; N]);
@@ -158,9 +159,10 @@ impl Driver {
         self.advance(Event::ReadEnded(kind), Instant::now());
     }
 
-    /// Handles a write that has found the connection broken. Data that the peer sent before
-    /// can still be read, so the session continues until that has been read. It does not wait
-    /// for a reader that has stopped reading.
+    /// Handles a write that has found the connection broken.
+    ///
+    /// Data that the peer sent earlier can still be read, so the session continues until it has
+    /// been read. It does not wait for a reader that has stopped reading.
     pub(super) fn write_broke(&mut self, kind: io::ErrorKind) {
         if self.closing.is_open() {
             let waker = self.waker.clone();
@@ -172,8 +174,10 @@ impl Driver {
         self.lose(kind);
     }
 
-    /// Ends a session whose connection is lost. Bytes that were read before come first, with
-    /// room or without: there is no more than one read of them.
+    /// Ends a session whose connection is lost.
+    ///
+    /// Bytes that were read but not decoded are delivered first, even without room for them. There
+    /// is at most one read of them.
     pub(super) fn lose(&mut self, kind: io::ErrorKind) {
         if !self.reading.undecoded.is_empty() && self.closing.is_receiving() {
             self.mux.take_regardless();
@@ -183,7 +187,7 @@ impl Driver {
         self.end(EndCause::ConnectionLost { kind });
     }
 
-    /// Decodes as many bytes as there is room for, and returns how many.
+    /// Decodes as many bytes as there is room for, and returns their number.
     fn feed(&mut self, bytes: &[u8]) -> usize {
         if self.closing.waits_for_peer() {
             self.advance(Event::Heard, Instant::now());
@@ -203,7 +207,7 @@ impl Driver {
                     return bytes.len();
                 }
             }
-            // Room may have come since the decoder asked for it.
+            // There may be room by now, since the decoder asked for it.
             if fed == bytes.len() || self.mux.poll_room().is_pending() {
                 break;
             }
@@ -217,7 +221,7 @@ impl Driver {
         fed
     }
 
-    /// Acts on what the peer said beside data.
+    /// Handles the signs of data, of a Pong and of a Close that the mux has noted.
     fn hear(&mut self) {
         let heard = std::mem::take(&mut self.mux.heard);
         if heard.data

@@ -1,4 +1,4 @@
-//! The inner service's future, and the states that it goes through.
+//! The future of the inner service, and its states.
 
 use std::{
     error::Error as StdError,
@@ -15,15 +15,15 @@ use crate::{
     unwind::{catch, drop_quietly},
 };
 
-/// The inner service's future without its types: it costs one allocation a
-/// session, and the driver is compiled once.
+/// The future of the inner service, with its type erased. This costs one allocation for each
+/// session, and the driver is compiled only once.
 pub(crate) type ServiceFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 pin_project! {
-    /// An inner service's future whose error is about to be boxed.
+    /// The future of an inner service, with its error boxed.
     ///
-    /// This is not an `async` block. When a future panics, an `async` block drops it
-    /// during the unwinding, and a second panic in that drop would abort the process.
+    /// This is not an `async` block, because one would drop a future that panics while the panic
+    /// unwinds, and a second panic in that drop would abort the process.
     pub(crate) struct Erased<F> {
         #[pin]
         future: F,
@@ -48,19 +48,19 @@ where
     }
 }
 
-/// The service of one session: its future, or how it ended.
+/// The service of a session: its future, or its outcome.
 pub(crate) enum ServiceState {
     Running(ServiceFuture),
     Returned,
     Failed(BoxError),
     Panicked,
-    /// It was dropped at the end of its grace.
+    /// It was dropped, at the end of its grace or at the deadline of a drain.
     Dropped,
 }
 
 impl ServiceState {
-    /// Polls a running service. A panic is an outcome like any other, and the session
-    /// goes on to tell it.
+    /// Polls a running service. A panic is an outcome like any other, which the session still tells
+    /// its client.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
         let Self::Running(future) = self else {
             return;
@@ -77,15 +77,15 @@ impl ServiceState {
         self.replace(next);
     }
 
-    /// Drops the future of a service that still runs.
+    /// Drops the future of a service that is still running.
     pub(super) fn drop_future(&mut self) {
         if let Self::Running(_) = self {
-            tracing::debug!("the session's service is dropped: its grace is over");
+            tracing::debug!("the session's service has run out of time and is dropped");
             self.replace(Self::Dropped);
         }
     }
 
-    /// Drops the old future apart from the new state: after a poll that panicked, its
+    /// Sets the new state before the old future is dropped, because after a panic of its poll the
     /// drop may panic as well.
     fn replace(&mut self, next: Self) {
         let old = std::mem::replace(self, next);
@@ -96,7 +96,7 @@ impl ServiceState {
         !matches!(self, Self::Running(_))
     }
 
-    /// Returns the cause to end the session with, if the service has ended of itself.
+    /// Returns the cause of the session's end, if the service has ended by itself.
     pub(super) fn end_cause(&self) -> Option<EndCause> {
         match self {
             Self::Running(_) | Self::Dropped => None,
@@ -106,7 +106,7 @@ impl ServiceState {
         }
     }
 
-    /// Returns the outcome to tell in the last words of a session that ended with `cause`.
+    /// Returns the outcome for the last words of a session that ends with `cause`.
     pub(super) fn outcome<'a>(&'a self, cause: &'a EndCause) -> Outcome<'a> {
         match self {
             Self::Returned => Outcome::Returned,
@@ -116,8 +116,8 @@ impl ServiceState {
         }
     }
 
-    /// Logs the error of a service that failed. A service that passes on the end that its
-    /// session has told it is not at fault.
+    /// Logs the error of a service that failed. A service is not at fault if its error is the end
+    /// of its own session.
     pub(super) fn log_failure(&self) {
         let Self::Failed(error) = self else { return };
         let error: &(dyn StdError + 'static) = &**error;
@@ -129,7 +129,7 @@ impl ServiceState {
     }
 }
 
-/// Names the state only: a service's error may show anything in its own `Debug`.
+/// Shows only the name of the state, because the `Debug` of a service's error may show anything.
 impl fmt::Debug for ServiceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

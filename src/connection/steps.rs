@@ -1,4 +1,4 @@
-//! Carries out the steps of the end that [`Closing`](super::closing::Closing) decides on.
+//! The execution of the steps that [`Closing`](super::closing::Closing) decides on.
 
 use std::task::{Context, Poll};
 
@@ -21,12 +21,13 @@ use crate::{
 };
 
 impl Driver {
-    /// Ends the session for this cause, or sooner if it ends already.
+    /// Ends the session for this cause. If it is already ending, the cause may make the end come
+    /// sooner.
     pub(super) fn end(&mut self, cause: EndCause) {
         self.advance(Event::Cause(cause), Instant::now());
     }
 
-    /// Reports an event to the machine of the end, and carries out the steps that follow.
+    /// Reports an event to the state machine of the end, and carries out the steps that follow.
     pub(super) fn advance(&mut self, event: Event, now: Instant) {
         let mut event = event;
         loop {
@@ -105,7 +106,7 @@ impl Driver {
         self.wire.turn.wake_driver();
     }
 
-    /// Moves the end on after a round of the task.
+    /// Advances the end after a round of the task.
     pub(super) fn advance_end(
         &mut self,
         now: Instant,
@@ -117,7 +118,7 @@ impl Driver {
         let grace_over = self.deadlines.is_expired(Deadline::Grace, now);
         if (self.closing).may_say_last(service_done, open_writers, grace_over) {
             let told = self.say_last(service);
-            // The service's code may have taken long, and the peer has its whole time from here.
+            // The closure may have taken long, and the peer's time counts from here.
             self.advance(Event::LastWordsSaid { told }, Instant::now());
         }
         let output = self.output(progress);
@@ -141,7 +142,7 @@ impl Driver {
         }
     }
 
-    /// Says the last words, and returns whether the peer knows the outcome by them.
+    /// Queues the last words. Returns whether they tell the peer the outcome.
     fn say_last(&mut self, service: &ServiceState) -> bool {
         let Some(cause) = self.closing.cause() else {
             return false;
@@ -150,7 +151,7 @@ impl Driver {
         let Some(words) = self.session.take_last_words() else {
             return matches!(outcome, Outcome::Returned);
         };
-        // This is the service's code. The session's end goes on if it panics.
+        // This runs the service's code. If it panics, the session still ends in order.
         let words = catch(|| words(&outcome)).unwrap_or_else(|_| {
             tracing::error!("the closure of say_last panicked");
             None

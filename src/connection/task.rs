@@ -1,4 +1,4 @@
-//! The one task of a session: its driver and its service, polled in rounds.
+//! The task of a session, which polls its driver and its service in rounds.
 
 use std::{
     pin::Pin,
@@ -19,11 +19,11 @@ use crate::{
     wire::Turn,
 };
 
-/// How many rounds one poll of the task makes at most, while each finds more to do,
-/// before other tasks run: some 2 MiB of reads.
+/// The most rounds of one poll of the task. After so many that each found more to do, which are
+/// about 2 MiB of reads, other tasks get their turn.
 const ROUNDS: usize = 32;
 
-/// One session, to be spawned once its upgrade is answered.
+/// A session, to be spawned once its upgrade is answered.
 #[derive(Debug)]
 #[must_use = "a session does nothing unless it is polled"]
 pub(crate) struct Task {
@@ -32,10 +32,10 @@ pub(crate) struct Task {
     waker: Waker,
     turn: Arc<Turn>,
     span: Span,
-    /// The last poll used up tokio's budget before any output could leave. Output
-    /// goes before the service in the next one.
+    /// The last poll used up tokio's budget before any output could leave. The next one sends
+    /// output before it polls the service.
     output_first: bool,
-    /// The last field: the session counts until everything else is gone.
+    /// The last field, so that the session counts as live until everything else is dropped.
     registered: Option<Registered>,
 }
 
@@ -53,8 +53,8 @@ impl Task {
         }
     }
 
-    /// Polls the service before the upgrade is answered. A wake-up from here on makes
-    /// the service due in the task's first round.
+    /// Polls the service before the upgrade is answered. After a wake-up from now on, the service
+    /// is polled in the task's first round.
     pub(crate) fn first_poll(&mut self) {
         let _entered = self.span.enter();
         self.turn.take_service();
@@ -65,13 +65,12 @@ impl Task {
         &self.service
     }
 
-    /// Polls the service until it has accepted the upgrade or is done, on the
-    /// task of the request.
+    /// Polls the service on the task of the request, until it has accepted the upgrade or is done.
     pub(crate) fn poll_undecided(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<()> {
         let _entered = self.span.enter();
         self.turn.register(cx.waker());
         for _ in 0..ROUNDS {
-            // The driver has nothing to drive yet. It is woken again below.
+            // The driver has no connection yet, so its wake-up is repeated below.
             self.turn.begin();
             if self.turn.take_service() {
                 self.service.poll(&mut Context::from_waker(&self.waker));
@@ -85,14 +84,14 @@ impl Task {
                 return Poll::Pending;
             }
         }
-        // A service that yields lets others run, the accept timeout among them.
+        // If the service keeps yielding, other tasks and the accept timeout have to run.
         self.turn.pass();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Refuses the upgrade and all writes from now on, unless a write was accepted
-    /// already. Returns whether it did.
+    /// Refuses the upgrade and all further writes, unless a write was accepted already. Returns
+    /// whether it refused.
     pub(crate) fn refuse(&self) -> bool {
         self.driver
             .wire()
@@ -100,18 +99,19 @@ impl Task {
             .refuse_unless_written(&EndCause::Aborted)
     }
 
-    /// Returns the task to spawn once the upgrade is answered, which waits for the connection.
+    /// Accepts the upgrade, and returns the task to spawn, which waits for the connection.
     pub(crate) fn accepted(mut self, on: OnUpgrade, registered: Registered) -> Self {
         self.registered = Some(registered);
-        // It came too late to be a refusal, and the service is not polled again.
+        // A failure came too late for a refusal. It is logged here, because a service that is done
+        // is not polled again.
         self.span.in_scope(|| self.service.log_failure());
         self.driver.expect(on);
         self
     }
 }
 
-/// Ends the session in its span, before the service's future is dropped: the handles in
-/// that fail from here on.
+/// Ends the session in its span. This comes before the drop of the service's future, so the handles
+/// in the future fail from here on.
 impl Drop for Task {
     fn drop(&mut self) {
         let _entered = self.span.enter();
@@ -141,10 +141,10 @@ impl Future for Task {
             if this.driver.finish_round(&progress, &mut this.service) {
                 return Poll::Ready(());
             }
-            // Without budget every poll of the socket is pending and wakes the task:
-            // another round would spin.
+            // Without budget, every poll of the socket is pending and wakes the task, so another
+            // round would spin.
             let spent = !tokio::task::coop::has_budget_remaining();
-            // Only every other poll, because output may use up all of it as well.
+            // Only in every other poll, because output may use up the budget as well.
             this.output_first = spent && !output_first;
             if this.turn.end() {
                 return Poll::Pending;

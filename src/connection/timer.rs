@@ -8,22 +8,23 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The one timer of a session. It may fire early and is then armed again, so a deadline
-/// that moves away costs nothing.
+/// The one timer of a session.
+///
+/// A deadline that moves away costs nothing: the timer then fires early, and is armed again.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// The timer fires no later than the earliest deadline. Also true without a deadline.
+    /// The timer fires no later than the earliest deadline, or there is no deadline.
     current: bool,
 }
 
 impl Timer {
-    /// Notes that a deadline was set that may be sooner than all others.
+    /// Notes that a new deadline may be earlier than all others.
     pub(super) fn reconsider(&mut self) {
         self.current = false;
     }
 
-    /// Returns whether it fires no later than the next deadline. It wakes the driver then.
+    /// Returns whether the timer fires no later than the next deadline. It wakes the driver then.
     pub(super) fn is_current(&self) -> bool {
         self.current
     }
@@ -45,8 +46,8 @@ impl Timer {
         if sleep.is_elapsed() || sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
-        // The turn may have used up tokio's budget. Without any left, the poll would
-        // register no waker, and the wake-up would be lost.
+        // The turn may have used up tokio's budget. Without any budget, the poll would not register
+        // the waker, and the wake-up would be lost.
         let sleep = pin!(unconstrained(sleep.as_mut()));
         if sleep.poll(&mut Context::from_waker(waker)).is_ready() {
             waker.wake_by_ref();

@@ -1,4 +1,4 @@
-//! Waits for the upgraded I/O, and takes it apart.
+//! The transition from hyper's upgraded I/O to a [`Transport`].
 
 use std::{
     io,
@@ -13,23 +13,25 @@ use tokio::net::TcpStream;
 
 use crate::wire::Transport;
 
-/// Waits for the upgraded connection. Returns its transport, and the bytes that the server has
-/// read beyond the request.
+/// Waits for the upgraded connection. Returns its transport, and the bytes that the server has read
+/// beyond the request.
 pub(super) fn poll(
     on: &mut OnUpgrade,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<(Transport, Bytes)>> {
     let upgraded = ready!(Pin::new(on).poll(cx));
     let (transport, early) = upgraded.map(take_apart).map_err(io::Error::other)?;
-    // A copy, because even an empty one keeps hyper's read buffer alive.
+    // Copied, because even an empty `Bytes` keeps hyper's read buffer alive.
     Poll::Ready(Ok((transport, Bytes::copy_from_slice(&early))))
 }
 
-/// Finds the TCP stream in the I/O that hyper hands over. Without it every byte goes
-/// through two layers of indirection, and reading takes the writers' lock.
+/// Takes the TCP stream out of the I/O that hyper hands over.
+///
+/// If there is none, every byte goes through two layers of indirection, and reads take the lock of
+/// the write side.
 fn take_apart(upgraded: Upgraded) -> (Transport, Bytes) {
-    // Under hyper-util's auto server, and so under axum's `serve`, the type is
-    // a private wrapper that only hyper-util can open.
+    // With hyper-util's auto server, and so with axum's `serve`, the type is a private wrapper that
+    // only hyper-util can open.
     #[cfg(feature = "auto-server")]
     let upgraded =
         match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
@@ -38,7 +40,7 @@ fn take_apart(upgraded: Upgraded) -> (Transport, Bytes) {
         };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (Transport::tcp(parts.io.into_inner()), parts.read_buf),
-        // It returns its own early bytes from its first reads.
+        // This one returns the early bytes from its first reads.
         Err(upgraded) => (Transport::whole(TokioIo::new(upgraded)), Bytes::new()),
     }
 }

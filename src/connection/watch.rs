@@ -1,4 +1,4 @@
-//! The read half, and the watch over it while reading is paused.
+//! The read half of the transport, and the watch over it while reading is paused.
 
 use std::{
     fmt, io,
@@ -20,17 +20,17 @@ use crate::wire::{ReadHalf, Wire};
 /// The source of incoming bytes.
 #[derive(Debug)]
 pub(super) enum Half {
-    /// There is no connection, or none any more.
+    /// There is no connection yet, or it is gone.
     None,
     Connected(ReadHalf),
-    /// Reading is paused for so long that the socket's error state is watched.
+    /// Reading has been paused long enough for the socket's error state to be watched.
     Watched(Watch),
 }
 
-/// Waits for the error state of a socket that is not read.
+/// Waits for an error of a socket that is not being read.
 ///
-/// The FIN of a client that died lies behind the data that is not read. But
-/// our Pongs provoke a reset from its host, which shows here within milliseconds.
+/// The FIN of a client that has died is not seen, because it comes after the unread data. But our
+/// Pongs make its host send a reset, which is seen here within milliseconds.
 pub(super) struct Watch {
     stop: Arc<AtomicBool>,
     future: Pin<Box<dyn Future<Output = (OwnedReadHalf, bool)> + Send>>,
@@ -44,7 +44,7 @@ impl Watch {
             let broken = {
                 let mut error = pin!(half.ready(Interest::ERROR));
                 std::future::poll_fn(|cx| {
-                    // Relaxed: set and read by the session's task alone.
+                    // Relaxed, because only the session's task sets and reads it.
                     if stopped.load(Ordering::Relaxed) {
                         return Poll::Ready(false);
                     }
@@ -57,7 +57,7 @@ impl Watch {
         Self { stop, future }
     }
 
-    /// Gives the half back.
+    /// Stops the watch, and returns the half.
     fn stop(mut self, cx: &mut Context<'_>) -> Option<OwnedReadHalf> {
         self.stop.store(true, Ordering::Relaxed);
         match self.future.as_mut().poll(cx) {
@@ -91,8 +91,8 @@ impl Half {
         }
     }
 
-    /// Watches the transport, where that is possible, because reading is paused.
-    /// Over TLS and HTTP/2 the next write has to find out.
+    /// Watches the transport while reading is paused, where that is possible. Over TLS and HTTP/2,
+    /// only the next write finds out that the connection is lost.
     pub(super) fn watch(&mut self) {
         *self = match std::mem::replace(self, Self::None) {
             Self::Connected(ReadHalf::Tcp(half)) => Self::Watched(Watch::new(half)),
@@ -100,7 +100,7 @@ impl Half {
         };
     }
 
-    /// Ends the watch, because reading goes on.
+    /// Ends the watch, because reading continues.
     pub(super) fn unwatch(&mut self, cx: &mut Context<'_>) {
         *self = match std::mem::replace(self, Self::None) {
             Self::Watched(watch) => match watch.stop(cx) {
@@ -111,7 +111,7 @@ impl Half {
         };
     }
 
-    /// Waits until a watched socket has broken, and returns how.
+    /// Waits for the loss of a watched connection, and returns the kind of its error.
     pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
         let Self::Watched(watch) = self else {
             return Poll::Pending;

@@ -3,11 +3,10 @@ use std::{error::Error as StdError, fmt, io};
 use super::report::chain;
 use crate::close_reason::CloseReason;
 
-/// Why a session ended.
+/// The cause of a session's end.
 ///
-/// [`Session::ended`](crate::Session::ended) resolves to it, and every
-/// [`io::Error`] of a channel that comes from the end of the session carries
-/// it as its payload:
+/// [`Session::ended`](crate::Session::ended) resolves to it. Every [`io::Error`] that a channel
+/// returns because of the end of its session has it as its inner error:
 ///
 /// ```
 /// use tower_wsstream::EndCause;
@@ -22,30 +21,28 @@ use crate::close_reason::CloseReason;
 ///
 /// # Consequences of each cause
 ///
-/// A reader gets all bytes that arrived before the end, then the error named here, or
-/// EOF. A channel that its peer has ended by a CLOSE (v5) reports EOF whatever the cause.
+/// A reader returns all bytes that arrived before the end, and after them the error in the table,
+/// or EOF. A channel that the peer has ended by a CLOSE (`v5`) returns EOF for every cause.
 ///
-/// A writer that "works" does so for the grace, and what it accepts
-/// is sent. One that "fails" returns `BrokenPipe` at once, as does every write once the session
-/// is closing.
+/// A writer that "works" does so until the grace is over, and data that it accepts is sent. One
+/// that "fails" returns `BrokenPipe` at once, as does every write once the session is closing.
 ///
-/// What a command says (`RemoteCommandLayer`) is a JSON Status on
-/// `v4` and `v5`, given here by its reason and code. On older subprotocols it is the
-/// message of that Status as text, and silence for a success. "Its own" is what the
-/// command returned: its exit status, or `InternalError` 500 for an error or a
-/// panic.
+/// A command (`RemoteCommandLayer`) reports a JSON Status on `v4` and `v5`, which the table gives
+/// by its reason and code. On older subprotocols it reports the message of that Status as text, and
+/// nothing for a success. "Its own" is the result of the command: its exit status, or
+/// `InternalError` 500 for an error or a panic.
 ///
-/// The last columns are for a service that does not use
+/// The last three columns are for a service that does not use
 /// [`say_last`](crate::Session::say_last).
 ///
-/// | cause | reader | writer | a command says | if it is too late | Close behind a command | plain service: `Ok` | error, panic | too late |
+/// | cause | reader | writer | a command reports | if it is too late | Close after a command | Close of a plain service: `Ok` | error, panic | too late |
 /// |---|---|---|---|---|---|---|---|---|
 /// | `Completed` | `ConnectionAborted` | fails, shut down | its own | | 1000 | 1000 | | |
 /// | `ServiceFailed` | `ConnectionAborted`, when the writers are gone or the grace is over | works | `InternalError` 500, or the `Status`, `Rejection` or timeout in the error | | 1000 | | 1011 | |
-/// | `ServicePanicked` | the same | works | `InternalError` 500, a fixed text | | 1000 | | 1011 | |
+/// | `ServicePanicked` | as for `ServiceFailed` | works | `InternalError` 500, a fixed text | | 1000 | | 1011 | |
 /// | `PeerClosed`, 1000 or no code | `ConnectionAborted` on `v5`, else EOF (`ConnectionAborted` inside a message) | works | its own | `InternalError` 500 | the peer's | the peer's | the peer's | the peer's |
 /// | `PeerClosed`, another code | `ConnectionAborted` | works | its own | `InternalError` 500 | the peer's | the peer's | the peer's | the peer's |
-/// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it is told | `InternalError` 500 | its code | its code | its code | its code |
+/// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it learns the cause | `InternalError` 500 | its code | its code | its code | its code |
 /// | `IdleTimeout` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
 /// | `TimeLimit` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
 /// | `Drained` | `ConnectionAborted` | works | its own | `ServiceUnavailable` 503 | 1000 | 1000 | 1001 | 1001 |
@@ -55,14 +52,15 @@ use crate::close_reason::CloseReason;
 /// | `ProtocolError` | `InvalidData` | fails | | | 1002 | 1002 | 1002 | 1002 |
 /// | `TooLarge` | `InvalidData` | fails | | | 1009 | 1009 | 1009 | 1009 |
 /// | `InvalidText` | `InvalidData` | fails | | | 1007 | 1007 | 1007 | 1007 |
-/// | `Stalled` | as for the cause before it, which stays | fails | | | none | none | none | none |
+/// | `Stalled` | as for the earlier cause, which stays the cause | fails | | | none | none | none | none |
 /// | `Aborted` | `ConnectionReset` | fails | | | none | none | none | none |
 ///
-/// "Too late" is after the [grace](crate::SessionConfig::grace), when the
-/// service is dropped. After a clean Close without half-close it is the
-/// [longer grace](crate::SessionConfig::closed_grace). A command whose own error is the end of
-/// its session, as when a read fails and is passed on with `?`, says the same. After `Aborted`
-/// by a refusal the client gets an HTTP answer instead of all this.
+/// "Too late" means after the [grace](crate::SessionConfig::grace), when the service is dropped.
+/// After a clean Close of the peer, a subprotocol without half-close has the
+/// [longer grace](crate::SessionConfig::closed_grace). A command whose own error is the end of its
+/// session, for example because it passes on the error of a read with `?`, reports the same as one
+/// that is too late. If a refusal is the reason for `Aborted`, the client gets an HTTP answer
+/// instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndCause {
@@ -75,9 +73,9 @@ pub enum EndCause {
     /// The peer sent a Close frame.
     #[non_exhaustive]
     PeerClosed {
-        /// Its status code; `None` where the frame had none (1005).
+        /// The status code of the frame, or `None` if it had none (1005).
         code: Option<u16>,
-        /// Its reason, in the words of the peer.
+        /// The reason of the frame, in the words of the peer.
         reason: CloseReason,
     },
     /// [`Session::close`](crate::Session::close) was called.
@@ -86,34 +84,34 @@ pub enum EndCause {
         /// The status code of the Close frame.
         code: u16,
     },
-    /// No data was exchanged for the
-    /// [idle timeout](crate::WsStreamLayer::idle_timeout).
+    /// No data was exchanged within the [idle timeout](crate::WsStreamLayer::idle_timeout).
     IdleTimeout,
-    /// The session has lasted as long as its [time limit](crate::SessionConfig::time_limit)
-    /// allows, or the [credential that let it in](crate::policy::ValidUntil) has expired.
+    /// The [time limit](crate::SessionConfig::time_limit) of the session has expired, or the
+    /// [credential](crate::policy::ValidUntil) of its request.
     TimeLimit,
     /// The server is [draining](crate::Sessions::drain) its sessions.
     Drained,
-    /// No byte arrived in the time that
+    /// After a Ping, no byte arrived in the time that
     /// [`KeepAlive::timeout`](crate::policy::KeepAlive::timeout) allows.
     PeerUnresponsive,
     /// The server did not hand the connection over after the 101.
     #[non_exhaustive]
     UpgradeFailed {
-        /// `TimedOut` if the
+        /// The kind of error. It is `TimedOut` if the
         /// [upgrade timeout](crate::SessionConfig::upgrade_timeout) has expired.
         kind: io::ErrorKind,
     },
-    /// The connection ended without a Close frame, or broke.
+    /// The connection ended without a Close frame, or failed.
     #[non_exhaustive]
     ConnectionLost {
-        /// The error of the transport; `UnexpectedEof` if it ended without one.
+        /// The kind of the transport's error, or `UnexpectedEof` if the connection ended without
+        /// one.
         kind: io::ErrorKind,
     },
     /// The peer broke a rule of RFC 6455 or of the subprotocol; Close code 1002.
     #[non_exhaustive]
     ProtocolError {
-        /// The rule.
+        /// The rule that the peer broke.
         rule: &'static str,
     },
     /// A frame or message was larger than the [`Limits`](crate::policy::Limits) allow; Close code
@@ -123,23 +121,23 @@ pub enum EndCause {
     /// code 1007.
     #[non_exhaustive]
     InvalidText {
-        /// The rule that it broke.
+        /// The rule that the peer broke.
         rule: &'static str,
     },
-    /// Closing took too long: for 90 seconds the transport accepted no byte of the remaining
-    /// output, or the peer read more slowly than
+    /// Closing took too long. The transport accepted no byte of the remaining output for 90
+    /// seconds, or the peer read more slowly than
     /// [`Limits::min_read_rate`](crate::policy::Limits::min_read_rate) allows.
     Stalled,
-    /// The session's task was dropped, as when the runtime shuts down; or the
-    /// upgrade was refused after the service had been given its channels.
+    /// The session's task was dropped, as happens when the runtime shuts down, or the upgrade was
+    /// refused after the service had received its channels.
     Aborted,
 }
 
 impl EndCause {
     /// Returns a stable label for metrics, in lower case with words joined by `_`.
     ///
-    /// There is one label for each variant, and nothing in it comes from the peer. A variant
-    /// that is added later gets a label of its own.
+    /// Each variant has one label, and no part of a label comes from the peer. A variant that is
+    /// added later gets a label of its own.
     ///
     /// ```
     /// use tower_wsstream::EndCause;
@@ -190,7 +188,7 @@ impl EndCause {
         }
     }
 
-    /// Returns whether nothing can reach the peer any more, because the connection is lost or the
+    /// Returns whether the peer cannot be reached any more, because the connection is lost or the
     /// session's task is gone.
     pub fn is_lost(&self) -> bool {
         matches!(
@@ -217,25 +215,26 @@ impl EndCause {
         )
     }
 
-    /// Returns the end of a session that an error passes on.
+    /// Returns the end of a session that an error passes on, if there is one.
     ///
-    /// It is found in the chain of sources, and inside an [`io::Error`] of that chain: a copy
-    /// from a channel that ended with its session fails with that end, and has not failed itself.
+    /// The whole chain of sources is searched, and so is the inner error of each [`io::Error`] in
+    /// it. This distinguishes an error that only passes on the end of its session, as that of a
+    /// copy from a channel may, from a failure of its own.
     pub fn from_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         chain(error).find_map(Self::from_link)
     }
 
-    /// Returns the end of a session that one error of a chain is, or was made from.
+    /// Returns the end of a session, if this error of a chain is one or was made from one.
     pub(crate) fn from_link<'a>(link: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         match link.downcast_ref::<io::Error>() {
-            // The source of an `io::Error` is that of the error it was made from, so the chain
-            // skips that error itself.
+            // The source of an `io::Error` is the source of its inner error, so the chain skips the
+            // inner error itself.
             Some(error) => error.get_ref()?.downcast_ref(),
             None => link.downcast_ref(),
         }
     }
 
-    /// Returns the kind of the error that a reader gets whose channel did not end by itself.
+    /// Returns the error kind for a reader whose channel the peer has not ended.
     fn read_kind(&self) -> io::ErrorKind {
         match self {
             Self::ConnectionLost { .. } | Self::UpgradeFailed { .. } | Self::Aborted => {
@@ -256,7 +255,7 @@ impl EndCause {
         }
     }
 
-    /// Returns the error that a writer gets after the end.
+    /// Returns the error of a write after the end.
     pub(crate) fn write_error(&self) -> io::Error {
         io::Error::new(io::ErrorKind::BrokenPipe, self.clone())
     }
@@ -274,15 +273,15 @@ impl fmt::Display for EndCause {
                 reason,
             } => {
                 write!(f, "the peer closed with code {code}")?;
-                // Escaped, because it is written to logs.
+                // The reason is escaped, because this is written to logs.
                 if reason.is_empty() {
                     return Ok(());
                 }
                 write!(f, ": {reason:?}")
             }
             Self::Closed { code } => write!(f, "closed here with code {code}"),
-            Self::IdleTimeout => f.write_str("no data for the idle timeout"),
-            Self::TimeLimit => f.write_str("the time limit of the session is over"),
+            Self::IdleTimeout => f.write_str("no data was exchanged within the idle timeout"),
+            Self::TimeLimit => f.write_str("the time limit of the session has expired"),
             Self::Drained => f.write_str("the server is shutting down"),
             Self::PeerUnresponsive => f.write_str("the peer does not answer"),
             Self::UpgradeFailed { kind } => {
@@ -292,7 +291,7 @@ impl fmt::Display for EndCause {
             Self::ProtocolError { rule } => write!(f, "the peer broke the protocol: {rule}"),
             Self::TooLarge => f.write_str("the peer sent more than the limits allow"),
             Self::InvalidText { rule } => write!(f, "the peer sent invalid text: {rule}"),
-            Self::Stalled => f.write_str("the peer did not read what was left in time"),
+            Self::Stalled => f.write_str("the peer did not read the remaining output in time"),
             Self::Aborted => f.write_str("the session was aborted"),
         }
     }
@@ -300,8 +299,8 @@ impl fmt::Display for EndCause {
 
 impl StdError for EndCause {}
 
-/// Returns the error that a reader gets: its kind says whose fault the end was, and its payload
-/// is the cause.
+/// Makes the error of a read. Its kind says whose fault the end was, and its inner error is the
+/// cause.
 impl From<EndCause> for io::Error {
     fn from(cause: EndCause) -> Self {
         Self::new(cause.read_kind(), cause)

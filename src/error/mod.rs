@@ -1,14 +1,13 @@
-//! Why a session ended, and how errors are looked into and shown.
+//! The cause of a session's end, and the examination and display of errors.
 //!
-//! Imports only `unwind` and `close_reason`: every other module may name an [`EndCause`].
+//! This module imports only `unwind` and `close_reason`, so that every other one can name an
+//! [`EndCause`].
 
+mod boxed;
 mod end_cause;
 mod report;
 
-pub use self::end_cause::EndCause;
 #[cfg(any(feature = "portforward", feature = "remotecommand"))]
 pub(crate) use self::report::text;
 pub(crate) use self::report::{Report, chain};
-
-/// A boxed error, as tower's middleware uses it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use self::{boxed::BoxError, end_cause::EndCause};

@@ -7,7 +7,7 @@ use crate::unwind::catch;
 
 /// Iterates over an error and its sources, outermost first.
 ///
-/// `source` is the user's code: the chain ends at an error whose `source` panics.
+/// `source` is the user's code, and the chain ends at an error whose `source` panics.
 pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -19,14 +19,14 @@ pub(crate) fn chain<'a>(
     })
 }
 
-/// Returns the text of an error; `None` if its `Display` panics or fails.
+/// Returns the text of an error, or `None` if its `Display` panics or fails.
 pub(crate) fn text(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut text = String::new();
     let shown = catch(|| write!(text, "{error}"));
     matches!(shown, Ok(Ok(()))).then_some(text)
 }
 
-/// An error with its sources, for logs, in which the `Display` of each may panic.
+/// Shows an error with its sources in logs, even if the `Display` of one panics.
 pub(crate) struct Report<'a>(pub(crate) &'a (dyn StdError + 'static));
 
 impl fmt::Display for Report<'_> {

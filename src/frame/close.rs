@@ -2,20 +2,19 @@ use std::{fmt, str};
 
 use super::{error::FrameError, header::MAX_CONTROL};
 
-/// The part of a control frame's payload behind the code.
+/// The largest reason, which is what the code leaves of a control frame's payload.
 const MAX_REASON: usize = MAX_CONTROL - 2;
 
-/// Returns whether a code may be on the wire (RFC 6455, 7.4, and the IANA
-/// registry).
+/// Returns whether a code may be on the wire (RFC 6455, 7.4, and the IANA registry).
 ///
-/// 1004 has no meaning. 1005, 1006 and 1015 mean that there was no such frame, and
-/// never appear in one. From 1015 to 2999 nothing is registered. 3000 to 3999 are
-/// registered by libraries, 4000 to 4999 are private.
+/// 1004 has no meaning. 1005, 1006 and 1015 report the absence of a Close frame or of its code, and
+/// never appear in one. 1016 to 2999 are not registered. 3000 to 3999 are registered by libraries,
+/// and 4000 to 4999 are private.
 pub(crate) fn is_valid_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Reads code and reason from the unmasked payload of a Close frame.
+/// Parses the code and the reason in the unmasked payload of a Close frame.
 pub(super) fn parse(payload: &[u8]) -> Result<Option<(u16, &str)>, FrameError> {
     match payload {
         [] => Ok(None),
@@ -33,7 +32,7 @@ pub(super) fn parse(payload: &[u8]) -> Result<Option<(u16, &str)>, FrameError> {
     }
 }
 
-/// The payload of a Close frame to send, on the stack.
+/// The payload of a Close frame to be sent, stored inline.
 #[derive(Clone, Copy)]
 pub(crate) struct ClosePayload {
     bytes: [u8; MAX_CONTROL],
@@ -42,9 +41,9 @@ pub(crate) struct ClosePayload {
 
 /// Builds the payload of a Close frame.
 ///
-/// A reason that does not fit is cut behind the last character that does, because
-/// half a character would make the peer answer 1007. Without a code there can be
-/// no reason, so it is left out. The code is not checked.
+/// A reason that does not fit is cut after the last character that does, because half a character
+/// would make the peer answer with 1007. A payload without a code cannot have a reason, so the
+/// reason is left out then. The code is not checked.
 pub(crate) fn close_payload(code: Option<u16>, reason: &str) -> ClosePayload {
     let mut payload = ClosePayload {
         bytes: [0; MAX_CONTROL],
@@ -67,7 +66,7 @@ impl ClosePayload {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Returns the code, if it has one.
+    /// Returns the code, if there is one.
     pub(crate) fn code(&self) -> Option<u16> {
         let code = self.as_bytes().first_chunk()?;
         Some(u16::from_be_bytes(*code))
@@ -111,7 +110,7 @@ mod tests {
         assert_eq!(parse(b"\x03\xe8"), Ok(Some((1000, ""))));
         assert_eq!(parse(b"\x03\xe8bye"), Ok(Some((1000, "bye"))));
         assert_eq!(parse(b"\x03\xe8\xc3"), Err(FrameError::Utf8));
-        // A bad code outweighs a bad reason: 1002 says more than 1007.
+        // A bad code is reported before a bad reason, because 1002 says more than 1007.
         assert!(matches!(
             parse(b"\x00\x00\xc3"),
             Err(FrameError::Protocol(_))

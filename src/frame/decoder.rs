@@ -9,12 +9,11 @@ use super::{
     utf8::Utf8,
 };
 
-/// Turns received bytes into messages and control frames, as they arrive.
+/// Turns received bytes into messages and control frames as they arrive.
 ///
-/// Between two calls it keeps at most the head of a frame or the payload of a
-/// control frame, in itself and never on the heap. Payload is passed on from the
-/// input, still masked. Text is unmasked on the stack, because only plain text
-/// can be checked.
+/// Between two calls the decoder keeps at most the head of a frame or the payload of a control
+/// frame, inline and never on the heap. Binary payload is passed on straight from the input, still
+/// masked. Text is unmasked on the stack, because only plain text can be checked.
 ///
 /// ```text
 ///                 data head                   control head
@@ -27,24 +26,24 @@ use super::{
 /// ```
 pub(crate) struct Decoder {
     max_frame: u64,
-    /// `u64::MAX` means no limit, because the RFC keeps any single frame below it.
+    /// `u64::MAX` means no limit, because the RFC keeps every frame below it.
     max_message: u64,
-    /// Payload of the current message that all heads so far have announced.
+    /// The payload length of the current message, as its heads have announced so far.
     message_len: u64,
-    /// Payload of the current frame that is still to come.
+    /// The length of the current frame's payload that is still to come.
     left: u64,
     /// The key for the next byte of that payload.
     key: Key,
-    /// Between messages it is empty, because none ends inside a character.
+    /// Empty between messages, because no message ends inside a character.
     utf8: Utf8,
     /// The beginning of a head, or of a control frame's payload.
     held: [u8; HELD],
     held_len: u8,
-    /// The largest payload for the fused step, all limits considered.
+    /// The largest payload for the fused step, with all limits taken into account.
     max_whole: u8,
     role: Role,
     state: State,
-    /// The message that has begun and not ended, even between its fragments.
+    /// The message that has begun but not ended, which is set between its fragments too.
     message: Option<MessageKind>,
     /// The current data frame is the last one of its message.
     fin: bool,
@@ -52,7 +51,7 @@ pub(crate) struct Decoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In front of a frame, or inside its head.
+    /// Before a frame, or inside its head.
     Head,
     /// Inside a data frame, with at least one byte of payload to come.
     Payload,
@@ -69,12 +68,12 @@ const HELD: usize = if MAX_CONTROL > MAX_HEAD {
     MAX_HEAD
 };
 
-/// The amount of text that is unmasked and checked at a time. It lies on the
-/// stack and has to be cleared, which short text pays for as well.
+/// The number of bytes of text that are unmasked and checked at a time. The buffer is on the stack
+/// and has to be cleared, which short text pays for as well.
 const TEXT_PIECE: usize = 2048;
 
-/// Payloads up to this length take the fused step. It is the largest that the
-/// second byte of a frame holds by itself, so that the head has a fixed length.
+/// The largest payload that takes the fused step. Up to this length, which fits into the second
+/// byte of a frame, the head has a fixed length.
 const MAX_WHOLE: usize = MAX_CONTROL;
 
 /// The first byte of an unfragmented message.
@@ -82,9 +81,9 @@ const WHOLE_TEXT: u8 = FIN | OpCode::Text as u8;
 const WHOLE_BINARY: u8 = FIN | OpCode::Binary as u8;
 
 impl Decoder {
-    /// Creates a decoder with limits for the payload of data frames and messages,
-    /// which are enforced at the head that exceeds them. Control frames are bounded
-    /// by the RFC.
+    /// Creates a decoder with limits for the payload of data frames and of messages.
+    ///
+    /// A limit is enforced at the head that exceeds it. Control frames are bounded by the RFC.
     pub(crate) fn new(role: Role, max_frame: u64, max_message: Option<u64>) -> Decoder {
         let max_message = max_message.unwrap_or(u64::MAX);
         Decoder {
@@ -104,21 +103,19 @@ impl Decoder {
         }
     }
 
-    /// Returns whether a message has begun and not ended.
+    /// Returns whether a message has begun but not ended.
     #[cfg(test)]
     pub(crate) fn in_message(&self) -> bool {
         self.message.is_some()
     }
 
-    /// Decodes `input`, and returns how much of it was consumed.
+    /// Decodes `input`, and returns how many bytes of it were consumed.
     ///
-    /// That is less than all only if the sink had no room. The rest must then be
-    /// passed again, in front of the input that follows it. After a Close frame
-    /// everything is consumed and ignored.
+    /// Bytes are left over only if the sink had no room for them. They must be passed again, before
+    /// the input that follows them. After a Close frame all input is consumed and ignored.
     ///
     /// # Errors
-    /// Returns a fault of the peer, or an error of the sink. Later input is consumed
-    /// and ignored.
+    /// Returns a fault of the peer, or an error of the sink. Later input is consumed and ignored.
     #[inline]
     pub(crate) fn decode<S: Sink>(
         &mut self,
@@ -158,11 +155,11 @@ impl Decoder {
         Ok(input.len() - rest.len())
     }
 
-    /// The fused step: decodes whole, short, unfragmented messages, one after the
-    /// other, without a look at the state in between.
+    /// Decodes whole, short, unfragmented messages one after the other, without a look at the state
+    /// in between. This is the fused step.
     ///
-    /// Returns the input from the first byte that is anything else, good or bad. The
-    /// slow path finds out which.
+    /// Returns the rest of the input, which begins with anything else. The slow path finds out
+    /// whether that is valid.
     #[inline]
     fn whole_messages<'a, S: Sink>(
         &self,
@@ -179,8 +176,8 @@ impl Decoder {
                 WHOLE_TEXT => MessageKind::Text,
                 _ => break,
             };
-            // A wrong mask bit makes this a number above every limit, and so does
-            // the subtraction for an empty message, which has no piece.
+            // A wrong mask bit makes `len` larger than every limit. The subtraction does the same
+            // for an empty message, which has no piece.
             let len = second ^ mask;
             if len.wrapping_sub(1) >= self.max_whole {
                 break;
@@ -218,8 +215,8 @@ impl Decoder {
             *rest = &rest[len..];
             return self.start(header, sink);
         }
-        // Cut by the end of a read. That is rare, so it does not matter that a few
-        // more bytes are copied, or that the first two are parsed twice.
+        // The head is cut by the end of a read. This is rare, so it does not matter that a few more
+        // bytes are copied, or that the first two bytes are parsed twice.
         loop {
             let have = usize::from(self.held_len);
             match header::parse(&self.held[..have], self.role)? {
@@ -235,7 +232,7 @@ impl Decoder {
         }
     }
 
-    /// Moves up to `n` bytes into `held`.
+    /// Moves up to `n` bytes into `held`, and returns their number.
     fn hold(&mut self, n: usize, rest: &mut &[u8]) -> usize {
         let (bytes, tail) = rest.split_at(n.min(rest.len()));
         let have = usize::from(self.held_len);
@@ -245,7 +242,7 @@ impl Decoder {
         bytes.len()
     }
 
-    /// Starts a frame: checks it against earlier frames and sizes.
+    /// Starts a frame, after a check against earlier frames and the limits.
     #[inline]
     fn start<S: Sink>(&mut self, header: Header, sink: &mut S) -> Result<(), S::Error> {
         self.key = header.key;
@@ -271,7 +268,7 @@ impl Decoder {
         if begins.is_some() {
             self.message_len = 0;
         }
-        // Saturating for endless messages. Without a limit the sum has no meaning.
+        // Saturating, because a message without a limit may be endless. Its length is not used.
         self.message_len = self.message_len.saturating_add(header.len);
         if header.len > self.max_frame || self.message_len > self.max_message {
             return Err(FrameError::TooLarge.into());
@@ -288,7 +285,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Passes on as much payload as the sink has room for; `false` if that is none.
+    /// Passes on as much payload as the sink has room for. Returns `false` if it has none.
     #[inline]
     fn payload<S: Sink>(&mut self, rest: &mut &[u8], sink: &mut S) -> Result<bool, S::Error> {
         if self.message == Some(MessageKind::Text) {
@@ -305,14 +302,16 @@ impl Decoder {
         Ok(true)
     }
 
-    /// Passes on text. One buffer serves a whole frame, because it has to be
-    /// cleared. A separate function keeps it off the stack of the others.
+    /// Passes on text.
+    ///
+    /// One buffer serves a whole frame, because it has to be cleared. A separate function keeps it
+    /// off the stack of the other paths.
     #[inline(never)]
     fn text<S: Sink>(&mut self, rest: &mut &[u8], sink: &mut S) -> Result<bool, S::Error> {
         let mut buffer = [0; TEXT_PIECE];
         while self.left > 0 && !rest.is_empty() {
-            // Cut to the room first: bytes that are not taken come again, and
-            // must not be checked twice.
+            // The piece is cut to the room before it is checked: bytes that are not taken come
+            // again, and must not be checked twice.
             let piece = self.take(rest, sink.room().min(TEXT_PIECE));
             if piece.is_empty() {
                 return Ok(false);
@@ -330,7 +329,7 @@ impl Decoder {
     /// Takes the next piece of payload, at most `room` bytes.
     #[inline]
     fn take<'a>(&mut self, rest: &mut &'a [u8], room: usize) -> Masked<'a> {
-        // Compared as u64: a frame may be larger than the address space.
+        // Compared as `u64`, because a frame may be larger than the address space.
         let n = self.left.min(room.min(rest.len()) as u64) as usize;
         let (piece, tail) = rest.split_at(n);
         let piece = Masked::new(piece, self.key);
@@ -344,7 +343,7 @@ impl Decoder {
     fn end_of_frame<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         self.state = State::Head;
         if self.fin {
-            // Always succeeds for a binary message, of which it has seen nothing.
+            // This always succeeds for a binary message, which was not checked.
             self.utf8.finish()?;
             self.message = None;
             sink.end()?;
@@ -352,15 +351,15 @@ impl Decoder {
         Ok(())
     }
 
-    /// Collects a control frame, even if it arrived in one piece. It is short, and
-    /// has to be unmasked somewhere.
+    /// Collects a control frame in `held`, even if it arrived in one piece: it is short, and has to
+    /// be unmasked somewhere.
     fn control<S: Sink>(
         &mut self,
         opcode: OpCode,
         rest: &mut &[u8],
         sink: &mut S,
     ) -> Result<(), S::Error> {
-        // At most 125, or the head would have been refused.
+        // At most 125 bytes, because a head with more was refused.
         self.left -= self.hold(self.left as usize, rest) as u64;
         if self.left > 0 {
             return Ok(());
@@ -408,7 +407,7 @@ mod tests {
         Event::Text(text.into())
     }
 
-    /// Decodes `bytes` in one piece and then byte by byte, with the same events.
+    /// Decodes `bytes` in one piece and then byte by byte, and checks that the events are the same.
     fn decode_with(new: impl Fn() -> Decoder, bytes: &[u8]) -> Result<Vec<Event>, FrameError> {
         let every_byte: Vec<usize> = (0..bytes.len()).collect();
         let [at_once, by_bytes] = [&[][..], &every_byte].map(|cuts| {
@@ -478,7 +477,7 @@ mod tests {
         recorder.pieces.clear();
         let frame = wire(&[Frame::new(true, 1, vec![b'x'; 10_000])]);
         feed(&mut decoder, &mut recorder, &frame, &[20]).unwrap();
-        // 12 behind a head of 8, then text by the buffer.
+        // 12 bytes after a head of 8, then a buffer of text at a time.
         assert_eq!(recorder.pieces, [12, 2048, 2048, 2048, 2048, 1796]);
     }
 
@@ -572,7 +571,7 @@ mod tests {
                 Frame::new(true, 9, vec![1; 125]),
                 Frame::new(true, 0, vec![1; len - 60]),
             ];
-            // Twice: a message must not be charged for the one before.
+            // Twice, because a message must not be charged for the one before it.
             let bytes = wire(fragments.iter().chain(&fragments));
             assert_eq!(decode_with(limited, &bytes).is_ok(), fits);
 
@@ -626,7 +625,7 @@ mod tests {
             ]);
             let mut recorder = Recorder::with_rooms([99, 0]);
             let mut decoder = server();
-            // The head is taken, the payload is not.
+            // The head is consumed, and the payload is not.
             assert_eq!(decoder.decode(&bytes, &mut recorder), Ok(6));
             assert!(decoder.in_message());
             recorder.rooms = vec![0];
@@ -675,8 +674,7 @@ mod tests {
             );
             assert!(decode(&[Frame::new(true, 2, bad)]).is_ok());
         }
-        // The next message starts afresh; what comes after the bad byte is
-        // never waited for.
+        // The error comes without the bytes that follow the bad one.
         let mut bytes = wire(&[
             Frame::new(true, 1, *b"\xc3\x28 and more"),
             Frame::new(true, 1, ""),
@@ -718,7 +716,7 @@ mod tests {
 
     #[test]
     fn a_decoder_is_small() {
-        // One a session, for as long as it lives.
+        // Each session keeps one for as long as it lives.
         assert!(size_of::<Decoder>() <= 200, "{}", size_of::<Decoder>());
     }
 }

@@ -1,21 +1,18 @@
-//! Random streams of a client, fed to our decoder and to tungstenite, which
-//! shares no code with it.
+//! Random streams of a client, fed to our decoder and to tungstenite, which share no code.
 //!
-//! A stream is valid or has exactly one defect. Both ends must report the same
-//! messages and control frames, in the same order, and then the same class of
-//! error. Ours gets the bytes cut at random places, and a sink whose room is
-//! random.
+//! A stream is valid or has exactly one defect. Both decoders must report the same messages and
+//! control frames, in the same order, and then the same class of error. Our decoder gets the bytes
+//! cut at random places, and a sink whose room is random.
 //!
-//! In all known differences but the last we are the stricter side.
-//! [`Defect::oracle`] has them in code. tungstenite 0.30
-//! - accepts lengths that are not in their shortest form, control frames with
-//!   a 16 or 64 bit length included (RFC 6455, 5.2);
-//! - takes a length with its highest bit set for a large one, and calls it a
-//!   size error;
+//! In all known differences but the last, our decoder is the stricter one. [`Defect::oracle`]
+//! states them as code. tungstenite 0.30
+//! - accepts lengths that are not in their shortest form, including control frames with a length of
+//!   16 or 64 bits (RFC 6455, 5.2);
+//! - takes a length with its highest bit set for a large length, and reports a size error;
 //! - accepts a Close code that must not be on the wire, and reports it as 1002;
-//! - looks at reserved bits, masking, the size of a control frame and the order
-//!   of fragments only when the whole frame is there, and at a message's size
-//!   likewise: a stream that ends inside such a frame is no error to it;
+//! - checks reserved bits, masking, the size of a control frame, the order of fragments and the
+//!   size of a message only when the whole frame has arrived, so it reports no error for a stream
+//!   that ends inside such a frame;
 //! - does not know code 1014, which IANA has registered since. We accept it.
 
 use std::io::{self, Cursor, Read, Write};
@@ -32,7 +29,8 @@ use super::{
     fixture::{Event, Form, Frame, Recorder, feed, wire},
 };
 
-/// Above every valid frame and message here, and cheap to pass.
+/// The limit for frames and messages. It is larger than all valid ones in these tests, and cheap to
+/// exceed.
 const MAX_FRAME: usize = 70_000;
 const MAX_MESSAGE: usize = 80_000;
 
@@ -50,12 +48,12 @@ enum Defect {
     Unmasked,
     FragmentedControl,
     LongControl(usize),
-    /// A continuation of nothing, or a new message inside of one.
+    /// A continuation without a message, or a new message inside of another.
     WrongSequence,
     LongForm(Form, usize),
     LongFormControl(Form),
     HighBit,
-    /// Whole or in two fragments.
+    /// The text, and whether it is in two fragments.
     BadText(Vec<u8>, bool),
     CloseOneByte,
     CloseCode(u16),
@@ -65,7 +63,7 @@ enum Defect {
 }
 
 impl Defect {
-    /// What our decoder must report.
+    /// Returns what our decoder must report.
     fn class(&self) -> Class {
         match self {
             Defect::BadText(..) | Defect::CloseReason => Class::Utf8,
@@ -74,7 +72,7 @@ impl Defect {
         }
     }
 
-    /// What tungstenite must report, in the same terms.
+    /// Returns what tungstenite must report, in the same terms.
     fn oracle(&self) -> Option<Class> {
         match self {
             Defect::LongForm(..)
@@ -89,10 +87,10 @@ impl Defect {
     fn apply(&self, frames: &mut Vec<Frame>, at: Index) {
         let boundary = at.index(frames.len() + 1);
         let open = is_open(&frames[..boundary]);
-        // A data frame that is right where it stands, apart from its defect.
+        // A data frame that is valid in its place, apart from its defect.
         let data = |payload: Vec<u8>| Frame::new(!open, if open { 0 } else { 2 }, payload);
         let insert = match self {
-            // These two damage a frame of the stream, if it has one.
+            // The first two damage a frame of the stream, if there is one.
             Defect::ReservedBits(bits) => {
                 if frames.is_empty() {
                     frames.push(data(vec![]));
@@ -110,7 +108,7 @@ impl Defect {
                 return;
             }
             Defect::BadText(text, fragmented) => {
-                // Not inside another message: on to where it ends.
+                // If the place is inside another message, the text goes to the end of that.
                 let boundary = (boundary..=frames.len()).find(|at| !is_open(&frames[..*at]));
                 let bad = if *fragmented {
                     let (first, rest) = text.split_at(text.len() / 2);
@@ -161,7 +159,7 @@ impl Defect {
     }
 }
 
-/// Returns whether a message is open behind these frames.
+/// Returns whether a message is open after these frames.
 fn is_open(frames: &[Frame]) -> bool {
     frames
         .iter()
@@ -174,7 +172,7 @@ fn key() -> impl Strategy<Value = [u8; 4]> {
     prop_oneof![9 => any::<[u8; 4]>(), 1 => Just([0; 4])]
 }
 
-/// Lengths of every form, and the ones around the borders between them.
+/// Returns lengths of every form, and those around the borders between the forms.
 fn len() -> impl Strategy<Value = usize> {
     prop_oneof![
         8 => 0..=8_usize,
@@ -209,7 +207,7 @@ fn control() -> impl Strategy<Value = Frame> {
     })
 }
 
-/// One message, in fragments or not, with control frames around them.
+/// Returns one message, whole or in fragments, with control frames around the fragments.
 fn message() -> impl Strategy<Value = Vec<Frame>> {
     let payload = prop_oneof![
         text().prop_map(|text| (1_u8, text)),
@@ -255,7 +253,7 @@ fn close() -> impl Strategy<Value = Frame> {
     })
 }
 
-/// Messages without a Close frame, so that a defect has nothing to hide behind.
+/// Returns messages without a Close frame, after which a defect would be ignored.
 fn messages() -> impl Strategy<Value = Vec<Frame>> {
     vec(message(), 0..6).prop_map(|messages| messages.concat())
 }
@@ -279,7 +277,7 @@ fn defect() -> impl Strategy<Value = Defect> {
             any::<String>()
         )
             .prop_map(|(before, bad, after)| [&before[..], bad, after.as_bytes()].concat()),
-        // Unfinished at the end.
+        // The last character is incomplete.
         (
             text(),
             prop::sample::select(vec![&b"\xc3"[..], b"\xe2\x82", b"\xf0\x9f\x98"])
@@ -311,7 +309,7 @@ fn defect() -> impl Strategy<Value = Defect> {
     ]
 }
 
-/// How our decoder gets the bytes: where they are cut, and how much room there is.
+/// The way in which our decoder gets the bytes: the places of the cuts, and the room for them.
 #[derive(Clone, Debug)]
 struct Delivery {
     cuts: Vec<Index>,
@@ -327,7 +325,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     ];
     let rooms = prop_oneof![
         Just(vec![]),
-        // Some room at last, or it would never end.
+        // The last room is not 0, or decoding would never end.
         (vec(room, 0..6), 50..=100_000_usize).prop_map(|(mut rooms, last)| {
             rooms.push(last);
             rooms
@@ -355,7 +353,7 @@ fn ours(bytes: &[u8], delivery: &Delivery) -> Outcome {
     (recorder.events, class)
 }
 
-/// The transport that tungstenite reads from. Its answers are discarded.
+/// The transport that tungstenite reads from. Answers of tungstenite are discarded.
 struct Incoming<'a>(Cursor<&'a [u8]>);
 
 impl Read for Incoming<'_> {
@@ -394,7 +392,7 @@ fn oracle(bytes: &[u8]) -> Outcome {
                 return (events, None);
             }
             Ok(Message::Frame(_)) => unreachable!("never read"),
-            // The bytes are at their end.
+            // All bytes were read.
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
                 return (events, None);
             }
@@ -406,8 +404,10 @@ fn oracle(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// Compares streams with any number of defects: if ours finds none there is none,
-/// and everything that ours accepted before one is right.
+/// Compares the results for a stream with any number of defects.
+///
+/// If our decoder finds no defect, neither does tungstenite. Everything that our decoder accepted
+/// before a defect was right.
 fn no_more_freely(bytes: &[u8], delivery: &Delivery) -> bool {
     let (events, class) = ours(bytes, delivery);
     let (expected, oracle_class) = oracle(bytes);
@@ -440,7 +440,7 @@ proptest! {
         delivery in delivery(),
     ) {
         if let Some(close) = close {
-            // Nothing behind it is looked at.
+            // All that follows the Close is ignored.
             frames.push(close);
             frames.extend(after);
         }
@@ -470,14 +470,13 @@ proptest! {
                 prop_assert_eq!(oracle_class, Some(class));
                 prop_assert_eq!(events, expected);
             }
-            // It continues where ours has stopped, if it noticed at all.
+            // tungstenite reports the defect later, or never.
             None => prop_assert!(expected.starts_with(&events)),
         }
     }
 
-    /// Any byte may be wrong, so the defects include those that no test names.
-    /// Lengths are damaged too, which leaves frames unfinished: see the fourth
-    /// difference.
+    /// Any byte may be wrong, so the defects include those that no test names. Damaged lengths
+    /// leave frames incomplete, for which the fourth difference applies.
     #[test]
     fn damaged_streams_are_never_decoded_more_freely(
         frames in vec(message(), 1..4).prop_map(|messages| messages.concat()),
@@ -488,7 +487,7 @@ proptest! {
     ) {
         let frames = [frames, vec![close]].concat();
         let mut bytes = wire(&frames);
-        // Most bytes are payload: aim at the heads half of the time.
+        // Most bytes are payload, so half of the cases aim at the heads.
         let heads: Vec<usize> = (0..frames.len())
             .flat_map(|i| {
                 let start = wire(&frames[..i]).len();

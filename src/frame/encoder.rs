@@ -4,7 +4,7 @@ const MAX_SHORT: u64 = MAX_CONTROL as u64;
 const MIN_16: u64 = MAX_SHORT + 1;
 const MAX_16: u64 = u16::MAX as u64;
 
-/// Returns the length of the head of a frame that we send with `len` bytes of payload.
+/// Returns the length of the head that [`frame_head`] writes for `len` bytes of payload.
 #[inline]
 pub(crate) fn head_len(len: u64) -> usize {
     match len {
@@ -14,8 +14,9 @@ pub(crate) fn head_len(len: u64) -> usize {
     }
 }
 
-/// Appends the head of a frame as a server sends it. It is not masked, so the
-/// payload can follow from wherever it lies, without a copy.
+/// Appends the head of a frame as a server sends it.
+///
+/// The frame is not masked, so its payload can be sent from where it is, without a copy.
 #[inline]
 pub(crate) fn frame_head(out: &mut Vec<u8>, fin: bool, opcode: OpCode, len: u64) {
     let first = if fin { FIN } else { 0 } | opcode as u8;
@@ -33,12 +34,12 @@ pub(crate) fn frame_head(out: &mut Vec<u8>, fin: bool, opcode: OpCode, len: u64)
     }
 }
 
-/// Returns the lengths of head and payload of a frame that [`frame_head`] has
-/// written. This finds the ends of queued frames, because a control frame may only
-/// go between two.
+/// Returns the lengths of the head and the payload of a frame that [`frame_head`] has written.
+///
+/// This finds the ends of queued frames, because a control frame may only go between two frames.
 ///
 /// # Panics
-/// Panics if `head` is not a whole head. It never comes from a peer.
+/// Panics if `head` is not a whole head. It is never input from a peer.
 #[inline]
 pub(crate) fn read_frame_len(head: &[u8]) -> (usize, u64) {
     match head[1] {

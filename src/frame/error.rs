@@ -3,7 +3,7 @@ use std::fmt;
 /// A fault of the peer on the wire. Nothing can be decoded after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameError {
-    /// A rule of RFC 6455 was broken; the text names it.
+    /// The peer broke a rule of RFC 6455, which the text names.
     Protocol(&'static str),
     /// The announced length of a frame or a message exceeds the limit.
     TooLarge,

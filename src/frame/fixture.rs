@@ -1,5 +1,5 @@
-//! Shared by the tests of the decoder: frames written without regard for the
-//! rules, and a sink that records and whose room is chosen by the test.
+//! Fixtures for the tests of the decoder: frames that are written without regard for the rules, and
+//! a recording sink whose room the test chooses.
 
 use super::{
     decoder::Decoder,
@@ -31,7 +31,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// A correct frame of a client.
+    /// Creates a valid frame of a client.
     pub(super) fn new(fin: bool, opcode: u8, payload: impl Into<Vec<u8>>) -> Frame {
         let payload = payload.into();
         Frame {
@@ -76,7 +76,7 @@ impl Frame {
     }
 }
 
-/// The bytes of a sequence of frames.
+/// Returns the bytes of a sequence of frames.
 pub(super) fn wire<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Vec<u8> {
     let mut out = Vec::new();
     for frame in frames {
@@ -85,7 +85,7 @@ pub(super) fn wire<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Vec<u8> {
     out
 }
 
-/// An output of the decoder, with whole messages.
+/// An output of the decoder, where messages are whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Text(Vec<u8>),
@@ -95,15 +95,15 @@ pub(super) enum Event {
     Close(Option<(u16, String)>),
 }
 
-/// Records, and checks that the decoder keeps to the contract of [`Sink`].
+/// A sink that records its input, and checks that the decoder keeps the contract of [`Sink`].
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     pub(super) events: Vec<Event>,
     /// The message that has not ended yet.
     pub(super) open: Option<(MessageKind, Vec<u8>)>,
-    /// Lengths of all pieces, including whole messages.
+    /// The lengths of all pieces, including whole messages.
     pub(super) pieces: Vec<usize>,
-    /// Used in turn; unlimited if empty.
+    /// The answers of `room`, used in turn. If there are none, room is unlimited.
     pub(super) rooms: Vec<usize>,
     pub(super) last_room: usize,
     turn: usize,
@@ -150,7 +150,7 @@ impl Sink for Recorder {
         let (kind, payload) = self.open.as_mut().unwrap();
         assert!(*kind == MessageKind::Binary || piece.as_plain().is_some());
         piece.append_to_vec(payload);
-        // Room is for one piece: a decoder that does not ask again must not go on.
+        // The room was for one piece. The decoder has to ask again before the next one.
         self.last_room = 0;
         Ok(())
     }
@@ -188,8 +188,8 @@ impl Sink for Recorder {
     }
 }
 
-/// Feeds `bytes` cut at `cuts`, as a driver does: bytes for which the sink had no
-/// room come again in front of the next part.
+/// Feeds `bytes`, cut at `cuts`, as a driver does: bytes for which the sink had no room are fed
+/// again, before the next part.
 pub(super) fn feed(
     decoder: &mut Decoder,
     recorder: &mut Recorder,

@@ -1,10 +1,10 @@
 use super::{error::FrameError, mask::Key};
 
-/// The largest payload of a control frame (RFC 6455, 5.5), which is also the
-/// largest length that the second byte holds by itself (5.2).
+/// The largest payload of a control frame (RFC 6455, 5.5), which is also the largest length that
+/// fits into the second byte of a head (5.2).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// The longest head: two bytes, eight of length, four of masking key.
+/// The longest head: two bytes, eight bytes of length, and four bytes of masking key.
 pub(super) const MAX_HEAD: usize = 14;
 
 pub(super) const FIN: u8 = 0x80;
@@ -16,13 +16,14 @@ const LENGTH: u8 = 0x7f;
 pub(super) const LENGTH_16: u8 = 126;
 pub(super) const LENGTH_64: u8 = 127;
 
-/// The end of the connection that we are. A server demands masked frames and
-/// sends unmasked ones, and a client does the opposite.
+/// The role of this end of the connection.
+///
+/// A server requires masked frames and sends unmasked ones, and a client does the opposite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The end that accepted the handshake.
     Server,
-    /// The end that opened it. Only tests do so yet; a bridge will.
+    /// The end that began the handshake. So far it only exists in tests.
     #[cfg_attr(
         not(test),
         allow(dead_code, reason = "the rules of both roles belong together")
@@ -72,21 +73,21 @@ pub(super) struct Header {
 pub(super) enum Parsed {
     /// A head, and its length in bytes.
     Head(Header, usize),
-    /// The head is not complete: this many bytes of it are needed to read on.
+    /// The head is incomplete. At least this many bytes are needed to continue.
     Need(usize),
 }
 
-/// Reads a head from the front of `bytes`, strictly by RFC 6455, 5.2.
+/// Parses the head at the front of `bytes`, strictly by RFC 6455, 5.2.
 ///
-/// Faults in the first two bytes are refused as soon as those are there. Rules
-/// that depend on earlier frames are checked by the decoder.
+/// Faults in the first two bytes are refused as soon as these have arrived. The decoder checks the
+/// rules that depend on earlier frames.
 #[inline]
 pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Parsed, FrameError> {
     let &[first, second, ..] = bytes else {
         return Ok(Parsed::Need(2));
     };
     if first & RESERVED != 0 {
-        // They belong to extensions, of which none is ever accepted.
+        // Reserved bits belong to extensions, and we never accept one.
         return Err(FrameError::Protocol("reserved bit set"));
     }
     let Some(opcode) = OpCode::from_bits(first & OPCODE) else {
@@ -127,7 +128,7 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Parsed, FrameError> {
         LENGTH_64 => u64::from_be_bytes(array(&head[2..])),
         _ => u64::from(short),
     };
-    // "The minimal number of bytes MUST be used", and 64 bits are 63.
+    // "The minimal number of bytes MUST be used", and the highest of 64 bits must be 0.
     let minimal = match short {
         LENGTH_16 => len > MAX_CONTROL as u64,
         LENGTH_64 => len > u64::from(u16::MAX),
@@ -155,7 +156,7 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Parsed, FrameError> {
     ))
 }
 
-/// Returns the first `N` bytes. The caller makes sure that they are there.
+/// Returns the first `N` bytes, of which the caller has checked that they are there.
 #[inline]
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
@@ -169,7 +170,7 @@ mod tests {
 
     const KEY: [u8; 4] = [9, 8, 7, 6];
 
-    /// A head of a client, written without regard for the rules.
+    /// Writes a client's head without regard for the rules.
     fn head(first: u8, length: &[u8]) -> Vec<u8> {
         let mut head = vec![first, length[0] | MASK];
         head.extend_from_slice(&length[1..]);

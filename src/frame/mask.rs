@@ -1,20 +1,19 @@
 use std::fmt;
 
-/// Bytes of a payload as they came from the wire, with the key that unmasks
-/// them.
+/// Bytes of a payload as they came from the wire, with the key that unmasks them.
 ///
-/// They stay masked until they are copied to where they belong. Unmasking the
-/// receive buffer in place would need it to be mutable, and would be another pass
-/// over memory that the copy reads anyway.
+/// The bytes stay masked until they are copied to their destination. Unmasking them in place would
+/// require a mutable receive buffer, and would be another pass over memory that the copy reads
+/// anyway.
 #[derive(Clone, Copy)]
 pub(crate) struct Masked<'a> {
     bytes: &'a [u8],
     key: Key,
 }
 
-/// A masking key, rotated so that its lowest byte is for the next payload byte.
+/// A masking key, rotated so that its lowest byte belongs to the next payload byte.
 ///
-/// 0 stands for "not masked": xor with it changes nothing.
+/// 0 stands for "not masked", because an xor with it changes nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u32);
 
@@ -23,30 +22,30 @@ impl Key {
 
     #[inline]
     pub(super) fn new(wire: [u8; 4]) -> Key {
-        // Little endian on every machine, so that byte i of the key is for
-        // byte i of a block, and rotating right moves on to the next byte.
+        // Little endian on every machine, so that byte i of the key belongs to byte i of a block,
+        // and a rotation to the right advances to the next byte.
         Key(u32::from_le_bytes(wire))
     }
 
-    /// Returns the key for the payload behind the next `n` bytes.
+    /// Returns the key for the payload after the next `n` bytes.
     #[inline]
     pub(super) fn after(self, n: usize) -> Key {
         Key(self.0.rotate_right(8 * (n % 4) as u32))
     }
 
-    /// Unmasks, or masks, in place. For payloads that are short and rare.
+    /// Masks or unmasks bytes in place. This is slow, and meant for payloads that are short and
+    /// rare.
     pub(super) fn apply(self, bytes: &mut [u8]) {
         for (byte, key) in bytes.iter_mut().zip(self.0.to_le_bytes().iter().cycle()) {
             *byte ^= key;
         }
     }
 
-    /// Unmasks, or masks, while copying to a slice of the same length.
+    /// Masks or unmasks bytes while they are copied to a slice of the same length.
     ///
-    /// This is one pass, in blocks that are whole vectors. The bytes behind the last
-    /// block are done together with some bytes in front of them, which are then done
-    /// twice. For a short payload, a loop over single bytes would cost more than
-    /// everything else.
+    /// This is one pass, in blocks that fill a vector register. The bytes after the last whole
+    /// block are handled in a block that overlaps it, whose first bytes are copied twice. For a
+    /// short payload, a loop over single bytes would cost more than everything else.
     #[inline(always)]
     fn copy(self, from: &[u8], to: &mut [u8]) {
         match from.len() {
@@ -60,7 +59,8 @@ impl Key {
         }
     }
 
-    /// `N`, a multiple of the key's length, is at most that of the payload.
+    /// Copies in blocks of `N` bytes. `N` is a multiple of the key's length, and not more than the
+    /// length of the payload.
     #[inline(always)]
     fn copy_blocks<const N: usize>(self, from: &[u8], to: &mut [u8]) {
         let (blocks, _) = to.as_chunks_mut::<N>();
@@ -124,8 +124,8 @@ impl<'a> Masked<'a> {
         )
     }
 
-    /// Returns the bytes themselves if they need no unmasking, which is so for all
-    /// text. A caller that only reads them saves the copy.
+    /// Returns the bytes themselves if they are not masked, which is the case for all text. A
+    /// caller that only reads them saves the copy.
     #[inline]
     pub(crate) fn as_plain(&self) -> Option<&'a [u8]> {
         (self.key == Key::NONE).then_some(self.bytes)
@@ -153,7 +153,7 @@ impl<'a> Masked<'a> {
     }
 }
 
-/// Shows only the length, because payload is never logged, masked or not.
+/// Shows only the length, because payload is never logged, be it masked or not.
 impl fmt::Debug for Masked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masked")
@@ -172,7 +172,7 @@ mod tests {
         (0..len).map(|i| (i * 7) as u8).collect()
     }
 
-    /// The definition of RFC 6455, 5.3, byte by byte.
+    /// Masks bytes one by one, as RFC 6455, 5.3 defines it.
     fn by_the_book(plain: &[u8]) -> Vec<u8> {
         plain
             .iter()

@@ -2,14 +2,13 @@ use std::str;
 
 use super::error::FrameError;
 
-/// Checks a text message that arrives in pieces, cut anywhere.
+/// Checks a text message that arrives in pieces, which may be cut anywhere.
 ///
-/// A byte that cannot be part of any valid text is refused when it arrives, and
-/// not at the end of its character or message: a peer must not be able to stream
-/// on after it.
+/// A byte that cannot be part of any valid text is refused when it arrives, rather than at the end
+/// of its character or message, so that a peer cannot continue to send after it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Utf8 {
-    /// The beginning of a character that the last piece left unfinished.
+    /// The beginning of a character that the last piece did not complete.
     open: [u8; MAX_CHAR],
     len: u8,
 }
@@ -18,13 +17,13 @@ pub(super) struct Utf8 {
 const MAX_CHAR: usize = 4;
 
 impl Utf8 {
-    /// Checks the next piece. Nothing may be fed after an error.
+    /// Checks the next piece. This must not be called again after an error.
     pub(super) fn push(&mut self, mut piece: &[u8]) -> Result<(), FrameError> {
         while self.len > 0 {
             let Some((&byte, rest)) = piece.split_first() else {
                 return Ok(());
             };
-            // `len` is at most 3 here: four bytes are a character or an error.
+            // `len` is at most 3 here, because four bytes are a character or an error.
             self.open[usize::from(self.len)] = byte;
             self.len += 1;
             piece = rest;
@@ -40,7 +39,7 @@ impl Utf8 {
         if error.error_len().is_some() {
             return Err(FrameError::Utf8);
         }
-        // No `error_len`: the piece ends inside a character.
+        // Without an `error_len`, the piece ends inside a character.
         let tail = &piece[error.valid_up_to()..];
         self.open[..tail.len()].copy_from_slice(tail);
         self.len = tail.len() as u8;
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Returns how many bytes a validator accepts that is fed byte by byte.
+    /// Returns how many bytes the validator accepts when it is fed one byte at a time.
     fn accepted(bytes: &[u8]) -> usize {
         let mut utf8 = Utf8::default();
         bytes
@@ -86,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_first_impossible_byte_is_refused() {
-        // Overlong, surrogate, above U+10FFFF, a lone continuation, never used.
+        // Overlong, surrogate, above U+10FFFF, a lone continuation, a byte that is never used.
         assert_eq!(accepted(b"\xc0\x80"), 0);
         assert_eq!(accepted(b"\xe0\x80\x80"), 1);
         assert_eq!(accepted(b"\xed\xa0\x80"), 1);

@@ -1,4 +1,4 @@
-//! Builds the answer that accepts an upgrade. RFC 6455, 4.2.2.
+//! The answer that accepts an upgrade (RFC 6455, 4.2.2).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
@@ -12,16 +12,16 @@ use super::validate::Challenge;
 /// The value that a server appends to the client's key, to show that it speaks WebSocket.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Builds the 101, or over HTTP/2 the 200, which has neither `Connection` nor
-/// `Upgrade` nor a key (RFC 8441, 5).
+/// Builds the 101, or for HTTP/2 the 200, which has no `Connection`, `Upgrade` or key (RFC 8441,
+/// 5).
 ///
-/// `Connection` is exactly `Upgrade`, because kube-rs compares the whole value.
-/// It never names an extension, and a subprotocol only if one was selected: strict clients
+/// `Connection` is exactly `Upgrade`, because kube-rs compares the whole value. The answer never
+/// names an extension. It names a subprotocol only if one was selected, because strict clients
 /// refuse a name that they did not offer, even an empty one.
 pub(crate) fn accept_response<B: Default>(challenge: &Challenge, selected: &str) -> Response<B> {
     let mut response = Response::new(B::default());
-    // Neither conversion below can fail: base64 and the names of a table are ASCII without
-    // control characters. If one did, the answer would lack that header.
+    // The two conversions below cannot fail, because base64 and the names of a table are ASCII
+    // without control characters. If one failed, the answer would lack that header.
     if let Challenge::Http1(key) = challenge {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -40,7 +40,7 @@ pub(crate) fn accept_response<B: Default>(challenge: &Challenge, selected: &str)
     response
 }
 
-/// Returns the `Sec-WebSocket-Accept` that answers a key.
+/// Returns the value of `Sec-WebSocket-Accept` for a key.
 fn accept_key(key: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
@@ -86,12 +86,16 @@ mod tests {
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
         );
         assert_eq!(headers["sec-websocket-protocol"], "chat");
-        assert_eq!(headers.len(), 4, "nothing else, least of all a length");
+        assert_eq!(
+            headers.len(),
+            4,
+            "nothing else, and no length in particular"
+        );
     }
 
     #[test]
     fn keys_are_answered_as_by_tungstenite() {
-        // Any length, though only keys of 24 characters pass the check before.
+        // This is true of any length, although only keys of 24 characters pass validation.
         for len in 0..130_u8 {
             let key: Vec<u8> = (0..len).map(|i| b'!' + i % 90).collect();
             assert_eq!(accept_key(&key), derive_accept_key(&key), "{len}");

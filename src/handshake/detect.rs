@@ -1,4 +1,4 @@
-//! Detects requests for an upgrade to WebSocket, and what they offer.
+//! The detection of requests for an upgrade to WebSocket, and of what they offer.
 
 use http::{
     Request, Version,
@@ -13,7 +13,7 @@ use crate::{protocol::subprotocols, rejection::Rejection};
 const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";
 const TUNNEL_SUFFIX: &[u8] = b".k8s.io";
 
-/// The way in which a request asks for a WebSocket, which decides how it is answered.
+/// The way in which a request asks for a WebSocket. It decides on the form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
     /// The `Upgrade` of HTTP/1.1, answered with a 101.
@@ -23,7 +23,7 @@ pub(crate) enum Upgrade {
 }
 
 impl Upgrade {
-    /// Returns the HTTP version whose rules the answer follows.
+    /// Returns the version of HTTP whose rules the answer follows.
     pub(crate) fn version(self) -> Version {
         match self {
             Self::Http1 => Version::HTTP_11,
@@ -32,13 +32,13 @@ impl Upgrade {
     }
 }
 
-/// Returns how the request asks for a WebSocket, if it does.
+/// Returns the way in which the request asks for a WebSocket, if it does.
 ///
-/// A request with an invalid handshake counts as well: it is refused later with the reason, and
+/// A request with an invalid handshake counts as well. It is refused later, with the reason, and is
 /// never passed to a fallback.
 pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
-    // HTTP/2 has no `Connection` (RFC 9113, 8.2.2). HTTP/1.0 passes here, and is refused with
-    // the reason later.
+    // HTTP/2 has no `Connection` (RFC 9113, 8.2.2). HTTP/1.0 passes here, and is refused later with
+    // the reason.
     if request.version() > Version::HTTP_11 {
         return is_extended_connect(request).then_some(Upgrade::Http2);
     }
@@ -50,7 +50,7 @@ pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
 
 /// Returns whether the request is a CONNECT for a WebSocket (RFC 8441, 4 and 5).
 ///
-/// hyper leaves the `:protocol` in the extensions.
+/// hyper stores the `:protocol` in the extensions.
 #[cfg(feature = "http2")]
 fn is_extended_connect<B>(request: &Request<B>) -> bool {
     let protocol = request.extensions().get::<hyper::ext::Protocol>();
@@ -58,7 +58,7 @@ fn is_extended_connect<B>(request: &Request<B>) -> bool {
         && protocol.is_some_and(|name| name.as_str().eq_ignore_ascii_case("websocket"))
 }
 
-/// Without the feature hyper does not report the `:protocol`.
+/// Returns `false`, because without the feature hyper does not report the `:protocol`.
 #[cfg(not(feature = "http2"))]
 fn is_extended_connect<B>(_request: &Request<B>) -> bool {
     false
@@ -66,10 +66,10 @@ fn is_extended_connect<B>(_request: &Request<B>) -> bool {
 
 /// Returns whether a request asks for an upgrade to WebSocket.
 ///
-/// It does if `Upgrade` names `websocket` and `Connection` lists `upgrade`,
-/// both in any case (RFC 6455, 4.2.1). Over HTTP/2 it does if it is a CONNECT whose
-/// `:protocol` is `websocket` (RFC 8441), with the feature `http2`. The rest of the
-/// handshake is checked by the layer, which refuses an invalid one.
+/// It does if `Upgrade` names `websocket` and `Connection` lists `upgrade`, both in any case (RFC
+/// 6455, 4.2.1). Over HTTP/2, with the feature `http2`, it does if it is a CONNECT whose
+/// `:protocol` is `websocket` (RFC 8441). The layer checks the rest of the handshake, and refuses
+/// an invalid one.
 ///
 /// # Examples
 ///
@@ -88,8 +88,7 @@ pub fn is_websocket_request<B>(request: &Request<B>) -> bool {
     detect(request).is_some()
 }
 
-/// Returns whether a request asks for a WebSocket and offers a subprotocol in which one
-/// channel can end alone.
+/// Returns whether a request asks for a WebSocket and offers a subprotocol with half-close.
 pub(crate) fn offers_stream_close<B>(request: &Request<B>) -> bool {
     offers(request, |name| name == subprotocols::V5.as_bytes())
 }
@@ -105,11 +104,10 @@ fn offers<B>(request: &Request<B>, wanted: impl Fn(&[u8]) -> bool) -> bool {
     is_websocket_request(request) && members(request.headers(), &SEC_WEBSOCKET_PROTOCOL).any(wanted)
 }
 
-/// Lets through only requests that ask for a WebSocket: the predicate of
-/// [`tower::filter::FilterLayer`].
+/// A predicate for [`tower::filter::FilterLayer`] that passes only requests for a WebSocket.
 ///
-/// Any other request fails with an error that holds a [`Rejection`] with 426. To answer
-/// such requests in another way, give the layer a fallback instead.
+/// Any other request fails with a [`Rejection`] with status 426 as its error. To answer such
+/// requests in another way, give the layer a fallback instead.
 ///
 /// # Examples
 ///
@@ -150,7 +148,7 @@ mod tests {
             .unwrap()
     }
 
-    /// A request that asks for an upgrade, with these offered lines.
+    /// Builds a request for an upgrade, which offers subprotocols in these lines.
     fn offering(lines: &[&str]) -> Request<()> {
         let mut headers = vec![("Connection", "Upgrade"), ("Upgrade", "websocket")];
         headers.extend(lines.iter().map(|line| ("Sec-WebSocket-Protocol", *line)));

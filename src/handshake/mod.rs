@@ -1,15 +1,15 @@
-//! The rules of the opening handshake: the head of a request in, a decision out.
+//! The rules of the opening handshake, which decide on a request by its head.
 //!
-//! | step | file | source |
+//! | file | step | source |
 //! |---|---|---|
-//! | is this an upgrade? | `detect` | RFC 6455, 4.2.1; RFC 9110, 7.8 |
-//! | is it a valid one? | `validate` | RFC 6455, 4.2.1 and 4.4 |
-//! | which subprotocols are spoken here? | `source` | the table of the layer |
-//! | which of the offered ones is it? | `negotiate` | RFC 6455, 4.2.2 and 11.3.4 |
-//! | the answer that accepts | `accept` | RFC 6455, 4.2.2 |
+//! | `detect` | finds out whether the request asks for an upgrade | RFC 6455, 4.2.1; RFC 9110, 7.8 |
+//! | `validate` | checks that the handshake is valid | RFC 6455, 4.2.1 and 4.4 |
+//! | `source` | provides the table of subprotocols | the layer |
+//! | `negotiate` | selects one of the offered subprotocols | RFC 6455, 4.2.2 and 11.3.4 |
+//! | `accept` | builds the answer that accepts | RFC 6455, 4.2.2 |
 //!
-//! `headers` has the grammar that these steps share. All of them are pure functions that
-//! neither wait nor keep state; `opening` runs them in order.
+//! `headers` has the grammar that these steps share. All of them are pure functions, which neither
+//! wait nor keep state. `opening` runs them in order.
 
 pub(crate) mod accept;
 pub(crate) mod detect;

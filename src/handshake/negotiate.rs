@@ -1,4 +1,4 @@
-//! Selects one of the offered subprotocols.
+//! The selection of one of the offered subprotocols.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,9 @@ use crate::{
     rejection::Rejection,
 };
 
-/// Returns the subprotocols that a client offers, across all header lines, in its order.
+/// Returns the subprotocols that a client offers, from all header lines and in its order.
 ///
-/// An entry may hold a credential: the result must not be logged, shown or
-/// sent back.
+/// An entry may hold a credential, so the result must not be logged, shown or sent back.
 pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
     members(headers, &SEC_WEBSOCKET_PROTOCOL)
         .map(|entry| {
@@ -29,8 +28,8 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
         .collect()
 }
 
-/// Iterates over the offered subprotocols that may be shown to the service: all but those that
-/// are, or look like, a credential.
+/// Iterates over the offered subprotocols that may be shown to the service, which are all but those
+/// that are or resemble a credential.
 #[cfg(feature = "axum08")]
 pub(crate) fn offered_openly(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     members(headers, &SEC_WEBSOCKET_PROTOCOL)
@@ -38,18 +37,18 @@ pub(crate) fn offered_openly(headers: &HeaderMap) -> impl Iterator<Item = &str> 
         .filter_map(|entry| std::str::from_utf8(entry).ok())
 }
 
-/// Returns whether an offered entry begins like one that holds a credential, in upper or lower
-/// case.
+/// Returns whether an offered entry begins like one that holds a credential. Case does not matter.
 pub(crate) fn is_like_a_credential(entry: &[u8]) -> bool {
     let prefix = CREDENTIAL_PREFIX.as_bytes();
     let beginning = entry.get(..prefix.len());
     beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))
 }
 
-/// Selects the first offered name that the table has; the client's order wins.
+/// Selects the first offered name that is in the table. The order of the client decides.
 ///
-/// A client that offers nothing gets the table's `""` entry. A client that offers only unknown
-/// names does not: it would not understand an answer without a subprotocol (RFC 6455, 4.1).
+/// A client that offers no subprotocol gets the `""` entry of the table. A client that offers only
+/// unknown names is refused, because it would not understand an answer without a subprotocol (RFC
+/// 6455, 4.1).
 pub(crate) fn select(
     offered: &[&str],
     protocols: &ChannelProtocols,
@@ -57,8 +56,8 @@ pub(crate) fn select(
     let selected = if offered.is_empty() {
         protocols.select("")
     } else {
-        // A table cannot hold a name with this prefix. It is skipped nevertheless, so that the
-        // promise does not depend on another file.
+        // A table cannot hold a name with this prefix. Such a name is skipped nevertheless, so that
+        // the promise does not depend on another file.
         offered
             .iter()
             .filter(|name| !name.starts_with(CREDENTIAL_PREFIX))
@@ -191,7 +190,7 @@ mod tests {
         const TOKEN: &str = "base64url.bearer.authorization.k8s.io.aHVudGVyMg";
         assert_eq!(negotiate(&["a"], &[&format!("{TOKEN}, a")]).unwrap(), "a");
         assert_eq!(negotiate(&["a"], &["a", TOKEN]).unwrap(), "a");
-        // Alone it is still an offer, so the `""` entry does not apply.
+        // A token alone is still an offer, so the `""` entry does not apply.
         let rejection = negotiate(&["", "a"], &[TOKEN]).unwrap_err();
         let answer = rejection.clone().into_response::<crate::body::NoBody>();
         let shown = format!("{rejection} {rejection:?} {answer:?}");

@@ -8,11 +8,10 @@ use crate::{protocol::ChannelProtocols, rejection::Rejection};
 
 /// Provides the table of subprotocols, and their channels, for a request.
 ///
-/// A [`ChannelProtocols`] is the same for every request. A function can look at the
-/// request's head: exec and port-forward derive their channels from the query. Pass a
-/// closure to [`WsStreamLayer::from_fn`](crate::WsStreamLayer::from_fn), which lets the
-/// compiler infer the type of its argument; elsewhere the argument needs a type, as in
-/// `|head: &Parts|`:
+/// A [`ChannelProtocols`] is the same table for every request. A function can look at the head of
+/// the request, as exec and port-forward do to derive their channels from the query. Pass a closure
+/// to [`WsStreamLayer::from_fn`](crate::WsStreamLayer::from_fn), which lets the compiler infer the
+/// type of its argument. Elsewhere the argument needs a type, as in `|head: &Parts|`:
 ///
 /// ```
 /// use http::request::Parts;
@@ -34,13 +33,13 @@ use crate::{protocol::ChannelProtocols, rejection::Rejection};
 /// });
 /// ```
 ///
-/// For a table that has to be looked up elsewhere, use
+/// If the table has to be looked up asynchronously, use
 /// [`WsStreamLayer::from_async_fn`](crate::WsStreamLayer::from_async_fn).
 pub trait ProtocolSource: Send + Sync + 'static {
-    /// Returns the table for one request.
+    /// Returns the table for a request.
     ///
     /// # Errors
-    /// The refusal that the client gets, for instance because its query is invalid.
+    /// Returns the refusal that the client gets, for instance because its query is invalid.
     fn protocols(&self, head: &Parts) -> Result<ChannelProtocols, Rejection>;
 }
 
@@ -62,9 +61,9 @@ where
 /// The source of a layer's tables.
 #[derive(Clone)]
 pub(crate) enum Source {
-    /// It answers at once.
+    /// A source that answers at once.
     Now(Arc<dyn ProtocolSource>),
-    /// It has to look the table up.
+    /// A source that has to look up the table.
     Later(Arc<LookUp>),
 }
 
@@ -73,7 +72,8 @@ pub(crate) type LookUp = dyn Fn(&Parts) -> TableFuture + Send + Sync;
 pub(crate) type TableFuture =
     Pin<Box<dyn Future<Output = Result<ChannelProtocols, Rejection>> + Send>>;
 
-/// Runs a step of a source. A source is the user's code: a panic in it is a refusal with 500.
+/// Runs a step of a source. A source is the user's code, and a panic in it refuses the request with
+/// 500.
 pub(crate) fn ask<T>(step: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
     Rejection::on_panic("the source of the subprotocols", step)?
 }

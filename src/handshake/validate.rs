@@ -1,4 +1,4 @@
-//! Checks that an upgrade is a valid opening handshake. RFC 6455, 4.2.1.
+//! The check that an upgrade is a valid opening handshake (RFC 6455, 4.2.1).
 
 use base64::{
     Engine, alphabet,
@@ -19,20 +19,20 @@ use super::{
 };
 use crate::rejection::Rejection;
 
-/// The number of bytes that a key stands for, and their length in base64.
+/// The number of bytes in a key, and their length in base64.
 const KEY_BYTES: usize = 16;
 const KEY_TEXT: usize = 24;
 
-/// Accepts trailing bits: the key is hashed as text and its value is never used, so they do no
-/// harm. Other servers accept them too, and Go's accepts any key at all.
+/// The base64 of a key. It accepts trailing bits, which do no harm because the key is hashed as
+/// text and its value is never used. Other servers accept them too, and Go's accepts any key.
 const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// The client's `Sec-WebSocket-Key`, checked.
+/// A valid `Sec-WebSocket-Key` of a client.
 ///
-/// It is a copy, because the service gets the head that it came from before the request is
+/// It is a copy, because the head that it came from goes to the service before the request is
 /// answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key([u8; KEY_TEXT]);
@@ -50,13 +50,13 @@ impl Key {
     }
 }
 
-/// The challenge that the answer has to meet, to prove that the server has understood the
+/// The challenge that the answer has to meet, which proves that the server has understood the
 /// handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     /// The 101 has to hold a digest of this key (RFC 6455, 4.2.2).
     Http1(Key),
-    /// HTTP/2 itself proves it: the answer is a plain 200 (RFC 8441, 5).
+    /// HTTP/2 needs no proof, and the answer is a plain 200 (RFC 8441, 5).
     Http2,
 }
 
@@ -68,8 +68,10 @@ pub(crate) fn validate(upgrade: Upgrade, head: &Parts) -> Result<Challenge, Reje
     }
 }
 
-/// Checks an extended CONNECT: its method and `:protocol` have been checked already, and the
-/// key and the connection headers mean nothing over HTTP/2.
+/// Checks an extended CONNECT.
+///
+/// Its method and `:protocol` were checked before, and the key and the connection headers have no
+/// meaning over HTTP/2.
 fn validate_http2(head: &Parts) -> Result<(), Rejection> {
     let version = only(&head.headers, &SEC_WEBSOCKET_VERSION);
     if version != Some(b"13") {
@@ -83,8 +85,8 @@ fn validate_http2(head: &Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks an HTTP/1.1 handshake, in the order in which a client should learn of its mistakes:
-/// with a wrong method, the rest does not matter.
+/// Checks an HTTP/1.1 handshake, in the order in which a client should learn of its mistakes. If
+/// the method is wrong, for example, the rest does not matter.
 fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     if head.method != Method::GET {
         return Err(Rejection::method_not_allowed(&head.method));
@@ -98,8 +100,8 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     if version != Some(b"13") {
         return Err(Rejection::unsupported_version(version));
     }
-    // hyper would repeat it in the 101. Strict clients accept only `Upgrade` there, and would
-    // leave a session that has begun.
+    // hyper would repeat `close` in the 101. Strict clients accept only `Upgrade` there, and would
+    // abandon a session that has begun.
     if members(&head.headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close")) {
         return Err(Rejection::bad_request(
             "a WebSocket keeps its connection: send the Connection header of the handshake without close",
@@ -121,7 +123,7 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     Ok(key)
 }
 
-/// Returns whether a body follows the head, of a length other than 0 or unknown.
+/// Returns whether a body follows the head, with a length that is unknown or not 0.
 fn has_body(headers: &HeaderMap) -> bool {
     let zero = |text: &[u8]| !text.is_empty() && text.iter().all(|digit| *digit == b'0');
     headers.contains_key(TRANSFER_ENCODING)
@@ -140,7 +142,7 @@ mod tests {
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    /// A valid handshake without the header `replaced`, and with `lines`.
+    /// Builds a valid handshake without the header `replaced`, and with `lines`.
     fn head(replaced: &str, lines: &[(&str, &str)]) -> Parts {
         let valid = [("sec-websocket-version", "13"), ("sec-websocket-key", KEY)];
         let kept = valid.iter().filter(|(name, _)| *name != replaced);

@@ -1,22 +1,22 @@
-//! The inlet of the channel that payload is arriving for, held open for one read.
+//! The inlet of the channel that payload is arriving for, which stays open for one read.
 //!
-//! Taking a pipe's lock for each message costs as much as a small message itself. So for
-//! the length of a read the tail of the current channel is checked out into here, with a
-//! promise of how many bytes fit. It is committed, and the reader woken, when payload for
-//! another channel arrives, and at the end of the read.
+//! Taking the lock of a pipe for each message would cost as much as a small message itself. So the
+//! tail of the current channel is checked out to the inlet for the duration of a read, with a
+//! promise of how many bytes fit. It is committed, and the reader woken, when payload for another
+//! channel arrives and at the end of the read.
 
 use crate::{
     frame::Masked,
     wire::{Chunk, Traffic, Wire, fill},
 };
 
-/// The inlet. See the module.
+/// The inlet; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Inlet {
     channel: Option<u8>,
-    /// Filled in order; only the last may have room left.
+    /// The checked-out chunks. They are filled in order, so only the last may have room left.
     chunks: Vec<Chunk>,
-    /// The bytes that fit. There is no limit where they are discarded.
+    /// The number of bytes that fit. It is unlimited if they are discarded.
     room: usize,
     /// The pipe discards incoming data.
     deaf: bool,
@@ -24,7 +24,7 @@ pub(super) struct Inlet {
 }
 
 impl Inlet {
-    /// Makes a channel the current one, and returns how many bytes of it can be pushed.
+    /// Makes this the current channel, and returns how many bytes can be pushed to it.
     #[inline]
     pub(super) fn room(&mut self, wire: &Wire, channel: u8) -> usize {
         if self.channel != Some(channel) || self.room == 0 {
@@ -49,7 +49,7 @@ impl Inlet {
         self.channel = Some(channel);
     }
 
-    /// Returns whether so many bytes fit without a look at the pipe.
+    /// Returns whether `len` bytes for this channel are known to fit, without a look at its pipe.
     #[inline]
     pub(super) fn fits(&self, channel: u8, len: usize) -> bool {
         self.channel == Some(channel) && len <= self.room
@@ -62,7 +62,7 @@ impl Inlet {
         if self.deaf {
             return;
         }
-        // Saturating: when the connection is lost, the rest is taken, room or not.
+        // Saturating, because after the loss of the connection the rest is taken without room.
         self.room = self.room.saturating_sub(piece.len());
         fill(&mut self.chunks, piece);
     }
@@ -73,7 +73,7 @@ impl Inlet {
         self.received.messages += 1;
     }
 
-    /// Commits what the current channel has got, and closes the inlet.
+    /// Commits the data of the current channel, and closes the inlet.
     pub(super) fn commit(&mut self, wire: &Wire) {
         let Some(channel) = self.channel.take() else {
             return;

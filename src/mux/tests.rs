@@ -1,8 +1,7 @@
-//! Random messages through a decoder, against a model that is a vector of bytes for each
-//! channel.
+//! Random messages through a decoder, against a model that has a vector of bytes for each channel.
 //!
-//! A small driver is modelled here, with a small window and readers that take chunks at any
-//! time: it feeds as much as there is room for, and goes on after a pause only when it is
+//! The tests model a small driver, with a small window and readers that take chunks at any time.
+//! The driver feeds as much as there is room for, and continues after a pause only when it is
 //! woken.
 
 use std::{
@@ -21,13 +20,13 @@ use crate::{
     wire::{Chunk, End, StallReserve, Take, TotalReserve, Turn, Wire, WireConfig},
 };
 
-/// Two chunks of a pipe, so that most streams here pause.
+/// The receive window. It is two chunks of a pipe, so that most streams pause.
 const WINDOW: usize = 32 * 1024;
 const CHUNK: usize = 16 * 1024;
-/// For all channels together.
+/// The stall reserve of all channels together.
 const RESERVE: usize = 2 * CHUNK;
 
-/// The readable ones of channels 0 to 4. Channel 1 is written, 3 is neither.
+/// The readable channels among 0 to 4. Channel 1 is writable, and channel 3 is neither.
 const READABLE: [u8; 3] = [0, 2, 4];
 const CHANNELS: usize = 5;
 const CLOSE: u8 = 255;
@@ -38,20 +37,20 @@ struct Message {
     channel: u8,
     payload: Vec<u8>,
     text: bool,
-    /// Where fragments end.
+    /// The places where fragments end.
     cuts: Vec<Index>,
-    /// A Ping stands between them.
+    /// There is a Ping between the fragments.
     ping: bool,
-    /// A line break in base64, which has no meaning.
+    /// The place of a line break in base64, which has no meaning.
     line_break: Option<Index>,
 }
 
 #[derive(Clone, Debug)]
 enum Said {
     Message(Message),
-    /// No channel, no payload.
+    /// A message without channel and payload.
     Empty,
-    /// `[255, channel]`
+    /// A CLOSE, which is `[255, channel]`.
     Close(u8),
 }
 
@@ -61,7 +60,7 @@ enum Act {
     Feed(usize),
     /// A reader takes the next chunk and holds it.
     Take(usize),
-    /// It has read the chunk, or keeps its bytes for good.
+    /// The reader has read the chunk, or keeps its bytes for good.
     Release(usize, bool),
     Drop(usize),
     /// The driver extends the window of the channel for which reading is paused.
@@ -71,7 +70,7 @@ enum Act {
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![4 => 0..130_usize, 2 => 0..3000_usize, 2 => 0..40_000_usize];
     (len, any::<u8>()).prop_map(|(len, first)| {
-        // Every byte depends on its place, so that none can be lost or doubled.
+        // Every byte depends on its place, so that a lost or doubled byte is noticed.
         (0..len)
             .map(|at| first.wrapping_add((at % 251) as u8))
             .collect()
@@ -120,27 +119,27 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 #[derive(Default)]
 struct Script {
     bytes: Vec<u8>,
-    /// For each byte, the channel whose payload it is.
+    /// The channel whose payload a byte is, for each byte.
     owner: Vec<Option<u8>>,
-    /// The messages.
+    /// The spans of the messages.
     spans: Vec<Span>,
     closes: Vec<(usize, u8)>,
-    /// Where the heads of messages end.
+    /// The offsets where the heads of messages end.
     heads: Vec<usize>,
 }
 
-/// One message: from where its channel is known to where it is over.
+/// The span of a message, from where its channel is known to where it is over.
 struct Span {
     known: usize,
     over: usize,
     channel: u8,
     payload: Vec<u8>,
-    /// The offsets in the script of the payload's characters, or bytes.
+    /// The offsets of the payload's bytes, or base64 characters, in the script.
     at: Vec<usize>,
 }
 
 impl Span {
-    /// Returns how many bytes of the payload are there when so many were fed.
+    /// Returns how many bytes of the payload have arrived when `fed` bytes were fed.
     fn there(&self, fed: usize, format: Format) -> usize {
         let there = self.at.partition_point(|at| *at < fed);
         match format {
@@ -265,20 +264,20 @@ impl Script {
         script
     }
 
-    /// Returns where a channel was ended, if it was by then.
+    /// Returns the offset where a channel was ended, if that was within the first `fed` bytes.
     fn closed(&self, channel: u8, fed: usize) -> Option<usize> {
         let mut closes = self.closes.iter();
         let first = closes.find(|(_, closed)| *closed == channel)?.0;
         (first <= fed).then_some(first)
     }
 
-    /// Returns all that a channel has received when so many bytes were fed.
+    /// Returns all bytes that a channel has received when `fed` bytes were fed.
     fn model(&self, channel: u8, fed: usize, format: Format) -> Vec<u8> {
         let pieces = self.pieces(channel, fed, format);
         pieces.flatten().copied().collect()
     }
 
-    /// Returns how many bytes that are.
+    /// Returns the number of bytes that a channel has received when `fed` bytes were fed.
     fn came(&self, channel: u8, fed: usize, format: Format) -> usize {
         self.pieces(channel, fed, format).map(<[u8]>::len).sum()
     }
@@ -294,7 +293,7 @@ impl Script {
             .map(move |span| &span.payload[..span.there(fed, format)])
     }
 
-    /// Returns the channel inside whose message the feeding stopped.
+    /// Returns the channel of the message inside which the feeding stopped.
     fn inside(&self, fed: usize) -> Option<u8> {
         let mut spans = self.spans.iter();
         let span = spans.find(|span| span.known < fed && fed < span.over)?;
@@ -318,10 +317,10 @@ struct Play {
     script: Script,
     format: Format,
     fed: usize,
-    /// Bytes that have arrived; those behind `fed` wait for room.
+    /// The number of bytes that have arrived. Those after `fed` wait for room.
     came: usize,
     paused: bool,
-    /// All by which windows were ever extended.
+    /// The sum of all extensions of windows.
     extended: usize,
     readers: [Reader; READABLE.len()],
 }
@@ -375,7 +374,7 @@ impl Play {
             }
         }
         if self.paused {
-            // Only the next payload byte's own channel is a reason.
+            // Only the channel of the next payload byte may be the reason.
             let owner = self.script.owner[self.fed].expect("a payload byte waits");
             let wanted = if self.format == Format::Base64 { 3 } else { 1 };
             assert!(self.room(owner) < wanted, "paused with room");
@@ -427,7 +426,7 @@ impl Play {
         self.check();
     }
 
-    /// Checks what holds at any time.
+    /// Checks the invariants.
     fn check(&self) {
         for (at, reader) in self.readers.iter().enumerate() {
             let channel = READABLE[at];
@@ -446,7 +445,7 @@ impl Play {
         }
     }
 
-    /// Reads everything there is, until no more can arrive.
+    /// Reads everything, until nothing more can arrive.
     fn read_all(&mut self) {
         loop {
             self.feed(0);
@@ -503,7 +502,7 @@ fn play(
             assert_eq!(reader.end, closed.then_some(End::Eof), "channel {channel}");
         }
     }
-    // The peer's Close ends the rest.
+    // The peer's Close ends the other channels.
     let cause = EndCause::PeerClosed {
         code,
         reason: "bye".into(),

@@ -1,4 +1,4 @@
-//! Runs an opening from a valid request to its answer.
+//! The state machine of an opening, from a valid request to its answer.
 //!
 //! ```text
 //!  table to be looked up       table at hand        head gone to the service
@@ -13,8 +13,8 @@
 //!           +------------------------+-- error, panic, timeout, drain ----> refusal
 //! ```
 //!
-//! Each stage owns what it needs, and a step takes the stage by value: a refusal, a panic and
-//! a drop all release what the stage holds, and nothing has to be cleaned up.
+//! Each stage owns the values that it needs, and a step takes the stage by value. So a refusal, a
+//! panic and a drop all release these values, and no clean-up is necessary.
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +51,7 @@ use crate::{
 /// The name of the service in logs; see [`Quiet`].
 pub(crate) const SERVICE: &str = "the inner service";
 
-/// A valid request for an upgrade that is not answered yet.
+/// A valid request for an upgrade that was not answered yet.
 pub(crate) struct Accepting<S> {
     stage: Stage<S>,
     patience: Patience,
@@ -68,23 +68,23 @@ enum Stage<S> {
     Done,
 }
 
-/// The result of a step of a stage, unless it refuses.
+/// The result of a step that does not refuse.
 #[allow(
     clippy::large_enum_variant,
-    reason = "a step is taken apart as soon as it is made"
+    reason = "a step is matched on as soon as it is returned"
 )]
 enum Step<S, B> {
-    /// The stage goes on when it is woken. At the accept timeout it is refused with the text.
+    /// The stage waits for a wake-up. At the accept timeout, the text is that of the refusal.
     Wait(Stage<S>, &'static str),
     Next(Stage<S>),
     Answer(Response<B>),
 }
 
 impl<S> Accepting<S> {
-    /// Judges the head, and makes the service of the session once the request is worth it.
+    /// Checks the head, and makes the service of the session if the request passes.
     ///
     /// # Errors
-    /// The refusal, where the head alone decides on it.
+    /// Returns the refusal, if the head alone is enough to refuse.
     pub(crate) fn begin(
         upgrade: Upgrade,
         head: Box<Parts>,
@@ -124,8 +124,8 @@ impl<S> Accepting<S> {
         })
     }
 
-    /// Enters where the subprotocol is selected and the head has gone elsewhere: the channels
-    /// have none.
+    /// Begins after the subprotocol was selected. The head was used elsewhere, so the channels do
+    /// not have one.
     pub(crate) fn agreed(service: S, agreement: Agreement) -> Self {
         Self {
             patience: Patience::new(agreement.config.accept_timeout),
@@ -144,10 +144,10 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
 {
-    /// Goes on until there is an answer.
+    /// Runs the stages until there is an answer.
     ///
     /// # Panics
-    /// Panics if it is polled after it was ready.
+    /// Panics if it is polled again after it was ready.
     pub(crate) fn poll<B: Default>(
         &mut self,
         cx: &mut Context<'_>,
@@ -174,7 +174,7 @@ where
     }
 }
 
-/// The table of subprotocols is being looked up.
+/// The stage in which the table of subprotocols is looked up.
 struct LookingUp<S> {
     table: Exclusive<Quiet<TableFuture>>,
     proposal: Proposal,
@@ -189,7 +189,7 @@ impl<S> LookingUp<S> {
             Poll::Pending => {
                 return Ok(Step::Wait(
                     Stage::LookingUp(self),
-                    "the server did not find out in time which subprotocols there are: try again later",
+                    "the server did not look up its subprotocols in time: try again later",
                 ));
             }
         };
@@ -203,7 +203,7 @@ impl<S> LookingUp<S> {
     }
 }
 
-/// The service is not ready yet.
+/// The stage in which the service is not ready yet.
 struct Waiting<S> {
     service: Quiet<S>,
     agreement: Agreement,
@@ -234,7 +234,7 @@ where
         }
     }
 
-    /// Calls the service; its future is polled next.
+    /// Calls the service. Its future is polled in the next stage.
     fn call<B>(self) -> Result<Step<S, B>, Rejection> {
         let Self {
             mut service,
@@ -245,7 +245,7 @@ where
         let called = Rejection::on_panic("the call of the inner service", || {
             service.get_mut().call(set)
         });
-        // Before the first poll of its future: a panic in this drop refuses nothing.
+        // Dropped before the first poll of the future. A panic in this drop refuses nothing.
         drop(service);
         let future = called?;
 
@@ -263,7 +263,7 @@ where
     }
 }
 
-/// The service was called, and may still refuse.
+/// The stage in which the service was called, and may still refuse.
 struct Undecided {
     task: Exclusive<Quiet<Task>>,
     session: Session,
@@ -288,7 +288,7 @@ impl Undecided {
     }
 
     /// Accepts the upgrade and spawns the session, unless the service has failed before it
-    /// accepted anything.
+    /// accepted.
     fn answer<B: Default>(self) -> Result<Response<B>, Rejection> {
         let Self {
             task,
@@ -300,12 +300,12 @@ impl Undecided {
             ServiceState::Failed(_) | ServiceState::Panicked => true,
             ServiceState::Running(_) | ServiceState::Returned | ServiceState::Dropped => false,
         };
-        // A close counts like a write that was accepted: the client is to see it. In the
-        // explicit mode neither counts before the service has accepted.
+        // The client has to see a close of the service, so it accepts as a write does. In explicit
+        // mode, neither accepts.
         let immediate = agreement.config.accept == AcceptMode::Immediate;
         let refuse = || !(immediate && session.is_closing()) && task.get_ref().refuse();
-        // From here on nothing more is accepted. Only then is the error asked what it is: it
-        // may own a writer.
+        // `refuse` also refuses further writes. This comes before the error is examined, because
+        // the error may own a writer.
         if failed && !session.is_accepting() && refuse() {
             return Err(match task.get_ref().service() {
                 ServiceState::Failed(error) => agreement.refusal(error),
@@ -325,7 +325,7 @@ impl Undecided {
         session.set_accepted();
         tokio::spawn(task.into_inner().accepted(agreement.on, registered));
         let response = accept_response(&agreement.challenge, &agreement.subprotocol);
-        // `testing::Client` cannot know what a name stands for in a table that is not ours.
+        // `testing::Client` cannot know the channels of a subprotocol in a table of the user's.
         #[cfg(feature = "testing")]
         let response = {
             let mut response: Response<_> = response;

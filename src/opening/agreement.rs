@@ -1,4 +1,5 @@
-//! The decisions that need the head of a request alone: may it become a session, and on which terms?
+//! The decisions that only need the head of a request: whether it may become a session, and on
+//! which terms.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -23,21 +24,21 @@ use crate::{
 /// The head of a request, with the extensions that outer layers have inserted.
 pub(crate) type Head = Quiet<Box<Parts>>;
 
-/// A valid request for an upgrade whose subprotocol is not selected yet.
+/// A valid request for an upgrade whose subprotocol was not selected yet.
 pub(crate) struct Proposal {
     challenge: Challenge,
     on: OnUpgrade,
     head: Head,
     config: Arc<SessionConfig>,
-    /// When the credential that let the request in expires.
+    /// The time at which the credential of the request expires.
     expiry: Option<Instant>,
 }
 
 impl Proposal {
-    /// Judges the head, and takes the future of the connection out of it.
+    /// Checks the head, and takes the future of the connection out of it.
     ///
-    /// An invalid configuration is reported first, then the client's mistakes, then what else
-    /// is wrong with the server.
+    /// An invalid configuration is reported first, then mistakes of the client, and then other
+    /// problems of the server.
     pub(crate) fn judge(
         upgrade: Upgrade,
         head: Box<Parts>,
@@ -81,7 +82,7 @@ impl Proposal {
         refuse_if_draining(&self.config)
     }
 
-    /// Selects the subprotocol from the request's table, and hands the head on.
+    /// Selects the subprotocol from the table of the request. Returns the head as well.
     pub(crate) fn select(
         self,
         protocols: &ChannelProtocols,
@@ -109,7 +110,7 @@ fn refuse_if_draining(config: &SessionConfig) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// What the handshake has settled.
+/// The terms of a session, as the handshake has settled them.
 pub(crate) struct Agreement {
     pub(super) challenge: Challenge,
     /// The connection, once the server hands it over.
@@ -122,9 +123,9 @@ pub(crate) struct Agreement {
 }
 
 impl Agreement {
-    /// Returns the refusal that an error of the service stands for.
+    /// Returns the refusal for an error of the service.
     ///
-    /// An error that tells the client nothing is logged.
+    /// If the refusal does not tell the client the error, the error is logged.
     pub(super) fn refusal(&self, error: &BoxError) -> Rejection {
         let map = &self.config.map_rejection.0;
         let rejection = Rejection::on_panic("the closure of map_rejection", || map(&**error))

@@ -1,4 +1,4 @@
-//! Makes the parts of a session from what the handshake has settled.
+//! The assembly of a session's parts, by the terms of the handshake.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Agreement {
-    /// Makes all parts of a session, not yet connected to anything. The service gets `head`
-    /// with its channels.
+    /// Makes all parts of a session, which has no connection yet. The service gets `head` with its
+    /// channels.
     pub(super) fn assemble(&mut self, head: Option<Head>) -> (Driver, Session, ChannelSet) {
         let types = self.channels.channels();
         let config = &self.config;

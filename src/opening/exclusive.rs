@@ -1,9 +1,9 @@
 use std::sync::{Mutex, PoisonError};
 
-/// A value that is reached through its owner alone.
+/// A value that can only be reached through its owner.
 ///
-/// The mutex is never locked. It makes a value that is only `Send`, as the futures of most
-/// services are, `Sync` as well.
+/// This makes a value `Sync` that is only `Send`, as the futures of most services are. The mutex is
+/// never locked.
 pub(super) struct Exclusive<T> {
     value: Mutex<T>,
 }

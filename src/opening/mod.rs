@@ -1,13 +1,13 @@
-//! From a request for an upgrade to its answer.
+//! The opening of a session, from the request for an upgrade to its answer.
 //!
-//! | step | file |
+//! | file | step |
 //! |---|---|
-//! | the head is judged, and the subprotocol selected | `agreement` |
-//! | the service is waited for, called and polled, and the request answered | `accepting` |
-//! | on the way, the parts of the session are made | `assembly` |
+//! | `agreement` | checks the head, and selects the subprotocol |
+//! | `accepting` | waits for the service, calls and polls it, and answers the request |
+//! | `assembly` | makes the parts of the session, before the service is called |
 //!
-//! The rules of the head are in `handshake`. Nothing is spawned before the answer, so dropping
-//! an [`Accepting`] leaves nothing behind.
+//! The rules for the head are in `handshake`. Nothing is spawned before the answer, so dropping an
+//! [`Accepting`] leaves nothing behind.
 
 mod accepting;
 mod agreement;

@@ -9,9 +9,9 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// The time that all stages of an opening share, counted from the first wait.
+/// The time limit that all stages of an opening share, counted from the first wait.
 ///
-/// A service that is ready at once needs no timer.
+/// An opening that never waits needs no timer.
 pub(super) struct Patience {
     accept_timeout: Duration,
     /// Unconstrained: a service that uses up tokio's budget in every poll must not keep its own
@@ -27,7 +27,7 @@ impl Patience {
         }
     }
 
-    /// Completes when the time is over.
+    /// Completes when the time has expired.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let accept_timeout = self.accept_timeout;
         let timer = self

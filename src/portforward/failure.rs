@@ -83,7 +83,7 @@ mod tests {
             (Elapsed::new().into(), "the port has reached its time limit"),
             (
                 io::Error::from(EndCause::IdleTimeout).into(),
-                "the session has ended: no data for the idle timeout",
+                "the session has ended: no data was exchanged within the idle timeout",
             ),
         ] {
             let expected = format!("error forwarding port 80: {expected}");

@@ -27,7 +27,8 @@ enum Kind<S, F> {
     Forwarding(Forwarding<S, F>),
 }
 
-struct Forwarding<S, F> {
+/// The ports of a session, which run concurrently.
+pub(super) struct Forwarding<S, F> {
     pairs: Vec<Pair<S, F>>,
     due: Arc<Due>,
     /// The number of ports that have not ended.
@@ -47,17 +48,29 @@ impl<S, F> PortForwardFuture<S, F> {
         }
     }
 
-    /// Creates the future of these ports. `due` has a bit for each of them.
-    pub(super) fn forwarding(pairs: Vec<Pair<S, F>>, due: Arc<Due>) -> Self {
+    pub(super) fn forwarding(session: Forwarding<S, F>) -> Self {
         Self {
-            kind: Kind::Forwarding(Forwarding {
-                open: pairs.len(),
-                pairs,
-                due,
-                first: 0,
-                greeted: false,
-            }),
+            kind: Kind::Forwarding(session),
         }
+    }
+}
+
+impl<S, F> Forwarding<S, F> {
+    /// Creates a session that is to have this many ports; `due` has a bit for each of them.
+    pub(super) fn new(ports: usize, due: &Arc<Due>) -> Self {
+        Self {
+            pairs: Vec::with_capacity(ports),
+            due: Arc::clone(due),
+            open: 0,
+            first: 0,
+            greeted: false,
+        }
+    }
+
+    /// Adds the next port.
+    pub(super) fn push(&mut self, pair: Pair<S, F>) {
+        self.pairs.push(pair);
+        self.open += 1;
     }
 }
 
@@ -148,8 +161,8 @@ where
 
 impl<S, F> Drop for Forwarding<S, F> {
     fn drop(&mut self) {
-        // One at a time: if the drop of one port panics and that of another panicked while the
-        // first unwinds, the process would abort.
+        // One at a time, each panic contained: a second one while the first unwinds would abort
+        // the process.
         self.pairs
             .drain(..)
             .for_each(|pair| drop_quietly(pair, PORT_SERVICE));

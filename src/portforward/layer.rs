@@ -11,10 +11,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, due::Due, pair::Pair,
-    ports::ports,
+    ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, due::Due,
+    future::Forwarding, pair::Pair, ports::ports,
 };
-use crate::{BoxError, ChannelSet, Rejection};
+use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
 
 /// Hands each port of a port-forward to a `Service<ForwardedPort>`, and reports its errors to the
 /// client.
@@ -102,22 +102,28 @@ where
         // The instance that was polled is the one that is called.
         let clone = self.inner.clone();
         let mut ready = Some(std::mem::replace(&mut self.inner, clone));
-        let pairs = ports.into_iter().enumerate().map(|(index, port)| {
-            let service = ready.take().unwrap_or_else(|| self.inner.clone());
-            pair(&mut channels, service, index, port, &request, &due)
-        });
-        match pairs.collect() {
-            Some(pairs) => PortForwardFuture::forwarding(pairs, due),
-            None => PortForwardFuture::refused(Rejection::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the server's port-forward has other channels than its ports need: \
-                 its operator must use portforward::Protocols",
-            )),
+        // Drops the ports one by one if this fails: a clone that panics must not unwind through
+        // them, because a second panic in a drop would abort the process.
+        let mut session = Forwarding::new(ports.len(), &due);
+        for (index, port) in ports.into_iter().enumerate() {
+            let service = match ready.take() {
+                Some(service) => Ok(service),
+                None => {
+                    Rejection::on_panic("the clone of the inner service", || self.inner.clone())
+                }
+            };
+            match service
+                .and_then(|service| pair(&mut channels, service, index, port, &request, &due))
+            {
+                Ok(pair) => session.push(pair),
+                Err(rejection) => return PortForwardFuture::refused(rejection),
+            }
         }
+        PortForwardFuture::forwarding(session)
     }
 }
 
-/// Takes the channels of a port, or returns `None` if the session does not have them.
+/// Takes the channels of a port, or refuses if the session does not have them.
 fn pair<S, F>(
     channels: &mut ChannelSet,
     service: S,
@@ -125,11 +131,14 @@ fn pair<S, F>(
     port: NonZeroU16,
     request: &Option<Arc<Parts>>,
     due: &Arc<Due>,
-) -> Option<Pair<S, F>> {
-    let id = u8::try_from(2 * index).ok()?;
-    let reader = channels.take_reader(id)?;
-    let data = channels.take_writer(id)?;
-    let errors = channels.take_writer(id + 1)?;
+) -> Result<Pair<S, F>, Rejection> {
+    let Some((reader, data, errors)) = take(channels, index) else {
+        return Err(Rejection::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the server's port-forward has other channels than its ports need: \
+             its operator must use portforward::Protocols",
+        ));
+    };
     let (hand, handed) = oneshot::channel();
     let port = ForwardedPort {
         port: port.get(),
@@ -139,7 +148,18 @@ fn pair<S, F>(
         request: request.clone(),
     };
     let waker = due.waker(index);
-    Some(Pair::new(service, port, data, hand, errors, waker))
+    Ok(Pair::new(service, port, data, hand, errors, waker))
+}
+
+/// Takes the two channels of a port: what the client sends, what it is sent, and the errors.
+fn take(
+    channels: &mut ChannelSet,
+    index: usize,
+) -> Option<(ChannelReader, ChannelWriter, ChannelWriter)> {
+    let id = u8::try_from(2 * index).ok()?;
+    let reader = channels.take_reader(id)?;
+    let data = channels.take_writer(id)?;
+    Some((reader, data, channels.take_writer(id + 1)?))
 }
 
 impl<S> fmt::Debug for PortForward<S> {

@@ -7,6 +7,8 @@
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
+
 use super::inbound::Chunk;
 
 /// The number of chunks that a thread keeps: one default window.
@@ -20,10 +22,16 @@ pub(crate) const OUT_BUFFER: usize = 100 * 1024;
 /// hands it back before the next session runs, unless its socket is full.
 const OUT_BUFFERS: usize = 8;
 
+/// The capacity of a list of payloads that have left. A turn with the default budgets needs no
+/// more, and another list costs an allocation each time.
+const SPENT: usize = 8;
+
 #[derive(Default)]
 struct Stock {
     chunks: Vec<Chunk>,
     out: Vec<Vec<u8>>,
+    /// A thread works on one at a time.
+    spent: Vec<Bytes>,
 }
 
 thread_local! {
@@ -72,4 +80,23 @@ pub(crate) fn give_out(mut buffer: Vec<u8>) {
             out.push(buffer);
         }
     });
+}
+
+/// Returns an empty list for payloads that have left.
+pub(crate) fn take_spent() -> Vec<Bytes> {
+    let spent = STOCK
+        .try_with(|stock| std::mem::take(&mut stock.borrow_mut().spent))
+        .unwrap_or_default();
+    match spent.capacity() {
+        0 => Vec::with_capacity(SPENT),
+        _ => spent,
+    }
+}
+
+/// Takes back an empty list. One that has grown is dropped.
+pub(crate) fn give_spent(spent: Vec<Bytes>) {
+    debug_assert!(spent.is_empty());
+    if spent.capacity() == SPENT {
+        let _ = STOCK.try_with(|stock| stock.borrow_mut().spent = spent);
+    }
 }

@@ -17,8 +17,8 @@ use crate::{
 ///
 /// A request that is not an upgrade goes to the [fallback](Self::fallback), which answers with
 /// 426 by default. [`SessionConfig`] has the settings of the sessions. See [`WsStream`] for
-/// readiness and refusals, and the crate's documentation for the layers that belong outside and
-/// inside of this one.
+/// readiness and refusals, and the [guide](crate::guide::layers) for the layers that belong outside
+/// and inside of this one.
 ///
 /// # Examples
 ///

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "clients"
-DEFAULT_SERVER = ROOT / "target" / "debug" / "examples" / "pod_server"
+DEFAULT_SERVER = ROOT / "target" / "debug" / "pod-server"
 EXEC_PATH = "/api/v1/namespaces/default/pods/demo/exec"
 
 # Every process of a test's command carries this variable, so that what a dead
@@ -122,7 +122,7 @@ class Reachable:
 
 
 class Server(Reachable):
-    """`pod_server` on a free port, with everything it prints in a file.
+    """`pod-server` on a free port, with everything it prints in a file.
 
     `arguments` are those of the server beside the address; `access` is what every
     kubectl that talks to it is told beside the address. `log` filters its log.
@@ -148,7 +148,7 @@ class Server(Reachable):
     def __enter__(self):
         if not self.program.exists():
             raise SystemExit(
-                f"{self.program} is not there: cargo build --example pod_server --all-features"
+                f"{self.program} is not there: cargo build -p pod-server"
             )
 
         def ignore_signals():

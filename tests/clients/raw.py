@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A raw WebSocket client against `pod_server`: every byte as the protocol says.
+"""A raw WebSocket client against `pod-server`: every byte as the protocol says.
 
-    cargo build --example pod_server --all-features
+    cargo build -p pod-server
     tests/clients/raw.py subprotocols|logs|drain|http2|bearer [--server PATH]
     tests/clients/raw.py last-byte [--server PATH] [--sessions 500] [--parallel 25]
     tests/clients/raw.py crowd [--server PATH] [--crowd 300]
@@ -308,7 +308,7 @@ LONG = {"followers": the_followers}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=["all", *WHAT, *LONG], default="all")
-    parser.add_argument("--server", default=DEFAULT_SERVER, help="the pod_server to start")
+    parser.add_argument("--server", default=DEFAULT_SERVER, help="the pod-server to start")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument("--parallel", type=int, default=25)
     parser.add_argument("--crowd", type=int, default=300, help="sessions that end in one moment")

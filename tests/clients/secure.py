@@ -35,7 +35,7 @@ class Identity:
         subprocess.run(
             [
                 "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=pod_server",
+                "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=pod-server",
                 "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.key, "-out", self.cert,
             ],
             check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

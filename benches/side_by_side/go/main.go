@@ -1,6 +1,6 @@
 // The Go package itself, behind the paths of the other peers: `go-peer PORT`
-// serves on 127.0.0.1. A goroutine a channel, as kubelets use it; nothing is
-// tuned, because the package has nothing to tune.
+// serves on 127.0.0.1. It has a goroutine for each channel, as kubelets do, and
+// nothing is tuned, because the package has nothing to tune.
 package main
 
 import (
@@ -60,7 +60,7 @@ func source(req *http.Request, _ io.Reader, out io.Writer) error {
 	return nil
 }
 
-// Tells how many bytes came, once the client has ended its channel.
+// Sends the number of received bytes once the client has ended its channel.
 func sink(_ *http.Request, in io.Reader, out io.Writer) error {
 	total := uint64(0)
 	buffer := make([]byte, 64*1024)

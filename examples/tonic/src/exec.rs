@@ -1,4 +1,4 @@
-//! The streaming server: a token for a command, and a command for its exit status.
+//! The streaming server: it exchanges a token for a command, and runs the command.
 
 use std::{future::pending, io, process::Stdio};
 
@@ -21,11 +21,11 @@ use tower_wsstream::{
 
 use crate::tokens::Tokens;
 
-/// Commands at the same time. One more is a 503, before the upgrade.
+/// The number of commands at once. One more is refused with 503, before the upgrade.
 const SESSIONS: usize = 64;
 
-/// The route that `Exec` gives URLs of. Every method: over HTTP/2 the handshake is a
-/// CONNECT.
+/// Returns the route of the URLs that `Exec` issues. It takes every method, because the
+/// handshake is a CONNECT over HTTP/2.
 pub(crate) fn routes(commands: Tokens<PathAndQuery>, live: &Sessions) -> Router {
     let sessions = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()).sessions(live.clone()))
@@ -38,9 +38,8 @@ pub(crate) fn routes(commands: Tokens<PathAndQuery>, live: &Sessions) -> Router 
         .route_layer(from_fn_with_state(commands, redeem))
 }
 
-/// Replaces the URI by that of the command which the token was given for. So nothing
-/// that the client says of the command counts, and no layer from here on sees the
-/// token.
+/// Replaces the URI by that of the command for which the token was issued. So the client
+/// cannot change the command, and no layer from here on sees the token.
 async fn redeem(
     State(commands): State<Tokens<PathAndQuery>>,
     Path(token): Path<String>,
@@ -60,8 +59,8 @@ async fn redeem(
     Ok(next.run(request).await)
 }
 
-/// Runs a command. Dropped or failed, it kills it: that process alone, not what it may
-/// have started (`pod_server` ends those too).
+/// Runs a command. If this fails or is dropped, it kills the process, but not those that
+/// the process has started. `pod-server` ends those too.
 async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let RemoteCommand {
         options,
@@ -71,7 +70,7 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         request,
         ..
     } = command;
-    // It would keep a read buffer of the server for as long as the command runs.
+    // The head would keep a read buffer of the server for as long as the command runs.
     drop(request);
     let (program, arguments) = options.command.split_first().ok_or("no command")?;
     // Declared before the child, and so dropped after it: a command that is killed must
@@ -103,12 +102,11 @@ fn pipe(wanted: bool) -> Stdio {
     }
 }
 
-/// Resolves only when the input was cut off: the command must not take that for its
-/// end.
+/// Resolves only if the input was cut off, which the command must not take for its end.
 async fn feed(from: Option<ChannelReader>, to: &mut Option<ChildStdin>) -> io::Error {
     if let (Some(mut from), Some(input)) = (from, to.as_mut()) {
         match copy_buf(&mut from, input).await {
-            // It has closed its input, as it may: what else comes is discarded.
+            // The command may close its input: the rest is discarded.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return error,
             _ => {}
         }

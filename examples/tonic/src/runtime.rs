@@ -1,4 +1,4 @@
-//! The gRPC service: an exec is asked for here, and gets a URL to run at.
+//! The gRPC service: it answers a request for an exec with the URL to run it at.
 
 use axum::http::uri::PathAndQuery;
 use tonic::{Request, Response, Status};
@@ -8,17 +8,17 @@ use crate::{
     tokens::Tokens,
 };
 
-/// The one container there is: this machine.
+/// The only container: this machine.
 const CONTAINER: &str = "demo";
 
-/// Of the streaming server, where commands wait for whoever has their token.
+/// The service. Commands wait in `commands` for a client with their token.
 pub(crate) struct Runtime {
     base: String,
     commands: Tokens<PathAndQuery>,
 }
 
 impl Runtime {
-    /// `base` is what clients reach the streaming server by, such as
+    /// Creates the service. Clients reach the streaming server at `base`, such as
     /// `http://127.0.0.1:8006`.
     pub(crate) fn new(base: String, commands: Tokens<PathAndQuery>) -> Self {
         Self { base, commands }
@@ -41,7 +41,7 @@ impl RuntimeService for Runtime {
     }
 }
 
-/// What Kubernetes' streaming server checks, and what this one has not.
+/// Makes the checks of Kubernetes' streaming server, and refuses what this one lacks.
 fn check(request: &ExecRequest) -> Result<(), Status> {
     let invalid = |message| Err(Status::invalid_argument(message));
     if request.container_id.is_empty() {
@@ -66,7 +66,7 @@ fn check(request: &ExecRequest) -> Result<(), Status> {
     Ok(())
 }
 
-/// The request as the URI of an exec has it: that is where
+/// Returns the request as the URI of an exec, in which
 /// [`Protocols`](tower_wsstream::remotecommand::Protocols) and
 /// [`RemoteCommandLayer`](tower_wsstream::remotecommand::RemoteCommandLayer) read it.
 fn to_uri(request: &ExecRequest) -> Result<PathAndQuery, Status> {
@@ -82,7 +82,7 @@ fn to_uri(request: &ExecRequest) -> Result<PathAndQuery, Status> {
     for word in &request.cmd {
         query.append_pair("command", word);
     }
-    // 64 KiB is all that a URI of `http` can hold.
+    // A URI of `http` holds 64 KiB at most.
     PathAndQuery::from_maybe_shared(query.finish())
         .map_err(|_| Status::invalid_argument("the command is too long"))
 }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_is_refused_by_its_code() {
+    fn a_request_that_cannot_run_is_refused_with_its_code() {
         type Change = fn(&mut ExecRequest);
         let cases: [(Change, Code); 8] = [
             (|_| {}, Code::Ok),

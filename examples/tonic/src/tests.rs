@@ -1,4 +1,4 @@
-//! One listener, and clients of all three: gRPC, exec over HTTP/1.1, exec over HTTP/2.
+//! Tests of one listener with three kinds of clients: gRPC, and exec over HTTP/1.1 and HTTP/2.
 
 use std::{io, net::SocketAddr};
 
@@ -25,10 +25,10 @@ use tower_wsstream::{Status, subprotocols::V5};
 use super::*;
 use crate::generated::{ExecRequest, runtime_service_client::RuntimeServiceClient};
 
-/// Says what it was told on both outputs, and how much of its input there was.
+/// Writes to both outputs, and counts its input.
 const SCRIPT: &str = "echo out; echo err >&2; wc -c; exit 3";
 
-/// A server on a port of its own, for as long as the test's runtime.
+/// Starts a server on a port of its own, which lives as long as the test's runtime.
 async fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -39,7 +39,7 @@ async fn start() -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// One connection of HTTP/2, for gRPC and for WebSockets.
+/// An HTTP/2 connection, for gRPC and for WebSockets.
 #[derive(Clone)]
 struct Http2 {
     send: SendRequest<Body>,
@@ -60,7 +60,7 @@ impl Http2 {
         send.send_request(request).await
     }
 
-    /// Asks for an exec by the generated client.
+    /// Asks for an exec with the generated client.
     async fn exec(&self, address: SocketAddr, request: ExecRequest) -> Result<String, BoxError> {
         let http = self.clone();
         let transport = service_fn(move |request| {
@@ -72,8 +72,8 @@ impl Http2 {
         Ok(client.exec(request).await?.into_inner().url)
     }
 
-    /// Answers an extended CONNECT (RFC 8441); only once the server's settings have
-    /// come, and so after a call.
+    /// Sends an extended CONNECT (RFC 8441) and returns the answer. It works after a call
+    /// only, because the server's settings have to arrive first.
     async fn handshake(&self, url: &str) -> Result<Response<Incoming>, BoxError> {
         let request = Request::builder()
             .method(Method::CONNECT)
@@ -176,7 +176,7 @@ async fn one_listener_serves_grpc_and_exec_over_both_versions_of_http() -> Resul
 async fn one_connection_carries_calls_beside_sessions() -> Result<(), BoxError> {
     let address = start().await?;
     let http = Http2::connect(address).await?;
-    // Opened, and left alone: it waits for its input.
+    // This session is opened and left alone: it waits for its input.
     let url = http.exec(address, script()).await?;
     let open = http.handshake(&url).await?;
     assert_eq!(open.status(), StatusCode::OK);
@@ -195,7 +195,7 @@ async fn a_token_that_was_used_or_never_given_is_not_found() -> Result<(), BoxEr
     let two = http.exec(address, script()).await?;
     play_over_http_2(&http, &two).await?;
     let unknown = format!("http://{address}/exec/0123456789abcdef0123456789abcdef");
-    // Whichever version it was used over.
+    // The version of HTTP over which it was used does not matter.
     for url in [&one, &two, &unknown] {
         let (code, body) = refused_over_http_1(url).await?;
         assert_eq!(code, 404, "{url}");
@@ -220,8 +220,8 @@ async fn nothing_in_the_url_changes_the_command() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A command that notes the end of its input, when that comes: what it had noted when
-/// it was gone.
+/// Runs a command that notes the end of its input, and returns the note once the command
+/// is gone.
 async fn noted(name: &str, input_ends: bool) -> Result<String, BoxError> {
     let notes = std::env::temp_dir().join(format!("wsstream-tonic-{}-{name}", std::process::id()));
     let made = std::process::Command::new("mkfifo").arg(&notes).status()?;
@@ -244,7 +244,7 @@ async fn noted(name: &str, input_ends: bool) -> Result<String, BoxError> {
     } else {
         drop(client);
     }
-    // To its end: when the last process that could write to it is gone.
+    // The end comes when the last process that could write to it is gone.
     let mut noted = String::new();
     reading.read_to_string(&mut noted).await?;
     std::fs::remove_file(notes)?;
@@ -283,7 +283,7 @@ async fn calls_that_fail_have_codes_of_grpc() -> Result<(), BoxError> {
         let status = error.downcast_ref::<tonic::Status>().ok_or("no status")?;
         assert_eq!(status.code(), code, "{status}");
     }
-    // What no service has: the fallback of tonic's routes is still in place.
+    // An unknown service: the fallback of tonic's routes is still in place.
     let request = Request::post(format!("http://{address}/runtime.v1.Other/Exec"))
         .version(Version::HTTP_2)
         .header("content-type", "application/grpc")

@@ -1,4 +1,4 @@
-//! Tokens that are good once, and for a minute.
+//! Tokens that are valid once, and for a minute.
 
 use std::{
     collections::HashMap,
@@ -10,16 +10,18 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Who was given a token uses it at once; as in Kubernetes' own streaming server.
+/// The validity of a token, which clients use at once. Kubernetes' own streaming server has
+/// the same.
 pub(crate) const VALID: Duration = Duration::from_secs(60);
 
-/// How many may wait to be used: what bounds the memory. Also as there.
+/// The number of tokens that may wait, which bounds the memory. Kubernetes' own streaming
+/// server has the same.
 pub(crate) const AT_ONCE: usize = 1000;
 
-/// More than can be tried.
+/// The length of a token: too long to guess.
 const BYTES: usize = 16;
 
-/// What was asked for and is not fetched yet. Clones are one store.
+/// A store of values that wait for their token. Clones share the store.
 pub(crate) struct Tokens<T> {
     waiting: Arc<Mutex<HashMap<String, Waiting<T>>>>,
 }
@@ -30,7 +32,7 @@ struct Waiting<T> {
 }
 
 impl<T> Tokens<T> {
-    /// Gives a token for something; `None` when too many wait already.
+    /// Issues a token for a value, or `None` if too many wait already.
     ///
     /// # Errors
     /// The system has no random bytes.
@@ -55,7 +57,7 @@ impl<T> Tokens<T> {
         Ok(Some(token))
     }
 
-    /// What the token was given for: the first time, and in time.
+    /// Returns the value of a token that is used for the first time, and in time.
     pub(crate) fn redeem(&self, token: &str) -> Option<T> {
         let waiting = self.lock().remove(token)?;
         (Instant::now() < waiting.until).then_some(waiting.what)
@@ -116,7 +118,7 @@ mod tests {
             assert!(tokens.issue(n)?.is_some(), "{n}");
         }
         assert_eq!(tokens.issue(0)?, None);
-        // Nobody has fetched them, and nobody can any more.
+        // They were not fetched, and have expired.
         tokio::time::advance(VALID).await;
         assert!(tokens.issue(0)?.is_some());
         assert_eq!(tokens.lock().len(), 1);

@@ -10,7 +10,7 @@ use super::SessionPermit;
 use crate::{error::BoxError, rejection::Rejection};
 
 pin_project! {
-    /// The session of an [`Admission`](super::Admission), or its refusal.
+    /// The future of an [`Admission`](super::Admission): the session, or its refusal.
     ///
     /// Dropping it releases the session's permit.
     #[must_use = "futures do nothing unless polled"]
@@ -26,7 +26,7 @@ pin_project! {
         Admitted {
             #[pin]
             future: F,
-            // Behind the future: the permit is free once nothing of the session is left.
+            // The last field: the permit is released once nothing of the session is left.
             permit: Option<SessionPermit>,
         },
         Refused { rejection: Option<Rejection> },

@@ -9,8 +9,9 @@ use crate::unwind::{catch, drop_quietly};
 /// Names the value in the log; see [`drop_quietly`].
 const KEY: &str = "the key of a session";
 
-/// Counts the permits that each key holds. Keys that hold none are not kept: clients may choose
-/// their keys.
+/// Counts the permits that each key holds.
+///
+/// A key that holds none is removed, because clients may choose their keys.
 pub(super) struct HeldPermits<K> {
     most: usize,
     counts: Mutex<HashMap<K, usize>>,
@@ -30,21 +31,24 @@ impl<K> HeldPermits<K> {
         self.most
     }
 
-    /// Locks the counts. A poisoned lock is as good as any other: a key that panics while it is
-    /// compared has not changed anything yet.
+    /// Locks the counts. It ignores poisoning: a key that panics while it is compared has not
+    /// changed anything yet.
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Hash + Eq + Clone> HeldPermits<K> {
-    /// Acquires a permit, or returns `None` where the key holds all of its permits.
+    /// Acquires a permit, or returns `None` if the key already holds all of its permits.
     pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<Permit<K>> {
+        // Cloned before the lock is taken, and dropped after it is released if it is not used: both
+        // run the user's code, which may acquire or release a permit itself.
+        let stored = key.clone();
         let mut counts = self.lock();
         match counts.get_mut(&key) {
             Some(count) if *count < self.most => *count += 1,
             None if self.most > 0 => {
-                counts.insert(key.clone(), 1);
+                counts.insert(stored, 1);
             }
             _ => return None,
         }
@@ -57,8 +61,8 @@ impl<K: Hash + Eq + Clone> HeldPermits<K> {
 }
 
 impl<K: Hash + Eq> HeldPermits<K> {
-    /// Releases a permit. Returns the map's key if the permit was the key's last one, so that no
-    /// key is dropped under the lock.
+    /// Releases a permit. Returns the map's own key if this was its last permit, so that the key is
+    /// not dropped under the lock.
     fn release(&self, key: &K) -> Option<K> {
         let mut counts = self.lock();
         match counts.get_mut(key) {
@@ -71,18 +75,18 @@ impl<K: Hash + Eq> HeldPermits<K> {
     }
 }
 
-/// A permit of a key. Dropping it releases it.
+/// A permit that a key holds. Dropping it releases the permit.
 pub(super) struct Permit<K: Hash + Eq> {
     held: Arc<HeldPermits<K>>,
-    /// `Some` until it is dropped.
+    /// `Some` until the permit is dropped.
     key: Option<K>,
 }
 
 impl<K: Hash + Eq> Drop for Permit<K> {
     fn drop(&mut self) {
         let Some(key) = self.key.take() else { return };
-        // A key is the user's code. This may run while a panic of the session unwinds, and a
-        // second panic that left this function would abort the process.
+        // Comparing and dropping a key runs the user's code. A panic of the session may be
+        // unwinding, and a second panic that left this function would abort the process.
         match catch(|| self.held.release(&key)) {
             Ok(last) => drop_quietly(last, KEY),
             Err(_) => tracing::error!("a key panicked: the permit of its session is lost"),
@@ -93,6 +97,8 @@ impl<K: Hash + Eq> Drop for Permit<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::{hash::Hasher, sync::Weak};
+
     use super::*;
 
     #[test]
@@ -105,9 +111,55 @@ mod tests {
             assert_eq!((held.len(), permits.lock().len()), (7, 4));
         }
         assert!(permits.lock().is_empty());
-        // Nor does one that is refused.
+        // A key that is refused leaves nothing behind either.
         let full = Arc::new(HeldPermits::new(0));
         assert!(full.acquire(1).is_none());
         assert!(full.lock().is_empty());
+    }
+
+    /// A key whose clone and drop need the lock of the counts.
+    struct Reentrant(Weak<HeldPermits<Self>>);
+
+    impl Reentrant {
+        fn assert_unlocked(&self) {
+            if let Some(permits) = self.0.upgrade() {
+                assert!(permits.counts.try_lock().is_ok());
+            }
+        }
+    }
+
+    impl PartialEq for Reentrant {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+
+    impl Eq for Reentrant {}
+
+    impl Hash for Reentrant {
+        fn hash<H: Hasher>(&self, _: &mut H) {}
+    }
+
+    impl Clone for Reentrant {
+        fn clone(&self) -> Self {
+            self.assert_unlocked();
+            Self(Weak::clone(&self.0))
+        }
+    }
+
+    impl Drop for Reentrant {
+        fn drop(&mut self) {
+            self.assert_unlocked();
+        }
+    }
+
+    #[test]
+    fn no_key_is_cloned_or_dropped_under_the_lock() {
+        let permits = Arc::new(HeldPermits::new(2));
+        let acquire = || permits.acquire(Reentrant(Arc::downgrade(&permits)));
+        let held: Vec<_> = (0..3).map(|_| acquire()).collect();
+        assert_eq!(held.iter().flatten().count(), 2);
+        drop(held);
+        assert!(permits.lock().is_empty());
     }
 }

@@ -1,25 +1,27 @@
-//! How many sessions there may be at once with the same key.
+//! The limit on sessions with the same key that are open at once.
 
 use std::{fmt, hash::Hash, sync::Arc};
 
 use tower_layer::Layer;
 
-use super::{Admission, AdmissionFuture, SessionPermit, SessionPermits, service::Admit};
+use super::{Admission, AdmissionFuture, SessionPermit, SessionPermits, service::Rule};
 use crate::{channel::ChannelSet, rejection::Rejection};
 
-/// Limits how many sessions there are at once with the same key, such as a user or a tenant: one
-/// more is refused with 429 and `Retry-After`.
+/// Limits how many sessions with the same key, such as a user or a tenant, are open at once.
 ///
-/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), where a refusal comes before the
-/// upgrade, and around layers that count beginnings, such as
-/// [`SessionRateLimitLayer`](super::SessionRateLimitLayer): a session that is refused here then
-/// does not count for the rate. `concurrency_limit` has one number for all sessions, and makes
-/// its callers wait. This layer never waits, because the key is not known before the call.
+/// One session more is refused with 429 and `Retry-After`.
 ///
-/// A session holds a permit until its service is done or dropped: when it panics, when the
-/// session's grace is over, when the client leaves before it has its answer, or when a layer
-/// further inside refuses. The closing handshake after that does not need the permit. One number
-/// is kept for each key that has a session.
+/// The layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), where a refusal comes
+/// before the upgrade. It belongs around layers that count how many sessions begin, such as
+/// [`SessionRateLimitLayer`](super::SessionRateLimitLayer), so that a session that is refused here
+/// does not count towards the rate. tower's `concurrency_limit` has one number for all sessions,
+/// and makes its callers wait. This layer never waits, because the key is not known before the
+/// call.
+///
+/// A session holds its permit until its service has returned or is dropped: because it panicked,
+/// because the session's grace is over, because the client left before it had its answer, or
+/// because a layer further inside refused. The closing handshake that follows does not need the
+/// permit. The layer stores one number for each key that has a session.
 ///
 /// Clones of the layer, the services that it makes and their clones share the permits. Layers
 /// over different kinds of requests share them through [`SessionPermits`].
@@ -32,7 +34,7 @@ use crate::{channel::ChannelSet, rejection::Rejection};
 ///     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, access::SessionLimitLayer,
 /// };
 ///
-/// /// An authentication layer outside has inserted it into the request's extensions.
+/// /// Inserted into the request's extensions by an authentication layer further out.
 /// #[derive(Clone, PartialEq, Eq, Hash)]
 /// struct User(String);
 ///
@@ -80,11 +82,13 @@ pub type SessionLimit<S, R = ChannelSet> = Admission<S, PerKey<R>>;
 pub type SessionLimitFuture<F> = AdmissionFuture<F>;
 
 impl<R> SessionLimitLayer<R> {
-    /// Creates a layer that lets each key have at most this many sessions at once; with 0, none.
+    /// Creates a layer that allows each key at most this many sessions at once.
     ///
-    /// `key` is called once for each session, before the service is. A session for which it
-    /// returns `None` is not limited, so a request that must not evade the limit has to be refused
-    /// outside. The function must not block. A panic in it is answered like one of the service.
+    /// With 0, every session that has a key is refused.
+    ///
+    /// `key` is called once for each session, before the service. It must not block, and a panic in
+    /// it is answered like a panic of the service. A session for which it returns `None` is not
+    /// limited, so a request that must not evade the limit has to be refused further out.
     pub fn new<K>(sessions: usize, key: impl Fn(&R) -> Option<K> + Send + Sync + 'static) -> Self
     where
         K: Hash + Eq + Clone + Send + 'static,
@@ -92,7 +96,8 @@ impl<R> SessionLimitLayer<R> {
         SessionPermits::new(sessions).layer(key)
     }
 
-    /// Returns a layer that asks `admit` for each session's permit; `sessions` is for its `Debug`.
+    /// Returns a layer that gets each session's permit from `admit`. `sessions` is only shown by
+    /// `Debug`.
     pub(super) fn admitting(
         sessions: usize,
         admit: impl Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync + 'static,
@@ -130,17 +135,17 @@ impl<R> fmt::Debug for SessionLimitLayer<R> {
     }
 }
 
-/// The limit of a [`SessionLimitLayer`], shared by its clones and services.
+/// The rule of a [`SessionLimitLayer`], shared by its clones and services.
 pub struct PerKey<R> {
     sessions: usize,
     admit: Arc<AdmitFn<R>>,
 }
 
-/// Takes a permit for the key of a request, if the request has one. The type of the key stays
-/// behind it, so no type that a user sees names it.
+/// Acquires a permit for the key of a request, if the request has a key. The function hides the
+/// type of the key, so no public type has to name it.
 type AdmitFn<R> = dyn Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync;
 
-impl<R> Admit<R> for PerKey<R> {
+impl<R> Rule<R> for PerKey<R> {
     fn admit(&self, request: &R) -> Result<Option<SessionPermit>, Rejection> {
         (self.admit)(request)
     }
@@ -155,7 +160,7 @@ impl<R> Clone for PerKey<R> {
     }
 }
 
-/// Shows no keys: they may name users.
+/// Leaves out the keys, which may name users.
 impl<R> fmt::Debug for PerKey<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PerKey")
@@ -177,7 +182,7 @@ mod tests {
     use super::*;
     use crate::{BoxError, rejection::RejectionKind};
 
-    /// A request that names its key, or none.
+    /// A request that consists of its key, if it has one.
     type Named = Option<&'static str>;
     type Stays = std::future::Pending<Result<(), BoxError>>;
 
@@ -189,7 +194,7 @@ mod tests {
         SessionLimitLayer::new(sessions, |named: &Named| *named)
     }
 
-    /// A session of this key, if it got a permit.
+    /// Begins a session with this key, and returns it if it got a permit.
     fn begin<S>(service: &mut S, key: Named) -> Option<task::Spawn<S::Future>>
     where
         S: Service<Named, Response = (), Error = BoxError>,
@@ -223,7 +228,7 @@ mod tests {
             for _ in 0..10 {
                 held.push(begin(&mut service, None).unwrap());
             }
-            // One goes, and one can come.
+            // Each session that ends makes room for another.
             if most > 0 {
                 drop(held.remove(0));
                 held.push(begin(&mut service, Some("a")).unwrap());
@@ -243,7 +248,7 @@ mod tests {
         assert!(begin(&mut first.clone(), Some("a")).is_none());
         drop(held);
         assert!(begin(&mut first.clone(), Some("a")).is_some());
-        // Another layer counts for itself.
+        // Another layer has permits of its own.
         assert!(begin(&mut limit(1).layer(service_fn(stay)), Some("a")).is_some());
     }
 

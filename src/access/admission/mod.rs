@@ -1,13 +1,13 @@
-//! Limits on how many sessions there may be, and on how many may begin in a time.
+//! Limits on the sessions that are open at once, and on those that begin in a window of time.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `limit` | the layer for sessions at once, by key |
-//! | `rate` | the layer for sessions that begin in a window of time |
-//! | `permits` | one limit over sessions of different kinds, and its permit |
-//! | `held` | how many permits each key holds |
-//! | `window` | how many sessions a window still admits |
-//! | `service`, `future` | the service and the future of both layers |
+//! | `limit` | the layer and the rule for sessions at once, by key |
+//! | `rate` | the layer and the rule for sessions that begin in a window of time |
+//! | `permits` | a limit shared by sessions of different kinds, and its permit |
+//! | `held` | the count of permits that each key holds |
+//! | `window` | the count of sessions that began in a window |
+//! | `service`, `future` | the service and the future of both layers, and the trait of their rules |
 
 mod future;
 mod held;
@@ -19,8 +19,8 @@ mod window;
 
 pub use self::{
     future::AdmissionFuture,
-    limit::{SessionLimit, SessionLimitFuture, SessionLimitLayer},
+    limit::{PerKey, SessionLimit, SessionLimitFuture, SessionLimitLayer},
     permits::{SessionPermit, SessionPermits},
-    rate::{SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
-    service::Admission,
+    rate::{Rate, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer},
+    service::{Admission, Admit},
 };

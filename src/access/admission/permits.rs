@@ -1,4 +1,4 @@
-//! One limit that sessions of different kinds share.
+//! A limit that sessions of different kinds share.
 
 use std::{
     fmt,
@@ -9,20 +9,22 @@ use std::{
 use super::{SessionLimitLayer, held::HeldPermits};
 use crate::rejection::Rejection;
 
-/// Limits how many sessions there are at once with the same key, over sessions of different
-/// kinds. Clones share the permits.
+/// A limit on the sessions with the same key that are open at once, shared by sessions of different
+/// kinds.
 ///
-/// Each [`layer`](Self::layer) works as a [`SessionLimitLayer`] does, and all of them take from
-/// the same permits. Code that no layer covers [acquires](Self::try_acquire) its own.
+/// Clones share the permits. Each [`layer`](Self::layer) works as a [`SessionLimitLayer`] does, and
+/// all of them take their permits from this limit. Code that no layer covers
+/// [acquires](Self::try_acquire) a permit itself.
 ///
 /// # Examples
 ///
-/// Four sessions per user, of any kind. kubectl does not show why an upgrade was refused, so for
-/// exec and attach the layer belongs inside of `RemoteCommandLayer`, and its refusals are reported
-/// as a Status. Inside of `PortForwardLayer` it would count each port, so there it belongs
-/// outside. A followed log holds its permit for as long as its body lives. The handler returns a
-/// [`Rejection`], which needs the feature `axum08`. kubectl retries an answer with `Retry-After`
-/// for ten seconds before it shows it, so a refused log is shown late.
+/// This limit allows each user four sessions of any kind. kubectl does not show why an upgrade was
+/// refused, so for exec and attach the layer belongs inside of `RemoteCommandLayer`, where a
+/// refusal is reported as a Status. For port-forward it belongs outside of `PortForwardLayer`:
+/// inside, it would count each port. A followed log holds its permit for as long as its body lives.
+/// The handler of the log returns a [`Rejection`], which needs the feature `axum08`. kubectl
+/// retries for ten seconds before it shows an answer with `Retry-After`, so the refusal of a log is
+/// shown late.
 ///
 /// ```
 /// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {
@@ -38,7 +40,7 @@ use crate::rejection::Rejection;
 ///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 /// };
 ///
-/// /// An authentication layer outside has inserted it into the request's extensions.
+/// /// Inserted into the request's extensions by an authentication layer further out.
 /// #[derive(Clone, PartialEq, Eq, Hash)]
 /// struct User(String);
 ///
@@ -94,8 +96,9 @@ impl<K> SessionPermits<K>
 where
     K: Hash + Eq + Clone + Send + 'static,
 {
-    /// Creates a limit of this many sessions at once with the same key; with 0, all that have a
-    /// key are refused.
+    /// Creates a limit of this many sessions at once for each key.
+    ///
+    /// With 0, every session that has a key is refused.
     pub fn new(sessions: usize) -> Self {
         Self {
             held: Arc::new(HeldPermits::new(sessions)),
@@ -113,10 +116,11 @@ where
         SessionLimitLayer::admitting(self.held.most(), admit)
     }
 
-    /// Acquires a permit for this key. Dropping it releases it.
+    /// Acquires a permit for this key. Dropping the permit releases it.
     ///
     /// # Errors
-    /// The key holds all of its permits: the [`Rejection`] answers with 429 and `Retry-After`.
+    /// If the key already holds all of its permits. The [`Rejection`] answers with 429 and
+    /// `Retry-After`.
     pub fn try_acquire(&self, key: K) -> Result<SessionPermit, Rejection> {
         match self.held.acquire(key) {
             Some(permit) => Ok(SessionPermit {
@@ -135,7 +139,7 @@ impl<K> Clone for SessionPermits<K> {
     }
 }
 
-/// Shows no keys: they may name users.
+/// Leaves out the keys, which may name users.
 impl<K> fmt::Debug for SessionPermits<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionPermits")
@@ -144,11 +148,11 @@ impl<K> fmt::Debug for SessionPermits<K> {
     }
 }
 
-/// A session's permit, returned by [`SessionPermits::try_acquire`]. Dropping it releases it.
+/// The permit of a session, from [`SessionPermits::try_acquire`]. Dropping it releases the permit.
 #[must_use = "dropping a permit releases it"]
 pub struct SessionPermit {
-    /// A permit of any key: no type that a user sees names the key's. The mutex is never locked.
-    /// It makes a key that is only `Send` also `Sync`.
+    /// The permit of a key of any type, which no public type names. The mutex is never locked. It
+    /// is there because a key need not be `Sync`.
     _permit: Box<Mutex<dyn Send>>,
 }
 

@@ -1,4 +1,4 @@
-//! How many sessions may begin in a window of time.
+//! The limit on sessions that begin in a window of time.
 
 use std::{
     fmt,
@@ -9,16 +9,19 @@ use std::{
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-use super::{Admission, AdmissionFuture, SessionPermit, service::Admit, window::Windows};
+use super::{Admission, AdmissionFuture, SessionPermit, service::Rule, window::Windows};
 use crate::rejection::Rejection;
 
-/// Refuses sessions that begin faster than a rate, with 429 and `Retry-After`.
+/// Limits how many sessions begin in a window of time, and refuses others with 429 and
+/// `Retry-After`.
 ///
-/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), which clones its inner service
-/// for each session: tower's own `rate_limit` does not implement `Clone`, and makes its callers
-/// wait where this layer refuses. Windows are fixed, as tower's are: the first session after the
-/// end of a window begins the next one. A session that is refused here does not count. One that
-/// the inner service refuses does, so `load_shed` belongs outside of this layer.
+/// The layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), which clones its inner
+/// service for each session. tower's own `rate_limit` cannot be used there, because it does not
+/// implement `Clone`. It also makes its callers wait where this layer refuses.
+///
+/// Windows are fixed, as tower's are: the first session after the end of a window begins the next
+/// one. A session that is refused here does not count, but one that the inner service refuses does,
+/// so `load_shed` belongs outside of this layer.
 ///
 /// Clones of the layer, the services that it makes and their clones share one count.
 ///
@@ -61,10 +64,11 @@ pub type SessionRateLimit<S> = Admission<S, Rate>;
 pub type SessionRateLimitFuture<F> = AdmissionFuture<F>;
 
 impl SessionRateLimitLayer {
-    /// Creates a layer that lets at most this many sessions begin in each window of `per`.
+    /// Creates a layer that lets at most this many sessions begin in each window of the length
+    /// `per`.
     ///
-    /// With 0 sessions it refuses all of them. Otherwise, with a `per` of zero, it refuses none. A
-    /// `per` of [`Duration::MAX`] is a window without end.
+    /// With 0 sessions the layer refuses all of them. Otherwise a `per` of zero refuses none, and a
+    /// `per` of [`Duration::MAX`] is a window that never ends.
     pub fn new(sessions: u64, per: Duration) -> Self {
         Self {
             rate: Rate(Arc::new(Mutex::new(Windows::new(sessions, per)))),
@@ -88,7 +92,7 @@ impl fmt::Debug for SessionRateLimitLayer {
     }
 }
 
-/// The limit of a [`SessionRateLimitLayer`], shared by its clones and services.
+/// The rule of a [`SessionRateLimitLayer`], shared by its clones and services.
 #[derive(Clone)]
 pub struct Rate(Arc<Mutex<Windows>>);
 
@@ -98,7 +102,7 @@ impl Rate {
     }
 }
 
-impl<R> Admit<R> for Rate {
+impl<R> Rule<R> for Rate {
     fn admit(&self, _request: &R) -> Result<Option<SessionPermit>, Rejection> {
         let now = Instant::now();
         match self.windows(|windows| windows.admit(now)) {
@@ -110,7 +114,8 @@ impl<R> Admit<R> for Rate {
 
 impl fmt::Debug for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not under the lock: what the formatter writes to may block.
+        // Copied, because the formatter may write to something that blocks, which must not happen
+        // under the lock.
         let windows = self.windows(|windows| windows.clone());
         fmt::Debug::fmt(&windows, f)
     }
@@ -140,7 +145,7 @@ mod tests {
         SessionRateLimitLayer::new(sessions, per).layer(echo())
     }
 
-    /// What `Retry-After` says, or nothing where the session was let in.
+    /// Returns the `Retry-After` of a refusal, or `None` if the session was admitted.
     async fn try_one<S>(service: &SessionRateLimit<S>) -> Option<String>
     where
         S: Service<u8, Response = u8, Error = BoxError> + Clone,
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(try_one(&second).await, None);
         assert_eq!(try_one(&first).await, seconds("1"));
         assert_eq!(try_one(&second).await, seconds("1"));
-        // Another layer counts for itself.
+        // Another layer has a count of its own.
         assert_eq!(try_one(&limited(3, SECOND)).await, None);
     }
 
@@ -275,7 +280,7 @@ mod tests {
         let service = SessionRateLimitLayer::new(1, SECOND).layer(service_fn(failing));
         let error = service.clone().oneshot(()).await.unwrap_err();
         assert!(error.is::<std::io::Error>());
-        // It was called, and so it counts.
+        // The inner service was called, so the session counts.
         assert!(service.oneshot(()).await.unwrap_err().is::<Rejection>());
     }
 }

@@ -5,13 +5,20 @@ use std::{
 
 use tower_service::Service;
 
-use super::{AdmissionFuture, SessionPermit};
+use super::{AdmissionFuture, PerKey, Rate, SessionPermit};
 use crate::{error::BoxError, rejection::Rejection};
 
-/// Decides whether a session may begin.
+/// A rule that decides whether a session may begin.
 ///
-/// Sealed: the limits of this module.
-pub trait Admit<R> {
+/// This trait is sealed. The rules are [`PerKey`] and [`Rate`].
+pub trait Admit<R>: Rule<R> {}
+
+impl<R> Admit<R> for PerKey<R> {}
+impl<R> Admit<R> for Rate {}
+
+/// Seals [`Admit`], and keeps its method private.
+#[allow(unreachable_pub, reason = "it cannot be named outside of the crate")]
+pub trait Rule<R> {
     /// Admits a session, or refuses it. The session holds the permit, if there is one, until its
     /// service is done.
     fn admit(&self, request: &R) -> Result<Option<SessionPermit>, Rejection>;
@@ -23,8 +30,8 @@ pub trait Admit<R> {
 /// Its readiness is that of the inner service. The limit decides in `call`, and a refusal is the
 /// error of the future.
 ///
-/// It never waits for its limit: a caller that waited would be told nothing until the accept
-/// timeout, and which key a session has is not known before the call.
+/// The service never waits for its limit. A client that waited would hear nothing until the accept
+/// timeout, and the key of a session is not known before the call.
 #[derive(Clone)]
 pub struct Admission<S, A> {
     inner: S,
@@ -36,17 +43,17 @@ impl<S, A> Admission<S, A> {
         Self { inner, limit }
     }
 
-    /// Returns the inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for the sessions to come.
+    /// Returns a mutable reference to the inner service. Changes apply to later sessions.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service, and discards the limit.
+    /// Returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }

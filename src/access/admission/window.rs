@@ -10,8 +10,7 @@ pub(super) struct Windows {
     current: Option<Window>,
 }
 
-/// One window. It stores its beginning and not its end, which may lie beyond the range of an
-/// [`Instant`].
+/// One window. It stores its beginning, because its end may lie beyond the range of an [`Instant`].
 #[derive(Clone, Debug)]
 struct Window {
     began: Instant,
@@ -19,7 +18,7 @@ struct Window {
 }
 
 impl Windows {
-    /// Creates windows of `per`, with at most this many sessions in each.
+    /// Creates windows of the length `per`, with at most this many sessions in each.
     pub(super) fn new(sessions: u64, per: Duration) -> Self {
         Self {
             sessions,
@@ -28,9 +27,10 @@ impl Windows {
         }
     }
 
-    /// Counts a session, or returns how much of the window is left.
+    /// Counts a session. If the window is full, returns how much of it is left instead.
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
-        // Callers read `now` before they take the lock, so another one's may be later.
+        // Callers read the clock before they take the lock, so the window may have begun later than
+        // `now`.
         let elapsed = |window: &Window| now.saturating_duration_since(window.began);
         let window = match &mut self.current {
             Some(window) if elapsed(window) < self.per => window,

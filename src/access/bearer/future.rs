@@ -4,13 +4,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
+use http::{Response, Version};
 use pin_project_lite::pin_project;
 
 use crate::{body::ResponseBody, rejection::Rejection};
 
 pin_project! {
-    /// The response of the service inside of a [`BearerSubprotocol`](super::BearerSubprotocol), or a refusal.
+    /// The future of a [`BearerSubprotocol`](super::BearerSubprotocol): the response of the inner
+    /// service, or a refusal.
     #[must_use = "futures do nothing unless polled"]
     pub struct BearerSubprotocolFuture<F> {
         #[pin]
@@ -22,7 +23,10 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Passed { #[pin] future: F },
-        Refused { rejection: Option<Rejection> },
+        Refused {
+            rejection: Option<Rejection>,
+            version: Version,
+        },
     }
 }
 
@@ -33,10 +37,11 @@ impl<F> BearerSubprotocolFuture<F> {
         }
     }
 
-    pub(super) fn refused(rejection: Rejection) -> Self {
+    pub(super) fn refused(rejection: Rejection, version: Version) -> Self {
         Self {
             kind: Kind::Refused {
                 rejection: Some(rejection),
+                version,
             },
         }
     }
@@ -54,11 +59,8 @@ where
                 let response = ready!(future.poll(cx))?;
                 Poll::Ready(Ok(response.map(ResponseBody::inner)))
             }
-            KindProj::Refused { rejection } => match rejection.take() {
-                Some(rejection) => {
-                    tracing::debug!(%rejection, "bearer token refused");
-                    Poll::Ready(Ok(rejection.into_response()))
-                }
+            KindProj::Refused { rejection, version } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Ok(rejection.into_answer(*version))),
                 None => panic!("polled after it was ready"),
             },
         }

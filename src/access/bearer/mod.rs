@@ -1,4 +1,4 @@
-//! The bearer token of a browser, which it offers as a subprotocol.
+//! The bearer token that a browser offers as a subprotocol.
 
 mod future;
 mod layer;

@@ -25,17 +25,17 @@ impl<S> BearerSubprotocol<S> {
         Self { inner }
     }
 
-    /// Returns the inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for the requests to come.
+    /// Returns a mutable reference to the inner service. Changes apply to later requests.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service, and discards the layer.
+    /// Returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -54,6 +54,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let version = request.version();
         let moved = if is_websocket_request(&request) {
             move_token(request.headers_mut())
         } else {
@@ -62,7 +63,7 @@ where
         hide_lookalikes(request.headers_mut());
         match moved {
             Ok(()) => BearerSubprotocolFuture::passed(self.inner.call(request)),
-            Err(rejection) => BearerSubprotocolFuture::refused(rejection),
+            Err(rejection) => BearerSubprotocolFuture::refused(rejection, version),
         }
     }
 }

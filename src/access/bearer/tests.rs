@@ -31,7 +31,7 @@ fn request(lines: &[&str]) -> Request<()> {
         .unwrap()
 }
 
-/// The head that came through, or the refusal.
+/// Returns the headers that reach the inner service, or the refusal.
 async fn passed(request: Request<()>) -> Result<HeaderMap, Rejection> {
     fn echo(request: Request<()>) -> Ready<Result<Response<()>, BoxError>> {
         let mut response = Response::new(());
@@ -54,7 +54,7 @@ fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     lines.map(HeaderValue::as_bytes).collect()
 }
 
-/// What is offered of these lines to the inner service, and the token.
+/// Returns the offer that reaches the inner service, and the token.
 async fn offered(offer: &[&str]) -> (Vec<String>, String) {
     let headers = passed(request(offer)).await.unwrap();
     let text = |line: &[u8]| String::from_utf8(line.to_vec()).unwrap();
@@ -113,7 +113,7 @@ async fn tokens_arrive_as_they_were() {
         let (rest, arrived) = offered(&[&entry(token), "a"]).await;
         assert_eq!((rest, &*arrived), (owned(&["a"]), token));
     }
-    // What Go decodes too: bits behind the last byte.
+    // Go accepts this too: there are bits after the last byte.
     let (_, arrived) = offered(&[&format!("{CREDENTIAL_PREFIX}YR"), "a"]).await;
     assert_eq!(arrived, "a");
 }
@@ -129,7 +129,7 @@ async fn what_has_no_entry_is_untouched() {
         &["a"],
         &["undefined", " ,, "],
         &["base64url.bearer.authorization.k8s.io", "a"],
-        // Case counts, and nothing may stand before it.
+        // The prefix is case-sensitive, and nothing may come before it.
         &[&*upper, "a"],
         &[&*inside, "a"],
     ] {
@@ -165,7 +165,7 @@ async fn what_stays_and_may_be_a_token_is_not_shown() {
     let headers = passed(no_upgrade).await.unwrap();
     assert!(headers[SEC_WEBSOCKET_PROTOCOL].is_sensitive());
 
-    // And what somebody further out has hidden stays hidden.
+    // A line that a layer further out has marked stays marked.
     let mut hidden = request(&[&format!("{token}, a")]);
     let line = hidden.headers_mut().get_mut(SEC_WEBSOCKET_PROTOCOL);
     line.unwrap().set_sensitive(true);
@@ -269,7 +269,7 @@ async fn readiness_is_the_inner_services_and_a_refusal_does_not_call_it() {
     assert_eq!(assert_ready_ok!(refused.poll()).status(), 401);
     assert_pending!(task::spawn(handle.next_request()).poll());
 
-    // What was ready for it is still there for the next.
+    // The readiness that the refusal did not use is there for the next request.
     let good = request(&[&entry("token"), "a"]);
     let mut passed = task::spawn(service.enter(|_, mut service| service.call(good)));
     assert_pending!(passed.poll());

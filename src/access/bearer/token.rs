@@ -13,7 +13,7 @@ use crate::{
     rejection::Rejection,
 };
 
-/// Decodes as Go's `RawURLEncoding` does: without padding, and ignoring the bits behind the last
+/// Decodes as Go's `RawURLEncoding` does: without padding, and ignoring the bits after the last
 /// byte.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
@@ -22,14 +22,15 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 
 pub(super) const TWO_ENTRIES: &str =
     "more than one of the offered WebSocket subprotocols is a bearer token: offer one";
-pub(super) const TWO_CREDENTIALS: &str = "a bearer token is among the offered WebSocket subprotocols and there is an Authorization header too: send one of the two";
-pub(super) const NOT_BASE64: &str = "the bearer token among the offered WebSocket subprotocols is not base64url: encode it so, and leave out the padding";
+pub(super) const TWO_CREDENTIALS: &str = "a bearer token is among the offered WebSocket subprotocols and there is an Authorization header too: send only one of them";
+pub(super) const NOT_BASE64: &str = "the bearer token among the offered WebSocket subprotocols is not base64url: encode it as base64url without padding";
 pub(super) const NOT_UTF8: &str =
     "the bearer token among the offered WebSocket subprotocols is not UTF-8";
 pub(super) const EMPTY: &str =
     "the bearer token among the offered WebSocket subprotocols is empty: log in again";
 pub(super) const NO_HEADER_VALUE: &str = "the bearer token among the offered WebSocket subprotocols holds a space or a control character: use a token without them";
-pub(super) const ALONE: &str = "only a bearer token is among the offered WebSocket subprotocols: offer the one to speak beside it";
+pub(super) const ALONE: &str =
+    "a bearer token is the only offered WebSocket subprotocol: offer the one to speak as well";
 pub(super) const TOO_MANY_HEADERS: &str = "the request has too many headers: send fewer";
 
 /// Moves the token from its entry in the offer to the `Authorization` header.
@@ -59,7 +60,7 @@ fn is_entry(member: &[u8]) -> bool {
     member.starts_with(CREDENTIAL_PREFIX.as_bytes())
 }
 
-/// Returns the header for the encoded token of an entry.
+/// Returns the `Authorization` header for the encoded token of an entry.
 fn authorization(encoded: &[u8]) -> Result<HeaderValue, Rejection> {
     let refused = Rejection::unauthorized;
     let token = BASE64URL.decode(encoded).map_err(|_| refused(NOT_BASE64))?;
@@ -85,7 +86,7 @@ fn rest(headers: &HeaderMap) -> Vec<HeaderValue> {
     let mut rest = Vec::new();
     for line in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
         if !members_of(line).any(is_entry) {
-            // A line without any member stays unchanged, too.
+            // This includes lines without any member.
             rest.push(line.clone());
             continue;
         }
@@ -101,15 +102,16 @@ fn rest(headers: &HeaderMap) -> Vec<HeaderValue> {
             rest.push(others);
         }
     }
-    // An offer that consists of commas is empty.
+    // An offer of nothing but commas is empty.
     if rest.iter().all(|line| members_of(line).next().is_none()) {
         rest.clear();
     }
     rest
 }
 
-/// Replaces the offer and inserts the authorization. A map has a maximum size, beyond which all
-/// methods but the fallible ones panic.
+/// Replaces the offer and inserts the authorization.
+///
+/// A map has a maximum size, beyond which all methods but the fallible ones panic.
 fn put(
     headers: &mut HeaderMap,
     authorization: HeaderValue,
@@ -123,8 +125,7 @@ fn put(
     Ok(())
 }
 
-/// Marks lines as sensitive that were meant to hold an entry and do not: they may still hold a
-/// token.
+/// Marks lines as sensitive that hold something like an entry, because it may contain a token.
 pub(super) fn hide_lookalikes(headers: &mut HeaderMap) {
     for (name, line) in headers.iter_mut() {
         if *name == SEC_WEBSOCKET_PROTOCOL && members_of(line).any(is_like_a_credential) {

@@ -8,11 +8,11 @@ use crate::channel::ChannelSet;
 /// Records the sessions for which a function returns a [`Tap`].
 ///
 /// The function is called once for each session, before the service. It can decide by the
-/// subprotocol, by the head of the request with the extensions of outer layers, and by the
-/// session, whose [`id`](crate::Session::id) is in the logs. It runs in the session's call, so a
-/// panic in it is answered with 500, like one of the service. It must not block.
+/// subprotocol, by the head of the request with the extensions of outer layers, and by the session,
+/// whose [`id`](crate::Session::id) is in the logs. It must not block. It runs in the call of the
+/// session's service, so a panic in it is answered with 500, like a panic of the service.
 ///
-/// See the [module](super) for the details of recording, and for examples.
+/// See the [module](super) for details of the recording, and for examples.
 #[derive(Clone, Copy)]
 pub struct TapLayer<F> {
     which: F,
@@ -36,7 +36,7 @@ impl<S, F: Clone> Layer<S> for TapLayer<F> {
     }
 }
 
-/// Leaves the function out.
+/// Leaves out the function.
 impl<F> fmt::Debug for TapLayer<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TapLayer").finish_non_exhaustive()

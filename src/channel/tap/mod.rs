@@ -2,53 +2,53 @@
 //!
 //! ```text
 //!  WsStreamLayer
-//!    TapLayer::new(which)         called once for each session: a Tap, or None
+//!    TapLayer::new(which)         `which` returns a Tap, or None, for each session
 //!      your Service<ChannelSet>   reads and writes as usual  ---> TapReader, in a task of yours
 //! ```
 //!
-//! A [`TapLayer`] wraps a `Service<ChannelSet>`: inside of
-//! [`WsStreamLayer`](crate::WsStreamLayer), and outside of `RemoteCommandLayer` if there is one.
-//! It sees channels as the service does, reassembled, and decoded on base64 subprotocols:
+//! A [`TapLayer`] wraps a `Service<ChannelSet>`. It belongs inside of
+//! [`WsStreamLayer`](crate::WsStreamLayer), and outside of `RemoteCommandLayer` if there is one. It
+//! sees the data of channels as the service does, reassembled, and decoded on base64 subprotocols:
 //!
 //! * Inbound bytes are recorded when the service takes them from a
-//!   [`ChannelReader`](crate::ChannelReader), by any kind of read; for `fill_buf` when they are
-//!   consumed. Bytes that it never reads are not recorded.
-//! * Outbound bytes are recorded when a [`ChannelWriter`](crate::ChannelWriter) has accepted
-//!   them, by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
-//!   [Last words](crate::Session::say_last), and so the Status of a command, are not written by
-//!   the service, and the tap does not see them.
+//!   [`ChannelReader`](crate::ChannelReader) by any kind of read. For `fill_buf`, this is when they
+//!   are consumed. Bytes that the service never reads are not recorded.
+//! * Outbound bytes are recorded when a [`ChannelWriter`](crate::ChannelWriter) has accepted them,
+//!   by `write`, [`send`](crate::ChannelWriter::send) or as a sink.
+//!   [Last words](crate::Session::say_last), among them the Status of a command, are not recorded,
+//!   because no writer of the service sends them.
 //!
-//! A record stands for exactly the bytes that were taken or accepted, even if futures are
-//! dropped in the middle. Records of one side of a channel are in its order. Across channels, a
-//! record is always behind those of the reads and writes that led to it. Several layers record
-//! independently of each other, and handles that a layer further out has taken are not
-//! recorded. A session without a tap checks an empty `Option` in each read and write.
+//! A record holds exactly the bytes that were taken or accepted, even if futures are dropped
+//! halfway. The records of one side of a channel are in order. Across channels, a record comes
+//! after those of the reads and writes that led to it. If there are several layers, each records
+//! independently of the others. A layer does not record handles that a layer further out has taken.
+//! A session without a tap checks an empty `Option` in each read and write.
 //!
-//! # A queue that is full
+//! # When the queue is full
 //!
-//! Records wait in a queue for their [`TapReader`]. It is full once it holds its capacity in
-//! bytes. Each record counts 128 bytes on top of its payload, and one that shares the memory of
-//! a [stream](crate::ChannelReader::into_stream) counts the 16 KiB that it keeps from being
-//! freed. The queue passes its capacity by at most one record for each handle. Then:
+//! Records wait in a queue for their [`TapReader`]. The queue is full once it holds as many bytes
+//! as its capacity. Each record counts 128 bytes on top of its payload. One that shares the memory
+//! of a [stream](crate::ChannelReader::into_stream) counts the 16 KiB that it keeps from being
+//! freed. The queue exceeds its capacity by at most one record for each handle. While it is full:
 //!
 //! | | reads and writes | records | a slow `TapReader` |
 //! |---|---|---|---|
-//! | [`Overflow::Backpressure`] | are pending, with nothing taken or accepted | are complete | slows down the session, and in the end its peer |
+//! | [`Overflow::Backpressure`] | are pending, with nothing taken or accepted | are complete | slows down the session, and eventually its peer |
 //! | [`Overflow::Lossy`] | continue | are lost, and counted in the next one | learns how much it has missed |
 //!
-//! A waiting write fails at the end of the session, as it would if it waited for the peer.
-//! Bytes that arrived before the end can be read once they can be recorded. Dropping the
-//! [`TapReader`] lets the session continue without recording.
+//! A write that waits for room in the queue fails at the end of the session, like one that waits
+//! for the peer. Bytes that arrived before the end can still be read once there is room to record
+//! them. If the [`TapReader`] is dropped, the session continues without recording.
 //!
 //! # The end
 //!
 //! [`Record::End`] is the last record. It comes when the session has ended and no handle is left
-//! that could add another: each was dropped, shut down, or read to its end. So a task that keeps
-//! a handle also keeps the tap from its end.
+//! that could add another record: each was dropped, shut down, or read to its end. A task that
+//! keeps a handle therefore delays the end of the records.
 //!
 //! # Examples
 //!
-//! An audit records everything. (`examples/asciicast.rs` writes recordings that can be played.)
+//! This audit records everything. (`examples/asciicast.rs` writes recordings that can be played.)
 //!
 //! ```
 //! use tower::ServiceBuilder;

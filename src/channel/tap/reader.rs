@@ -16,9 +16,8 @@ use crate::error::EndCause;
 
 /// Receives the records of one session in order, with [`next`](Self::next) or as a [`Stream`].
 ///
-/// It can be read in any task. If it is not read, the session stalls or records are lost,
-/// depending on its [`Overflow`](super::Overflow). Dropping it ends the recording, and lets the
-/// session continue.
+/// Any task can read it. If it is not read, the session stalls or records are lost, depending on
+/// the [`Overflow`](super::Overflow). Dropping it ends the recording, and the session continues.
 #[must_use = "dropping it ends the recording"]
 pub struct TapReader {
     records: Arc<Records>,
@@ -47,7 +46,7 @@ impl TapReader {
     /// a session.
     ///
     /// # Cancel safety
-    /// Cancel safe: no record is lost with a future that is dropped.
+    /// This method is cancel safe: no record is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Record> {
         poll_fn(|cx| self.poll_record(cx)).await
     }

@@ -19,7 +19,7 @@ pub enum Record {
 
 /// Decoded bytes of one channel, in the pieces in which the service read or wrote them.
 ///
-/// There is none for an empty read or message.
+/// An empty read or message has no record.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Payload {
@@ -27,10 +27,10 @@ pub struct Payload {
     pub channel: u8,
     /// The direction of the bytes.
     pub direction: Direction,
-    /// The time when the service took them, or when they were accepted. It is never earlier than
-    /// that of the previous record.
+    /// The time when the service took the bytes, or when they were accepted. It is never earlier
+    /// than that of the previous record.
     pub time: Instant,
-    /// The bytes. If the service has them as `Bytes` itself, the memory is shared.
+    /// The bytes. The memory is shared with the service if it handles them as `Bytes` too.
     pub bytes: Bytes,
     /// Payloads that were lost between the previous record and this one.
     pub lost: Lost,
@@ -40,7 +40,7 @@ pub struct Payload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct End {
-    /// Why the session ended, as [`Session::ended`](crate::Session::ended) tells it.
+    /// The cause of the session's end, as [`Session::ended`](crate::Session::ended) returns it.
     pub cause: EndCause,
     /// Payloads that were lost after the last record.
     pub lost: Lost,
@@ -55,7 +55,7 @@ pub enum Direction {
     Outbound,
 }
 
-/// Counts the payloads that a tap did not record because its queue was full
+/// The number of payloads that a tap did not record because its queue was full
 /// ([`Overflow::Lossy`](crate::tap::Overflow)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

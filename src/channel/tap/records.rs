@@ -1,11 +1,11 @@
 //! The bounded queue of a tap, from the handles of a session to the reader of the records.
 //!
-//! It is full once its contents reach its capacity, which it therefore passes by at most one
-//! payload for each handle that found room at the same time. Handles look for room before they
-//! read or write, and add the result afterwards, with nothing between that could be cancelled.
-//! So a record stands for bytes that were taken or accepted, and for nothing else. Room is not
-//! reserved, because a service that holds bytes may have to write, and so need room itself,
-//! before it is done with them.
+//! It is full once its contents reach its capacity. It can exceed the capacity by one payload for
+//! each handle that found room at the same time. Handles look for room before they read or write,
+//! and add the result afterwards, with nothing in between that could be cancelled. A record
+//! therefore always stands for bytes that were taken or accepted. Room is not reserved: a service
+//! that holds bytes of a read may have to write before it consumes them, and that write needs room
+//! as well.
 
 use std::{
     collections::VecDeque,
@@ -20,23 +20,23 @@ use tokio::time::Instant;
 use super::record::{Direction, Lost, Payload};
 use crate::session::Session;
 
-/// The overhead that each record counts, about what it really takes for its entry in the queue
-/// and the allocation of its bytes. Without it, a peer that sends single bytes would make a
-/// queue a hundred times as large as it counts.
+/// The overhead that each record counts, which is about the real size of its entry in the queue and
+/// of the allocation of its bytes. Without it, a peer that sends single bytes would make the queue
+/// take a hundred times the memory that it counts.
 pub(super) const RECORD: usize = 128;
 
-/// Decides what happens to records for which there is no room.
+/// The way in which a tap handles records for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
     /// The service's reads and writes wait for room. Nothing is lost, and a slow reader of the
     /// records stalls the session.
     Backpressure,
-    /// They are lost, and counted. The reader of the records can never stall the session.
+    /// Records are lost, and counted. The reader of the records can never stall the session.
     Lossy,
 }
 
-/// The queue. See the module.
+/// The queue; see the module.
 pub(crate) struct Records {
     capacity: usize,
     overflow: Overflow,
@@ -48,14 +48,15 @@ struct State {
     queue: VecDeque<Entry>,
     /// The size of the entries in bytes.
     held: usize,
-    /// Lost since the last entry.
+    /// Counts the payloads that were lost since the last entry.
     lost: Lost,
     /// The reader is gone.
     closed: bool,
-    /// How many may still add records: the tap until it is attached, and then handles.
+    /// The number of sources that may still add records: the tap until it is attached, and handles
+    /// after that.
     sources: usize,
     session: Option<Session>,
-    /// Sources that wait for room, each in the place that it was given.
+    /// The wakers of sources that wait for room, each at the place of its source.
     waiting: Vec<Option<Waker>>,
     reader: Option<Waker>,
 }
@@ -68,7 +69,7 @@ struct Entry {
 /// The next item for the reader of a tap.
 pub(crate) enum Next {
     Payload(Payload),
-    /// No more will be added. `None` if the tap was never attached.
+    /// There will be no more records. The session is `None` if the tap was never attached.
     Over(Option<Session>, Lost),
 }
 
@@ -77,7 +78,7 @@ pub(super) enum Passing<'a> {
     Slice(&'a [u8]),
     Shared {
         bytes: Bytes,
-        /// The memory that they keep from being freed.
+        /// The size of the memory that they keep from being freed.
         held: usize,
     },
 }
@@ -117,7 +118,8 @@ impl Passing<'_> {
 }
 
 impl Records {
-    /// Creates a queue with one source. A capacity of 0 would be full for ever, so it is 1.
+    /// Creates a queue with one source. A queue with capacity 0 would always be full, so the least
+    /// capacity is 1.
     pub(crate) fn new(overflow: Overflow, capacity: usize) -> Self {
         Self {
             capacity: capacity.max(1),
@@ -130,7 +132,7 @@ impl Records {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics between two steps of one change.
+        // No panic can leave a change half done, so poisoning does not matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +149,8 @@ impl Records {
         state.waiting.len() - 1
     }
 
-    /// Removes a source. `place` is the result of its [`Records::add_source`].
+    /// Removes a source. `place` is what [`Records::add_source`] returned for it, and `None` for
+    /// the tap.
     pub(crate) fn remove_source(&self, place: Option<usize>) {
         let mut state = self.lock();
         state.sources -= 1;
@@ -163,7 +166,7 @@ impl Records {
         }
     }
 
-    /// Waits until the next bytes can be recorded, or do not have to be.
+    /// Waits until there is room for a record, or no room is needed.
     pub(in crate::channel) fn poll_room(&self, place: usize, cx: &mut Context<'_>) -> Poll<()> {
         if self.overflow == Overflow::Lossy {
             return Poll::Ready(());
@@ -177,7 +180,8 @@ impl Records {
             return Poll::Pending;
         }
         drop(state);
-        // No foreign waker is cloned or dropped under the lock, so look again.
+        // A waker must not be cloned or dropped under the lock. Room may come while the lock is
+        // released, so this looks again.
         let waker = cx.waker().clone();
         let mut state = self.lock();
         if state.has_room(self.capacity) {
@@ -204,7 +208,7 @@ impl Records {
         let payload = Payload {
             channel,
             direction,
-            // Under the lock, so that times are in the order of the records.
+            // The clock is read under the lock, so that times are in the order of the records.
             time: Instant::now(),
             bytes: passing.bytes(),
             lost: std::mem::take(&mut state.lost),
@@ -218,7 +222,7 @@ impl Records {
         }
     }
 
-    /// Returns the next payload, or that there are no more.
+    /// Waits for the next payload, or for the end of the records.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = self.lock();
         if state.is_ready() {
@@ -263,7 +267,7 @@ impl Records {
     }
 }
 
-/// Wakes the sources that wait for room, without the lock.
+/// Releases the lock, and wakes the sources that wait for room.
 fn wake_all(mut state: MutexGuard<'_, State>) {
     let waiting = state.waiting.iter_mut().filter_map(Option::take);
     let waiting: Vec<_> = waiting.collect();
@@ -335,7 +339,7 @@ mod tests {
         curious.woken.load(Ordering::Relaxed)
     }
 
-    /// Returns a full queue with one source, and the place of that.
+    /// Returns a full queue with one source, and the place of the source.
     fn full(overflow: Overflow) -> (Arc<Records>, usize) {
         let records = Arc::new(Records::new(overflow, 1));
         let place = records.add_source();
@@ -393,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_woken_when_nobody_records_any_more() {
+    fn a_waiting_source_is_woken_when_the_recording_ends() {
         let (records, place) = full(Overflow::Backpressure);
         let (waits, waker) = curious(&records);
         assert!(poll_room(&records, place, &waker).is_pending());
@@ -405,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_where_records_are_lost() {
+    fn no_source_waits_where_records_are_lost() {
         let (records, place) = full(Overflow::Lossy);
         assert!(poll_room(&records, place, Waker::noop()).is_ready());
     }

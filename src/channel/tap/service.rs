@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::{Tap, TapFuture};
 use crate::channel::ChannelSet;
 
-/// The service that [`TapLayer`](super::TapLayer) makes.
+/// The service of a [`TapLayer`](super::TapLayer).
 ///
 /// Its readiness and its results are those of the inner service.
 #[derive(Clone, Copy)]

@@ -6,15 +6,15 @@ use super::{
 };
 use crate::channel::ChannelSet;
 
-/// The default capacity of the queue. It is that of a receive window, so that a reader that is
-/// away for a moment stalls nothing.
+/// The default capacity of the queue. It is the size of a receive window, so that a short pause of
+/// the reader does not stall the session.
 const CAPACITY: usize = 256 * 1024;
 
 /// One end of a recording. A [`TapLayer`](super::TapLayer) attaches it to a session, whose data
 /// then arrives at the [`TapReader`] that was created with it.
 ///
 /// If it is dropped without a session, its reader ends at once.
-#[must_use = "a tap records nothing unless a `TapLayer` gets it"]
+#[must_use = "a tap records nothing unless it is passed to a `TapLayer`"]
 pub struct Tap {
     records: Arc<Records>,
 }

@@ -12,8 +12,8 @@ use super::{
     records::{Passing, Records},
 };
 
-/// A tap on one side of one channel, and the other taps on it: there may be a layer around a
-/// layer.
+/// A tap on one side of a channel, and the list of the other taps on the same side. There is one
+/// for each layer.
 pub(in crate::channel) struct Tapped {
     records: Arc<Records>,
     place: usize,
@@ -23,7 +23,7 @@ pub(in crate::channel) struct Tapped {
 }
 
 impl Tapped {
-    /// Adds a tap in front of those that are there.
+    /// Adds a tap to the front of the list.
     pub(in crate::channel) fn add(
         taps: &mut Option<Box<Self>>,
         records: &Arc<Records>,
@@ -44,8 +44,8 @@ impl Tapped {
         std::iter::successors(Some(self), |tap| tap.next.as_deref())
     }
 
-    /// Waits until every tap has room. Room is not reserved, so there is nothing to give back if
-    /// this is pending.
+    /// Waits until every tap has room. This reserves no room, so there is nothing to give back
+    /// while it is pending.
     pub(in crate::channel) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut full = false;
         for tap in self.all() {

@@ -1,4 +1,4 @@
-//! The events that the machine of the end takes, and the steps that it returns.
+//! The events that the state machine of the end handles, and the steps that it returns.
 
 use std::io;
 
@@ -7,42 +7,42 @@ use crate::{error::EndCause, frame::ClosePayload};
 /// An event in the end of a session.
 #[derive(Debug)]
 pub(in crate::connection) enum Event {
-    /// A cause to end has come. The first one is told; a later one can only make the end
-    /// come sooner.
+    /// There is a cause to end. The first one is reported to the service. A later one can only make
+    /// the end come sooner.
     Cause(EndCause),
-    /// The service asked for this Close frame.
+    /// The service requested a close with this Close frame.
     CloseRequested { code: u16, frame: ClosePayload },
-    /// The service and its handles know of the cause, after [`Step::Tell`].
+    /// The service and its handles know the cause, after [`Step::Tell`].
     Told,
-    /// The last words are queued, or there are none, once
-    /// [`may_say_last`](super::Closing::may_say_last) has allowed it. `told` says that the
+    /// The last words are queued, or there are none, after
+    /// [`may_say_last`](super::Closing::may_say_last) has returned `true`. `told` is whether the
     /// peer knows the outcome in full.
     LastWordsSaid { told: bool },
-    /// The Close frame is queued, after [`Step::Close`], behind this much data.
+    /// The Close frame is queued behind this much data, after [`Step::Close`].
     CloseQueued { bytes: u64 },
-    /// A round of the session's task is over, and wrote what there was to write.
+    /// A round of the session's task is over, and has written as much as it could.
     RoundOver { service_done: bool, output: Output },
     /// The transport was asked to shut down its sending side, after [`Step::ShutDown`].
     ShutDown(Shutdown),
-    /// No more can be read: `UnexpectedEof` for a FIN, or an error.
+    /// Nothing more can be read. `UnexpectedEof` stands for a FIN, other kinds for an error.
     ReadEnded(io::ErrorKind),
-    /// The peer has sent something. This counts only while
-    /// [`waits_for_peer`](super::Closing::waits_for_peer).
+    /// The peer has sent something. This only matters while
+    /// [`waits_for_peer`](super::Closing::waits_for_peer) returns `true`.
     Heard,
-    /// The task was dropped in the middle of the session.
+    /// The task was dropped before the session was over.
     TaskDropped,
 }
 
 /// The state of the queue at the end of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::connection) enum Output {
-    /// Everything is out.
+    /// Everything has left.
     Gone,
     /// This side holds it back.
     Held { bytes: u64 },
-    /// A part has left, or waits for a rate of this side.
+    /// A part has left, or waits for this side's byte rate.
     Moving,
-    /// The transport has taken none of it.
+    /// The transport has accepted none of it.
     Waiting,
 }
 
@@ -58,18 +58,18 @@ pub(in crate::connection) enum Shutdown {
 #[derive(Debug)]
 #[must_use = "the end of a session waits for its steps"]
 pub(in crate::connection) enum Step {
-    /// Nothing, until the next event.
+    /// Does nothing until the next event.
     Wait,
-    /// Tells the service of the [cause](super::Closing::cause), and ends its readers where
-    /// `readers` says so. [`Event::Told`] follows.
+    /// Tells the service the [cause](super::Closing::cause), and ends its readers if `readers` is
+    /// set. [`Event::Told`] follows.
     Tell { readers: bool },
-    /// Refuses all writes from now on and queues the Close frame, with `discard` in place of
-    /// what is queued. [`Event::CloseQueued`] follows.
+    /// Refuses all writes from now on and queues the Close frame, which replaces the queue if
+    /// `discard` is set. [`Event::CloseQueued`] follows.
     Close { frame: ClosePayload, discard: bool },
     /// Shuts down the sending side. [`Event::ShutDown`] follows.
     ShutDown,
     /// Drops the connection as it is, and fails every handle with this cause.
     Abandon(EndCause),
-    /// Lets the socket go, after a complete end.
+    /// Releases the socket, after a complete end.
     Release,
 }

@@ -71,7 +71,7 @@ impl Machine {
         }
     }
 
-    /// Goes to a phase by the shortest way.
+    /// Creates a machine, and takes it to a phase by the shortest path.
     fn at(phase: Phase) -> Self {
         let mut machine = Self::new();
         let way = [
@@ -98,7 +98,7 @@ impl Machine {
         self.closing.on(event, &mut self.deadlines.at(self.now))
     }
 
-    /// Describes the step and the phase that an event leads to: `-` for none of either.
+    /// Describes the step and the phase that an event leads to, or returns `-` if there is neither.
     fn describe(&mut self, event: Event) -> String {
         let before = self.closing.phase;
         let step = match self.on(event) {
@@ -297,7 +297,7 @@ fn the_grace_only_becomes_shorter() {
     machine.now += secs(1);
     let _ = machine.on(Event::Cause(peer_closed(1000)));
     assert_eq!(grace(&machine), Some(start + secs(2)));
-    // A FIN behind the Close leaves what any end leaves.
+    // A FIN after the Close shortens the grace to the usual one.
     let mut machine = Machine::new();
     let _ = machine.on(Event::Cause(peer_closed(1000)));
     assert_eq!(machine.describe(Event::ReadEnded(FIN)), "-");
@@ -328,7 +328,7 @@ fn the_first_close_of_the_service_counts() {
         machine.describe(Event::LastWordsSaid { told: true }),
         "Close 4001"
     );
-    // Behind another cause, its frame is not sent.
+    // After another cause, its frame is not sent.
     let mut machine = Machine::at(Phase::Ending);
     let _ = machine.on(close_requested());
     assert_eq!(
@@ -394,7 +394,7 @@ enum Act {
     Heard,
     ServiceDone,
     WritersGone,
-    /// The outcome is told from now on, or is not.
+    /// From now on, the last words tell the outcome, or do not.
     Tells(bool),
     Output(Output),
     Shutdown(Shutdown),
@@ -448,7 +448,7 @@ struct World {
     tells: bool,
     output: Output,
     shutdown: Shutdown,
-    /// The bytes that were queued when the Close was.
+    /// The number of bytes that were in the queue when the Close frame was queued.
     queued: u64,
     first: Option<EndCause>,
     told: Option<bool>,
@@ -509,7 +509,7 @@ impl World {
         );
     }
 
-    /// One round of the driver: see `Driver::finish_round`.
+    /// Runs one round of the driver; see `Driver::finish_round`.
     fn round(&mut self) {
         let now = self.machine.now;
         let grace_over = self.machine.deadlines.is_expired(Deadline::Grace, now);
@@ -572,8 +572,8 @@ impl World {
 }
 
 proptest! {
-    /// The service, the peer and the transport do as they like, in any order: a session that
-    /// ends is closed in time, and what it says is true.
+    /// The service, the peer and the transport act at random. A session that ends is closed in
+    /// time, and its Close frame tells the truth.
     #[test]
     fn every_end_is_bounded_and_true(acts in vec(act(), 0..40), hears in any::<bool>()) {
         let mut world = World::new();
@@ -588,7 +588,7 @@ proptest! {
             world.output = Output::Moving;
         }
         world.round();
-        // The longest grace, the queue with its limit, and all that follows the Close.
+        // The longest grace, the limit for the queue, and the phases after the Close.
         let bound = 30 + (300 + world.queued / 2048) + 300 + 3;
         for _ in 0..bound {
             if world.is_over() {

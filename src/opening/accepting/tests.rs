@@ -1,4 +1,4 @@
-//! Each stage and what can happen in it, without a socket: the connection never comes.
+//! Every event in every stage. There is no socket, and the connection never comes.
 
 use std::{
     future::poll_fn,
@@ -26,7 +26,7 @@ const LOOKING_UP: usize = 0;
 const WAITING: usize = 1;
 const UNDECIDED: usize = 2;
 
-/// What the user's code does in a stage.
+/// The behaviour of the user's code in a stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
     Wait,
@@ -62,11 +62,11 @@ impl Gate {
 #[derive(Clone)]
 struct World {
     gates: [Arc<Gate>; 3],
-    /// Each value of the user's holds one.
+    /// Each value of the user's holds a clone of this.
     alive: Arc<()>,
-    /// Whether those values panic when they are dropped.
+    /// The user's values panic when they are dropped.
     explode: bool,
-    /// What the future of the service does first when it is polled.
+    /// The first act of the service's future when it is polled.
     first: fn(&mut ChannelSet),
     config: Arc<SessionConfig>,
 }
@@ -118,7 +118,7 @@ impl World {
     fn service(&self) -> Scripted {
         Scripted {
             held: self.held(),
-            // Without a second hold on what is counted.
+            // A counter of its own, because this clone of the world is not a value of the user's.
             world: Self {
                 alive: Arc::new(()),
                 ..self.clone()
@@ -188,9 +188,9 @@ impl Service<ChannelSet> for Scripted {
     }
 }
 
-/// Accepts once it may, and goes on for ever.
+/// A future that accepts once its gate lets it, and then stays pending.
 struct Running {
-    /// Until it has accepted.
+    /// `None` once it has accepted.
     gate: Option<Arc<Gate>>,
     channels: ChannelSet,
     first: Option<fn(&mut ChannelSet)>,
@@ -215,7 +215,7 @@ impl Future for Running {
     }
 }
 
-/// Accepts the upgrade, without waiting for it.
+/// Accepts the upgrade without waiting for the result.
 fn accept(channels: &mut ChannelSet) {
     let accept = pin!(channels.session().accept());
     let _ = accept.poll(&mut Context::from_waker(std::task::Waker::noop()));
@@ -249,7 +249,7 @@ fn head() -> Box<Parts> {
 
 type Polled = Poll<Result<StatusCode, Rejection>>;
 
-/// Polls an opening as a task would, and tells whether it was woken.
+/// An opening that is polled as in a task, which records whether it was woken.
 struct Opening<S>(task::Spawn<Option<Accepting<S>>>);
 
 impl<S> Opening<S>
@@ -289,9 +289,9 @@ enum Event {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_in_a_stage_has_its_answer_and_leaves_nothing_behind() {
+async fn every_event_in_a_stage_has_its_answer_and_leaves_nothing_behind() {
     use Event::{Drain, Drop, Timeout};
-    let overdue = ["which subprotocols there are", "no room", "Session::accept"];
+    let overdue = ["look up its subprotocols", "no room", "Session::accept"];
     for stage in [LOOKING_UP, WAITING, UNDECIDED] {
         for event in [
             Event::Act(Act::Go),
@@ -319,7 +319,7 @@ async fn whatever_happens_in_a_stage_has_its_answer_and_leaves_nothing_behind() 
                         world.sessions().close();
                         world.gates[stage].set(Act::Go);
                         if stage == LOOKING_UP {
-                            // The service is not even asked.
+                            // The service is not even polled.
                             world.gates[WAITING].set(Act::Panic);
                         }
                     }
@@ -412,7 +412,7 @@ async fn an_immediate_acceptance_does_not_wait_for_the_service() {
     let mut opening = Opening::new(world.begin().unwrap());
     assert_eq!(assert_ready!(opening.poll()).unwrap(), 101);
 
-    // Except that a drain refuses what has not begun.
+    // But a drain refuses a session that has not begun.
     let world = World::new(AcceptMode::Immediate);
     world.gates[UNDECIDED].set(Act::Wait);
     world.gates[WAITING].set(Act::Wait);

@@ -10,6 +10,7 @@ mod intake;
 mod out;
 mod outbound;
 mod queue;
+mod spent;
 mod waiting;
 
 #[cfg(feature = "__bench")]

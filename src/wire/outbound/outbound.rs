@@ -13,7 +13,8 @@
 //!   opens it, and it wakes the waiting writers at the end of its turn. So a
 //!   writer that writes out need not wake other writers.
 //! * No foreign waker is woken, dropped or cloned under the lock: it may drop a
-//!   task that owns a writer.
+//!   task that owns a writer. For the same reason no payload is dropped there: its
+//!   owner may hold a writer.
 
 use std::{
     fmt, io,
@@ -70,7 +71,7 @@ impl Outbound {
     /// to do. So what was queued leaves at the latest at the end of the task's next turn.
     fn unlock(&self, mut out: MutexGuard<'_, Out>) {
         let wake = out.calls_task();
-        drop(out);
+        release(out);
         if wake {
             self.turn.wake_driver();
         }
@@ -119,13 +120,13 @@ impl Outbound {
     }
 
     /// Accepts all of `payload` as one message, uncopied if it is large.
-    pub(crate) fn send(&self, channel: u8, payload: Bytes) -> io::Result<()> {
+    pub(crate) fn send(&self, channel: u8, mut payload: Bytes) -> io::Result<()> {
         let mut out = self.lock();
         out.check_open(channel)?;
         if !payload.is_empty() {
             out.note_write();
         }
-        out.queue.push_bytes(channel, payload);
+        out.queue.push_bytes(channel, &mut payload);
         if out.queue.queued() >= FLUSH && out.gate.is_open() {
             out.write_out();
         }
@@ -220,7 +221,7 @@ impl Outbound {
         out.attention.end(paced);
         out.take_ready(woken);
         out.queue.release_buffers();
-        drop(out);
+        release(out);
         wake_all(woken.drain(..));
         progress
     }
@@ -235,13 +236,15 @@ impl Outbound {
     /// Takes the transport away for good, and wakes every writer that waits.
     ///
     /// The drop of an `OwnedWriteHalf` sends a FIN, and a user may keep a writer for long
-    /// after the session, so the transport must not wait for the writers.
+    /// after the session, so neither the transport nor the queued data must wait for the
+    /// writers.
     pub(crate) fn take_transport(&self) -> Option<WriteHalf> {
         let mut out = self.lock();
         out.gate = out.gate.on(Event::Taken);
         let transport = out.transport.take();
+        out.queue.abandon();
         let waiting = out.writers.take_all();
-        drop(out);
+        release(out);
         wake_all(waiting);
         transport
     }
@@ -330,11 +333,11 @@ impl Outbound {
     ///
     /// Makes writers fail first, in the same step: one that has outlived its grace in another
     /// task must not write behind this.
-    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, payload: Bytes) {
+    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) {
         let mut out = self.lock();
         out.intake.refuse(cause);
         if usize::from(channel) < out.writers.channels() {
-            out.queue.push_bytes(channel, payload);
+            out.queue.push_bytes(channel, &mut payload);
         }
     }
 
@@ -347,6 +350,7 @@ impl Outbound {
             out.held = false;
         }
         out.queue.close(payload);
+        release(out);
     }
 }
 
@@ -390,6 +394,23 @@ impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound").finish_non_exhaustive()
     }
+}
+
+/// Unlocks, and then drops the payloads that have left.
+#[inline]
+fn release(out: MutexGuard<'_, Out>) {
+    if out.queue.has_spent() {
+        return release_spent(out);
+    }
+    drop(out);
+}
+
+/// Apart, because hardly a message leaves a payload behind.
+#[inline(never)]
+fn release_spent(mut out: MutexGuard<'_, Out>) {
+    let spent = out.queue.take_spent();
+    drop(out);
+    drop(spent);
 }
 
 /// Wakes them all. Never under the lock.

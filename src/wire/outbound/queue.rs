@@ -18,7 +18,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
-use super::{budget::Budget, control::ControlLane, cursor::Cursor};
+use super::{budget::Budget, control::ControlLane, cursor::Cursor, spent::Spent};
 use crate::{
     frame::{ClosePayload, OpCode, frame_head, head_len},
     protocol::{Format, base64},
@@ -102,6 +102,7 @@ pub(crate) struct SendQueue {
     control: ControlLane,
     /// The Close frame is queued: nothing follows it.
     closing: bool,
+    spent: Spent,
 }
 
 impl SendQueue {
@@ -116,6 +117,7 @@ impl SendQueue {
             budget: Budget::new(channels, budget, high_water),
             control: ControlLane::default(),
             closing: false,
+            spent: Spent::default(),
         }
     }
 
@@ -219,20 +221,20 @@ impl SendQueue {
         self.budget.accept(channel, payload.len(), bytes);
     }
 
-    /// Queues one message without copying it. Above the fragment size it leaves in
-    /// fragments.
-    pub(super) fn push_bytes(&mut self, channel: u8, payload: Bytes) {
+    /// Queues one message, and takes the payload instead of copying it if it is large. Above
+    /// the fragment size it leaves in fragments.
+    pub(super) fn push_bytes(&mut self, channel: u8, payload: &mut Bytes) {
         // A slice costs a system call of its own. Below this size that is dearer
         // than a copy that leaves together with others.
         const COPY: usize = 24 * 1024;
         if payload.len() < COPY {
-            return self.push(channel, &payload);
+            return self.push(channel, payload);
         }
         let bytes = self.format.message_len(payload.len());
         self.budget.accept(channel, payload.len(), bytes);
         self.backlog.push_back(Backlog::Message {
             channel,
-            rest: payload,
+            rest: std::mem::take(payload),
             first: true,
         });
     }
@@ -328,9 +330,11 @@ impl SendQueue {
         let buffered = self.buf.len() - self.start;
         let kept = frame_left.min(buffered);
         self.buf.truncate(self.start + kept);
+        if frame_left == kept {
+            self.release_slice();
+        }
         self.slice.truncate(frame_left - kept);
-        self.release_spent();
-        self.backlog.clear();
+        self.release_backlog();
         self.control.discard_waiting();
         self.budget.discard(frame_left);
     }
@@ -409,7 +413,10 @@ impl SendQueue {
                     format.push_prefix(channel, &mut self.buf);
                 }
                 match format.is_base64() {
-                    true => base64::encode_into(&piece, &mut self.buf),
+                    true => {
+                        base64::encode_into(&piece, &mut self.buf);
+                        self.spent.push(piece);
+                    }
                     false => self.slice = piece,
                 }
                 if !rest.is_empty() {
@@ -435,19 +442,51 @@ impl SendQueue {
         self.advance_cursor(n);
         let from_buf = n.min(buffered);
         self.start += from_buf;
-        bytes::Buf::advance(&mut self.slice, n - from_buf);
-        self.release_spent();
+        if n > from_buf {
+            bytes::Buf::advance(&mut self.slice, n - from_buf);
+            if self.slice.is_empty() {
+                self.release_slice();
+            }
+        }
         if self.start == self.buf.len() {
             self.buf.clear();
             self.start = 0;
         }
     }
 
-    /// Lets go of a slice that has left: an empty one still keeps the memory of its message.
-    fn release_spent(&mut self) {
-        if self.slice.is_empty() {
-            self.slice = Bytes::new();
+    /// Lets go of the slice: an empty one still keeps the memory of its message.
+    fn release_slice(&mut self) {
+        self.spent.push(std::mem::take(&mut self.slice));
+    }
+
+    /// Lets go of the backlog.
+    fn release_backlog(&mut self) {
+        for entry in self.backlog.drain(..) {
+            match entry {
+                Backlog::Frames(frames) => stock::give_out(frames),
+                Backlog::Message { rest, .. } => self.spent.push(rest),
+            }
         }
+    }
+
+    /// Lets go of all data, which has nowhere to go any more. The figures still count it.
+    pub(super) fn abandon(&mut self) {
+        stock::give_out(std::mem::take(&mut self.buf));
+        self.start = 0;
+        self.release_slice();
+        self.release_backlog();
+        self.backlog = VecDeque::new();
+    }
+
+    /// Returns whether there is memory that is no longer needed.
+    #[inline]
+    pub(super) fn has_spent(&self) -> bool {
+        !self.spent.is_empty()
+    }
+
+    /// Takes the memory that is no longer needed, to be dropped outside the lock.
+    pub(super) fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
     }
 
     fn advance_cursor(&mut self, n: usize) {

@@ -1,7 +1,7 @@
-//! The `kube` crate, unmodified, against the example `pod_server`: exec and attach over
+//! The `kube` crate, unmodified, against `pod-server`: exec and attach over
 //! v5 as it asks for it and over v4, and port-forward.
 //!
-//!     cargo run --example pod_server --all-features -- --listen 127.0.0.1:8001
+//!     cargo run -p pod-server -- --listen 127.0.0.1:8001
 //!     cargo run --manifest-path tests/kube/Cargo.toml -- http://127.0.0.1:8001 [--mib 16] [--only WORD]
 //!
 //! The pod must be this machine: what a command wrote is looked at beside kube.

@@ -1,28 +1,28 @@
-//! What this crate has to reach against the others, and whether it does.
+//! The goals of this crate against the others, and their verdicts.
 
 use crate::sampling::Samples;
 
-/// What the crate itself is called among the peers.
+/// The name of the crate itself among the peers.
 pub const OURS: &str = "ours";
 
-/// Medians drift by some percent from run to run: short is what is below this
-/// part of the figure.
+/// The part of a figure below which a row falls short. Medians drift by some percent from
+/// run to run.
 const TOLERANCE: f64 = 0.95;
 
-/// How much more CPU than its speed explains a row may cost.
+/// The factor of CPU that a row may cost beyond what its speed explains.
 const CPU_TOLERANCE: f64 = 1.1;
 
-/// Which of two figures is the better one.
+/// The direction in which a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     Higher,
     Lower,
-    /// The load generator may be the limit: throughput or CPU, whichever speaks
-    /// for us.
+    /// The better one of throughput and CPU counts, because the load generator may be the
+    /// limit.
     HigherOrLessCpu,
 }
 
-/// What is to be reached against one peer.
+/// The figure to reach against one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Against {
     pub peer: &'static str,
@@ -30,13 +30,13 @@ pub struct Against {
     pub aim: f64,
 }
 
-/// A run, and what is to be reached in it.
+/// A run, and the figures to reach in it.
 #[derive(Clone, Debug)]
 pub struct Goal {
     pub run: &'static str,
     pub better: Better,
     pub against: Vec<Against>,
-    /// Figures that have to stay below a bound, whatever others do.
+    /// Figures that have to stay below a bound, regardless of the peers.
     pub bounds: Vec<(&'static str, f64)>,
 }
 
@@ -53,8 +53,8 @@ fn goal(run: &'static str, better: Better, against: &[(&'static str, f64, f64)])
     }
 }
 
-/// All of them.
-#[rustfmt::skip] // a row a run
+/// Returns all goals.
+#[rustfmt::skip] // one row for each run
 pub fn goals() -> Vec<Goal> {
     use Better::{Higher, HigherOrLessCpu, Lower};
     let (glue, raw, go) = ("axum-batch", "rawtcp-b32", "go");
@@ -81,7 +81,7 @@ pub fn goals() -> Vec<Goal> {
     ];
     for run in ["stall:64", "stall:32768"] {
         let mut goal = goal(run, Lower, &[]);
-        // The high-water mark of a session; and a session that waits does nothing.
+        // The high-water mark of a session. A session that waits does nothing.
         goal.bounds = vec![("growth_KiB", 256.0), ("cpu_while_stalled", 0.01)];
         goals.push(goal);
     }
@@ -92,7 +92,7 @@ pub fn goals() -> Vec<Goal> {
     goals
 }
 
-/// How a comparison, a row, or all of them stand.
+/// The verdict on a comparison, a row, or all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     FallsShort,
@@ -110,18 +110,18 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// One comparison, done.
+/// The result of one comparison.
 #[derive(Clone, Debug)]
 pub struct Compared {
     pub against: Against,
-    /// Ours by theirs, of the figure that counts.
+    /// Our figure divided by theirs.
     pub ratio: f64,
-    /// Ours by theirs, of CPU for the same work; NaN where it is not measured.
+    /// Our CPU for the same work divided by theirs; NaN if it is not measured.
     pub cpu: f64,
     pub verdict: Verdict,
 }
 
-/// The figure that tells the CPU of a unit of work.
+/// The name of the figure with the CPU of a unit of work.
 fn cpu_figure(samples: &Samples) -> Option<&'static str> {
     let names = ["cpu_s/GiB", "cpu_us/msg", "cpu_us"];
     names
@@ -130,7 +130,7 @@ fn cpu_figure(samples: &Samples) -> Option<&'static str> {
 }
 
 impl Goal {
-    /// Judges the row against each peer that was there.
+    /// Judges the row against each peer that was present.
     pub fn compare(&self, samples: &Samples) -> Vec<Compared> {
         let figure = samples.figures.first().copied().unwrap_or_default();
         let compare = |against: &Against| {
@@ -148,14 +148,14 @@ impl Goal {
         all.filter(|compared| !compared.ratio.is_nan()).collect()
     }
 
-    /// Judges the bounds: the figure's name, its median, its bound.
+    /// Judges the bounds. Returns the name, the median and the bound of each figure.
     pub fn bounded(&self, samples: &Samples) -> Vec<(&'static str, f64, f64)> {
         let median = |&(name, bound)| (name, samples.median(OURS, name), bound);
         self.bounds.iter().map(median).collect()
     }
 }
 
-/// A ratio of speed, of two of whatever the figure is.
+/// Returns a ratio of speed of two figures.
 fn judge(better: Better, against: &Against, ratio: f64, cpu: f64) -> Verdict {
     let (speed, must, aim) = match better {
         Better::Lower => (1.0 / ratio, 1.0 / against.must, 1.0 / against.aim),

@@ -130,7 +130,7 @@ fn out(file: &mut Option<fs::File>) -> Option<&mut dyn Write> {
     file.as_mut().map(|file| file as &mut dyn Write)
 }
 
-/// Every figure of every peer, and ratios to the bases.
+/// Prints every figure of every peer, and ratios to the bases.
 fn print(run: &str, args: &Args, samples: &Samples) {
     let (rounds, secs, repeated) = (args.rounds, args.plan.secs, samples.repeated);
     println!("\n### {run} ({rounds} rounds of {secs} s, {repeated} disturbed runs repeated)\n");
@@ -175,7 +175,7 @@ fn run_all(args: &mut Args) -> Result<(), String> {
     Ok(())
 }
 
-/// One goal, against those of its peers that are there.
+/// Measures one goal against those of its peers that are present.
 fn measure(
     goal: Goal,
     args: &mut Args,
@@ -198,7 +198,7 @@ fn measure(
         .filter(|peer| wanted(&peer.name))
         .cloned()
         .collect();
-    // Uploads have two modes, and which one a run falls into is chance.
+    // Uploads have two modes, and chance decides which one a run falls into.
     let rounds = match goal.run.starts_with("ul") {
         true => args.rounds * 5 / 3,
         false => args.rounds,
@@ -207,7 +207,7 @@ fn measure(
     Ok(Row::new(goal, samples))
 }
 
-/// Whether none falls short.
+/// Returns whether no goal falls short.
 fn judge_all(args: &mut Args) -> Result<bool, String> {
     if !args.peers.iter().any(|peer| peer.name == OURS) {
         return Err(format!("no peer is called {OURS}"));

@@ -1,4 +1,4 @@
-//! The table and the picture of what was measured.
+//! The table and the picture of the figures.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::{
     sampling::Samples,
 };
 
-/// A row, measured.
+/// A row with its figures.
 pub struct Row {
     pub goal: Goal,
     pub samples: Samples,
@@ -39,7 +39,7 @@ impl Row {
         self.samples.figures.first().copied().unwrap_or_default()
     }
 
-    /// A line of the table, in Markdown.
+    /// Returns a line of the table, in Markdown.
     pub fn line(&self) -> String {
         let mut line = format!(
             "| `{}` | {} {} |",
@@ -90,7 +90,7 @@ fn unit(figure: &str) -> &str {
     }
 }
 
-/// Three significant digits.
+/// Returns a number with three significant digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "-".into(),
@@ -101,7 +101,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// A whole number, its thousands apart.
+/// Returns a whole number with separated thousands.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
@@ -120,7 +120,7 @@ const COLUMNS: usize = 3;
 const BAR: f64 = 15.0;
 const LABEL: f64 = 96.0;
 
-/// What a panel is called, for those who have not read what runs there are.
+/// Returns the title of a panel, for readers who do not know the runs.
 fn title(run: &str) -> String {
     let words: Vec<&str> = run.split(':').collect();
     match words[..] {
@@ -139,8 +139,8 @@ fn title(run: &str) -> String {
     }
 }
 
-/// Bars of the medians, a panel a run, in SVG; no colour but grey that a dark
-/// page would hide.
+/// Returns an SVG with bars of the medians, one panel for each run. The only colours are
+/// greys that are visible on a dark page too.
 pub fn svg(rows: &[Row], peers: &[String]) -> String {
     let rows: Vec<&Row> = rows
         .iter()

@@ -1,4 +1,4 @@
-//! The runs. Each is short, against one server, and returns named figures, the
+//! The runs. Each is short and against one server. It returns named figures, with the
 //! one that counts first.
 
 use std::{
@@ -23,7 +23,7 @@ pub type Figures = Vec<(&'static str, f64)>;
 const MIB: f64 = 1024.0 * 1024.0;
 const GIB: f64 = 1024.0 * MIB;
 
-/// Not counted: connections warm up, windows open.
+/// The time that is not counted: connections warm up, and windows open.
 const WARM_UP: Duration = Duration::from_millis(150);
 
 /// One run: `dl:CHUNK[:TASKS]`, `dl64:CHUNK`, `ul:SIZE`, `ul64:SIZE`,
@@ -70,18 +70,18 @@ pub fn run(server: &Server, name: &str, secs: f64) -> io::Result<Figures> {
         })
 }
 
-/// Whether a run wants a server that has done nothing yet.
+/// Returns whether a run needs a server that has done nothing yet.
 pub fn wants_fresh_server(name: &str) -> bool {
     name.starts_with("idle") || name.starts_with("stall")
 }
 
-/// Whether client and server have to share a core: across two, the wake-up of
-/// the other one hides everything else.
+/// Returns whether client and server have to share a core. Across two cores, the wake-up
+/// of the other one hides everything else.
 pub fn wants_one_core(name: &str) -> bool {
     name.starts_with("rtt")
 }
 
-/// Whether every peer serves a run: only two of them start processes.
+/// Returns whether every peer serves a run. Only two of them start processes.
 pub fn is_served_by_all(name: &str) -> bool {
     !name.starts_with("exec")
 }
@@ -96,7 +96,7 @@ impl Clocks {
     fn new(s: &Server) -> Self {
         Clocks(Instant::now(), s.cpu(), own_cpu(), machine_busy())
     }
-    /// Wall time, and the CPU of server, client and everybody else.
+    /// Returns wall time, and the CPU of server, client and all others.
     fn read(&self, s: &Server) -> (f64, f64, f64, f64) {
         let (w, sc, cc, b) = (
             self.0.elapsed().as_secs_f64(),
@@ -109,7 +109,7 @@ impl Clocks {
 }
 
 fn b64_scale(b64: bool, chunk: usize, msgs: u64, bytes: u64) -> f64 {
-    // exact where the server kept the source's chunking
+    // Exact if the server kept the chunks of the source.
     if b64 && bytes == msgs * (chunk.div_ceil(3) * 3) as u64 {
         (msgs * chunk as u64) as f64
     } else {
@@ -179,7 +179,7 @@ async fn download(
 }
 
 async fn upload(s: &Server, chunk: usize, b64: bool, secs: f64) -> io::Result<Figures> {
-    // base64 has no CLOSE signal: count by closing is not possible, so it is sent under v5 only when binary
+    // base64 has no CLOSE signal, at which the sink could count, so only binary runs use v5.
     let proto = if b64 {
         "base64.channel.k8s.io"
     } else {
@@ -198,7 +198,7 @@ async fn upload(s: &Server, chunk: usize, b64: bool, secs: f64) -> io::Result<Fi
         sent += (reps * chunk) as u64;
     }
     if b64 {
-        // what is still in flight is bounded by the socket buffers; report what was accepted
+        // The socket buffers bound the bytes in flight. This reports the accepted bytes.
         let (w, sc, cc, o) = t.read(s);
         return Ok(vec![
             ("MiB/s", sent as f64 / MIB / w),
@@ -283,7 +283,7 @@ async fn echo(
                                 return Err(io::Error::other("echo ended"));
                             }
                             k.feed(&buf[..n]);
-                            // by bytes: a server of byte channels may merge messages
+                            // By bytes, because a server of byte channels may merge messages.
                             let now = if b64 { k.msgs } else { k.bytes / size as u64 };
                             let d = (now - seen) as usize;
                             if d > 0 {
@@ -374,9 +374,9 @@ async fn rtt(s: &Server, size: usize, secs: f64) -> io::Result<Figures> {
     ])
 }
 
-/// From the connection to the Close, over and over: a command that does nothing.
+/// Runs a command that does nothing from the connection to the Close, over and over.
 ///
-/// What others used of the machine is not told: the commands are others.
+/// There is no figure for the CPU of other processes, because the commands are such.
 async fn execs(s: &Server, times: usize) -> io::Result<Figures> {
     for _ in 0..times.min(10) {
         exec_once(s).await?;
@@ -398,14 +398,14 @@ async fn execs(s: &Server, times: usize) -> io::Result<Figures> {
     ])
 }
 
-/// One command: a Status that tells of success, then a Close with 1000.
+/// Runs one command: a Status that tells of success has to come, then a Close with 1000.
 async fn exec_once(s: &Server) -> io::Result<()> {
     const TARGET: &str = "/exec?command=true&stdout=true&stderr=true";
     let mut c = open(s.address(), TARGET, "v5.channel.k8s.io").await?;
     let (mut came, mut succeeded) = (std::mem::take(&mut c.rest), false);
     let mut buf = [0u8; 1024];
     loop {
-        // Every frame of such a session is short: two bytes, then its payload.
+        // Every frame of such a session is short: two bytes, followed by its payload.
         while let [op, len @ 0..=125, rest @ ..] = &came[..]
             && let Some(payload) = rest.get(..usize::from(*len))
         {
@@ -471,8 +471,8 @@ async fn handshakes(s: &Server, conc: usize, secs: f64) -> io::Result<Figures> {
         .await
 }
 
-/// Everything at once: a third each of echoes, downloads and uploads, counted
-/// in bytes of payload that have come or gone.
+/// Runs a third each of echoes, downloads and uploads at once, and counts the bytes of
+/// payload in both directions.
 async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
     const SIZE: usize = 1024;
     const WINDOW: usize = 16;
@@ -480,7 +480,7 @@ async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
     LocalSet::new()
         .run_until(async {
-            // All of them before any of them: those that run leave no time to connect.
+            // All connect before any runs, because running ones leave no time to connect.
             let mut opened = vec![];
             for n in 0..conns {
                 let target = match n % 3 {
@@ -545,7 +545,7 @@ async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
         .await
 }
 
-/// Resident memory of connections that do nothing; `touch`: bytes of one
+/// Measures the resident memory of connections that do nothing. `touch` is the size of a
 /// message that each has echoed before.
 async fn idle_memory(s: &Server, conns: usize, touch: usize) -> io::Result<Figures> {
     let target = if touch > 0 { "/echo" } else { "/idle" };
@@ -582,8 +582,8 @@ async fn idle_memory(s: &Server, conns: usize, touch: usize) -> io::Result<Figur
     ])
 }
 
-/// What resident memory grows by, a connection, behind sources of 1 GiB that
-/// nobody reads.
+/// Measures the growth of resident memory for each connection behind a source of 1 GiB
+/// that is not read.
 async fn stalled_readers(s: &Server, chunk: usize, conns: usize) -> io::Result<Figures> {
     for _ in 0..4 {
         open(s.address(), "/idle", "channel.k8s.io").await?;

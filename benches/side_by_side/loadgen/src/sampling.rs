@@ -1,4 +1,4 @@
-//! Interleaved runs against several peers, and the medians that come of them.
+//! Interleaved runs against several peers, and their medians.
 
 use std::{collections::BTreeMap, io::Write, thread, time::Duration, time::Instant};
 
@@ -7,14 +7,14 @@ use crate::{
     server::{Pinned, Server, machine_busy},
 };
 
-/// A server to be measured: its name, and the command that starts it.
+/// A server to measure: its name, and the command that starts it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub name: String,
     pub command: String,
 }
 
-/// How runs are done.
+/// The settings of the runs.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub secs: f64,
@@ -26,7 +26,7 @@ pub struct Plan {
     pub wait: f64,
 }
 
-/// The figures of one run name: peer, figure, one value a round. A run that
+/// The figures of one run by peer and name, with one value for each round. A run that
 /// failed is NaN.
 #[derive(Debug, Default)]
 pub struct Samples {
@@ -43,13 +43,13 @@ impl Samples {
         values.map_or(&[], Vec::as_slice)
     }
 
-    /// Over all rounds; NaN where there is none.
+    /// Returns the median over all rounds; NaN if there is no value.
     pub fn median(&self, peer: &str, figure: &str) -> f64 {
         median(self.values(peer, figure).iter().copied())
     }
 
-    /// The median of the ratios that the rounds have, each in itself: so a
-    /// machine that drifts hits both sides alike.
+    /// Returns the median of the ratios within each round, so that a machine that drifts
+    /// affects both sides alike.
     pub fn ratio(&self, peer: &str, base: &str, figure: &str) -> f64 {
         let (peer, base) = (self.values(peer, figure), self.values(base, figure));
         median(peer.iter().zip(base).map(|(peer, base)| peer / base))
@@ -66,7 +66,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// Waits until nobody else uses the machine (a tenth of a core over 100 ms).
+/// Waits until no other process uses the machine (a tenth of a core over 100 ms).
 fn wait_for_quiet(secs: f64) {
     let started = Instant::now();
     while started.elapsed().as_secs_f64() < secs {
@@ -78,9 +78,9 @@ fn wait_for_quiet(secs: f64) {
     }
 }
 
-/// Does one run `rounds` times against each peer: A B C, then C B A.
+/// Repeats one run `rounds` times against each peer: A B C, then C B A.
 ///
-/// Each sample is also written to `out`, a JSON object a line.
+/// Each sample is also written to `out`, as a JSON object on a line of its own.
 pub fn sample(
     peers: &[Peer],
     run: &str,
@@ -109,7 +109,7 @@ pub fn sample(
             let figures = undisturbed(&mut samples.repeated, plan, || match servers.get(&n) {
                 Some(server) => Ok(runs::run(server, run, plan.secs)),
                 None => {
-                    // Ports of servers that are gone may linger: take turns.
+                    // Ports of earlier servers may linger, so they alternate.
                     let port = plan.port + 100 + (round % 50) as u16;
                     let server = Server::start(&peer.command, port)?;
                     Ok(runs::run(&server, run, plan.secs))
@@ -149,7 +149,7 @@ pub fn sample(
     Ok(samples)
 }
 
-/// Repeats a run in which others used the machine.
+/// Repeats a run during which other processes used the machine.
 fn undisturbed(
     repeated: &mut usize,
     plan: &Plan,

@@ -1,5 +1,5 @@
-//! Server processes: start, CPU clock, resident memory, and who else used the
-//! machine. Linux only: all of it is read from `/proc`.
+//! Server processes: their start, CPU clock and resident memory, and the use of the
+//! machine by others. It reads `/proc`, so it is for Linux only.
 
 use std::{
     fs,
@@ -14,15 +14,15 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// A server process; killed when dropped.
+/// A server process, which is killed when this is dropped.
 pub struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    /// `{port}` in the command is replaced; leading NAME=VALUE words are
-    /// environment.
+    /// Starts a server. `{port}` in the command is replaced, and leading NAME=VALUE words
+    /// are environment variables.
     pub fn start(command: &str, port: u16) -> Result<Self, String> {
         let command = command.replace("{port}", &port.to_string());
         let mut words = command.split_whitespace().peekable();
@@ -55,7 +55,7 @@ impl Server {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// CPU seconds of the process, user and system, all threads that live.
+    /// Returns the CPU seconds of the process, user and system, over all live threads.
     pub fn cpu(&self) -> f64 {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else {
             return f64::NAN;
@@ -77,12 +77,12 @@ impl Server {
         kib.unwrap_or(f64::NAN)
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     pub fn resident(&self) -> f64 {
         self.status("VmRSS:")
     }
 
-    /// The most that it has ever been, in KiB.
+    /// Returns the peak of the resident memory in KiB.
     pub fn most_resident(&self) -> f64 {
         self.status("VmHWM:")
     }
@@ -95,13 +95,13 @@ impl Drop for Server {
     }
 }
 
-/// CPU seconds of this process.
+/// Returns the CPU seconds of this process.
 pub fn own_cpu() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// Busy seconds of the whole machine, all cores, in steps of 10 ms.
+/// Returns the busy seconds of the whole machine over all cores, in steps of 10 ms.
 pub fn machine_busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let ticks: Vec<f64> = stat
@@ -120,8 +120,8 @@ pub fn machine_busy() -> f64 {
     }
 }
 
-/// Keeps this thread, and what it starts meanwhile, on one core; gives the
-/// others back when dropped.
+/// Keeps this thread, and processes that it starts meanwhile, on one core. The other cores
+/// are allowed again when this is dropped.
 pub struct Pinned(CpuSet);
 
 impl Pinned {

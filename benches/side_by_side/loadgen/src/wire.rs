@@ -1,4 +1,5 @@
-//! The client's whole WebSocket: an upgrade request, pre-built masked frames, a header skipper.
+//! The client's whole WebSocket: an upgrade request, masked frames that are built before,
+//! and a skipper of headers.
 use base64::{Engine, engine::general_purpose::STANDARD as B64};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -7,9 +8,9 @@ use tokio::net::TcpStream;
 
 pub struct Conn {
     pub s: TcpStream,
-    /// bytes that came behind the response's head
+    /// Bytes that arrived after the response's head.
     pub rest: Vec<u8>,
-    /// the peer answered with protocol `raw`: no framing at all
+    /// The peer answered with the protocol `raw`, which has no framing.
     pub raw: bool,
 }
 
@@ -19,11 +20,12 @@ pub async fn open(addr: SocketAddr, target: &str, proto: &str) -> io::Result<Con
     Ok(conn)
 }
 
-/// An upgrade and nothing more: the client is the limit there, so it does nothing else.
-/// No `User-Agent`: a server of exec may wait for the clients that some names stand for.
+/// Makes an upgrade and does nothing else, because the client is the limit there.
+///
+/// There is no `User-Agent`, because a server of exec may hold output for some clients.
 pub async fn shake_hands(addr: SocketAddr, target: &str, proto: &str) -> io::Result<Conn> {
     let mut s = TcpStream::connect(addr).await?;
-    // a reset at drop: no TIME_WAIT, the ports do not run out
+    // The drop resets the connection, so no port stays in TIME_WAIT.
     socket2::SockRef::from(&s).set_linger(Some(std::time::Duration::ZERO))?;
     let req = format!(
         "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {proto}\r\n\r\n",
@@ -69,7 +71,8 @@ pub async fn shake_hands(addr: SocketAddr, target: &str, proto: &str) -> io::Res
     })
 }
 
-/// One masked data frame carrying `payload` on `ch` (text + base64 where `b64`); bare payload where `raw`.
+/// Returns a masked data frame with `payload` on `ch`: as base64 text with `b64`, and as bare
+/// payload with `raw`.
 pub fn frame(out: &mut Vec<u8>, ch: u8, payload: &[u8], b64: bool, raw: bool) {
     if raw {
         out.extend_from_slice(payload);
@@ -105,24 +108,24 @@ pub fn ws_frame(out: &mut Vec<u8>, op: u8, body: &[u8]) {
     out.extend(body.iter().enumerate().map(|(i, b)| b ^ mask[i & 3]));
 }
 
-/// Walks server frames without copying. Counts what it passes.
+/// Walks over the server's frames without copying, and counts them.
 #[derive(Default)]
 pub struct Skip {
     skip: u64,
     hdr: [u8; 16],
     have: usize,
-    /// finished data messages
+    /// Complete data messages.
     pub msgs: u64,
-    /// payload bytes behind the channel byte (decoded size for base64)
+    /// Bytes of payload after the channel byte; for base64, the decoded size.
     pub bytes: u64,
     pub frames: u64,
     pub closed: bool,
-    /// first bytes of the last data frame (for the sink's answer)
+    /// The first bytes of the last data frame, for the sink's answer.
     pub last: Vec<u8>,
     keep: usize,
     pub keep_last: bool,
     pub bad: u64,
-    /// checks content against the sources' pattern (first frame of each message only)
+    /// Checks the content against the sources' pattern, in the first frame of each message.
     pub raw: bool,
     raw_unit: u64,
     raw_seen: u64,
@@ -139,7 +142,7 @@ impl Skip {
         }
     }
 
-    /// Needs one byte behind the header of a data frame too: the channel.
+    /// Also needs the channel, which is one byte after the header of a data frame.
     #[inline(always)]
     fn header(&mut self, b: &[u8]) -> Option<usize> {
         if b.len() < 2 {
@@ -152,7 +155,7 @@ impl Skip {
             127 if b.len() >= 10 => (10, u64::from_be_bytes(b[2..10].try_into().unwrap())),
             126 | 127 => return None,
             _ => {
-                self.bad += 1; // a masked frame from a server
+                self.bad += 1; // A server must not mask.
                 (2, 0)
             }
         };
@@ -163,7 +166,7 @@ impl Skip {
                     return Some(h);
                 }
                 let ch = *b.get(h)?;
-                // stdout or stderr, as a byte or as a digit.
+                // The channel is stdout or stderr, as a byte or as a digit.
                 if !matches!(ch & 0xcf, 1 | 2) {
                     self.bad += 1;
                 }

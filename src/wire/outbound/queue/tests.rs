@@ -233,7 +233,7 @@ impl Test {
             }
             Op::Send(channel, len) => {
                 let payload = self.payload(channel, len);
-                self.queue.push_bytes(channel, payload.into());
+                self.queue.push_bytes(channel, &mut payload.into());
             }
             Op::Vectored(channel, len, per_mille) => self.vectored(channel, len, per_mille),
             Op::Ping => self.queue.ping(),
@@ -390,7 +390,7 @@ fn what_the_queue_holds_is_bounded_by_what_it_counts() {
     // Small messages between large ones, and a peer that reads nothing.
     let mut queue = SendQueue::new(Format::Binary, 1, BUDGET, BUDGET);
     while queue.has_room(0) {
-        queue.push_bytes(0, vec![7; 2048].into());
+        queue.push_bytes(0, &mut vec![7; 2048].into());
         queue.push(0, b"x");
     }
     let held: usize = queue.buf.capacity()

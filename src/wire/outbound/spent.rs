@@ -1,0 +1,43 @@
+//! Memory of the user's that has left.
+
+use bytes::Bytes;
+
+use crate::{unwind::drop_quietly, wire::stock};
+
+/// Payloads that the queue no longer needs.
+///
+/// `Bytes::from_owner` makes a payload of any value, so dropping one may run the user's code: it
+/// may panic, and it may drop or poll a writer of the same session. A list is therefore dropped
+/// outside the lock.
+#[derive(Debug, Default)]
+#[must_use = "it is dropped outside the lock"]
+pub(super) struct Spent {
+    payloads: Vec<Bytes>,
+}
+
+impl Spent {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.payloads.is_empty()
+    }
+
+    pub(super) fn push(&mut self, payload: Bytes) {
+        if self.payloads.capacity() == 0 {
+            self.payloads = stock::take_spent();
+        }
+        self.payloads.push(payload);
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        let mut payloads = std::mem::take(&mut self.payloads);
+        if payloads.capacity() == 0 {
+            return;
+        }
+        for payload in payloads.drain(..) {
+            drop_quietly(payload, "the owner of a payload");
+        }
+        stock::give_spent(payloads);
+    }
+}

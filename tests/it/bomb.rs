@@ -1,0 +1,45 @@
+//! A panic beside a panic, which would abort the process: so this test runs itself as a child.
+
+use crate::support::{
+    child::in_own_process,
+    raw::{self, layer},
+};
+use tower::{Layer, ServiceExt};
+use tower_wsstream::{BoxError, ChannelSet, subprotocols};
+
+/// Drops with a panic, whatever else goes on.
+#[derive(Clone)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in the drop of an extension, on purpose");
+    }
+}
+
+/// A service that panics in `call`, with a request in its channels whose extensions panic in
+/// their drop, costs its own session.
+#[test]
+fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
+    in_own_process(|| {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let inner = tower::service_fn(|set: ChannelSet| {
+                let _set = set;
+                if true {
+                    panic!("in call, on purpose");
+                }
+                std::future::ready(Ok::<(), BoxError>(()))
+            });
+            let service = layer().layer(inner).map_request(
+                |mut request: http::Request<hyper::body::Incoming>| {
+                    request.extensions_mut().insert(Bomb);
+                    request
+                },
+            );
+            let (near, far) = tokio::io::duplex(4096);
+            raw::serve(far, service);
+            let refused = raw::Raw::handshake(near, subprotocols::V5).await;
+            assert!(refused.is_err());
+        });
+    });
+}

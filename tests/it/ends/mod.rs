@@ -1,0 +1,143 @@
+//! How each end of a session looks to its reader, its writer and its client.
+
+mod close;
+mod hold;
+mod linger;
+mod peer;
+#[cfg(feature = "remotecommand")]
+mod phases;
+mod service;
+#[cfg(feature = "remotecommand")]
+mod status;
+#[cfg(feature = "remotecommand")]
+mod table;
+mod words;
+mod writers;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::support::raw::{
+    self, ALL, BINARY, CLOSE, End, PING, PONG, Raw, Told, Watchdog, base64, config, frame, layer,
+    on, once, once_in, open, open_tcp, open_watched, open_with, read_out, session, within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+use tower_wsstream::{
+    BoxError, ChannelSet, EndCause, Session,
+    policy::{ByteRate, Limits},
+    session::{Hold, LastWords, Outcome},
+    subprotocols,
+};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Timers of tokio are a millisecond late.
+#[track_caller]
+fn assert_after(start: Instant, expected: Duration) {
+    let elapsed = start.elapsed();
+    assert!(
+        elapsed >= expected && elapsed <= expected + millis(5),
+        "after {elapsed:?} instead of {expected:?}"
+    );
+}
+
+/// Tells when it is dropped.
+struct Dropped(Option<oneshot::Sender<Instant>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.take().unwrap().send(Instant::now());
+    }
+}
+
+fn drop_note() -> (Dropped, oneshot::Receiver<Instant>) {
+    let (sender, receiver) = oneshot::channel();
+    (Dropped(Some(sender)), receiver)
+}
+
+/// What the client does to the session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Act {
+    Close(Option<u16>),
+    /// The connection ends without a Close.
+    Drop,
+    ReservedBit,
+    Unmasked,
+    TooLarge,
+    NotUtf8,
+    NotBase64,
+    ShortClose,
+    BadCloseCode,
+    MalformedChannelClose,
+}
+
+const LARGEST: u64 = 100_000;
+
+async fn act(act: Act, mut client: Raw<DuplexStream>) -> Option<Raw<DuplexStream>> {
+    let bytes = match act {
+        Act::Close(code) => {
+            client.close(code).await.unwrap();
+            return Some(client);
+        }
+        Act::Drop => return None,
+        Act::ReservedBit => vec![0xc2, 0x80, 0, 0, 0, 0],
+        Act::Unmasked => vec![0x82, 0x02, 0, b'x'],
+        Act::TooLarge => {
+            let mut head = vec![0x82, 0xff];
+            head.extend_from_slice(&(LARGEST + 1).to_be_bytes());
+            head.extend_from_slice(&[0; 4]);
+            head
+        }
+        Act::NotUtf8 => frame(true, raw::TEXT, &on(0, b"\xff")),
+        Act::NotBase64 => frame(true, raw::TEXT, b"0!!!!"),
+        Act::ShortClose => frame(true, CLOSE, &[3]),
+        Act::BadCloseCode => frame(true, CLOSE, &1005_u16.to_be_bytes()),
+        Act::MalformedChannelClose => frame(true, BINARY, &[255, 0, 0]),
+    };
+    client.bytes(&bytes).await.unwrap();
+    Some(client)
+}
+
+/// How the service ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Ok,
+    Err,
+    Panic,
+    /// It ignores the end of its session.
+    Never,
+}
+
+async fn finish(how: How) -> Result<(), BoxError> {
+    match how {
+        How::Ok => Ok(()),
+        How::Err => Err("failed on purpose".into()),
+        How::Panic => panic!("panicked on purpose"),
+        How::Never => std::future::pending().await,
+    }
+}
+
+/// 1000 says that the outcome was told; a service that fails without a way to
+/// tell has not told it.
+fn own_code(how: How) -> u16 {
+    match how {
+        How::Ok => 1000,
+        How::Err | How::Panic => 1011,
+        How::Never => unreachable!("it has no end of its own"),
+    }
+}

@@ -1,0 +1,141 @@
+//! A server over HTTP/2, and a client that asks for WebSockets by extended CONNECT.
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::SendRequest,
+    ext::Protocol,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tower::Service;
+use tower_wsstream::BoxError;
+
+use super::raw::Raw;
+
+/// What a session's stream may hold, and what all of them may: many streams' worth.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
+
+pub(crate) type Http2 = Raw<TokioIo<Upgraded>>;
+
+/// One connection; each clone can ask for sessions on it.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    send: SendRequest<Empty<Bytes>>,
+}
+
+/// A refusal: its head, and its body as text.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// Serves a connection over memory; the handle cuts the wire.
+pub(crate) async fn connect<S, B>(service: S) -> (Connection, tokio::task::AbortHandle)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let (near, mut here) = tokio::io::duplex(256 * 1024);
+    let (mut there, far) = tokio::io::duplex(256 * 1024);
+    // The wire between them, to be cut.
+    let wire = tokio::spawn(async move {
+        let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+    });
+    tokio::spawn(
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .enable_connect_protocol()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .serve_connection(TokioIo::new(far), TowerToHyperService::new(service)),
+    );
+    let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(TokioIo::new(near))
+        .await
+        .expect("a preface");
+    tokio::spawn(connection);
+    let mut connection = Connection { send };
+    // Extended CONNECT may only be used once the server's settings have come.
+    let _ = connection.get("/").await;
+    (connection, wire.abort_handle())
+}
+
+/// A handshake that lacks nothing.
+pub(crate) fn request(path: &str, offer: &str) -> Request<Empty<Bytes>> {
+    let mut request = Request::builder()
+        .method(Method::CONNECT)
+        .version(Version::HTTP_2)
+        .uri(format!("http://localhost{path}"))
+        .header("sec-websocket-version", "13")
+        .extension(Protocol::from_static("websocket"));
+    if !offer.is_empty() {
+        request = request.header("sec-websocket-protocol", offer);
+    }
+    request.body(Empty::new()).expect("a request")
+}
+
+impl Connection {
+    /// A request that is no upgrade.
+    pub(crate) async fn get(&mut self, path: &str) -> Refused {
+        let request = Request::get(format!("http://localhost{path}"))
+            .version(Version::HTTP_2)
+            .body(Empty::new())
+            .expect("a request");
+        self.ask(request).await.expect_err("no upgrade")
+    }
+
+    pub(crate) async fn open(&mut self, offer: &str) -> Http2 {
+        let answer = self.ask(request("/", offer)).await.expect("no refusal");
+        upgraded(answer, offer).await
+    }
+
+    /// The answer, where it is a 200.
+    pub(crate) async fn ask(
+        &mut self,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, Refused> {
+        self.try_ask(request).await.expect("an answer")
+    }
+
+    /// The same where the stream may be reset instead.
+    pub(crate) async fn try_ask(
+        &mut self,
+        request: Request<Empty<Bytes>>,
+    ) -> hyper::Result<Result<Response<Incoming>, Refused>> {
+        self.send.ready().await?;
+        let answer = self.send.send_request(request).await?;
+        if answer.status() == StatusCode::OK {
+            return Ok(Ok(answer));
+        }
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Err(Refused {
+            status: head.status,
+            headers: head.headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }))
+    }
+}
+
+/// The client end of a session that was accepted.
+pub(crate) async fn upgraded(mut answer: Response<Incoming>, offer: &str) -> Http2 {
+    let on: OnUpgrade = hyper::upgrade::on(&mut answer);
+    Raw::over(TokioIo::new(on.await.expect("a stream")), offer)
+}
