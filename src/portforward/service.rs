@@ -31,7 +31,7 @@ impl<S> PortForward<S> {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for the ports to come.
+    /// Returns the inner service, to change it for later sessions.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -63,11 +63,11 @@ where
             Err(rejection) => return PortForwardFuture::refused(rejection),
         };
         let due = Due::new(ports.len());
-        // The instance that was polled is the one that is called.
+        // The first port calls the instance that was polled for readiness.
         let clone = self.inner.clone();
         let mut ready = Some(std::mem::replace(&mut self.inner, clone));
-        // Drops the ports one by one if this fails: a clone that panics must not unwind through
-        // them, because a second panic in a drop would abort the process.
+        // If a later step fails, this drops the ports one at a time. A clone that panics must not
+        // unwind through them, because a second panic in a drop would abort the process.
         let mut session = Forwarding::new(ports.len(), &due);
         for (index, port) in ports.into_iter().enumerate() {
             let service = match ready.take() {
@@ -87,7 +87,7 @@ where
     }
 }
 
-/// Takes the channels of a port, or refuses if the session does not have them.
+/// Creates a port with its channels, or refuses if the session does not have them.
 fn pair<S, F>(
     channels: &mut ChannelSet,
     service: S,
@@ -99,7 +99,7 @@ fn pair<S, F>(
     let Some((reader, data, errors)) = take(channels, index) else {
         return Err(Rejection::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the server's port-forward has other channels than its ports need: \
+            "the channels of the server's port-forward do not match its ports: \
              its operator must use portforward::Protocols",
         ));
     };
@@ -115,7 +115,7 @@ fn pair<S, F>(
     Ok(Pair::new(service, port, data, hand, errors, waker))
 }
 
-/// Takes the two channels of a port: what the client sends, what it is sent, and the errors.
+/// Takes the reader and the writer of a port's data channel, and the writer of its error channel.
 fn take(
     channels: &mut ChannelSet,
     index: usize,
