@@ -56,7 +56,7 @@ impl<S, F> PortForwardFuture<S, F> {
 }
 
 impl<S, F> Forwarding<S, F> {
-    /// Creates a session that is to have this many ports; `due` has a bit for each of them.
+    /// Creates a session for this many ports, without any at first. `due` has a bit for each of them.
     pub(super) fn new(ports: usize, due: &Arc<Due>) -> Self {
         Self {
             pairs: Vec::with_capacity(ports),
@@ -161,8 +161,8 @@ where
 
 impl<S, F> Drop for Forwarding<S, F> {
     fn drop(&mut self) {
-        // One at a time, each panic contained: a second one while the first unwinds would abort
-        // the process.
+        // One at a time, and with each panic contained: a second panic while the first unwinds would
+        // abort the process.
         self.pairs
             .drain(..)
             .for_each(|pair| drop_quietly(pair, PORT_SERVICE));

@@ -1,41 +1,28 @@
-use std::{
-    fmt,
-    num::NonZeroU16,
-    sync::Arc,
-    task::{Context, Poll},
-};
-
-use http::{StatusCode, request::Parts};
-use tokio::sync::oneshot;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::{
-    ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, due::Due,
-    future::Forwarding, pair::Pair, ports::ports,
-};
-use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
+use super::PortForward;
 
-/// Hands each port of a port-forward to a `Service<ForwardedPort>`, and reports its errors to the
+/// Passes each port of a port-forward to a `Service<ForwardedPort>`, and reports its errors to the
 /// client.
 ///
-/// Belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
-/// [`Protocols`](super::Protocols), directly or with other layers in between. The service is
-/// called once for each port. Its futures run concurrently inside of the session's own task, and a
-/// wake-up of one polls no other.
+/// This layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
+/// [`Protocols`](super::Protocols), directly or with other layers in between. The service is called
+/// once for each port. Its futures run concurrently inside of the session's own task, and a wake-up
+/// of one future polls only that one.
 ///
-/// The first port takes the readiness for which the layer was polled, so its limits apply before
-/// the upgrade is answered. Each other port waits for the readiness of a clone. So a
-/// `concurrency_limit` inside counts ports, and one outside counts sessions. A port that waits for
-/// a permit does not read: data from its client can fill its window and pause the session. So put
-/// limits inside behind a `load_shed`, which ends the port with an error.
+/// The first port uses the readiness that this layer's service reported, so a limit applies to it
+/// before the upgrade is answered. Each other port waits for the readiness of a clone. Therefore a
+/// `concurrency_limit` inside of this layer counts ports, and one outside counts sessions. A port
+/// that waits for a permit does not read, so data from its client can fill its window and pause the
+/// session. For this reason, put a `load_shed` around a limit that is inside: it ends the port with
+/// an error.
 ///
-/// An error, a panic or a refused connection ends its own port, with one text on its error
-/// channel. Only if *every* port ends with a [`Rejection`](crate::Rejection) or tower's
-/// `Overloaded` before the upgrade is accepted, that is the HTTP answer instead, which clients
-/// show. The upgrade is accepted after the first poll, or with
+/// An error, a panic or a refused connection ends only its own port, with a text on its error
+/// channel. There is one exception: if *every* port ends with a [`Rejection`](crate::Rejection) or
+/// tower's `Overloaded` before the upgrade is accepted, the refusal of the first port becomes the
+/// HTTP answer, which clients show. The upgrade is accepted after the first poll, or with
 /// [`AcceptMode::Explicit`](crate::AcceptMode) once one port calls `session.accept()`. If the pod
-/// of all ports has to be looked up, a layer around this one, over [`ChannelSet`], can do it once.
+/// of all ports has to be looked up, a layer around this one, over [`ChannelSet`](crate::ChannelSet), can do it once.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PortForwardLayer {}
@@ -51,119 +38,6 @@ impl<S> Layer<S> for PortForwardLayer {
     type Service = PortForward<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PortForward { inner }
-    }
-}
-
-/// The service of a [`PortForwardLayer`].
-#[derive(Clone)]
-pub struct PortForward<S> {
-    inner: S,
-}
-
-impl<S> PortForward<S> {
-    /// Returns the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns the inner service, to change it for the ports to come.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the inner service, and discards the layer.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-}
-
-impl<S> Service<ChannelSet> for PortForward<S>
-where
-    S: Service<ForwardedPort, Response = ()> + Clone,
-    S::Error: Into<BoxError>,
-{
-    type Response = ();
-    type Error = BoxError;
-    type Future = PortForwardFuture<S, S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, mut channels: ChannelSet) -> Self::Future {
-        let request: Option<Arc<Parts>> = channels.take_request().map(Arc::from);
-        let query = request.as_ref().and_then(|head| head.uri.query());
-        let ports = match ports(query.unwrap_or_default()) {
-            Ok(ports) => ports,
-            Err(rejection) => return PortForwardFuture::refused(rejection),
-        };
-        let due = Due::new(ports.len());
-        // The instance that was polled is the one that is called.
-        let clone = self.inner.clone();
-        let mut ready = Some(std::mem::replace(&mut self.inner, clone));
-        // Drops the ports one by one if this fails: a clone that panics must not unwind through
-        // them, because a second panic in a drop would abort the process.
-        let mut session = Forwarding::new(ports.len(), &due);
-        for (index, port) in ports.into_iter().enumerate() {
-            let service = match ready.take() {
-                Some(service) => Ok(service),
-                None => {
-                    Rejection::on_panic("the clone of the inner service", || self.inner.clone())
-                }
-            };
-            match service
-                .and_then(|service| pair(&mut channels, service, index, port, &request, &due))
-            {
-                Ok(pair) => session.push(pair),
-                Err(rejection) => return PortForwardFuture::refused(rejection),
-            }
-        }
-        PortForwardFuture::forwarding(session)
-    }
-}
-
-/// Takes the channels of a port, or refuses if the session does not have them.
-fn pair<S, F>(
-    channels: &mut ChannelSet,
-    service: S,
-    index: usize,
-    port: NonZeroU16,
-    request: &Option<Arc<Parts>>,
-    due: &Arc<Due>,
-) -> Result<Pair<S, F>, Rejection> {
-    let Some((reader, data, errors)) = take(channels, index) else {
-        return Err(Rejection::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the server's port-forward has other channels than its ports need: \
-             its operator must use portforward::Protocols",
-        ));
-    };
-    let (hand, handed) = oneshot::channel();
-    let port = ForwardedPort {
-        port: port.get(),
-        index,
-        stream: ForwardedStream::new(reader, ForwardedWriter::waiting(handed)),
-        session: channels.session().clone(),
-        request: request.clone(),
-    };
-    let waker = due.waker(index);
-    Ok(Pair::new(service, port, data, hand, errors, waker))
-}
-
-/// Takes the two channels of a port: what the client sends, what it is sent, and the errors.
-fn take(
-    channels: &mut ChannelSet,
-    index: usize,
-) -> Option<(ChannelReader, ChannelWriter, ChannelWriter)> {
-    let id = u8::try_from(2 * index).ok()?;
-    let reader = channels.take_reader(id)?;
-    let data = channels.take_writer(id)?;
-    Some((reader, data, channels.take_writer(id + 1)?))
-}
-
-impl<S> fmt::Debug for PortForward<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PortForward").finish_non_exhaustive()
+        PortForward::new(inner)
     }
 }

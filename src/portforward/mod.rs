@@ -77,12 +77,14 @@ mod pair;
 mod port;
 mod ports;
 mod protocols;
+mod service;
 mod stream;
 
 pub use self::{
     future::PortForwardFuture,
-    layer::{PortForward, PortForwardLayer},
+    layer::PortForwardLayer,
     port::ForwardedPort,
     protocols::Protocols,
+    service::PortForward,
     stream::{ForwardedStream, ForwardedWriter},
 };

@@ -43,14 +43,14 @@ pub struct Options {
     pub command: Vec<OsString>,
     /// The container of the pod. If it is `None`, the server chooses one.
     pub container: Option<String>,
-    /// Whether the client sends input.
+    /// Set if the client sends input.
     pub stdin: bool,
-    /// Whether the client wants the output.
+    /// Set if the client wants the output.
     pub stdout: bool,
-    /// Whether the client wants the error output separately. This is always false with `tty`, where
-    /// the terminal's output contains both.
+    /// Set if the client wants the error output separately. This is never set with `tty`, where the
+    /// terminal's output contains both.
     pub stderr: bool,
-    /// Whether the command runs in a terminal.
+    /// Set if the command runs in a terminal.
     pub tty: bool,
 }
 

@@ -26,7 +26,7 @@ use crate::{BoxError, protocol::ChannelProtocolConfig};
 /// larger than a typical message of a test.
 const BUFFER: usize = 256 * 1024;
 
-/// The host of every request. The stream leads to the only server, whatever the host is.
+/// The host of every request. It does not matter, because the stream leads to the only server.
 const HOST: &str = "localhost";
 
 /// The server's configuration of the selected subprotocol, once the handshake is accepted.

@@ -1,5 +1,8 @@
 use bytes::Bytes;
-use tokio_tungstenite::tungstenite::{self, protocol::frame::coding::OpCode};
+use tokio_tungstenite::tungstenite::{
+    self,
+    protocol::frame::{FrameHeader, coding::OpCode},
+};
 
 /// A frame for tests of a client that breaks the rules.
 ///
@@ -59,11 +62,13 @@ impl Frame {
     }
 
     pub(super) fn into_tungstenite(self) -> tungstenite::protocol::frame::Frame {
-        tungstenite::protocol::frame::Frame::message(
-            self.payload,
-            OpCode::from(self.opcode),
-            self.fin,
-        )
+        // Not `Frame::message`, which takes the opcodes of data only.
+        let header = FrameHeader {
+            is_final: self.fin,
+            opcode: OpCode::from(self.opcode),
+            ..FrameHeader::default()
+        };
+        tungstenite::protocol::frame::Frame::from_payload(header, self.payload)
     }
 
     /// Returns the bytes of a frame with this payload and `missing` more bytes, without the latter.

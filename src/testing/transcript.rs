@@ -13,7 +13,7 @@ pub struct Transcript {
     pub messages: Vec<(u8, Bytes)>,
     /// The number of messages that could not be decoded.
     pub invalid: usize,
-    /// Whether a Close frame arrived.
+    /// Set if a Close frame arrived.
     pub closed: bool,
     /// The code of the Close frame, if it had one.
     pub close_code: Option<u16>,

@@ -1,5 +1,5 @@
-//! The connection between the user's handles and the driver: an inbound pipe for each
-//! channel, one outbound queue, and the turn that wakes the session's task.
+//! The state that the user's handles and the driver share: an inbound pipe for each channel, one
+//! outbound queue, and the turn that wakes the session's task.
 
 mod inbound;
 mod outbound;

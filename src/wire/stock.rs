@@ -1,9 +1,8 @@
-//! Buffers that no session needs at the moment.
+//! The buffers that no session needs at the moment.
 //!
-//! A session that sleeps keeps no buffer: an empty one goes back to the stock of the
-//! thread that noticed, and the next session to wake on that thread takes it, still
-//! warm. So the buffers of an idle session cost nothing, and a busy session allocates
-//! none.
+//! A sleeping session keeps no buffer: when a buffer is empty, it goes back to the stock of the
+//! current thread. The next session that runs on that thread takes it, still in the cache. So an
+//! idle session has no buffers, and a busy one does not allocate any.
 
 use std::cell::RefCell;
 
@@ -11,26 +10,26 @@ use bytes::Bytes;
 
 use super::inbound::Chunk;
 
-/// The number of chunks that a thread keeps: one default window.
+/// The number of chunks that a thread keeps, which is one default window.
 const CHUNKS: usize = 16;
 
-/// The capacity of an out buffer: the default budget of a channel, the one write that may
-/// exceed it, their heads, and some bytes that have left already.
+/// The capacity of an out buffer: the default budget of a channel, the single write that may exceed
+/// it, their frame headers, and some bytes that have already left.
 pub(crate) const OUT_BUFFER: usize = 100 * 1024;
 
-/// The number of out buffers that a thread keeps. A session needs one at a time, and
-/// hands it back before the next session runs, unless its socket is full.
+/// The number of out buffers that a thread keeps. A session needs one at a time, and gives it back
+/// before the next session runs, unless its socket is full.
 const OUT_BUFFERS: usize = 8;
 
-/// The capacity of a list of payloads that have left. A turn with the default budgets needs no
-/// more, and another list costs an allocation each time.
+/// The capacity of a list of payloads that have left. A turn with the default budgets does not need
+/// more, and a list of another size costs an allocation each time.
 const SPENT: usize = 8;
 
 #[derive(Default)]
 struct Stock {
     chunks: Vec<Chunk>,
     out: Vec<Vec<u8>>,
-    /// A thread works on one at a time.
+    /// One list is enough, because a thread uses one at a time.
     spent: Vec<Bytes>,
 }
 
@@ -40,7 +39,7 @@ thread_local! {
 
 /// Returns an empty chunk.
 pub(crate) fn take_chunk() -> Chunk {
-    // A thread that is being torn down has no stock any more, so this allocates.
+    // A thread that is being torn down has no stock any more. In that case, this allocates.
     STOCK
         .try_with(|stock| stock.borrow_mut().chunks.pop())
         .ok()
@@ -68,7 +67,7 @@ pub(crate) fn take_out() -> Vec<u8> {
         .unwrap_or_else(|| Vec::with_capacity(OUT_BUFFER))
 }
 
-/// Takes back an out buffer. One of another size is dropped.
+/// Takes back an out buffer. Drops one of another size.
 pub(crate) fn give_out(mut buffer: Vec<u8>) {
     buffer.clear();
     if buffer.capacity() != OUT_BUFFER {
@@ -93,7 +92,7 @@ pub(crate) fn take_spent() -> Vec<Bytes> {
     }
 }
 
-/// Takes back an empty list. One that has grown is dropped.
+/// Takes back an empty list. Drops one that has grown.
 pub(crate) fn give_spent(spent: Vec<Bytes>) {
     debug_assert!(spent.is_empty());
     if spent.capacity() == SPENT {

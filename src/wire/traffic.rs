@@ -1,12 +1,12 @@
 use std::ops::AddAssign;
 
-/// The data of one direction, counted as payload: decoded, and without channel bytes.
+/// The amount of data in one direction, counted as payload: decoded, and without channel bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
-    /// Number of messages. One in fragments counts once.
+    /// The number of messages. A fragmented message counts once.
     pub messages: u64,
-    /// Bytes of payload.
+    /// The number of bytes of payload.
     pub bytes: u64,
 }
 

@@ -1,7 +1,7 @@
-//! The transport: a TCP stream, or any other connection that was upgraded.
+//! The transport: a TCP stream, or any other upgraded connection.
 //!
-//! A TCP stream is split, so that reading takes no lock. Any other connection stays
-//! whole and lies behind the writers' lock: splitting it would only add a second lock.
+//! A TCP stream is split, so that reading takes no lock. Any other connection stays whole, behind
+//! the writers' lock, because splitting it would only add a second lock.
 
 use std::{
     fmt,
@@ -23,17 +23,19 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
-/// A connection that was handed over, in the two parts that live apart.
+/// A connection that was handed over, in two parts with different owners.
 pub(crate) struct Transport {
     pub(crate) read: ReadHalf,
     pub(crate) write: WriteHalf,
 }
 
 impl Transport {
-    /// Splits the stream, and disables Nagle's algorithm: our writes are already as
-    /// large as they should be. With it everything above 64 bytes is three times slower.
+    /// Splits a TCP stream, and disables Nagle's algorithm.
+    ///
+    /// Our writes are already as large as they should be. With the algorithm, every message above
+    /// 64 bytes takes three times as long.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
-        // A socket without the option is only slower, or already dead.
+        // Fails only for a dead socket. Without the option, a socket is merely slower.
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
         Self {
@@ -51,15 +53,15 @@ impl Transport {
     }
 }
 
-/// The half that bytes come from.
+/// The half for reading.
 #[derive(Debug)]
 pub(crate) enum ReadHalf {
     Tcp(OwnedReadHalf),
-    /// The connection is whole, and lies with the write half.
+    /// The connection is whole, and the write half owns it.
     Shared,
 }
 
-/// The half that bytes go to.
+/// The half for writing.
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
     Whole(Pin<Box<dyn Io>>),
@@ -104,7 +106,7 @@ impl WriteHalf {
         }
     }
 
-    /// Returns whether written bytes may stay in a buffer of the transport until a flush.
+    /// Returns whether the transport may buffer written bytes until it is flushed.
     pub(crate) fn needs_flush(&self) -> bool {
         matches!(self, Self::Whole(_))
     }
@@ -123,8 +125,10 @@ impl WriteHalf {
         }
     }
 
-    /// Closes the connection, whose other half is gone already. The drop of an
-    /// `OwnedWriteHalf` would first shut down a socket that is closed a moment later.
+    /// Closes the connection, whose other half has already been dropped.
+    ///
+    /// Dropping an `OwnedWriteHalf` instead would first shut down the socket, which is closed a
+    /// moment later anyway.
     pub(crate) fn close(self) {
         match self {
             Self::Tcp(half) => half.forget(),
@@ -132,10 +136,10 @@ impl WriteHalf {
         }
     }
 
-    /// Reads from a transport that is whole.
+    /// Reads from a transport that is not split.
     ///
     /// # Panics
-    /// If it is split: its other half is the one to read.
+    /// Panics if it is split, because its other half is for reading.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

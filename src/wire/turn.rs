@@ -1,12 +1,12 @@
-//! The turns of a session's task: which part of it has to run, and whether it is running.
+//! The turns of a session's task: the parts of it that have to run, and whether it is running.
 //!
-//! One task drives a session: its driver, then the service's future. Both are woken
-//! through a [`Turn`]. A wake-up that arrives during a turn sets a bit and wakes
-//! nothing, because the turn looks at the bits before it ends. That saves a trip through
-//! the scheduler for every message that the service answers.
+//! One task polls the session's driver, and then the service's future. Both are woken through a
+//! [`Turn`]. A wake-up that arrives during a turn only sets a bit, because the turn checks the bits
+//! before it ends. This saves a trip through the scheduler for every message that the service
+//! answers.
 //!
-//! A `Turn` is an allocation of its own: the service's wakers lie in the pipes and in the
-//! write queue, so it would be a cycle if they owned these.
+//! A `Turn` is an allocation of its own. The pipes and the write queue store the service's wakers,
+//! so there would be a reference cycle if these wakers owned the pipes and the queue.
 
 #[cfg(all(test, wsstream_loom))]
 mod tests;
@@ -22,17 +22,16 @@ use atomic_waker::AtomicWaker;
 #[cfg(all(test, wsstream_loom))]
 use loom::sync::atomic::AtomicU8;
 
-/// The task's turn is running.
+/// Set while the task's turn is running.
 const RUNNING: u8 = 1;
-/// The driver has something to do: the socket, a timer, room, a command.
+/// Set if the driver is due: because of the socket, a timer, room, or a command.
 const DRIVER: u8 = 1 << 1;
-/// The service's future was woken.
+/// Set if the service's future was woken.
 const SERVICE: u8 = 1 << 2;
 
 /// The parts of a session's task that are due, and the waker of the task.
 ///
-/// As a [`Wake`] it makes the driver due: the waker for the socket, the timers and the
-/// upgrade.
+/// Its own [`Wake`] makes the driver due, for the socket, the timers and the upgrade.
 #[derive(Debug)]
 pub(crate) struct Turn {
     bits: AtomicU8,
@@ -40,7 +39,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Returns a turn in which both are due, since neither was polled before.
+    /// Creates a turn in which both parts are due, because neither has been polled yet.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             bits: AtomicU8::new(DRIVER | SERVICE),
@@ -48,40 +47,40 @@ impl Turn {
         })
     }
 
-    /// Registers the task's waker. To be called at every poll, before [`Turn::begin`]:
-    /// `AtomicWaker::wake` takes the waker out, so one that was registered once is woken
-    /// once.
+    /// Registers the task's waker.
+    ///
+    /// Call this in every poll, before [`Turn::begin`]: `AtomicWaker::wake` takes the waker out, so
+    /// that each registration is good for one wake-up.
     pub(crate) fn register(&self, waker: &Waker) {
         self.task.register(waker);
     }
 
-    /// Begins a turn: until [`Turn::end`] a wake-up only sets bits. Returns whether the
-    /// driver is due.
+    /// Begins a turn, and returns whether the driver is due. Until [`Turn::end`], wake-ups only set
+    /// bits.
     pub(crate) fn begin(&self) -> bool {
-        // Acquire: everything that a waker wrote before it set the bit is visible to this
-        // turn. Release has nothing to publish here, but wakers read the bit only to
-        // decide on waking, so AcqRel costs nothing.
+        // Acquire: everything that was written before a wake-up set the bit is visible to this
+        // turn. There is nothing to publish with Release here, but wake-ups only check the bit to
+        // decide whether to wake, so AcqRel costs nothing.
         self.bits.fetch_or(RUNNING, Ordering::AcqRel);
         self.bits.fetch_and(!DRIVER, Ordering::AcqRel) & DRIVER != 0
     }
 
-    /// Returns whether the service is due. It no longer is from here on, until it is woken
-    /// again.
+    /// Returns whether the service is due, and clears this until it is woken again.
     pub(crate) fn take_service(&self) -> bool {
         self.bits.fetch_and(!SERVICE, Ordering::AcqRel) & SERVICE != 0
     }
 
-    /// Ends the turn, unless a part of the task has become due meanwhile. Returns whether
-    /// it has ended.
+    /// Ends the turn, unless a part of the task has become due in the meantime. Returns whether the
+    /// turn has ended.
     pub(crate) fn end(&self) -> bool {
-        // Release: a waker that sees the task as not running sees everything that the
-        // turn did. Acquire on failure: as in `begin`.
+        // Release: a wake-up that finds the task not running sees everything that the turn did.
+        // Acquire on failure: as in `begin`.
         self.bits
             .compare_exchange(RUNNING, 0, Ordering::Release, Ordering::Acquire)
             .is_ok()
     }
 
-    /// Ends the turn whatever is due. The caller wakes its task itself.
+    /// Ends the turn, even if a part of the task is due. The caller has to wake the task itself.
     pub(crate) fn pass(&self) {
         self.bits.fetch_and(!RUNNING, Ordering::Release);
     }
@@ -97,11 +96,9 @@ impl Turn {
     }
 
     fn set(&self, bit: u8) {
-        // Release: see `begin`. Acquire orders the waking after a turn that
-        // has just ended.
+        // Release: see `begin`. Acquire orders the wake-up after a turn that has just ended.
         let before = self.bits.fetch_or(bit, Ordering::AcqRel);
-        // If the bit was set before, the task was woken already and has not begun a turn
-        // since.
+        // If the bit was already set, the task was woken before and has not begun a turn since.
         if before & (RUNNING | bit) == 0 {
             self.task.wake();
         }

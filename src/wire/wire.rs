@@ -8,7 +8,7 @@ use super::{
 };
 use crate::protocol::Format;
 
-/// The part of a session's configuration and subprotocol that its wire depends on.
+/// The part of a session's configuration and subprotocol that the wire depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WireConfig {
     pub(crate) format: Format,
@@ -16,7 +16,7 @@ pub(crate) struct WireConfig {
     pub(crate) receive_window: usize,
     pub(crate) send_budget: usize,
     pub(crate) high_water: usize,
-    /// Note when payload was last accepted or has last left.
+    /// Set to note when payload was last accepted or last left.
     pub(crate) stamps: bool,
 }
 
@@ -43,7 +43,7 @@ impl Wire {
         })
     }
 
-    /// Returns the traffic of each channel: received, then sent.
+    /// Returns the traffic of each channel, first received and then sent.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
         let received = self.inbound.received_on_each();
         received

@@ -6,16 +6,15 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::Masked;
 
-/// The size of a piece of a receive window. Sixteen of them make the default
-/// window, and one holds what a read of the default size returns.
+/// The size of a piece of a receive window. The default window has sixteen of them, and one holds
+/// the data of a read of the default size.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Memory for [`CHUNK`] bytes, filled from the front.
+/// Memory for [`CHUNK`] bytes, which is filled from the front.
 ///
-/// All of it is initialised once, so that payload is unmasked right where it belongs,
-/// in one pass. Copied first and unmasked in place, a message of 64 bytes took
-/// three times as long, because the second pass loads bytes that the first one has
-/// not finished storing.
+/// All of it is initialized once, so that payload can be copied and unmasked in one pass. When a
+/// message of 64 bytes was first copied and then unmasked in place, it took three times as long,
+/// because the second pass loads bytes that the first one has not finished storing.
 pub(crate) struct Chunk {
     memory: BytesMut,
     len: usize,
@@ -41,7 +40,7 @@ impl Chunk {
     /// Appends a piece.
     ///
     /// # Panics
-    /// If it does not fit.
+    /// Panics if the piece does not fit.
     #[inline(always)] // the one step that each message takes
     pub(in crate::wire) fn push(&mut self, piece: Masked<'_>) {
         self.len += piece.copy_to(&mut self.memory[self.len..]).len();
@@ -57,7 +56,7 @@ impl Chunk {
     }
 }
 
-/// Prints the length only: payload is never logged.
+/// Shows only the length, because payload must not be logged.
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chunk")

@@ -7,10 +7,10 @@ use super::{
 };
 use crate::wire::{Traffic, Turn, WireConfig};
 
-/// The pipes of a session's readers, and what they may take beyond their windows.
+/// The pipes of a session's readers, and the reserve that extends their windows.
 ///
-/// Every step that gives up chunks goes through here, because the driver may be waiting for
-/// them, and the reserve may be owed them. Other steps are taken on the [`Pipe`] itself.
+/// Every operation that gives up chunks goes through here, because the driver may be waiting for
+/// them, or they may belong to the reserve. Other operations use the [`Pipe`] itself.
 pub(crate) struct Inbound {
     turn: Arc<Turn>,
     pipes: Box<[Option<Pipe>]>,
@@ -34,43 +34,43 @@ impl Inbound {
         }
     }
 
-    /// Returns the number of channels, those that cannot be read included.
+    /// Returns the number of channels, including those that are not readable.
     pub(crate) fn channels(&self) -> usize {
         self.pipes.len()
     }
 
-    /// Returns the pipe of a channel, if it can be read.
+    /// Returns the pipe of a channel, if it is readable.
     #[inline]
     pub(crate) fn pipe(&self, channel: u8) -> Option<&Pipe> {
         self.pipes.get(usize::from(channel))?.as_ref()
     }
 
-    /// Returns the pipes of all channels that can be read.
+    /// Returns an iterator over the pipes of all readable channels.
     pub(crate) fn pipes(&self) -> impl Iterator<Item = &Pipe> {
         self.pipes.iter().flatten()
     }
 
-    /// Releases a chunk that a reader has held: see [`Pipe::release`].
+    /// Releases a chunk that a reader has held; see [`Pipe::release`].
     pub(crate) fn release(&self, channel: u8, chunk: Option<Chunk>) {
         self.free(channel, |pipe| pipe.release(chunk));
     }
 
-    /// Discards all that arrives for a channel from now on: see [`Pipe::ignore`].
+    /// Discards all data of a channel from now on; see [`Pipe::ignore`].
     pub(crate) fn ignore(&self, channel: u8) {
         self.free(channel, Pipe::ignore);
     }
 
-    /// Discards the channel's data after its reader was dropped: see [`Pipe::discard`].
+    /// Discards the data of a channel whose reader was dropped; see [`Pipe::discard`].
     pub(crate) fn discard(&self, channel: u8) {
         self.free(channel, Pipe::discard);
     }
 
-    /// Commits what the mux has filled for a channel: see [`Pipe::commit`].
+    /// Commits the chunks that the mux has filled for a channel; see [`Pipe::commit`].
     pub(crate) fn commit(&self, channel: u8, chunks: &mut Vec<Chunk>, received: Traffic) {
         self.free(channel, |pipe| pipe.commit(chunks, received));
     }
 
-    /// Takes a step that gives up chunks of a channel, and acts on what that has freed.
+    /// Runs an operation that gives up chunks of a channel, and acts on its effects.
     #[inline]
     fn free(&self, channel: u8, step: impl FnOnce(&Pipe) -> Freed) {
         let Some(pipe) = self.pipe(channel) else {
@@ -85,8 +85,8 @@ impl Inbound {
         }
     }
 
-    /// Extends the window of a full channel by a chunk out of the reserve. Returns `false`
-    /// if none is left, or there is no need for it.
+    /// Extends the window of a full channel by a chunk from the reserve. Returns `false` if none is
+    /// left or needed.
     pub(crate) fn extend(&self, channel: u8) -> bool {
         let Some(pipe) = self.pipe(channel) else {
             return false;
@@ -101,7 +101,7 @@ impl Inbound {
         used
     }
 
-    /// Returns what has ever arrived on each channel.
+    /// Returns all data that has ever arrived on each channel.
     pub(crate) fn received_on_each(&self) -> Vec<Traffic> {
         let received = |pipe: &Option<Pipe>| pipe.as_ref().map(Pipe::received);
         let pipes = self.pipes.iter().map(received);

@@ -1,5 +1,5 @@
-//! From the driver to the readers: a pipe for each channel, and a reserve for windows that
-//! are full for long.
+//! The way from the driver to the readers: a pipe for each channel, and a reserve for windows that
+//! stay full for a long time.
 
 mod chunk;
 mod inbound;

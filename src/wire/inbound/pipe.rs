@@ -1,14 +1,14 @@
-//! The bounded byte queue of one channel, from the driver to its reader.
+//! The bounded byte queue of one channel, from the driver to the channel's reader.
 //!
-//! Bytes lie in chunks. The window counts the capacity of chunks rather than the bytes in
-//! them, so that what a peer makes us hold is bounded whatever the size of its messages. A
-//! chunk counts until its last byte was handed out, also while the reader *holds* it.
-//! `Bytes` that left for good do not count: they are the user's.
+//! The bytes are in chunks. The window counts the capacity of the chunks rather than the bytes in
+//! them, so that the memory that a peer makes us hold is bounded for messages of any size. A chunk
+//! counts until its last byte has been handed out, even while the reader *holds* it. `Bytes` that the
+//! user keeps do not count.
 //!
-//! For the length of a read the mux *checks out* the tail, fills it, and *commits* it.
+//! During a read, the mux *checks out* the tail, fills it, and *commits* it.
 //!
-//! A window may be *extended* by extra chunks out of the stall reserve. These go back
-//! first: a reader has to come down to the window before there is room again.
+//! A window may be *extended* by extra chunks from the stall reserve. These are given back first:
+//! there is room again only once the reader has drained the queue to below the window.
 
 use std::{
     collections::VecDeque,
@@ -24,16 +24,16 @@ use crate::{
     wire::{Traffic, stock},
 };
 
-/// How a channel's inbound side ended.
+/// The end of a channel's inbound side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The peer said that no more will come.
+    /// The peer has ended the channel.
     Eof,
-    /// No more will come, and the peer did not say that this was all.
+    /// The data is incomplete: the session ended before the peer ended the channel.
     Error(EndCause),
 }
 
-/// The queue. See the module.
+/// The queue; see the module's documentation.
 pub(crate) struct Pipe {
     state: Mutex<State>,
     /// The number of chunks in the window.
@@ -42,48 +42,48 @@ pub(crate) struct Pipe {
 
 #[derive(Default)]
 struct State {
-    /// Filled in order; only the last may have room left.
+    /// The chunks in their order, of which only the last may have room left.
     queue: VecDeque<Chunk>,
     /// The number of chunks that the reader holds.
     held: usize,
     /// The number of chunks by which the stall reserve has extended the window.
     extra: usize,
-    /// The number of chunks that the mux fills, or may fill, until it commits.
+    /// The number of chunks that the mux may fill until it commits.
     promised: usize,
     end: Option<End>,
-    /// The reader is gone: incoming data is discarded.
+    /// Set if incoming data is discarded, as it is once the reader was dropped.
     discard: bool,
     reader: Option<Waker>,
-    /// All that ever arrived, whether it was read or not.
+    /// All data that ever arrived, including data that was not read.
     received: Traffic,
-    /// The driver has paused reading until so many bytes fit; 0 where it has not.
+    /// The number of bytes for which the driver waits, with reading paused, or 0.
     wanted: usize,
 }
 
-/// The effects of giving up chunks, for the caller to act on outside the lock.
+/// The effects of giving up chunks, which the caller has to act on outside the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "the driver may be waiting, and the reserve is owed its chunks"]
+#[must_use = "the driver may be waiting, and extra chunks belong to the reserve"]
 pub(crate) struct Freed {
-    /// The driver waits for the room that this made.
+    /// Set if there is now room for which the driver waits.
     pub(crate) resume: bool,
-    /// The number of chunks that go back to the stall reserve.
+    /// The number of chunks to give back to the stall reserve.
     pub(crate) extra: usize,
 }
 
-/// The next thing that a reader takes out of a pipe.
+/// The next chunk of a pipe, or its end.
 pub(crate) enum Take {
     Chunk(Chunk),
     End(End),
 }
 
 impl State {
-    /// Returns whether incoming data is discarded: the reader is gone, or the channel has
+    /// Returns whether incoming data is discarded, because the reader was dropped or the channel has
     /// ended.
     fn is_deaf(&self) -> bool {
         self.discard || self.end.is_some()
     }
 
-    /// Returns the bytes that fit in a window of so many chunks.
+    /// Returns the number of bytes that fit into a window of this many chunks.
     fn room(&self, chunks: usize) -> usize {
         if self.is_deaf() {
             return usize::MAX;
@@ -103,7 +103,7 @@ impl State {
         self.end.clone().map(Take::End)
     }
 
-    /// Accounts for chunks that were given up: first to the reserve, then for the window.
+    /// Accounts for chunks that were given up. They go to the reserve first, and then to the window.
     fn free(&mut self, chunks: usize) -> Freed {
         let needed = (self.queue.len() + self.held)
             .saturating_add(self.promised)
@@ -145,7 +145,7 @@ fn fill_on(chunks: &mut Vec<Chunk>, mut piece: Masked<'_>) {
 }
 
 impl Pipe {
-    /// Returns a pipe with a window of `window` bytes, rounded up to whole chunks.
+    /// Creates a pipe with a window of `window` bytes, rounded up to whole chunks.
     pub(crate) fn new(window: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -154,7 +154,7 @@ impl Pipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics between two steps of one change.
+        // A poisoned lock is fine: nothing under it panics between two steps of one change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,21 +166,20 @@ impl Pipe {
         }
     }
 
-    /// Returns all that ever arrived.
+    /// Returns all data that ever arrived.
     pub(crate) fn received(&self) -> Traffic {
         self.lock().received
     }
 }
 
-/// For the driver and its mux.
+/// The methods for the driver and its mux.
 impl Pipe {
-    /// Returns the bytes that can be pushed now.
+    /// Returns the number of bytes that fit now.
     pub(crate) fn room(&self) -> usize {
         self.lock().room(self.chunks)
     }
 
-    /// Waits for room for so many bytes: while it is pending, [`Freed::resume`] says when
-    /// there is.
+    /// Waits for room for this many bytes. If it is pending, [`Freed::resume`] signals the room.
     pub(crate) fn poll_room(&self, wanted: usize) -> Poll<()> {
         let mut state = self.lock();
         if state.room(self.chunks) < wanted {
@@ -191,8 +190,9 @@ impl Pipe {
         Poll::Ready(())
     }
 
-    /// Checks out the tail, if that has room, and promises all the room that there is:
-    /// returns how many bytes. `None` where incoming data is discarded.
+    /// Checks out the tail, if it has room, and promises the whole room of the window.
+    ///
+    /// Returns the size of that room in bytes, or `None` if incoming data is discarded.
     pub(crate) fn check_out(&self, chunks: &mut Vec<Chunk>) -> Option<usize> {
         let mut state = self.lock();
         if state.is_deaf() {
@@ -208,7 +208,7 @@ impl Pipe {
         Some(room)
     }
 
-    /// Commits the tail with all that has arrived, and wakes the reader.
+    /// Commits the chunks that the mux has filled, and wakes the reader.
     pub(crate) fn commit(&self, chunks: &mut Vec<Chunk>, received: Traffic) -> Freed {
         let mut state = self.lock();
         state.received += received;
@@ -222,26 +222,25 @@ impl Pipe {
         } else {
             Self::wake_reader(state);
         }
-        // The reader has gone since the tail was checked out: the rest is discarded.
+        // Chunks are left if the reader was dropped since the tail was checked out.
         for chunk in chunks.drain(..) {
             stock::give_chunk(chunk);
         }
         freed
     }
 
-    /// Extends the window by one chunk, which [`Freed::extra`] gives back. Returns `false`
-    /// where there is no need for it.
+    /// Extends the window by one chunk, which [`Freed::extra`] gives back. Returns `false` if there
+    /// is no need for it.
     pub(crate) fn extend(&self) -> bool {
         let mut state = self.lock();
-        // Room may have come since the driver looked, and an extra chunk that is not used
-        // would stay until the next chunk is given up.
+        // There may be room since the driver checked. An unused extra chunk would stay until the
+        // next chunk is given up.
         let needed = state.room(self.chunks) < state.wanted.max(1);
         state.extra += usize::from(needed);
         needed
     }
 
-    /// Ends the channel; the first end stays. Bytes that were pushed before can still be
-    /// read.
+    /// Ends the channel. Bytes that arrived before can still be read. Only the first end counts.
     pub(crate) fn end(&self, end: End) {
         let mut state = self.lock();
         if state.end.is_some() {
@@ -252,7 +251,7 @@ impl Pipe {
     }
 }
 
-/// For the reader.
+/// The methods for the reader.
 impl Pipe {
     /// Takes the next chunk, or the end.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Take> {
@@ -268,7 +267,7 @@ impl Pipe {
             return Poll::Pending;
         }
         drop(state);
-        // No foreign waker is cloned or dropped under the lock, so look again.
+        // The user's waker must not be cloned or dropped under the lock, so unlock and check again.
         let waker = cx.waker().clone();
         let mut state = self.lock();
         if let Some(take) = state.take() {
@@ -280,8 +279,7 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// Takes back a chunk that the reader has emptied, or `None` where the user keeps
-    /// it for good.
+    /// Takes back a chunk that the reader has emptied, or `None` if the user keeps its bytes.
     pub(crate) fn release(&self, chunk: Option<Chunk>) -> Freed {
         if let Some(chunk) = chunk {
             stock::give_chunk(chunk);
@@ -291,8 +289,8 @@ impl Pipe {
         state.free(self.chunks)
     }
 
-    /// Discards all that has arrived and all that will. A reader that waits keeps its
-    /// waker, and learns of the end of the channel.
+    /// Discards all data, now and in the future. The waker of a waiting reader is kept, so that the
+    /// reader learns of the end of the channel.
     pub(crate) fn ignore(&self) -> Freed {
         let mut state = self.lock();
         state.discard = true;
@@ -305,8 +303,10 @@ impl Pipe {
         freed
     }
 
-    /// Discards what has arrived and what will, after the reader has released what it held and
-    /// is gone. Drops its waker too: that may be all that keeps its task alive.
+    /// Discards all data after the reader was dropped, and drops the reader's waker, which may be the
+    /// only owner of a task.
+    ///
+    /// The reader must have released the chunks that it held.
     pub(crate) fn discard(&self) -> Freed {
         let reader = self.lock().reader.take();
         drop(reader);
@@ -326,7 +326,7 @@ mod tests {
 
     const WINDOW: usize = 256 * 1024;
 
-    /// Does what the mux does with a piece, if there is room for all of it.
+    /// Pushes a piece like the mux, if there is room for all of it.
     fn push(pipe: &Pipe, piece: &[u8]) -> bool {
         let mut chunks = Vec::new();
         let room = pipe.check_out(&mut chunks);
@@ -414,7 +414,7 @@ mod tests {
             assert!(push(&pipe, b"x"));
             let mut chunks = Vec::new();
             let room = pipe.check_out(&mut chunks).unwrap();
-            // Here the reader runs, on another thread, and finds nothing.
+            // At this point, the reader runs on another thread, and finds nothing.
             assert!(take(&pipe).is_none());
             fill(&mut chunks, Masked::plain(&vec![7; room]));
             assert_eq!(
@@ -442,8 +442,8 @@ mod tests {
             let pushed = scope.spawn(|| {
                 let mut pushed = 0;
                 for _ in 0..PIECES {
-                    // The reader may take the tail, and its room with it, between the
-                    // look and the push.
+                    // The reader may take the tail, and with it the tail's room, between `room`
+                    // and `push`.
                     pushed += loop {
                         let n = pipe.room().min(piece.len());
                         if n > 0 && push(&pipe, &piece[..n]) {
@@ -521,7 +521,7 @@ mod tests {
 
     #[test]
     fn extra_chunks_go_back_where_the_reader_leaves_in_the_middle_of_a_read() {
-        // Two bytes of room are none for a quad of base64.
+        // Two bytes of room are too few for a quad of base64.
         let pipe = Pipe::new(CHUNK);
         assert!(push(&pipe, &[0; CHUNK - 2]));
         assert!(pipe.poll_room(3).is_pending() && pipe.extend());
@@ -541,7 +541,7 @@ mod tests {
         let pipe = Pipe::new(WINDOW);
         assert!(push(&pipe, &vec![0; WINDOW]));
         assert!(pipe.poll_room(1).is_pending());
-        // The reader runs between the driver's look and the end of its turn.
+        // The reader runs between the driver's check and the end of its turn.
         while let Some(chunk) = take(&pipe) {
             let _ = pipe.release(Some(chunk));
         }

@@ -1,14 +1,14 @@
-//! The memory that stalled channels may take beyond their windows, so that the session goes
-//! on hearing its peer: a share for each session, out of a total for all of them.
+//! The memory that stalled channels may use beyond their windows, so that the session can continue to
+//! read. Each session has a share, out of a total for all sessions.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// The total, shared by many sessions. First come, first served.
+/// The total reserve, which many sessions share on a first come, first served basis.
 ///
-/// Relaxed throughout: the counters guard no other memory.
+/// All accesses are Relaxed, because the counters guard no other memory.
 #[derive(Debug)]
 pub(crate) struct TotalReserve {
     left: AtomicUsize,
@@ -36,7 +36,7 @@ fn take(left: &AtomicUsize, bytes: usize) -> bool {
         .is_ok()
 }
 
-/// One session's share. Its drop gives back whatever is still taken.
+/// The share of one session. Dropping it gives back everything that the session still has.
 #[derive(Debug)]
 pub(crate) struct StallReserve {
     share: usize,
@@ -53,7 +53,7 @@ impl StallReserve {
         }
     }
 
-    /// Takes so many bytes, or none. Returns whether it did.
+    /// Takes this many bytes, or none. Returns whether it took them.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         if !take(&self.left, bytes) {
             return false;

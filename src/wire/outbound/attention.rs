@@ -1,4 +1,4 @@
-//! The attention of the session's task: will it look at the queue without being woken?
+//! The attention of the session's task: whether it will look at the queue without being woken.
 //!
 //! ```text
 //!           begin               end, nothing paced
@@ -9,18 +9,18 @@
 //!   Expected ---------'  Expected
 //! ```
 //!
-//! A turn writes out when it ends, so that nothing written within it needs a wake-up.
-//! Between two turns the first writer that leaves work behind wakes the task, and the
-//! others rely on that.
+//! A turn writes out when it ends, so output that was written during it needs no wake-up. Between
+//! two turns, the first writer that leaves work behind wakes the task, and the other writers rely on
+//! that.
 
-/// The state. See the module.
+/// The state; see the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attention {
-    /// The task's turn is running: it writes out at its end, and sets its timers.
+    /// The task's turn is running. At its end, it writes out and sets its timers.
     InTurn,
-    /// The task's next turn is certain: it was woken, or has a timer for the rate.
+    /// The task will run, because it was woken or has a timer for the rate.
     Expected,
-    /// Nothing makes the task run.
+    /// The task will not run unless it is woken.
     Away,
 }
 
@@ -29,12 +29,12 @@ impl Attention {
         *self = Self::InTurn;
     }
 
-    /// Ends the turn; `timer` where the task is about to set one for the rate.
+    /// Ends the turn. `timer` is true if the task is about to set a timer for the rate.
     pub(super) fn end(&mut self, timer: bool) {
         *self = if timer { Self::Expected } else { Self::Away };
     }
 
-    /// Asks for a turn. Returns whether the task has to be woken for that.
+    /// Requests a turn. Returns whether the task has to be woken for it.
     #[must_use = "the task does not run unless it is woken"]
     pub(super) fn call(&mut self) -> bool {
         match self {

@@ -1,29 +1,30 @@
-//! The budgets of outgoing data: how much was accepted, how much has left, and which
-//! channel has room for more.
+//! The budgets of outgoing data: the amounts that were accepted and have left, and the channels that
+//! have room for more.
 //!
-//! A budget for each channel, so that one channel cannot take the room of the others, and
-//! a high-water mark for all of them together. Both count bytes on the wire, and neither
-//! counts control frames.
+//! Each channel has a budget, so that one channel cannot take the room of another, and there is a
+//! high-water mark for all channels together. Both count bytes on the wire, and neither counts
+//! control frames, except for the Close frame in the high-water mark.
 
 use crate::wire::Traffic;
 
 /// A channel's share of the queue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
-    /// Bytes on the wire that have not left.
+    /// The number of bytes on the wire that have not left.
     queued: usize,
-    /// Position of its last byte in the stream of all data ever accepted.
+    /// The position of the channel's last byte in the stream of all data ever accepted.
     end: u64,
-    /// All that it has ever accepted.
+    /// All data that the channel has ever accepted.
     accepted: Traffic,
 }
 
-/// The budgets. See the module.
+/// The budgets; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Budget {
     shares: Box<[Share]>,
-    /// Bytes of data ever accepted, and of those that have left.
+    /// The number of bytes of data ever accepted.
     accepted: u64,
+    /// The number of those bytes that have left.
     left: u64,
     per_channel: usize,
     high_water: usize,
@@ -40,36 +41,36 @@ impl Budget {
         }
     }
 
-    /// Returns the bytes of data that have not left.
+    /// Returns the number of bytes of data that have not left.
     #[inline]
     pub(super) fn queued(&self) -> usize {
         (self.accepted - self.left) as usize
     }
 
-    /// Returns the bytes of data that have ever left.
+    /// Returns the number of bytes of data that have ever left.
     #[inline]
     pub(super) fn left(&self) -> u64 {
         self.left
     }
 
-    /// Returns whether a write of this channel is accepted now, whatever its size.
+    /// Returns whether a write of any size on this channel is accepted now.
     #[inline]
     pub(super) fn has_room(&self, channel: u8) -> bool {
         let share = &self.shares[usize::from(channel)];
         share.queued < self.per_channel && self.queued() < self.high_water
     }
 
-    /// Returns whether all that this channel has accepted has left.
+    /// Returns whether all data that this channel has accepted has left.
     pub(super) fn is_flushed(&self, channel: u8) -> bool {
         self.left >= self.shares[usize::from(channel)].end
     }
 
-    /// Returns all that this channel has ever accepted.
+    /// Returns all data that this channel has ever accepted.
     pub(super) fn accepted_on(&self, channel: u8) -> Traffic {
         self.shares[usize::from(channel)].accepted
     }
 
-    /// Accepts one message: its payload, and its bytes on the wire.
+    /// Accepts one message of `payload` bytes, which are `bytes` on the wire.
     #[inline]
     pub(super) fn accept(&mut self, channel: u8, payload: usize, bytes: usize) {
         self.accepted += bytes as u64;
@@ -85,7 +86,7 @@ impl Budget {
         self.accepted += bytes as u64;
     }
 
-    /// Counts bytes that have left. Their channels get them back by [`Budget::repay`].
+    /// Counts bytes that have left. [`Budget::repay`] gives them back to their channels.
     pub(super) fn leave(&mut self, bytes: usize) {
         self.left += bytes as u64;
     }
@@ -97,7 +98,7 @@ impl Budget {
         share.queued = share.queued.saturating_sub(bytes);
     }
 
-    /// Counts all that was accepted as having left.
+    /// Counts all data that was accepted as having left.
     pub(super) fn leave_all(&mut self) {
         self.left = self.accepted;
         for share in &mut self.shares {
@@ -105,25 +106,25 @@ impl Budget {
         }
     }
 
-    /// Forgets all that was accepted but for so many bytes, which still leave.
+    /// Discards all data that has not left, except for `kept` bytes.
     pub(super) fn discard(&mut self, kept: usize) {
         self.accepted = self.left + kept as u64;
         for share in &mut self.shares {
-            // Bytes that follow take the place of the discarded ones, and must not count
-            // as these: this channel is never flushed again.
+            // Later bytes take the positions of the discarded ones, and must not be mistaken for
+            // them. So this channel is never flushed again.
             if share.end > self.accepted {
                 share.end = u64::MAX;
             }
         }
     }
 
-    /// Returns the sum of what the channels have queued.
+    /// Returns the number of bytes that all channels have queued.
     #[cfg(test)]
     pub(super) fn queued_by_channels(&self) -> usize {
         self.shares.iter().map(|share| share.queued).sum()
     }
 
-    /// Returns what a channel has queued.
+    /// Returns the number of bytes that a channel has queued.
     #[cfg(test)]
     pub(super) fn queued_on(&self, channel: u8) -> usize {
         self.shares[usize::from(channel)].queued

@@ -1,35 +1,36 @@
-//! The control lane: Pings and Pongs, which go ahead of all data at the next frame boundary.
+//! The control lane, for Pings and Pongs. They go ahead of all data at the next frame boundary.
 
 use crate::frame::{OpCode, frame_head};
 
-/// The largest number of Pongs that wait. A peer may send Pings without end and read
-/// nothing: one more Pong then replaces the oldest, as RFC 6455, 5.5.3 allows, so that a
-/// flood neither grows memory nor stops us from reading.
+/// The largest number of waiting Pongs.
+///
+/// A peer may send endless Pings and read nothing. One more Pong then replaces the oldest, as
+/// RFC 6455, 5.5.3 allows, so that a flood neither takes up memory nor stops reading.
 const MAX_PONGS: usize = 16;
 
-/// The largest buffer that an empty lane keeps: the Pongs to a few Pings of ordinary size
-/// fit.
+/// The capacity of the largest buffer that an empty lane keeps, which fits the Pongs for a few
+/// ordinary Pings.
 const KEPT: usize = 256;
 
-/// The lane. See the module.
+/// The lane; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct ControlLane {
-    /// Encoded Pongs, oldest first.
+    /// The encoded Pongs, oldest first.
     pongs: Vec<u8>,
     count: usize,
-    /// The payload of the Ping that waits.
+    /// The payload of the waiting Ping.
     ping: Option<u64>,
-    /// An encoded batch, taken by the transport up to `sent`. It is finished before
+    /// An encoded batch, of which the transport has taken `sent` bytes. It is finished before
     /// anything else is written.
     leaving: Vec<u8>,
     sent: usize,
 }
 
 impl ControlLane {
-    /// Queues a Pong, in place of the oldest one if too many wait.
+    /// Queues a Pong, in place of the oldest one if too many are waiting.
     pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.count == MAX_PONGS {
-            // A server's control frame has two bytes of head; the second is the length.
+            // The header of a server's control frame has two bytes, and the second is the length.
             let oldest = 2 + usize::from(self.pongs[1]);
             self.pongs.drain(..oldest);
             self.count -= 1;
@@ -39,18 +40,18 @@ impl ControlLane {
         self.count += 1;
     }
 
-    /// Queues a Ping with `mark` as its payload, which the Pong repeats. It replaces one that
-    /// still waits.
+    /// Queues a Ping with `mark` as its payload, which the Pong repeats. It replaces a Ping that is
+    /// still waiting.
     pub(super) fn ping(&mut self, mark: u64) {
         self.ping = Some(mark);
     }
 
-    /// Returns whether anything waits for a frame boundary.
+    /// Returns whether anything is waiting for a frame boundary.
     pub(super) fn is_waiting(&self) -> bool {
         self.ping.is_some() || self.count > 0
     }
 
-    /// Returns whether a batch is half out, and has to be finished first.
+    /// Returns whether a batch has left only in part, and has to be finished first.
     pub(super) fn is_leaving(&self) -> bool {
         self.sent < self.leaving.len()
     }
@@ -59,7 +60,7 @@ impl ControlLane {
         !self.is_waiting() && !self.is_leaving()
     }
 
-    /// Makes everything that waits the next batch. The last one must be out.
+    /// Makes everything that is waiting the next batch. The previous batch must have left.
     pub(super) fn load(&mut self) {
         debug_assert!(!self.is_leaving());
         self.leaving.clear();
@@ -78,7 +79,7 @@ impl ControlLane {
         &self.leaving[self.sent..]
     }
 
-    /// Notes that the transport took `n` bytes of the batch.
+    /// Notes that the transport has taken `n` bytes of the batch.
     pub(super) fn advance(&mut self, n: usize) {
         self.sent += n;
         if !self.is_leaving() {
@@ -93,7 +94,7 @@ impl ControlLane {
         }
     }
 
-    /// Drops everything that has not begun to leave.
+    /// Discards everything that has not begun to leave.
     pub(super) fn discard_waiting(&mut self) {
         self.ping = None;
         self.pongs.clear();

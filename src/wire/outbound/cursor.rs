@@ -1,28 +1,29 @@
-//! The place in the stream of encoded frames up to which the transport has taken it.
+//! The position in the stream of encoded frames up to which the transport has taken it.
 
 use super::budget::Budget;
 use crate::{frame::read_frame_len, protocol::Format};
 
-/// The place. See the module.
+/// The position; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
-    /// Bytes of the frame at the front that have still to go; 0 at a boundary.
+    /// The number of bytes of the front frame that have not left, or 0 at a frame boundary.
     frame_left: usize,
-    /// The channel of that frame. A control frame between the data has none.
+    /// The channel of that frame. A control frame has none.
     frame_channel: Option<u8>,
-    /// The channel whose fragments follow, once a frame without FIN has left.
+    /// The channel whose fragments follow, after a frame without FIN.
     message_channel: Option<u8>,
 }
 
 impl Cursor {
-    /// Returns the bytes of the frame at the front that have still to go.
+    /// Returns the number of bytes of the front frame that have not left, or 0 at a frame boundary.
     pub(super) fn frame_left(&self) -> usize {
         self.frame_left
     }
 
-    /// Moves on by `n` bytes, which go back to the budgets of the channels that have
-    /// written them. `front` begins where the cursor stands, and holds every head
-    /// that lies within the `n` bytes; the last payload may lie elsewhere.
+    /// Advances by `n` bytes, and gives them back to the budgets of the channels that wrote them.
+    ///
+    /// `front` begins at the cursor's position. It has to contain every frame header within the `n`
+    /// bytes, but need not contain the last payload.
     pub(super) fn advance(
         &mut self,
         mut n: usize,
@@ -46,7 +47,7 @@ impl Cursor {
         }
     }
 
-    /// Reads the head of the frame that begins here.
+    /// Reads the header of the frame that begins here.
     fn enter(&mut self, frame: &[u8], format: Format) {
         let (head, payload) = read_frame_len(frame);
         let (fin, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
@@ -61,7 +62,7 @@ impl Cursor {
         }
     }
 
-    /// Moves on to the end of all that was queued: no need to look at it frame by frame.
+    /// Advances to the end of all queued data, without going through it frame by frame.
     pub(super) fn advance_all(&mut self, budget: &mut Budget) {
         self.frame_left = 0;
         self.message_channel = None;
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
     use crate::frame::{OpCode, frame_head};
 
-    /// Two fragments of channel 1, a control frame, and an empty message of channel 0.
+    /// Returns two fragments of channel 1, a control frame, and an empty message of channel 0.
     fn stream(budget: &mut Budget) -> Vec<u8> {
         let mut out = Vec::new();
         frame_head(&mut out, false, OpCode::Binary, 3);

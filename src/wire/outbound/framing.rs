@@ -1,15 +1,15 @@
-//! How a message is cut into frames.
+//! The fragmentation of messages into frames.
 
 use crate::{
     frame::{OpCode, head_len},
     protocol::Format,
 };
 
-/// The payload of a frame of a large message. Control frames fit between two frames.
+/// The payload of each frame of a large message. Control frames can go between two frames.
 pub(super) const FRAGMENT: usize = 32 * 1024;
 
-/// The payload of such a frame in base64: a multiple of three, so that only the last frame
-/// is padded, and 32 KiB of text.
+/// The payload of such a frame in base64. It is a multiple of three, so that only the last frame is
+/// padded, and becomes 32 KiB of text.
 pub(super) const FRAGMENT_BASE64: usize = 24 * 1024;
 
 impl Format {
@@ -21,7 +21,7 @@ impl Format {
         }
     }
 
-    /// Returns the payload of a frame of a large message, before encoding.
+    /// Returns the payload of each frame of a large message, before encoding.
     pub(super) fn fragment(self) -> usize {
         match self.is_base64() {
             true => FRAGMENT_BASE64,
@@ -29,7 +29,7 @@ impl Format {
         }
     }
 
-    /// Returns the bytes on the wire of a message in fragments.
+    /// Returns the length on the wire of a message of `len` bytes, in fragments if it is large.
     pub(super) fn message_len(self, len: usize) -> usize {
         let (whole, rest) = (len / self.fragment(), len % self.fragment());
         let frame = |payload: usize| payload + head_len(payload as u64);

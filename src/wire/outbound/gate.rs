@@ -11,46 +11,46 @@
 //!                       Paced -------------------'
 //!                                  Pending
 //!
-//!   any but Gone   -- Failed(kind) --> Broken(kind)    and stays so
-//!   any but Broken -- Taken ---------> Gone            and stays so
+//!   any but Gone   -- Failed(kind) --> Broken(kind), which is final
+//!   any but Broken -- Taken ---------> Gone, which is final
 //! ```
 //!
-//! A writer that finds the gate shut waits. Only the driver opens it again, and it
-//! collects the waiting writers at the end of that turn.
+//! A writer that finds the gate shut waits. Only the driver opens it again, and wakes the waiting
+//! writers at the end of that turn.
 
 use std::io;
 
-/// The state of the gate. See the module.
+/// The state of the gate; see the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
     /// There is no transport yet.
     Absent,
     /// Output may leave.
     Open,
-    /// The transport takes no more: the driver's waker is registered with it.
+    /// The transport accepts no more, and the driver's waker is registered with it.
     Full,
-    /// Data waits for the outbound rate. Control frames may leave.
+    /// Data is waiting for the outbound rate. Control frames may leave.
     Paced,
-    /// The transport has failed: nothing will leave any more.
+    /// The transport has failed, and nothing will leave any more.
     Broken(io::ErrorKind),
-    /// The driver has taken the transport away: nothing will leave any more.
+    /// The driver has taken the transport away, and nothing will leave any more.
     Gone,
 }
 
 /// An event at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The driver has handed the transport over.
+    /// The driver has installed the transport.
     Installed,
     /// A turn begins in which the driver is due: the socket or a timer may have woken it.
     DriverDue,
-    /// The transport answered `Pending`.
+    /// The transport returned `Pending`.
     Pending,
     /// Data is waiting for the rate.
     RateSpent,
     /// No data is waiting for the rate.
     RateAllows,
-    /// The transport answered with an error.
+    /// The transport returned an error.
     Failed(io::ErrorKind),
     /// The driver has taken the transport away for good.
     Taken,
@@ -61,19 +61,19 @@ impl Gate {
     #[inline]
     pub(super) fn on(self, event: Event) -> Self {
         match (self, event) {
-            // A later error says less than the first, and that the transport was taken
-            // away says less than why.
+            // The first reason stays: a later error, or that the transport was taken away, explains
+            // less.
             (Self::Broken(_) | Self::Gone, _) => self,
             (_, Event::Failed(kind)) => Self::Broken(kind),
             (_, Event::Taken) => Self::Gone,
             (_, Event::Installed) => Self::Open,
             (Self::Absent, _) => Self::Absent,
             (Self::Open | Self::Full | Self::Paced, Event::DriverDue) => Self::Open,
-            // Paced or not: control frames have found it full.
+            // Even if it is paced: control frames have found the transport full.
             (Self::Open | Self::Full | Self::Paced, Event::Pending) => Self::Full,
             (Self::Open | Self::Paced, Event::RateSpent) => Self::Paced,
             (Self::Open | Self::Paced, Event::RateAllows) => Self::Open,
-            // The socket has the last word: its wake-up comes, a timer would be in vain.
+            // The socket decides, because its wake-up is certain and a timer would be useless.
             (Self::Full, Event::RateSpent | Event::RateAllows) => Self::Full,
         }
     }
@@ -84,12 +84,12 @@ impl Gate {
         self == Self::Open
     }
 
-    /// Returns whether the transport may be polled: control frames leave whatever the rate.
+    /// Returns whether control frames may leave, which they may regardless of the rate.
     pub(super) fn passes_control(self) -> bool {
         matches!(self, Self::Open | Self::Paced)
     }
 
-    /// Returns why nothing will leave any more.
+    /// Returns the reason why nothing will leave any more, if there is one.
     pub(super) fn failure(self) -> Option<io::ErrorKind> {
         match self {
             Self::Broken(kind) => Some(kind),
@@ -115,7 +115,7 @@ mod tests {
         Taken,
     ];
 
-    /// Asserts what follows from each of [`EVENTS`], in their order.
+    /// Asserts the next state for each of [`EVENTS`], in their order.
     #[track_caller]
     fn assert_follow(gate: Gate, next: [Gate; 7]) {
         assert_eq!(EVENTS.map(|event| gate.on(event)), next, "from {gate:?}");

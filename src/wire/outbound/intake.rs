@@ -1,4 +1,4 @@
-//! The intake: whether the session accepts what writers write.
+//! The intake: whether the session accepts writes.
 //!
 //! ```text
 //!   Undecided -- accept --> Accepting
@@ -8,14 +8,14 @@
 
 use crate::error::EndCause;
 
-/// The state. See the module.
+/// The state; see the module's documentation.
 #[derive(Debug)]
 pub(super) enum Intake {
-    /// The upgrade is not accepted yet, and no write may be before it is.
+    /// The upgrade has not been accepted yet, and writes have to wait for it.
     Undecided,
     /// Writes are accepted while there is room.
     Accepting,
-    /// Writers fail with this cause.
+    /// Writes fail with this cause.
     Refused(EndCause),
 }
 
@@ -28,7 +28,7 @@ impl Intake {
         }
     }
 
-    /// Lets writers go on. Returns whether they were waiting for that.
+    /// Accepts writes from now on. Returns whether writers had to wait for this.
     pub(super) fn accept(&mut self) -> bool {
         match self {
             Self::Undecided => {
@@ -39,7 +39,7 @@ impl Intake {
         }
     }
 
-    /// Makes writers fail. The first cause stays.
+    /// Makes writes fail. Only the first cause counts.
     pub(super) fn refuse(&mut self, cause: &EndCause) {
         match self {
             Self::Undecided | Self::Accepting => *self = Self::Refused(cause.clone()),
@@ -47,7 +47,7 @@ impl Intake {
         }
     }
 
-    /// Returns why writers fail, if they do.
+    /// Returns the cause with which writes fail, if they do.
     #[inline]
     pub(super) fn refusal(&self) -> Option<&EndCause> {
         match self {

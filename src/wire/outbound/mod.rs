@@ -1,4 +1,4 @@
-//! From the writers to the transport: one queue behind one lock.
+//! The way from the writers to the transport: one queue behind one lock.
 
 mod attention;
 mod budget;

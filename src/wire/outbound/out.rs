@@ -1,4 +1,4 @@
-//! The state behind the lock of [`Outbound`](super::Outbound), and its one way to the
+//! The state behind the lock of [`Outbound`](super::Outbound), and the only code that writes to the
 //! transport.
 
 use std::{
@@ -24,48 +24,48 @@ use crate::{
 /// The result of writing out what was queued.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// The transport took a byte.
+    /// Set if the transport took at least one byte.
     pub(crate) wrote: bool,
-    /// Everything is out, and flushed.
+    /// Set if everything has left, and the transport is flushed.
     pub(crate) idle: bool,
-    /// The transport has let output wait since the last turn, for however short a time.
+    /// Set if output had to wait for the transport since the last turn, even for a short time.
     pub(crate) waited: bool,
-    /// The error with which the transport broke.
+    /// The error with which the transport failed.
     pub(crate) broken: Option<io::ErrorKind>,
-    /// When the rate lets data leave again, if data waits for that.
+    /// The instant at which the rate lets data leave again, if data is waiting for the rate.
     pub(crate) throttled: Option<Instant>,
 }
 
-/// Everything behind the lock.
+/// The state behind the lock.
 ///
-/// The gate, the task's attention and the intake are machines of their own. The flags are
-/// independent of these and of each other.
+/// The gate, the attention and the intake are state machines. The flags are independent of them and
+/// of each other.
 pub(super) struct Out {
     pub(super) queue: SendQueue,
     pub(super) transport: Option<WriteHalf>,
-    /// The driver's: every poll of the transport registers it, on any task.
+    /// The driver's waker, which every poll of the transport registers, on any task.
     waker: Waker,
     pub(super) gate: Gate,
     pub(super) attention: Attention,
     pub(super) intake: Intake,
     pub(super) writers: Writers,
-    /// How fast data may leave.
+    /// The limit on the rate at which data may leave.
     pub(super) rate: Option<Bucket>,
-    /// The service holds output back. Control frames leave all the same, and what is
-    /// written is queued while there is room, so the gate knows nothing of it.
+    /// Set while the service holds output. This is not a state of the gate, because control frames
+    /// still leave, and writes are still queued while there is room.
     pub(super) held: bool,
-    /// The transport has answered `Pending` since the last turn. It may take more again
-    /// by now, so the gate cannot tell.
+    /// Set if the transport has returned `Pending` since the last turn. The gate does not show this,
+    /// because the transport may accept more again.
     pub(super) waited: bool,
-    /// Something was written that the transport may still buffer. It may be full or not,
-    /// and the queue empty or not.
+    /// Set if the transport may still buffer written bytes. This is independent of whether the
+    /// transport is full and of whether the queue is empty.
     pub(super) unflushed: bool,
-    /// The queue has been dropped, so a flush can only fail. The Close frame in its place
-    /// still leaves through the gate.
+    /// Set if the queue was discarded, so that a flush can only fail. The Close frame that replaced
+    /// it still leaves through the gate.
     pub(super) discarded: bool,
-    /// A byte of payload was accepted. A refusal later on changes nothing about that.
+    /// Set once any payload was accepted, even if writes are refused later.
     pub(super) written: bool,
-    /// The time of each write is noted.
+    /// Set to note the time of each write in `last_write`.
     stamps: bool,
     pub(super) last_write: Option<Instant>,
 }
@@ -104,7 +104,7 @@ impl Out {
         }
     }
 
-    /// Fails if this channel accepts no write, however long it waits.
+    /// Fails if a write on this channel will never be accepted.
     #[inline]
     pub(super) fn check_open(&self, channel: u8) -> io::Result<()> {
         if let Some(cause) = self.intake.refusal() {
@@ -122,8 +122,10 @@ impl Out {
         Ok(())
     }
 
-    /// Returns the reason for which the queue will never leave, if there is one. A refusal
-    /// alone is none: data that was accepted before it leaves ahead of the Close frame.
+    /// Returns the reason why the queue will never leave, if there is one.
+    ///
+    /// A refusal alone is not a reason: data that was accepted before it leaves ahead of the Close
+    /// frame.
     pub(super) fn lost(&self) -> Option<io::Error> {
         let discarded = self.discarded.then_some(io::ErrorKind::NotConnected);
         let kind = self.gate.failure().or(discarded)?;
@@ -131,25 +133,25 @@ impl Out {
         Some(self.intake.refusal().unwrap_or(&lost).write_error())
     }
 
-    /// Returns whether all that a channel has accepted is out.
+    /// Returns whether all data that a channel has accepted has left.
     pub(super) fn is_flushed(&self, channel: u8) -> bool {
         self.queue.is_flushed(channel) && !self.unflushed
     }
 
-    /// Returns whether the session's task has to be woken for work that is left.
+    /// Returns whether the session's task has to be woken because there is work left.
     pub(super) fn calls_task(&mut self) -> bool {
         let work = match self.gate {
-            // A vectored write can leave an empty queue and a transport that still
-            // buffers.
+            // After a vectored write, the queue may be empty while the transport still buffers.
             Gate::Open => !self.queue.is_empty() || self.unflushed,
-            // Only the driver has a timer, and only the driver ends a session.
+            // Only the driver can set a timer, and only the driver can end a session.
             Gate::Paced | Gate::Broken(_) => true,
-            // Whatever opens the gate wakes the driver as well.
+            // Every event that opens the gate also wakes the driver.
             Gate::Absent | Gate::Full | Gate::Gone => false,
         };
         work && self.attention.call()
     }
 
+    /// Waits until a write on this channel can be accepted, and writes out to make room for it.
     #[inline(always)] // in both of its callers: 28 instructions a message
     pub(super) fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
         if self.intake.is_undecided() {
@@ -159,14 +161,14 @@ impl Out {
             if !self.gate.is_open() || self.held {
                 return Poll::Pending;
             }
-            // Ends: everything leaves, or the gate shuts.
+            // The loop ends, because either everything leaves or the gate shuts.
             self.write_out();
             self.check_open(channel)?;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Queues a message, and writes out what is worth a system call.
+    /// Queues a message, and writes out if there is enough for a system call.
     pub(super) fn write(&mut self, channel: u8, payload: &[u8]) {
         let open = self.lets_data_out();
         if open && self.queue.is_over_cap(payload.len()) {
@@ -182,8 +184,7 @@ impl Out {
         }
     }
 
-    /// Returns whether data may leave. Where only the rate is against it, data waits for
-    /// the rate from here on.
+    /// Returns whether data may leave. If only the rate forbids it, paces the gate.
     fn lets_data_out(&mut self) -> bool {
         if !self.gate.is_open() || self.held {
             return false;
@@ -194,7 +195,7 @@ impl Out {
         self.gate.is_open()
     }
 
-    /// Returns whether the rate, if there is one, lets data leave now.
+    /// Returns whether the rate allows data to leave now.
     fn keeps_rate(&mut self) -> bool {
         let rate = self.rate.as_mut();
         rate.is_none_or(|rate| rate.available(Instant::now()) > 0)
@@ -206,8 +207,8 @@ impl Out {
             .is_some_and(WriteHalf::is_write_vectored)
     }
 
-    /// Writes queue and payload together, uncopied. What the transport does not take is
-    /// queued.
+    /// Writes the queue and a payload together, without copying them. The part of the payload that
+    /// the transport does not take is queued.
     fn write_vectored(&mut self, channel: u8, payload: &[u8]) {
         self.queue.push_head(channel, payload.len());
         let result = match &mut self.transport {
@@ -226,20 +227,21 @@ impl Out {
             rate.take(n);
         }
         self.queue.advance_with(n, payload);
-        // tokio registers a waker only with Pending, so a partial write is
+        // tokio registers the waker only when it returns `Pending`, so a partial write has to be
         // followed by another one.
         if self.queue.queued() > 0 && self.gate.is_open() {
             self.write_out();
         }
     }
 
-    /// Judges the transport's answer to a write: how many bytes it took, if it took any.
+    /// Handles the transport's result of a write. Returns how many bytes it took, if it took any.
     fn took(&mut self, result: Poll<io::Result<usize>>) -> Option<usize> {
         match result {
             Poll::Ready(Ok(0)) => self.fail(io::ErrorKind::WriteZero),
             Poll::Ready(Ok(n)) => {
                 self.unflushed = self.transport.as_ref().is_some_and(WriteHalf::needs_flush);
-                // What was accepted long ago may leave for hours.
+                // Leaving counts as well as accepting, because a large queue may take hours to
+                // leave.
                 if self.stamps && self.queue.queued() > 0 {
                     self.last_write = Some(Instant::now());
                 }
@@ -251,14 +253,14 @@ impl Out {
         None
     }
 
-    /// Writes out and flushes all that is queued, until the transport is full or broken,
-    /// or the rate is used up. Output that is held back stays.
+    /// Writes out and flushes the queue, until the transport is full or has failed, or the rate is
+    /// used up. Held output stays.
     pub(super) fn write_out(&mut self) -> Progress {
         let mut progress = Progress::default();
         let mut late = false;
         loop {
-            // A frame that is half out is completed even without credit, and charged afterwards.
-            // A Close in place of all that waited has nothing to wait for.
+            // A frame that has left in part is completed even if the rate is used up, and charged
+            // afterwards. A Close that replaced the queue does not wait for the rate.
             late = late || (self.queue.queued() > 0 && !self.discarded && !self.keeps_rate());
             let held = self.held || late;
             let Some(transport) = &mut self.transport else {
@@ -276,8 +278,8 @@ impl Out {
             let Some(n) = self.took(result) else { break };
             let left = self.queue.left();
             self.queue.advance(n);
-            // Only data is charged. If Pongs were, a peer could delay the end of its
-            // session for as long as it sends Pings.
+            // Only data is charged. If Pongs were charged, a peer could delay the end of its session
+            // for as long as it sends Pings.
             if let Some(rate) = &mut self.rate {
                 rate.take((self.queue.left() - left) as usize);
             }
@@ -312,7 +314,7 @@ impl Out {
         }
     }
 
-    /// Notes that the transport takes no more.
+    /// Notes that the transport accepts no more.
     fn block(&mut self) {
         self.gate = self.gate.on(Event::Pending);
         self.waited = true;
@@ -323,7 +325,7 @@ impl Out {
         self.gate = self.gate.on(Event::Failed(kind));
     }
 
-    /// Takes the wakers of those writers that can go on.
+    /// Takes the wakers of the writers that can continue.
     pub(super) fn take_ready(&mut self, woken: &mut Vec<Waker>) {
         let failed = self.gate.failure().is_some();
         let refused = failed || self.intake.refusal().is_some();
@@ -331,7 +333,7 @@ impl Out {
         let undecided = self.intake.is_undecided();
         let (queue, unflushed) = (&self.queue, self.unflushed);
         self.writers.take_ready(woken, |channel, wait| match wait {
-            // Held or not: held output is accepted while there is room for it.
+            // This does not depend on `held`, because held output is accepted while there is room.
             Wait::Room => refused || (queue.has_room(channel) && !undecided),
             Wait::Flush => lost || (queue.is_flushed(channel) && !unflushed),
             Wait::Refusal => refused,

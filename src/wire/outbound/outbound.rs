@@ -1,20 +1,20 @@
-//! The write half of a session behind the crate's one hot lock.
+//! The write half of a session, behind the only lock on the hot path.
 //!
-//! A writer writes: it takes the lock, encodes into the shared out buffer, and
-//! at the flush size the buffer goes out, from whichever task fills it. There
-//! is no task hop and no allocation per message.
+//! Writers write to the transport themselves: a writer takes the lock and encodes into the shared out
+//! buffer. The task that fills the buffer up to the flush size also writes it out. There is no task
+//! hop and no allocation for each message.
 //!
-//! The rules of the wakers, each of which hangs a session when broken:
+//! Breaking any of these rules for wakers can hang a session:
 //!
-//! * Every poll of the socket registers the driver's waker, on any task.
-//!   tokio keeps one waker per direction and the last poller wins, so one poll
-//!   with a writer's own waker would lose the driver's wake-up.
-//! * Writers wait only while the [gate](super::gate) is shut. Only the driver
-//!   opens it, and it wakes the waiting writers at the end of its turn. So a
-//!   writer that writes out need not wake other writers.
-//! * No foreign waker is woken, dropped or cloned under the lock: it may drop a
-//!   task that owns a writer. For the same reason no payload is dropped there: its
-//!   owner may hold a writer.
+//! * Every poll of the socket registers the driver's waker, on any task. tokio keeps one waker for
+//!   each direction, and the last one wins, so a single poll with a writer's own waker would lose the
+//!   driver's wake-up.
+//! * A writer waits only while the [gate](super::gate) is shut, output is held, or the upgrade is
+//!   undecided. Only the driver opens the gate and releases held output, and it wakes the waiting
+//!   writers at the end of its turn. So a writer that writes out does not have to wake other writers.
+//! * The user's wakers are not woken, dropped or cloned under the lock, because this may drop a task
+//!   that owns a writer. For the same reason, payloads are not dropped there: the owner of a payload
+//!   may own a writer.
 
 use std::{
     fmt, io,
@@ -38,11 +38,13 @@ use crate::{
     wire::{WireConfig, traffic::Traffic, transport::WriteHalf, turn::Turn},
 };
 
-/// A `write` takes no more than this at once, so that control frames fit
-/// between two and no budget is exceeded by more. It is what kubectl sends.
+/// The largest number of bytes that one `write` accepts.
+///
+/// Because of it, control frames can go between two writes, and a budget is exceeded by no more than
+/// this. kubectl sends messages of the same size.
 pub(crate) const WRITE_CUT: usize = 32 * 1024;
 
-/// The write half of a session. See the module.
+/// The write half of a session; see the module's documentation.
 pub(crate) struct Outbound {
     turn: Arc<Turn>,
     out: Mutex<Out>,
@@ -62,13 +64,13 @@ impl Outbound {
     }
 
     fn lock(&self) -> MutexGuard<'_, Out> {
-        // A panic under the lock can only come from a transport. The queue is
-        // whole between any two steps, so going on is right.
+        // Only a transport can panic under the lock. The queue is consistent between any two steps,
+        // so a poisoned lock is fine.
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Unlocks, and wakes the session's task if it would not see otherwise what was left
-    /// to do. So what was queued leaves at the latest at the end of the task's next turn.
+    /// Unlocks, and wakes the session's task if it would not notice the work that is left otherwise.
+    /// So queued output leaves at the end of the task's next turn at the latest.
     fn unlock(&self, mut out: MutexGuard<'_, Out>) {
         let wake = out.calls_task();
         release(out);
@@ -78,9 +80,9 @@ impl Outbound {
     }
 }
 
-/// For the writers.
+/// The methods for the writers.
 impl Outbound {
-    /// Accepts a part of `payload` as one message.
+    /// Accepts the beginning of `payload` as one message, and returns the number of its bytes.
     pub(crate) fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -108,8 +110,8 @@ impl Outbound {
         })
     }
 
-    /// Waits until a write would fail, and returns its error. For a writer that cannot go
-    /// on for a reason that lies outside of the wire.
+    /// Waits until a write would fail, and returns its error. This is for a writer that has to wait
+    /// for something outside of the wire.
     pub(crate) fn poll_refused(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Error> {
         self.attempt(cx, channel, Wait::Refusal, |out| {
             match out.check_open(channel) {
@@ -119,7 +121,7 @@ impl Outbound {
         })
     }
 
-    /// Accepts all of `payload` as one message, uncopied if it is large.
+    /// Accepts the whole `payload` as one message, without copying it if it is large.
     pub(crate) fn send(&self, channel: u8, mut payload: Bytes) -> io::Result<()> {
         let mut out = self.lock();
         out.check_open(channel)?;
@@ -134,7 +136,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Waits until all that the channel has accepted was handed to the transport.
+    /// Waits until the transport has taken all data that the channel has accepted.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Flush, |out| {
             if !out.is_flushed(channel) && out.gate.is_open() {
@@ -150,7 +152,7 @@ impl Outbound {
         })
     }
 
-    /// Closes a channel's writer: it accepts no more, and what it has accepted goes out.
+    /// Closes a channel's writer, which accepts no more data. Accepted data still leaves.
     pub(crate) fn close_writer(&self, channel: u8) {
         let mut out = self.lock();
         let Some(closed) = out.writers.close(channel) else {
@@ -163,9 +165,10 @@ impl Outbound {
         }
     }
 
-    /// Takes a step for a writer. Where it has to wait, leaves the caller's waker and takes
-    /// the step once more: the waker is cloned outside the lock, and whatever happened
-    /// in between has woken no one.
+    /// Runs a step for a writer, and registers the caller's waker if the writer has to wait.
+    ///
+    /// The waker is cloned outside the lock. The step is then run again, because an event in between
+    /// has not woken the writer.
     fn attempt<T>(
         &self,
         cx: &mut Context<'_>,
@@ -193,9 +196,10 @@ impl Outbound {
     }
 }
 
-/// For the session's task and its turns.
+/// The methods for the turns of the session's task.
 impl Outbound {
-    /// Begins the task's turn, in which writers need not wake it: it writes out at the end.
+    /// Begins the task's turn. During it, writers do not have to wake the task, which writes out at
+    /// the end.
     pub(crate) fn begin_turn(&self, driver_due: bool) {
         let mut out = self.lock();
         out.attention.begin();
@@ -204,8 +208,7 @@ impl Outbound {
         }
     }
 
-    /// Ends the task's turn: writes out what there is, and wakes the writers for which that
-    /// made room.
+    /// Ends the task's turn: writes out, and wakes the writers for which there is room now.
     pub(crate) fn end_turn(&self, woken: &mut Vec<Waker>) -> Progress {
         let mut out = self.lock();
         let mut progress = match out.gate {
@@ -226,18 +229,17 @@ impl Outbound {
         progress
     }
 
-    /// Hands the transport over: output may leave.
+    /// Installs the transport, so that output may leave.
     pub(crate) fn install(&self, transport: WriteHalf) {
         let mut out = self.lock();
         out.transport = Some(transport);
         out.gate = out.gate.on(Event::Installed);
     }
 
-    /// Takes the transport away for good, and wakes every writer that waits.
+    /// Takes the transport away permanently, and wakes all waiting writers.
     ///
-    /// The drop of an `OwnedWriteHalf` sends a FIN, and a user may keep a writer for long
-    /// after the session, so neither the transport nor the queued data must wait for the
-    /// writers.
+    /// The user may keep a writer for a long time after the session. The transport, which sends a FIN
+    /// when it is dropped, and the queued data must not live that long.
     pub(crate) fn take_transport(&self) -> Option<WriteHalf> {
         let mut out = self.lock();
         out.gate = out.gate.on(Event::Taken);
@@ -270,14 +272,14 @@ impl Outbound {
     }
 }
 
-/// For the driver's and the session's decisions.
+/// The methods for the decisions of the driver and the session.
 impl Outbound {
-    /// Makes data leave no faster than this from now on.
+    /// Limits the rate at which data leaves.
     pub(crate) fn limit_rate(&self, rate: Option<Bucket>) {
         self.lock().rate = rate;
     }
 
-    /// Holds data back, or lets it leave again. Control frames leave all the same.
+    /// Holds data, or releases it. Control frames leave in either case.
     pub(crate) fn set_held(&self, held: bool) {
         self.lock().held = held;
     }
@@ -287,7 +289,7 @@ impl Outbound {
         self.lock().intake.defer();
     }
 
-    /// Accepts the upgrade: writers that waited for that go on.
+    /// Accepts the upgrade, and wakes the writers that waited for this.
     pub(crate) fn accept(&self) {
         let mut out = self.lock();
         if !out.intake.accept() {
@@ -299,7 +301,7 @@ impl Outbound {
         wake_all(woken);
     }
 
-    /// Makes all writers fail, those that wait included. The first cause stays.
+    /// Makes all writes fail, including those that are waiting. Only the first cause counts.
     pub(crate) fn refuse_writers(&self, cause: &EndCause) {
         let mut out = self.lock();
         out.intake.refuse(cause);
@@ -308,9 +310,9 @@ impl Outbound {
         wake_all(waiting);
     }
 
-    /// Makes all writers fail, unless payload was accepted before: then nothing happens.
-    /// Returns whether they fail. One step does both, so that nothing is accepted and then
-    /// lost.
+    /// Makes all writes fail, unless any payload has been accepted. Returns whether they fail.
+    ///
+    /// The check and the refusal are one step, so that no data is accepted and then lost.
     pub(crate) fn refuse_unless_written(&self, cause: &EndCause) -> bool {
         let mut out = self.lock();
         if out.written {
@@ -328,11 +330,11 @@ impl Outbound {
         self.lock().queue.ping();
     }
 
-    /// Queues the last message of a session. No budget applies: what is accepted last must
-    /// not fail for lack of room.
+    /// Queues the last message of a session. No budget applies, because it must not fail for lack of
+    /// room.
     ///
-    /// Makes writers fail first, in the same step: one that has outlived its grace in another
-    /// task must not write behind this.
+    /// Makes all writes fail in the same step, so that a writer in another task that has outlived
+    /// the grace cannot write after this message.
     pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) {
         let mut out = self.lock();
         out.intake.refuse(cause);
@@ -341,7 +343,7 @@ impl Outbound {
         }
     }
 
-    /// Queues the Close frame; with `discard`, in place of all that is queued.
+    /// Queues the Close frame. With `discard`, it replaces everything that is queued.
     pub(crate) fn close(&self, payload: &ClosePayload, discard: bool) {
         let mut out = self.lock();
         if discard {
@@ -354,34 +356,34 @@ impl Outbound {
     }
 }
 
-/// Figures.
+/// The figures.
 impl Outbound {
     /// Returns the number of writers that were neither dropped nor shut down.
     pub(crate) fn open_writers(&self) -> usize {
         self.lock().writers.open()
     }
 
-    /// Returns when payload was last accepted or has last left, where that is noted.
+    /// Returns when payload was last accepted or last left, if this is noted.
     pub(crate) fn last_write(&self) -> Option<Instant> {
         self.lock().last_write
     }
 
-    /// Returns the bytes of data that were accepted and have not left.
+    /// Returns the number of bytes of data that were accepted and have not left.
     pub(crate) fn queued(&self) -> u64 {
         self.lock().queue.queued() as u64
     }
 
-    /// Returns the bytes of data that have ever left.
+    /// Returns the number of bytes of data that have ever left.
     pub(crate) fn sent(&self) -> u64 {
         self.lock().queue.left()
     }
 
-    /// Returns whether anything is queued, control frames included.
+    /// Returns whether anything is queued, including control frames.
     pub(crate) fn has_output(&self) -> bool {
         !self.lock().queue.is_empty()
     }
 
-    /// Returns what each channel's writer has ever accepted.
+    /// Returns all data that the writer of each channel has ever accepted.
     pub(crate) fn accepted_on_each(&self) -> Vec<Traffic> {
         let out = self.lock();
         (0..out.writers.channels())
@@ -405,7 +407,7 @@ fn release(out: MutexGuard<'_, Out>) {
     drop(out);
 }
 
-/// Apart, because hardly a message leaves a payload behind.
+/// Does the same, if there are payloads. It is a separate function because few messages need it.
 #[inline(never)]
 fn release_spent(mut out: MutexGuard<'_, Out>) {
     let spent = out.queue.take_spent();
@@ -413,7 +415,7 @@ fn release_spent(mut out: MutexGuard<'_, Out>) {
     drop(spent);
 }
 
-/// Wakes them all. Never under the lock.
+/// Wakes all of these wakers. Must not be called under the lock.
 #[inline]
 fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {

@@ -1,9 +1,7 @@
-//! The queue of outgoing frames: what the session has accepted and the transport has not
-//! taken yet.
+//! The queue of outgoing frames, which the session has accepted and the transport has not taken.
 //!
-//! One FIFO of encoded messages over all channels, so that a Status cannot overtake
-//! output. The control lane goes ahead at frame boundaries. Pure: no socket, no waker, no
-//! lock.
+//! It is one FIFO of encoded messages for all channels, so that a Status cannot overtake output. The
+//! control lane goes ahead at frame boundaries. This module has no socket, waker or lock.
 //!
 //! ```text
 //!   buf[start..]        slice              backlog
@@ -11,7 +9,7 @@
 //!  | encoded frames    | | payload of the | | frames | message | frames | <- new writes
 //!  |                   | | last head      | |        |         |        |
 //!  +-------------------+ +----------------+ +--------+---------+--------+
-//!   new writes go here while nothing is behind it
+//!   new writes go here while nothing is behind
 //! ```
 
 use std::{collections::VecDeque, io::IoSlice};
@@ -25,24 +23,23 @@ use crate::{
     wire::{Traffic, stock},
 };
 
-/// The size at which a queue goes out at once. Larger buffers gain nothing on
-/// loopback, smaller ones cost a third of the speed at 1 KiB.
+/// The size at which a queue is written out at once. Larger buffers gain nothing on loopback, and
+/// smaller ones cost a third of the speed with messages of 1 KiB.
 pub(crate) const FLUSH: usize = 48 * 1024;
 
-/// The largest write. Up to 65,483 bytes leave as one segment on loopback; a
-/// slightly larger write drags a tail of a few bytes behind it, at three to
-/// four times the cost.
+/// The size of the largest write. Up to 65,483 bytes leave as one segment on loopback. A slightly
+/// larger write leaves a tail of a few bytes, at three to four times the cost.
 pub(crate) const WRITE_CAP: usize = 60 * 1024;
 
-/// The number of backlog entries whose memory is kept while the backlog is empty. A session
-/// whose socket is full now and then has this many, with the default budgets all of them.
+/// The number of backlog entries whose memory is kept while the backlog is empty. With the default
+/// budgets, it is enough for a session whose socket is full now and then.
 const KEPT: usize = 4;
 
-/// An entry behind the buffer.
+/// An entry behind the buffer and the slice.
 #[derive(Debug)]
 enum Backlog {
     Frames(Vec<u8>),
-    /// A large message, kept as the caller gave it and cut when its turn comes.
+    /// A large message, which is stored uncopied and fragmented when it leaves.
     Message {
         channel: u8,
         rest: Bytes,
@@ -50,8 +47,8 @@ enum Backlog {
     },
 }
 
-/// Returns whether a buffer has no room for so many bytes and should not grow: it
-/// would be copied, and become too large for the stock.
+/// Returns whether a buffer has no room for this many bytes and should not grow. Growing would copy
+/// it, and make it too large for the stock.
 fn is_full(buffer: &Vec<u8>, len: usize) -> bool {
     buffer.capacity() >= stock::OUT_BUFFER
         && !buffer.is_empty()
@@ -61,7 +58,7 @@ fn is_full(buffer: &Vec<u8>, len: usize) -> bool {
 /// The next bytes to write.
 pub(crate) struct Next<'a> {
     slices: [IoSlice<'a>; 2],
-    /// There are two of them; otherwise the second is empty.
+    /// Set if there are two slices. Otherwise the second is empty.
     pub(crate) vectored: bool,
 }
 
@@ -88,19 +85,19 @@ impl<'a> Next<'a> {
     }
 }
 
-/// The queue. See the module.
+/// The queue; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     format: Format,
     buf: Vec<u8>,
-    /// Where the part of `buf` begins that has not left.
+    /// The index in `buf` of the first byte that has not left.
     start: usize,
     slice: Bytes,
     backlog: VecDeque<Backlog>,
     cursor: Cursor,
     budget: Budget,
     control: ControlLane,
-    /// The Close frame is queued: nothing follows it.
+    /// Set once the Close frame is queued, after which nothing follows.
     closing: bool,
     spent: Spent,
 }
@@ -121,42 +118,42 @@ impl SendQueue {
         }
     }
 
-    /// Returns the bytes of data that have not left.
+    /// Returns the number of bytes of data that have not left.
     #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.budget.queued()
     }
 
-    /// Returns the bytes of data that have ever left, control frames not included.
+    /// Returns the number of bytes of data that have ever left, without control frames.
     #[inline]
     pub(super) fn left(&self) -> u64 {
         self.budget.left()
     }
 
-    /// Returns whether a write of this channel is accepted now, whatever its size.
+    /// Returns whether a write of any size on this channel is accepted now.
     #[inline]
     pub(super) fn has_room(&self, channel: u8) -> bool {
         self.budget.has_room(channel)
     }
 
-    /// Returns whether all that this channel has accepted has left.
+    /// Returns whether all data that this channel has accepted has left.
     pub(super) fn is_flushed(&self, channel: u8) -> bool {
         self.budget.is_flushed(channel)
     }
 
-    /// Returns all that this channel has ever accepted.
+    /// Returns all data that this channel has ever accepted.
     pub(super) fn accepted_on(&self, channel: u8) -> Traffic {
         self.budget.accepted_on(channel)
     }
 
-    /// Returns whether there is nothing to write, control frames included.
+    /// Returns whether there is nothing to write, including control frames.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.queued() == 0 && self.control.is_empty()
     }
 }
 
-/// Messages in.
+/// The methods for adding messages.
 impl SendQueue {
     /// Returns the buffer that leaves first.
     fn front(&mut self) -> &mut Vec<u8> {
@@ -166,7 +163,7 @@ impl SendQueue {
         &mut self.buf
     }
 
-    /// Returns the buffer for the next frame, of so many bytes.
+    /// Returns the buffer for the next frame, which has this many bytes.
     #[inline]
     fn place(&mut self, len: usize) -> &mut Vec<u8> {
         let fits = len <= self.buf.capacity() - self.buf.len();
@@ -176,13 +173,13 @@ impl SendQueue {
         self.tail(len)
     }
 
-    /// Returns the buffer for the next frame where a look at the first one is not enough.
+    /// Returns the buffer for the next frame, if the first buffer may be full or may not be the last.
     #[inline(never)]
     fn tail(&mut self, len: usize) -> &mut Vec<u8> {
         if self.slice.is_empty() && self.backlog.is_empty() {
-            // A peer that reads a little at a time never lets the buffer run empty, so
-            // the part that has left makes room. With the default budgets that is
-            // 36 KiB for at most 64 KiB that are moved.
+            // If the peer reads a little at a time, the buffer never becomes empty. The part that
+            // has left is therefore removed to make room. With the default budgets, this gains
+            // 36 KiB and moves at most 64 KiB.
             if is_full(&self.buf, len) {
                 self.buf.drain(..self.start);
                 self.start = 0;
@@ -191,8 +188,8 @@ impl SendQueue {
                 return self.front();
             }
         }
-        // Behind a large message a small buffer will do: an out buffer for a few bytes
-        // between two of them would hold a thousand times what the budget counts.
+        // After a large message, the buffer is small at first: an out buffer for a few bytes between
+        // two large messages would take a thousand times the memory that the budget counts.
         let next = match self.backlog.back() {
             Some(Backlog::Frames(frames)) if !is_full(frames, len) => None,
             Some(Backlog::Frames(_)) | None if self.slice.is_empty() => Some(stock::take_out()),
@@ -205,7 +202,7 @@ impl SendQueue {
         }
     }
 
-    /// Queues one message, copied once.
+    /// Queues one message, and copies its payload once.
     pub(crate) fn push(&mut self, channel: u8, payload: &[u8]) {
         let format = self.format;
         let len = format.prefix_len() + format.encoded_len(payload.len());
@@ -221,11 +218,12 @@ impl SendQueue {
         self.budget.accept(channel, payload.len(), bytes);
     }
 
-    /// Queues one message, and takes the payload instead of copying it if it is large. Above
-    /// the fragment size it leaves in fragments.
+    /// Queues one message. Takes a large payload instead of copying it.
+    ///
+    /// A message above the fragment size leaves in fragments.
     pub(super) fn push_bytes(&mut self, channel: u8, payload: &mut Bytes) {
-        // A slice costs a system call of its own. Below this size that is dearer
-        // than a copy that leaves together with others.
+        // A slice costs a system call of its own. Below this size, that is more expensive than a
+        // copy, which leaves together with other messages.
         const COPY: usize = 24 * 1024;
         if payload.len() < COPY {
             return self.push(channel, payload);
@@ -239,8 +237,8 @@ impl SendQueue {
         });
     }
 
-    /// Returns whether a payload of this size should go out together with the queue,
-    /// uncopied, if the transport can do so.
+    /// Returns whether a payload of this size should be written together with the queue and without
+    /// a copy, if the transport supports this.
     pub(super) fn wants_vectored(&self, len: usize) -> bool {
         /// The smallest payload that is not copied.
         const SMALLEST: usize = 2 * 1024;
@@ -254,13 +252,13 @@ impl SendQueue {
             && self.control.is_empty()
     }
 
-    /// Returns whether queue and payload together would exceed the largest write.
+    /// Returns whether the queue and a payload together would exceed the largest write.
     pub(super) fn is_over_cap(&self, len: usize) -> bool {
         self.queued() > 0 && self.queued() + self.format.encoded_len(len) > WRITE_CAP
     }
 
-    /// Queues the head of a message whose payload the caller still has. That must follow
-    /// with [`SendQueue::advance_with`].
+    /// Queues the frame header of a message, whose payload the caller keeps until it passes it to
+    /// [`SendQueue::advance_with`].
     pub(super) fn push_head(&mut self, channel: u8, len: usize) {
         let format = self.format;
         let head = self.front();
@@ -272,12 +270,12 @@ impl SendQueue {
         self.budget.accept(channel, len, bytes);
     }
 
-    /// Returns the bytes in the buffer, for a vectored write with the caller's payload.
+    /// Returns the bytes in the buffer, for a vectored write together with the caller's payload.
     pub(super) fn buffered(&self) -> &[u8] {
         &self.buf[self.start..]
     }
 
-    /// Notes that `n` bytes of buffer and payload were written after
+    /// Notes that the transport has taken `n` bytes of the buffer and the payload after
     /// [`SendQueue::push_head`], and copies the rest of the payload.
     pub(super) fn advance_with(&mut self, n: usize, payload: &[u8]) {
         let buffered = self.buf.len() - self.start;
@@ -301,15 +299,15 @@ impl SendQueue {
         }
     }
 
-    /// Queues a Ping whose payload is how much data has left in front of it: its Pong tells
-    /// how much of that the peer has read.
+    /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the Pong
+    /// tells how much of it the peer has read.
     pub(super) fn ping(&mut self) {
         if !self.closing {
             self.control.ping(self.budget.left());
         }
     }
 
-    /// Queues the Close frame behind everything else. Only the first one counts.
+    /// Queues the Close frame after everything else. Only the first call counts.
     pub(super) fn close(&mut self, payload: &ClosePayload) {
         if std::mem::replace(&mut self.closing, true) {
             return;
@@ -323,8 +321,8 @@ impl SendQueue {
         self.budget.accept_close(bytes);
     }
 
-    /// Drops everything that has not begun to leave: after a fault of the peer only the
-    /// Close is sent. A frame that is half out is finished.
+    /// Discards everything that has not begun to leave, because after a fault of the peer, only the
+    /// Close is sent. A frame that has left in part is finished.
     pub(super) fn discard(&mut self) {
         let frame_left = self.cursor.frame_left();
         let buffered = self.buf.len() - self.start;
@@ -340,10 +338,10 @@ impl SendQueue {
     }
 }
 
-/// Bytes out.
+/// The methods for writing bytes out.
 impl SendQueue {
-    /// Returns the next bytes to write, if there are any. While output is held, these are
-    /// only control frames and the rest of a frame that is half out.
+    /// Returns the next bytes to write, if there are any. While output is held, these are only
+    /// control frames and the rest of a frame that has left in part.
     #[inline(always)] // into the loop that writes out: 40 instructions a round trip
     pub(crate) fn next(&mut self, held: bool) -> Option<Next<'_>> {
         if !self.control.is_leaving() && self.cursor.frame_left() == 0 && self.control.is_waiting()
@@ -354,7 +352,7 @@ impl SendQueue {
             return Some(Next::new(self.control.front(), &[]));
         }
         let limit = if held || self.control.is_waiting() {
-            // At a boundary the control frames went first.
+            // At a frame boundary, this is 0, because control frames go first.
             self.cursor.frame_left()
         } else {
             WRITE_CAP
@@ -368,8 +366,8 @@ impl SendQueue {
         let buffered = &self.buf[self.start..];
         let first = match buffered.len() {
             len if len <= limit => buffered,
-            // A flush size at a time: the rest is then either another one or at least
-            // the difference to the largest write, never a short tail.
+            // One flush size at a time. The rest is then at least the difference between the flush
+            // size and the largest write, and never a short tail.
             _ => &buffered[..limit.min(FLUSH)],
         };
         let second = &self.slice[..self.slice.len().min(limit - first.len())];
@@ -384,7 +382,7 @@ impl SendQueue {
         Some(Next::new(first, second))
     }
 
-    /// Moves the next piece of the backlog to the front.
+    /// Moves the next piece of the backlog to the buffer and the slice.
     fn load(&mut self) {
         match self.backlog.pop_front() {
             None => {}
@@ -430,7 +428,7 @@ impl SendQueue {
         }
     }
 
-    /// Notes that the transport took `n` bytes of what [`SendQueue::next`] returned.
+    /// Notes that the transport has taken `n` of the bytes that [`SendQueue::next`] returned.
     pub(crate) fn advance(&mut self, n: usize) {
         if self.control.is_leaving() {
             return self.control.advance(n);
@@ -454,12 +452,12 @@ impl SendQueue {
         }
     }
 
-    /// Lets go of the slice: an empty one still keeps the memory of its message.
+    /// Releases the slice, which keeps the memory of its whole message even if it is empty.
     fn release_slice(&mut self) {
         self.spent.push(std::mem::take(&mut self.slice));
     }
 
-    /// Lets go of the backlog.
+    /// Releases the backlog.
     fn release_backlog(&mut self) {
         for entry in self.backlog.drain(..) {
             match entry {
@@ -469,7 +467,7 @@ impl SendQueue {
         }
     }
 
-    /// Lets go of all data, which has nowhere to go any more. The figures still count it.
+    /// Releases all data, because it can no longer be sent. The figures still count it.
     pub(super) fn abandon(&mut self) {
         stock::give_out(std::mem::take(&mut self.buf));
         self.start = 0;
@@ -478,19 +476,19 @@ impl SendQueue {
         self.backlog = VecDeque::new();
     }
 
-    /// Returns whether there is memory that is no longer needed.
+    /// Returns whether there are payloads that are no longer needed.
     #[inline]
     pub(super) fn has_spent(&self) -> bool {
         !self.spent.is_empty()
     }
 
-    /// Takes the memory that is no longer needed, to be dropped outside the lock.
+    /// Takes the payloads that are no longer needed, to be dropped outside the lock.
     pub(super) fn take_spent(&mut self) -> Spent {
         std::mem::take(&mut self.spent)
     }
 
     fn advance_cursor(&mut self, n: usize) {
-        // Heads always lie in the buffer.
+        // Frame headers are always in the buffer, and never in the slice.
         let front = &self.buf[self.start..];
         self.cursor.advance(n, front, self.format, &mut self.budget);
     }
@@ -502,7 +500,7 @@ impl SendQueue {
         self.cursor.advance_all(&mut self.budget);
     }
 
-    /// Gives empty buffers back, so that a session that sleeps has none.
+    /// Gives empty buffers back to the stock, so that a sleeping session has none.
     pub(super) fn release_buffers(&mut self) {
         if self.buf.is_empty() && self.buf.capacity() > 0 {
             stock::give_out(std::mem::take(&mut self.buf));

@@ -1,4 +1,4 @@
-//! Memory of the user's that has left.
+//! The user's payloads that have left.
 
 use bytes::Bytes;
 
@@ -6,11 +6,11 @@ use crate::{unwind::drop_quietly, wire::stock};
 
 /// Payloads that the queue no longer needs.
 ///
-/// `Bytes::from_owner` makes a payload of any value, so dropping one may run the user's code: it
-/// may panic, and it may drop or poll a writer of the same session. A list is therefore dropped
-/// outside the lock.
+/// `Bytes::from_owner` turns any value into a payload, so dropping a payload may run the user's code.
+/// This code may panic, and may drop or poll a writer of the same session. The list is therefore
+/// dropped outside the lock.
 #[derive(Debug, Default)]
-#[must_use = "it is dropped outside the lock"]
+#[must_use = "must be dropped outside the lock"]
 pub(super) struct Spent {
     payloads: Vec<Bytes>,
 }

@@ -1,23 +1,23 @@
-//! The writers of a session's channels, and the wakers of those that wait.
+//! The writers of a session's channels, and the wakers of those that are waiting.
 
 use std::task::Waker;
 
-/// The event that a writer waits for. A writer is woken only for this event: any other
-/// wake-up would be spurious.
+/// The event that a writer waits for. Any other event does not wake it, because that wake-up would be
+/// spurious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// There is room for a write.
     Room,
-    /// All that it has written is out.
+    /// All data that it has written has left.
     Flush,
-    /// A write fails. The writer is kept from writing by something outside of the wire.
+    /// A write would fail. The writer is also waiting for something outside of the wire.
     Refusal,
 }
 
-/// One channel's writer.
+/// The writer of one channel.
 #[derive(Debug)]
 struct Writer {
-    /// Neither dropped nor shut down.
+    /// Set until the writer is dropped or shut down.
     open: bool,
     waiting: Option<(Wait, Waker)>,
 }
@@ -31,10 +31,10 @@ pub(super) struct Writers {
 
 /// A writer that was just closed.
 #[derive(Debug)]
-#[must_use = "its waker is dropped outside the lock"]
+#[must_use = "its waker must be dropped outside the lock"]
 pub(super) struct Closed {
     pub(super) waker: Option<Waker>,
-    /// It was the last open one.
+    /// Set if it was the last open writer.
     pub(super) last: bool,
 }
 
@@ -49,7 +49,7 @@ impl Writers {
         Self { all, open }
     }
 
-    /// Returns the number of channels, those without a writer included.
+    /// Returns the number of channels, including those without a writer.
     pub(super) fn channels(&self) -> usize {
         self.all.len()
     }
@@ -65,7 +65,7 @@ impl Writers {
         writer.is_some_and(|writer| writer.open)
     }
 
-    /// Closes a writer, unless it is closed already.
+    /// Closes a writer, unless it has already been closed.
     pub(super) fn close(&mut self, channel: u8) -> Option<Closed> {
         let writer = self.all.get_mut(usize::from(channel))?;
         if !std::mem::take(&mut writer.open) {
@@ -78,8 +78,8 @@ impl Writers {
         })
     }
 
-    /// Makes a writer wait for this event, if it has left this waker before. Returns
-    /// whether it has.
+    /// Makes a writer wait for this event, if this waker is already registered. Returns whether it
+    /// is.
     pub(super) fn renew(&mut self, channel: u8, wait: Wait, waker: &Waker) -> bool {
         match &mut self.all[usize::from(channel)].waiting {
             Some((now, mine)) if mine.will_wake(waker) => {
@@ -90,7 +90,7 @@ impl Writers {
         }
     }
 
-    /// Makes a writer wait for this event with a new waker. Returns its old one, to be
+    /// Makes a writer wait for this event with a new waker. Returns the old waker, which has to be
     /// dropped outside the lock.
     pub(super) fn wait(&mut self, channel: u8, wait: Wait, waker: Waker) -> Option<Waker> {
         let waiting = &mut self.all[usize::from(channel)].waiting;
@@ -104,7 +104,7 @@ impl Writers {
         waiting.map(|(_, waker)| waker).collect()
     }
 
-    /// Takes the wakers of those writers that can go on.
+    /// Takes the wakers of the writers that can continue.
     #[inline]
     pub(super) fn take_ready(
         &mut self,

@@ -1,4 +1,4 @@
-//! Every interleaving of a turn with the threads that wake it:
+//! Tests of every interleaving of a turn with the threads that wake it. To run them:
 //! `RUSTFLAGS="--cfg wsstream_loom" cargo test --release --lib wire::turn`.
 
 use std::task::Wake;
@@ -10,7 +10,7 @@ use loom::{
 
 use super::*;
 
-/// The thread of an executor, asleep until its task is woken. A lost wake-up is a deadlock,
+/// The thread of an executor, which sleeps until its task is woken. A lost wake-up is a deadlock,
 /// which loom reports.
 struct Park(LoomArc<(Mutex<bool>, Condvar)>);
 
@@ -22,7 +22,7 @@ impl Wake for Park {
     }
 }
 
-/// Does with the turn what `Task::poll` does.
+/// Uses the turn in the same way as `Task::poll`.
 fn poll(
     turn: &Turn,
     waker: &Waker,
@@ -48,13 +48,13 @@ fn poll(
 
 fn no_wake_is_lost(rounds: usize) {
     let mut model = loom::model::Builder::new();
-    // Enough for every wake-up that a broken turn was seen to lose, in seconds.
+    // This finds every wake-up that a broken turn was seen to lose, in seconds.
     model.preemption_bound = Some(3);
     model.check(move || {
         let turn = Turn::new();
         let park = LoomArc::new((Mutex::new(false), Condvar::new()));
         let waker = Waker::from(Arc::new(Park(LoomArc::clone(&park))));
-        // Relaxed throughout: it is the turn that makes them visible.
+        // Always Relaxed, because the turn has to make them visible.
         let said = [(); 2].map(|()| LoomArc::new(AtomicBool::new(false)));
         let wakers = [turn.driver_waker(), turn.service_waker()];
         let threads: Vec<_> = said

@@ -36,7 +36,7 @@ impl Wake for Count {
     }
 }
 
-/// A transport that takes so many bytes, then blocks, and wants a flush behind every write.
+/// A transport that takes a number of bytes and then blocks, and needs a flush after every write.
 struct Taking(usize);
 
 impl AsyncRead for Taking {
@@ -191,7 +191,7 @@ fn a_flush_of_what_was_discarded_fails_at_once() {
 fn a_vectored_write_of_another_task_has_the_transport_flushed() {
     let wire = wire();
     let (count, waker) = Count::new();
-    // The session's task sleeps, its transport has room.
+    // The session's task is asleep, and its transport has room.
     install(&wire, usize::MAX);
     turn(&wire, true);
     sleep(&wire, &waker);
@@ -204,7 +204,7 @@ fn a_vectored_write_of_another_task_has_the_transport_flushed() {
     );
 }
 
-/// Puts the task to sleep with this waker: any wake-up from here on is counted.
+/// Puts the task to sleep with this waker, which counts wake-ups from here on.
 fn sleep(wire: &Wire, waker: &Waker) {
     wire.turn.register(waker);
     wire.turn.begin();
@@ -222,7 +222,7 @@ async fn a_rate_that_is_used_up_between_two_turns_sets_a_timer() {
         .limit_rate(rate.outbound_bucket(Instant::now()));
     turn(&wire, true);
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
-    // More than was saved up, so that whatever follows has to wait.
+    // This exceeds the burst, so that later data has to wait.
     let write = || {
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(wire.outbound.poll_write(cx, 0, &[7; 100]).is_ready());
@@ -232,12 +232,12 @@ async fn a_rate_that_is_used_up_between_two_turns_sets_a_timer() {
     sleep(&wire, &waker);
     write();
     assert_eq!(count.get(), 1, "no timer would ever let it leave");
-    // A turn has a timer, so the writers need no other one.
+    // The turn sets a timer, so the writers do not have to wake the task.
     assert!(turn(&wire, true).throttled.is_some());
     sleep(&wire, &waker);
     write();
     assert_eq!(count.get(), 1, "the timer is set already");
-    // It leaves in a turn that came before the timer, and there is none any more.
+    // The data leaves in a turn before the timer expires, which then has no timer.
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     assert!(turn(&wire, false).throttled.is_none());
     sleep(&wire, &waker);
@@ -245,10 +245,10 @@ async fn a_rate_that_is_used_up_between_two_turns_sets_a_timer() {
     assert_eq!(count.get(), 2, "no timer would ever let it leave");
 }
 
-/// A waker that polls at once, like a worker thread that is faster than this one.
+/// A waker that polls at once, like a worker thread that is faster than the current one.
 struct Eager {
     wire: Arc<Wire>,
-    /// Whether the last poll was ready, or a wake-up came after it.
+    /// Set if the last poll was ready, or a wake-up came after it.
     ready: Mutex<bool>,
     me: Mutex<Option<Waker>>,
 }
@@ -299,7 +299,7 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
     assert!(*eager.ready.lock().unwrap(), "the flush waits for ever");
 }
 
-/// A writer in another task may outlive its grace, and write while the last words are said.
+// A writer in another task may outlive the grace, and write while the last words are sent.
 #[test]
 fn nothing_is_accepted_behind_the_last_words() {
     let wire = wire();

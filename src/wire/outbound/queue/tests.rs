@@ -17,7 +17,7 @@ enum Op {
     Vectored(u8, usize, usize),
     Ping,
     Pong(usize),
-    /// The transport took this many thousandths of what it was shown.
+    /// The transport took this many thousandths of the bytes that it was offered.
     Take(usize),
     /// It took this many bytes.
     Bytes(usize),
@@ -60,7 +60,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let end = prop_oneof![
         2 => Just(None), 2 => Just(Some(Op::Close)), 2 => Just(Some(Op::Discard)),
     ];
-    // Takes behind the end: the half-out frame leaves in pieces as well.
+    // Also takes bytes after the end, so that a frame that has left in part leaves in pieces too.
     let tail = proptest::collection::vec(
         prop_oneof![
             (1..300_usize).prop_map(Op::Bytes),
@@ -79,16 +79,16 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// A message as it was pushed, or as it came out.
 type Message = (u8, Vec<u8>);
 
-/// The bytes that came out, decoded without the queue's own code.
+/// The bytes that left, decoded without the queue's own code.
 #[derive(Default)]
 struct Wire {
     bytes: Vec<u8>,
     messages: Vec<Message>,
-    /// Fragments of the message that is not complete.
+    /// The fragments of an incomplete message.
     partial: Vec<u8>,
     in_message: bool,
     controls: Vec<(u8, Vec<u8>)>,
-    /// Bytes of a frame that is not complete.
+    /// The bytes of an incomplete frame.
     cut: usize,
 }
 
@@ -181,7 +181,7 @@ impl Test {
         }
     }
 
-    /// Returns a payload in which every lost, doubled or moved byte shows.
+    /// Returns a payload that reveals every lost, duplicated or moved byte.
     fn payload(&mut self, channel: u8, len: usize) -> Vec<u8> {
         self.seed = self.seed.wrapping_add(41);
         let payload: Vec<u8> = (0..len)
@@ -191,7 +191,7 @@ impl Test {
         payload
     }
 
-    /// Lets the transport take `n` bytes at most, and returns how many it was shown.
+    /// Lets the transport take at most `n` bytes, and returns how many it was offered.
     fn take(&mut self, n: impl FnOnce(usize) -> usize) -> usize {
         let Some(next) = self.queue.next(self.held) else {
             return 0;
@@ -259,7 +259,7 @@ impl Test {
         self.check();
     }
 
-    /// Checks what must hold between any two steps.
+    /// Checks the invariants, which must hold between any two steps.
     fn check(&self) {
         let queued = self.queue.queued();
         let in_memory = self.queue.buf.len() - self.queue.start + self.queue.slice.len();
@@ -387,7 +387,7 @@ fn a_control_frame_waits_for_one_frame_at_most() {
 
 #[test]
 fn what_the_queue_holds_is_bounded_by_what_it_counts() {
-    // Small messages between large ones, and a peer that reads nothing.
+    // Small messages are between large ones, and the peer reads nothing.
     let mut queue = SendQueue::new(Format::Binary, 1, BUDGET, BUDGET);
     while queue.has_room(0) {
         queue.push_bytes(0, &mut vec![7; 2048].into());
@@ -407,7 +407,7 @@ fn what_the_queue_holds_is_bounded_by_what_it_counts() {
 
 #[test]
 fn an_out_buffer_makes_room_of_what_has_left() {
-    // A peer that reads, and never lets the buffer run empty.
+    // The peer reads, but never lets the buffer become empty.
     let mut queue = SendQueue::new(Format::Binary, 1, BUDGET, BUDGET);
     queue.push(0, &[7; 30_000]);
     for _ in 0..100 {

@@ -1,0 +1,133 @@
+use std::{
+    fmt,
+    num::NonZeroU16,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{StatusCode, request::Parts};
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use super::{
+    ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, due::Due,
+    future::Forwarding, pair::Pair, ports::ports,
+};
+use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
+
+/// The service of a [`PortForwardLayer`].
+#[derive(Clone)]
+pub struct PortForward<S> {
+    inner: S,
+}
+
+impl<S> PortForward<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, to change it for later sessions.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service, and discards the layer.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S> Service<ChannelSet> for PortForward<S>
+where
+    S: Service<ForwardedPort, Response = ()> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = ();
+    type Error = BoxError;
+    type Future = PortForwardFuture<S, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut channels: ChannelSet) -> Self::Future {
+        let request: Option<Arc<Parts>> = channels.take_request().map(Arc::from);
+        let query = request.as_ref().and_then(|head| head.uri.query());
+        let ports = match ports(query.unwrap_or_default()) {
+            Ok(ports) => ports,
+            Err(rejection) => return PortForwardFuture::refused(rejection),
+        };
+        let due = Due::new(ports.len());
+        // The first port calls the instance that was polled for readiness.
+        let clone = self.inner.clone();
+        let mut ready = Some(std::mem::replace(&mut self.inner, clone));
+        // If a later step fails, this drops the ports one at a time. A clone that panics must not
+        // unwind through them, because a second panic in a drop would abort the process.
+        let mut session = Forwarding::new(ports.len(), &due);
+        for (index, port) in ports.into_iter().enumerate() {
+            let service = match ready.take() {
+                Some(service) => Ok(service),
+                None => {
+                    Rejection::on_panic("the clone of the inner service", || self.inner.clone())
+                }
+            };
+            match service
+                .and_then(|service| pair(&mut channels, service, index, port, &request, &due))
+            {
+                Ok(pair) => session.push(pair),
+                Err(rejection) => return PortForwardFuture::refused(rejection),
+            }
+        }
+        PortForwardFuture::forwarding(session)
+    }
+}
+
+/// Creates a port with its channels, or refuses if the session does not have them.
+fn pair<S, F>(
+    channels: &mut ChannelSet,
+    service: S,
+    index: usize,
+    port: NonZeroU16,
+    request: &Option<Arc<Parts>>,
+    due: &Arc<Due>,
+) -> Result<Pair<S, F>, Rejection> {
+    let Some((reader, data, errors)) = take(channels, index) else {
+        return Err(Rejection::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the channels of the server's port-forward do not match its ports: \
+             its operator must use portforward::Protocols",
+        ));
+    };
+    let (hand, handed) = oneshot::channel();
+    let port = ForwardedPort {
+        port: port.get(),
+        index,
+        stream: ForwardedStream::new(reader, ForwardedWriter::waiting(handed)),
+        session: channels.session().clone(),
+        request: request.clone(),
+    };
+    let waker = due.waker(index);
+    Ok(Pair::new(service, port, data, hand, errors, waker))
+}
+
+/// Takes the reader and the writer of a port's data channel, and the writer of its error channel.
+fn take(
+    channels: &mut ChannelSet,
+    index: usize,
+) -> Option<(ChannelReader, ChannelWriter, ChannelWriter)> {
+    let id = u8::try_from(2 * index).ok()?;
+    let reader = channels.take_reader(id)?;
+    let data = channels.take_writer(id)?;
+    Some((reader, data, channels.take_writer(id + 1)?))
+}
+
+impl<S> fmt::Debug for PortForward<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortForward").finish_non_exhaustive()
+    }
+}
