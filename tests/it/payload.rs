@@ -2,7 +2,6 @@
 
 use std::{panic::panic_any, time::Duration};
 
-use crate::support::raw::{Watchdog, once, open, open_with, within};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::{
@@ -11,8 +10,8 @@ use tokio::{
 };
 use tower_wsstream::{ChannelSet, ChannelWriter, session::LastWords, subprotocols};
 
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
+use crate::support::{BITE, LONG, Watchdog, once, open, open_with, within};
+
 /// One is copied, one leaves as it is, one leaves in fragments.
 const SIZES: [usize; 3] = [1, 30_000, 1 << 20];
 

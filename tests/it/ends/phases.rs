@@ -13,6 +13,7 @@ use tower_wsstream::{
 };
 
 use super::*;
+use crate::support::tasks;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum What {

@@ -1,0 +1,57 @@
+//! Whose readiness is awaited, and when.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_upgrade_or_refused_by_its_head_takes_no_place() {
+    let places = Arc::new(Semaphore::new(1));
+    let (inner, _sets) = handing();
+    let (fallback, mut requests) =
+        tower_test::mock::pair::<Request<Incoming>, Response<http_body_util::Empty<Bytes>>>();
+    let service = ServiceBuilder::new()
+        .layer(standard().fallback(fallback))
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
+            &places,
+        )))
+        .service(inner);
+    let (request, _wire) = hold(&Head::plain("/")).await;
+    // Kept: what its readiness took, it would keep too.
+    let mut kept = service.clone();
+    let answer = tokio::spawn(kept.ready().await.unwrap().call(request));
+    let (_request, respond) = requests.next_request().await.unwrap();
+    assert_eq!(places.available_permits(), 1, "while the fallback works");
+    respond.send_response(Response::new(http_body_util::Empty::new()));
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+
+    // Not even where there is none.
+    let _taken = places.acquire().await.unwrap();
+    for head in [
+        Head::to("/").offer("unknown"),
+        Head::to("/").line("POST / HTTP/1.1"),
+    ] {
+        let (request, _wire) = hold(&head).await;
+        let mut answer = tokio_test::task::spawn(service.clone().oneshot(request));
+        let response = assert_ready_ok!(answer.poll());
+        assert!(response.status().is_client_error());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_the_fallbacks_alone() {
+    type Fallback = tower_test::mock::Mock<Request<Incoming>, Response<ResponseBody<NoBody>>>;
+    for inner_allows in [0, 1] {
+        let (inner, mut inner_handle) = tower_test::mock::pair::<ChannelSet, ()>();
+        let (fallback, mut handle): (Fallback, _) = tower_test::mock::pair();
+        inner_handle.allow(inner_allows);
+        handle.allow(0);
+        let mut service = tokio_test::task::spawn(standard().fallback(fallback).layer(inner));
+        let mut poll = || service.enter(|cx, mut service| service.poll_ready(cx));
+        assert_pending!(poll());
+        handle.allow(1);
+        assert_ready_ok!(poll());
+        inner_handle.send_error("the inner service is gone");
+        assert_ready_ok!(poll());
+        handle.send_error("the fallback is gone");
+        assert_ready_err!(poll());
+    }
+}

@@ -1,0 +1,42 @@
+//! How fast a session may move bytes, and how long it may last.
+
+mod limits;
+mod transfer;
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use http::{Extensions, Request};
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    sync::oneshot,
+    time::Instant,
+};
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_wsstream::{
+    AcceptMode, BoxError, ChannelSet, EndCause,
+    policy::{ByteRate, KeepAlive, Limits, PolicyLayer, TimeLimit, ValidUntil},
+    subprotocols,
+};
+
+use crate::support::{
+    BINARY, End, LONG, PING, PONG, Raw, SOON, config, frame, layer, on, once, once_in, open_with,
+    read_out, serve, within,
+};
+
+const MIB: u64 = 1 << 20;
+/// 30 s within 5 %.
+#[track_caller]
+fn assert_thirty_seconds(took: Duration) {
+    let secs = took.as_secs_f64();
+    assert!((28.5..=31.5).contains(&secs), "30 MiB took {secs} s");
+}

@@ -1,0 +1,160 @@
+//! The reserve that all sessions share.
+
+use super::*;
+
+/// A session of the layer that sends without end, and what it got rid of when
+/// its window was full.
+async fn another(layer: &WsStreamLayer, total: usize) -> (Stalled, usize) {
+    let wire = wire(subprotocols::V5, Messages::One, total);
+    let stalled = Stalled::new(layer.clone(), subprotocols::V5, wire).await;
+    stalled.beats(0).await;
+    let full = stalled.taken();
+    (stalled, full)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reserve_of_all_sessions_goes_to_who_comes_first() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    let layer = chunks(4).sessions(Sessions::with_stall_reserve(6 * CHUNK + 100));
+    let (first, one) = another(&layer, 1 << 20).await;
+    first.beats(10).await;
+    assert_taken(first.taken(), one + 4 * CHUNK, "its own share");
+    let (second, two) = another(&layer, 1 << 20).await;
+    let (third, three) = another(&layer, 1 << 20).await;
+    third.beats(10).await;
+    let both = second.taken() - two + third.taken() - three;
+    assert_taken(both, 2 * CHUNK, "what is left");
+
+    // A layer with another reserve has nothing to do with it.
+    let (other, four) = another(&chunks(4), 1 << 20).await;
+    other.beats(10).await;
+    assert_taken(other.taken(), four + 4 * CHUNK, "another reserve");
+}
+
+#[derive(Clone, Copy, Debug)]
+enum GivesBack {
+    Reads,
+    DropsReader,
+    /// Its client vanishes, and the reader is dropped.
+    Ends,
+    /// The same, and somebody still holds the reader, who then reads.
+    EndsThenReads,
+    /// The same, and drops it.
+    EndsThenDrops,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_gives_back_what_it_was_lent() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    for how in [
+        GivesBack::Reads,
+        GivesBack::DropsReader,
+        GivesBack::Ends,
+        GivesBack::EndsThenReads,
+        GivesBack::EndsThenDrops,
+    ] {
+        let layer = chunks(4).sessions(Sessions::with_stall_reserve(4 * CHUNK));
+        let total = WINDOW + 4 * CHUNK + 100;
+        let (mut first, _) = another(&layer, total).await;
+        first.beats(10).await;
+        let (second, full) = another(&layer, 1 << 20).await;
+        second.beats(10).await;
+        assert_taken(second.taken(), full, ("nothing is left", how));
+        let mut kept = None;
+        match how {
+            GivesBack::Reads => {
+                first.expect(0, total).await;
+                kept = first.stdin.take();
+            }
+            GivesBack::DropsReader => drop(first.stdin.take()),
+            GivesBack::Ends => {
+                first.stdin = None;
+                let (_, ended) = first.vanish().await;
+                within(LONG, ended).await.unwrap();
+            }
+            GivesBack::EndsThenReads | GivesBack::EndsThenDrops => {
+                let (stdin, ended) = first.vanish().await;
+                within(LONG, ended).await.unwrap();
+                sleep(10 * BEAT).await;
+                assert_taken(second.taken(), full, ("what lies there is lent", how));
+                let mut stdin = stdin.unwrap();
+                if let GivesBack::EndsThenReads = how {
+                    let (bytes, _) = read_out(&mut stdin).await;
+                    assert_payload(&bytes, 0);
+                    kept = Some(stdin);
+                }
+            }
+        }
+        sleep(10 * BEAT).await;
+        assert_taken(second.taken(), full + 4 * CHUNK, how);
+        drop(kept);
+    }
+}
+
+/// What is given back is given back once: after all that, no more can be lent
+/// than before.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_back_twice() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    let layer = chunks(4).sessions(Sessions::with_stall_reserve(4 * CHUNK));
+    for _ in 0..3 {
+        let (mut first, _) = another(&layer, 1 << 20).await;
+        first.beats(3).await;
+        first.expect(0, CHUNK + 7).await;
+        sleep(2 * BEAT).await;
+        first.expect(CHUNK + 7, WINDOW).await;
+        sleep(3 * BEAT).await;
+        let (stdin, ended) = first.vanish().await;
+        within(LONG, ended).await.unwrap();
+        drop(stdin);
+        sleep(AFTER).await;
+    }
+    let (one, full_one) = another(&layer, 1 << 20).await;
+    let (other, full_other) = another(&layer, 1 << 20).await;
+    other.beats(20).await;
+    let lent = one.taken() - full_one + other.taken() - full_other;
+    assert_taken(lent, 4 * CHUNK, "the total");
+}
+
+/// The client of a session that had been stalled is none the worse for it.
+#[tokio::test(start_paused = true)]
+async fn a_session_may_stall_again_and_again() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    let total = 2 << 20;
+    let wire = wire(subprotocols::V5, Messages::Of(4001), total);
+    let mut stalled = Stalled::new(chunks(3), subprotocols::V5, wire).await;
+    let mut at = 0;
+    for (n, len) in [1, 100_000, 16 * 1024, 3, 200_000, 150_000]
+        .into_iter()
+        .cycle()
+        .enumerate()
+    {
+        sleep(BEAT * (n % 4) as u32).await;
+        let len = len.min(total - at);
+        stalled.expect(at, len).await;
+        at += len;
+        if at == total {
+            break;
+        }
+    }
+    assert!(stalled.is_alive());
+}
+
+/// Two channels that both stall share the reserve of their session.
+#[tokio::test(start_paused = true)]
+async fn channels_of_a_session_share_its_reserve() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    // Channel 4 is full already, and channel 0 then takes all there is.
+    let mut bytes = frame(true, BINARY, &on(4, &payload(0, WINDOW)));
+    bytes.extend(wire(subprotocols::V5, Messages::One, WINDOW + 5 * CHUNK));
+    bytes.extend(frame(true, BINARY, &on(4, b"behind")));
+    let mut stalled = Stalled::new(chunks(5), subprotocols::V5, bytes.clone()).await;
+    stalled.beats(20).await;
+    // Stuck at channel 4 now, until its own reader reads.
+    let resize = stalled.resize.as_mut().unwrap();
+    let mut all = vec![0; WINDOW + 6];
+    within(LONG, resize.read_exact(&mut all)).await.unwrap();
+    assert!(all.ends_with(b"behind"));
+    assert_eq!(stalled.taken(), bytes.len());
+    stalled.expect(0, WINDOW + 5 * CHUNK).await;
+}
