@@ -185,7 +185,7 @@ impl Closing {
                 service_done,
                 output,
             } => {
-                // The grace is for a running service, and until the Close for its writers too.
+                // The grace bounds a running service, and its writers until the Close is queued.
                 if service_done && self.phase != Phase::Ending {
                     clock.clear([Deadline::Grace]);
                 }
@@ -295,12 +295,13 @@ impl Closing {
                     self.phase = Phase::Awaiting;
                     self.stop_awaiting(clock)
                 }
-                // This is not the peer's fault.
+                // The peer is not to blame for output that this side holds back.
                 Output::Held { bytes } => {
                     self.flush(bytes, clock);
                     Step::Wait
                 }
-                // Nor is our own byte rate, but `Flush` already allows for it.
+                // It is not to blame for our own byte rate either, but `Flush` already allows for
+                // that.
                 Output::Moving if !clock.is_over(Deadline::Flush) => {
                     clock.set(Deadline::Stall, STALL);
                     Step::Wait

@@ -158,8 +158,8 @@ impl Decoder {
     /// Decodes whole, short, unfragmented messages one after the other, without a look at the state
     /// in between. This is the fused step.
     ///
-    /// Returns the rest of the input, which begins with anything else. The slow path finds out
-    /// whether that is valid.
+    /// Returns the rest of the input, from the first byte that is not part of such a message. The
+    /// slow path finds out whether that is valid.
     #[inline]
     fn whole_messages<'a, S: Sink>(
         &self,

@@ -97,7 +97,10 @@ impl<K: Hash + Eq> Drop for Permit<K> {
 
 #[cfg(test)]
 mod tests {
-    use std::{hash::Hasher, sync::Weak};
+    use std::{
+        hash::Hasher,
+        sync::{TryLockError, Weak},
+    };
 
     use super::*;
 
@@ -123,7 +126,8 @@ mod tests {
     impl Reentrant {
         fn assert_unlocked(&self) {
             if let Some(permits) = self.0.upgrade() {
-                assert!(permits.counts.try_lock().is_ok());
+                let lock = permits.counts.try_lock();
+                assert!(!matches!(lock, Err(TryLockError::WouldBlock)));
             }
         }
     }

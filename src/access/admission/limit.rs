@@ -4,7 +4,7 @@ use std::{fmt, hash::Hash, sync::Arc};
 
 use tower_layer::Layer;
 
-use super::{Admission, AdmissionFuture, SessionPermit, SessionPermits, service::Rule};
+use super::{Admission, AdmissionFuture, Admit, SessionPermit, SessionPermits, service::Rule};
 use crate::{channel::ChannelSet, rejection::Rejection};
 
 /// Limits how many sessions with the same key, such as a user or a tenant, are open at once.
@@ -144,6 +144,8 @@ pub struct PerKey<R> {
 /// Acquires a permit for the key of a request, if the request has a key. The function hides the
 /// type of the key, so no public type has to name it.
 type AdmitFn<R> = dyn Fn(&R) -> Result<Option<SessionPermit>, Rejection> + Send + Sync;
+
+impl<R> Admit<R> for PerKey<R> {}
 
 impl<R> Rule<R> for PerKey<R> {
     fn admit(&self, request: &R) -> Result<Option<SessionPermit>, Rejection> {

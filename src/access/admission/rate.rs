@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tower_layer::Layer;
 
-use super::{Admission, AdmissionFuture, SessionPermit, service::Rule, window::Windows};
+use super::{Admission, AdmissionFuture, Admit, SessionPermit, service::Rule, window::Windows};
 use crate::rejection::Rejection;
 
 /// Limits how many sessions begin in a window of time, and refuses others with 429 and
@@ -101,6 +101,8 @@ impl Rate {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+impl<R> Admit<R> for Rate {}
 
 impl<R> Rule<R> for Rate {
     fn admit(&self, _request: &R) -> Result<Option<SessionPermit>, Rejection> {

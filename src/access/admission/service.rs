@@ -5,16 +5,13 @@ use std::{
 
 use tower_service::Service;
 
-use super::{AdmissionFuture, PerKey, Rate, SessionPermit};
+use super::{AdmissionFuture, SessionPermit};
 use crate::{error::BoxError, rejection::Rejection};
 
 /// A rule that decides whether a session may begin.
 ///
-/// This trait is sealed. The rules are [`PerKey`] and [`Rate`].
+/// This trait is sealed. The rules are [`PerKey`](super::PerKey) and [`Rate`](super::Rate).
 pub trait Admit<R>: Rule<R> {}
-
-impl<R> Admit<R> for PerKey<R> {}
-impl<R> Admit<R> for Rate {}
 
 /// Seals [`Admit`], and keeps its method private.
 #[allow(unreachable_pub, reason = "it cannot be named outside of the crate")]
