@@ -18,8 +18,9 @@ use tower_wsstream::{
 
 use crate::{
     end::End,
-    hub::{Attached, Lagged, Next, Stream},
+    hub::{Attached, Next},
     pod::Pod,
+    seat::{Lagged, Stream},
 };
 
 /// How much of a client's input is typed at once. Lines stay whole up to this length, and the

@@ -22,9 +22,10 @@ use futures_util::stream;
 use tower_wsstream::Rejection;
 
 use crate::{
-    hub::{Attached, Hub, Lagged, Next},
+    hub::{Attached, Hub, Next},
     pod::Pod,
     routes::{bad_request, wrong_method},
+    seat::Lagged,
     target::{CONTAINER, POD, Pairs},
 };
 

@@ -20,8 +20,10 @@ use tokio::sync::mpsc;
 use tower_wsstream::remotecommand::ExitStatus as Code;
 
 use crate::{
-    hub::{Attached, Hub, Stream},
-    process::{CannotStart, Input, Output, Process, Spec},
+    hub::{Attached, Hub},
+    process::{CannotStart, Process, Spec},
+    seat::Stream,
+    stdio::{Input, Output},
     target::CONTAINER,
 };
 

@@ -20,11 +20,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     connection::Connections,
-    ending,
     guard::Guard,
     options::{Options, TOKEN_VARIABLE, TlsFiles},
     pod::Pod,
-    routes, signals, ticker, tls,
+    reaper, routes, signals, ticker, tls,
 };
 
 /// How long a server that was told to stop waits for the commands that it ends. It is longer
@@ -111,7 +110,7 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
     });
     // Drops all sessions, and with them their commands. The pod's process went with the block.
     drop(runtime);
-    ending::wait_for_all(STOP_TIMEOUT);
+    reaper::wait_for_all(STOP_TIMEOUT);
     result
 }
 
