@@ -34,7 +34,7 @@ const HANG_UP: Duration = Duration::from_millis(800);
 /// file system say, or belongs to another user. More signals do not help.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// How a command is ended.
+/// The way in which a command is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// SIGKILL at once: the client is gone.
@@ -58,7 +58,7 @@ pub(crate) struct Ending {
     manner: Manner,
     /// The start of this manner.
     since: Instant,
-    /// Whether the rest of the session, beyond the leader's process group, has had the first
+    /// Set if the rest of the session, beyond the leader's process group, has had the first
     /// signal.
     is_told: bool,
     has_leader: bool,

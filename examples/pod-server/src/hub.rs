@@ -29,7 +29,7 @@ use crate::{
     seat::{Lagged, Seat, Stream},
 };
 
-/// How long the input waits for a client that is behind. A client that reads has caught up in
+/// The time for which the input waits for a client that is behind. A client that reads has caught up in
 /// milliseconds, and one that does not read is no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 

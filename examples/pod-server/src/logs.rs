@@ -102,7 +102,7 @@ struct Reading {
     following: Option<Attached>,
     /// The size of the last chunk, until the next is asked for: by then it was written.
     in_hand: usize,
-    /// How much may still be sent.
+    /// The bytes that may still be sent.
     left: u64,
 }
 

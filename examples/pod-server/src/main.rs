@@ -23,7 +23,7 @@
 //! | `attach.rs` | another: a session's channels and the pod's process |
 //! | `forward.rs` | a service of ports: a session's channels and a port of this machine |
 //! | `logs.rs` | an ordinary handler, whose body also goes out as messages of a WebSocket |
-//! | `end.rs` | how a session ended, for the services |
+//! | `end.rs` | the end of a session, for the services |
 //! | `pod.rs`, `ticker.rs` | the pod's process, and the program that it runs |
 //! | `hub.rs`, `seat.rs`, `recent.rs` | its output: for clients that are attached, and for the log |
 //! | `process.rs`, `stdio.rs`, `signals.rs` | how a command starts |

@@ -27,7 +27,7 @@ use crate::{
     target::CONTAINER,
 };
 
-/// How many pieces of input wait for the process, from all attached clients together. A client
+/// The pieces of input that wait for the process, from all attached clients together. A client
 /// with more waits for a place, first come first served.
 const WAITING_INPUT: usize = 4;
 

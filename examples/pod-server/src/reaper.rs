@@ -19,7 +19,7 @@ use crate::{
 /// The pause between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// How much longer a pause is than the look before it. On a machine with many processes the
+/// The ratio of a pause to the look before it. On a machine with many processes the
 /// thread uses a fifth of one processor, however many sessions end.
 const REST: u32 = 4;
 
@@ -61,7 +61,7 @@ struct Endings {
 struct State {
     /// Those that the thread has not taken over yet.
     new: Vec<Ending>,
-    /// Whether the thread exists.
+    /// Set while the thread exists.
     is_running: bool,
 }
 

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use tokio::{sync::Notify, time::Instant};
 
-/// How far a client may be behind, beside what its connection holds: hours of ticks, and little
-/// enough that a hundred clients that have gone to sleep cost 25 MiB.
+/// The bytes by which a client may be behind, beside those that its connection holds. This is
+/// hours of ticks, and little enough that a hundred clients that have gone to sleep cost 25 MiB.
 pub(crate) const BACKLOG: usize = 256 * 1024;
 
 /// From here on a client is behind, and the input waits for it. There is still room above for

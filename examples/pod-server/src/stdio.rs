@@ -18,7 +18,7 @@ pub(crate) enum Input {
     Pipe(ChildStdin),
     Terminal {
         keyboard: OwnedWritePty,
-        /// Whether the last byte left a line unfinished.
+        /// Set if the last byte left a line unfinished.
         mid_line: bool,
     },
 }
