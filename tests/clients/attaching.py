@@ -1,4 +1,4 @@
-"""`kubectl attach` to a process that was there before and goes on afterwards.
+"""`kubectl attach` to a process that ran before and goes on afterwards.
 
 The pod prints `tick N` each second and says every line again that it is given.
 """
@@ -14,7 +14,7 @@ import time
 from harness import Failure, equal, expect, new_mark, short, until
 from session import MIB, PATIENCE, Sink, Watchdog
 
-# With its end, or the first digit of a number would pass for all of it.
+# With the end of the line, or the first digit of a number would pass for all of it.
 TICK = re.compile(rb"^tick (\d+)\r?\n", re.M)
 READ_SIZE = 64 << 10
 # Three ticks, and room for a slow machine.
@@ -25,14 +25,14 @@ FLOOD_WITHIN = 60
 
 
 class Heard:
-    """A running kubectl, listened to as it goes."""
+    """A running kubectl, whose output is read as it comes."""
 
     def __init__(self, session, *words):
         self.process = session.begin(
             session.words(*words), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        # One that grows in place: a copy of all for each read would make us the slow reader.
+        # A buffer that grows in place: a copy of all for each read would make us the slow reader.
         self.heard = bytearray()
         self.watchdog = Watchdog(self.process, PATIENCE)
 
@@ -44,7 +44,7 @@ class Heard:
         self.watchdog.__exit__()
 
     def hear(self, found, what, within=HEARD_WITHIN):
-        """What `found` makes of everything heard, once it is truthy."""
+        """Returns the result of `found` for everything heard, once it is truthy."""
         deadline = time.monotonic() + within
         while not (answer := found(self.heard)):
             rest = deadline - time.monotonic()
@@ -58,14 +58,14 @@ class Heard:
         return answer
 
     def fail(self, words):
-        # If it ended by itself, it may still be about to say why.
+        # If it ended by itself, it may be about to print the reason.
         until(1, lambda: self.process.poll() is not None)
         self.process.kill()
         err = self.process.stderr.read()
         raise Failure(f"{words}: stdout {short(self.heard)}, stderr {short(err)}")
 
     def ticks(self, count):
-        """The first numbers heard, one after the other."""
+        """Returns the first numbers heard, and checks that none is missing."""
         def enough(heard):
             seen = [int(number) for number in TICK.findall(heard)]
             return seen if len(seen) >= count else None
@@ -88,12 +88,12 @@ class Attached(Heard):
         self.process.stdin.flush()
 
     def say_beside(self, data):
-        """The same in a thread: it takes as long as it takes."""
+        """As `say`, in a thread, because it may take long."""
         def run():
             try:
                 self.say(data)
             except OSError:
-                pass  # it ended: who waits for what was said tells more
+                pass  # it ended, and the check that waits for this line says more
 
         threading.Thread(target=run, daemon=True).start()
 
@@ -102,7 +102,7 @@ class Attached(Heard):
 
 
 def attach(session):
-    """Ticks come, a line comes back, and the next attacher finds the same process."""
+    """Ticks come, a line comes back, and the next client finds the same process."""
     line = f"hello {new_mark()}".encode()
     with Attached(session, "-i") as one:
         first = one.ticks(2)
@@ -110,11 +110,11 @@ def attach(session):
             other.ticks(1)
             one.say(line + b"\n")
             one.hears(line)
-            # Output is everybody's.
+            # Output goes to all clients.
             other.hears(line)
             seen = other.ticks(2)
             expect(seen[0] >= first[0], f"another process ticks: {first}, then {seen}")
-        # The other is gone, by SIGKILL: it takes nothing with it.
+        # The other was killed by SIGKILL, which changes nothing for this one.
         last = one.ticks(len(one.ticks(1)) + 2)
     with Attached(session) as again:
         seen = again.ticks(1)
@@ -123,7 +123,7 @@ def attach(session):
 
 
 def stalled(session):
-    """One who does not read is told so, and nobody else notices: not a line, not a tick is lost."""
+    """A client that does not read is told so, and no other loses a line or a tick."""
     lines = session.server.flood_mib * MIB // len(LINE % 0)
     flood = b"".join(LINE % number for number in range(lines))
     last = LINE % (lines - 1)
@@ -139,7 +139,7 @@ def stalled(session):
         heard = awake.heard[: awake.heard.index(last) + len(last)]
         awake.ticks(1)
         expect(TICK.sub(b"", heard) == flood, f"other lines came back, {len(heard)} bytes")
-        # Awake again, it reads what was sent to it, and then why there is no more.
+        # Awake again, it reads the output that was sent to it, and then the reason of the end.
         err = Sink(asleep.process.stderr)
         os.kill(asleep.process.pid, signal.SIGCONT)
         out = asleep.process.stdout.read()

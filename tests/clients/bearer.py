@@ -13,7 +13,7 @@ from harness import Server, equal, expect
 from wsclient import BY_NAME, STDOUT, Client, Outcome
 
 PREFIX = "base64url.bearer.authorization.k8s.io."
-# Of every 6 bits, so that the other two letters of base64url come up too.
+# With all values of 6 bits, so that the other two letters of base64url occur too.
 TOKEN = f"~~~???{secrets.token_hex(20)}"
 V5 = BY_NAME["v5.channel.k8s.io"]
 TRUE = target(["true"], stdout=True)
@@ -31,7 +31,7 @@ def checks(report, program):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "token"
         file.write_text(f"{TOKEN}\n")
-        # All that there is to log, of every library.
+        # Everything that any library logs.
         with Server(program, "raw-bearer", ["--token-file", file], log="trace") as server:
             check = report.check
             check("bearer: the right token", lambda: right(server))
@@ -42,7 +42,7 @@ def checks(report, program):
 
 
 def right(server):
-    """In one line or two, before the others or behind them; nothing of it comes back."""
+    """In one line or two, before the other offers or behind them; the answer holds none of it."""
     entry = PREFIX + encoded(TOKEN)
     for offered in ([f"{entry}, {V5.name}"], [f"{V5.name},{entry}"], [V5.name, entry]):
         with Client(server, V5, target(["echo", "hi"], stdout=True), offered=offered) as client:
@@ -54,7 +54,7 @@ def right(server):
 
 
 def for_the_log(server):
-    """Of an upgrade that is another layer's."""
+    """For an upgrade by another layer."""
     one = reading.READERS[1]
     offered = [f"{PREFIX}{encoded(TOKEN)}, {one.name}"]
     path = f"{reading.LOG_PATH}?follow=true&limitBytes=7"
@@ -76,7 +76,7 @@ def over_http2(server):
 
 
 def wrong_ones(server):
-    """401 for all that is not one right token beside a subprotocol to speak."""
+    """401 for everything but one right token beside a subprotocol."""
     entry = PREFIX + encoded(TOKEN)
     for what, offered in (
         ("none", [V5.name]),
@@ -95,7 +95,7 @@ def wrong_ones(server):
 
 def no_token(text):
     for token in (TOKEN, wrong(TOKEN)):
-        # Without its end, in which the right one and the wrong one differ.
+        # Without the end, in which the right one and the wrong one differ.
         for form in (token[:-1], encoded(token)[:-4]):
             expect(form not in text, "the token is in what the server says")
 

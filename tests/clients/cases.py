@@ -1,4 +1,4 @@
-"""What every kubectl is held to, wherever its server stands."""
+"""The checks of every kubectl, wherever its server stands."""
 
 import tempfile
 import time
@@ -18,7 +18,7 @@ MIDDLE_MIB = 64
 
 
 def add_options(parser):
-    """How much of it, and by which kubectls."""
+    """Adds options for the amounts, and for the kubectls."""
     parser.add_argument("--mib", type=int, default=256,
                         help=f"random bytes through cat (256; never more than {MIDDLE_MIB} "
                         "for those between the oldest and the newest)")
@@ -32,7 +32,7 @@ def add_options(parser):
 
 
 class Material:
-    """The files that are moved, on disk once for all kubectls."""
+    """The files that are copied, made once for all kubectls."""
 
     def __init__(self, folder, options):
         # kubectl cp runs it in the pod.
@@ -57,7 +57,7 @@ class Cases:
         self.material, self.serve, self.label = material, serve, label
 
     def waiting(self):
-        """What mostly waits, all kubectls at the same time on one server with one pod."""
+        """Runs the checks that mostly wait, with all kubectls at once on one server."""
         with self.serve("all") as server, tempfile.TemporaryDirectory() as home:
             checks = []
             for kubectl in self.found:
@@ -73,7 +73,7 @@ class Cases:
             self.report.together(checks)
 
     def told(self):
-        """(arguments of `Report.check`) for each, about the end of its server."""
+        """Returns arguments of `Report.check` for each kubectl, about the end of its server."""
         return [
             (
                 f"{self.label}{kubectl.name} says why, when the server stops",
@@ -83,9 +83,9 @@ class Cases:
         ]
 
     def each(self):
-        """Every kubectl alone, the oldest and the newest with everything."""
+        """Runs the checks of each kubectl alone; all of them for the oldest and the newest."""
         for kubectl in self.found:
-            # A server of its own each, so that its log is about this one alone.
+            # Each has a server of its own, so that the log is about this kubectl alone.
             with self.serve(kubectl.name) as server, tempfile.TemporaryDirectory() as home:
                 started = time.monotonic()
                 session = Execs(kubectl, server, home)
@@ -124,7 +124,7 @@ class Cases:
         check("cp of a tree, both ways", copying.tree, session, material.originals, material.folder)
         check("cp of a file, both ways", copying.file, session, material.originals, material.folder)
         check("sessions at once", session.at_once, options.at_once)
-        # 1.29 gives up where its stdin waits, as behind more hops it can in a flood.
+        # 1.29 gives up if its stdin waits, which can happen in a flood behind more hops.
         floods = stalls and session.server.flood_mib > Server.flood_mib
         beyond(
             "attach: one who does not read, and one who does", stalled, session,

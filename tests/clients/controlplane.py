@@ -15,7 +15,7 @@ from harness import WORK, Failure, Reachable, expect, say, short, until
 KUBERNETES = "v1.37.2"
 ETCD = "v3.7.3"
 NODE = "this-machine"
-# It takes five seconds on a machine that does nothing else.
+# It takes five seconds on an idle machine.
 READY = 120
 
 API_SERVER_MAIN = """package main
@@ -30,7 +30,7 @@ import (
 func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
 """
 
-# On a free port, which it says; nothing is worth an fsync here.
+# On a free port, which it prints, and without fsync.
 ETCD_MAIN = """package main
 
 import (
@@ -63,7 +63,7 @@ func main() {
 
 
 def etcd():
-    """The path of an etcd, kept under target/; None where it cannot be built."""
+    """Returns the path of an etcd, kept under target/; None if it cannot be built."""
     binary = WORK / f"go-etcd-{ETCD}" / "etcd"
     if binary.exists():
         return binary
@@ -72,7 +72,7 @@ def etcd():
 
 
 def api_server():
-    """The path of a kube-apiserver, kept under target/ too; None where it cannot be built.
+    """Returns the path of a kube-apiserver, kept under target/ too; None if it cannot be built.
 
     The first build takes nine minutes of a processor; the program has 170 MB.
     """
@@ -150,7 +150,7 @@ class ControlPlane(Reachable):
             self.run([etcd, self.folder / "etcd"], log)
             told = until(READY, lambda: re.search(r"http://\S+", Path(log.name).read_text()))
         expect(told, f"etcd does not listen: {log.name}")
-        # 0 is no port for it: one that was free a moment ago.
+        # It does not accept port 0: this port was free a moment ago.
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = "127.0.0.1:%d" % free.getsockname()[1]
         tokens = self.folder / "tokens.csv"
@@ -192,7 +192,7 @@ class ControlPlane(Reachable):
         return True
 
     def populate(self):
-        """The node is one to which WebSockets may be handed on; the pod runs there."""
+        """Registers a node to which WebSockets may be passed on, and the pod on it."""
         self.ask("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         self.ask("POST", "/api/v1/namespaces/default/pods", {
             "metadata": {"name": "demo"},
@@ -211,7 +211,7 @@ class ControlPlane(Reachable):
         }})
 
     def kubelet(self, server):
-        """From now on this server is the node's kubelet."""
+        """Makes this server the kubelet of the node."""
         host, port = server.host_port
         self.ask("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": {
             "declaredFeatures": ["ExtendWebSocketsToKubelet"],
@@ -220,7 +220,7 @@ class ControlPlane(Reachable):
         }})
 
     def ask(self, method, path, body=None):
-        """One request; the object that is the answer."""
+        """Sends one request, and returns the object in the answer."""
         context = ssl.create_default_context(cafile=str(self.identity.cert))
         connection = http.client.HTTPSConnection(*self.host_port, timeout=10, context=context)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"

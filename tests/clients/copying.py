@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import equal, expect, short
 from session import MIB, PATIENCE, hash_of, random_file
 
-# What tar in the pod says when it is given an absolute path, as kubectl does; kubectl
+# The warning of tar in the pod for an absolute path, as kubectl gives it; kubectl
 # prints the stderr of tar on its own stdout.
 TAR_SAYS = b"tar: Removing leading `/' from member names\n"
 FILES_IN_A_FOLDER = 50
@@ -20,7 +20,7 @@ SMALL, LARGE = 8 << 10, 80 << 10
 
 
 class Originals:
-    """What is copied, made once for all kubectls: the folder must be empty."""
+    """The files to copy, made once for all kubectls in an empty folder."""
 
     def __init__(self, folder, files, mib):
         self.tree = Path(folder) / "tree"
@@ -29,7 +29,7 @@ class Originals:
         self.file_hash = random_file(self.file, mib)
         choose = random.Random(files)
         for number in range(files):
-            # Some names that a shell would trip over, some files with nothing in them.
+            # Some names that a shell would trip over, and some empty files.
             name = ["plain", "with space", "ünïcode", "quo'te", "-dash"][number % 5]
             place = self.tree / f"folder {number // FILES_IN_A_FOLDER}" / f"{name} {number}"
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class Originals:
 
 
 def hashes(folder):
-    """Path within the folder -> SHA-256, of every file."""
+    """Returns the SHA-256 of every file by its path within the folder."""
     return {
         str(path.relative_to(folder)): hash_of(path)
         for path in sorted(Path(folder).rglob("*"))
@@ -62,7 +62,7 @@ def same_tree(folder, wanted):
 
 
 def copy(session, source, target, says=b""):
-    """One `kubectl cp`; `says` is what tar may say."""
+    """Runs one `kubectl cp`; `says` is what tar may print."""
     session.execs += 1
     patience = 3 * PATIENCE
     status, out, err = session.finish(session.words("cp", source, target), patience=patience)
@@ -71,7 +71,7 @@ def copy(session, source, target, says=b""):
 
 
 def tree(session, originals, folder):
-    """There and back, and looked at on both sides."""
+    """Copies there and back, and compares both sides."""
     there, back = Path(folder) / "tree-there", Path(folder) / "tree-back"
     try:
         copy(session, str(originals.tree), f"demo:{there}")

@@ -1,4 +1,4 @@
-"""SIGTERM to a server with sessions: all are told, and it goes as soon as they have heard."""
+"""SIGTERM to a server with sessions: all are told, and then it stops."""
 
 import http.client
 import json
@@ -37,7 +37,7 @@ def checks(report, program):
     report.together([
         ("drain: all are told, and the server stops", lambda: stopped(program)),
         ("drain: the same, over HTTP/2 and TLS", lambda: stopped_http2(program)),
-        ("drain: who does not listen is cut at the deadline", lambda: deaf(program)),
+        ("drain: a client that does not listen is cut at the deadline", lambda: deaf(program)),
         ("drain: an attach is no success either", lambda: attached(program)),
     ])
 
@@ -49,7 +49,7 @@ def stopped(program):
             Client(server, BY_NAME[name], target(sleeping(mark), stdout=True, stderr=True))
             for name in LIVING
         ]
-        # Open before, so that the server can be asked once it listens no more.
+        # Opened before, so that the server can be asked when it does not listen any more.
         kept = http.client.HTTPConnection(*server.host_port, timeout=PATIENCE)
         try:
             for client in clients:
@@ -85,7 +85,7 @@ def stopped(program):
 
 
 def ended(subprotocol, outcome):
-    """Why it ended, and a Close 1000, because all has been told."""
+    """Checks that the reason was told, and that the Close is a 1000."""
     outcome.ready(STDOUT)
     outcome.only(STDOUT, ERROR)
     words = (outcome.last_words() or b"").decode()
@@ -99,7 +99,7 @@ def ended(subprotocol, outcome):
 
 
 def nobody_enters(server, kept):
-    """A connection from before gets an answer, and there are no new ones."""
+    """An open connection gets an answer, and no new one is accepted."""
     kept.request("GET", target(["true"], stdout=True), headers={
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
@@ -117,7 +117,7 @@ def nobody_enters(server, kept):
 
 
 def stopped_http2(program):
-    """All on one connection, which outlives the last words of each."""
+    """All sessions are on one connection, which outlives the last words of each."""
     mark = new_mark()
     path = target(sleeping(mark), stdout=True, stderr=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def stopped_http2(program):
 
 
 def deaf(program):
-    """One that holds its socket open for ever costs the deadline, and no more."""
+    """A client that holds its socket open forever costs the deadline, and no more."""
     mark = new_mark()
     with Server(program, "raw-drain-deaf") as server:
         path = target(sleeping(mark), stdout=True)
@@ -169,7 +169,7 @@ def deaf(program):
 
 
 def attached(program):
-    """The pod's process goes on: a client that is told of a success takes it for its end."""
+    """A client that was told of a success would take that for the end of the pod's process."""
     def attach(subprotocol, stream):
         client = Client(server, subprotocol, f"{POD_PATH}/attach?container=main&{stream}=true")
         upgraded(client)
@@ -185,7 +185,7 @@ def attached(program):
 
     with Server(program, "raw-drain-attach", ["--idle-timeout", "1s"]) as server:
         subprotocols = [BY_NAME[name] for name in LIVING if BY_NAME[name].status]
-        # Who hears the ticks is never idle.
+        # A client that reads the ticks is never idle.
         for client in [attach(subprotocol, "stdin") for subprotocol in subprotocols]:
             failed(client, "Timeout", 504)
         clients = [attach(subprotocol, "stdout") for subprotocol in subprotocols]
@@ -195,7 +195,7 @@ def attached(program):
 
 
 def kubectl_is_told(kubectl, serve):
-    """With a server of its own, which it outlives."""
+    """A kubectl outlives its server, and prints the reason."""
     mark = new_mark()
     with serve(f"drain-{kubectl.name}") as server, tempfile.TemporaryDirectory() as home:
         process = Execs(kubectl, server, home).start(

@@ -13,27 +13,27 @@ from flooding import FLOOD, HALVES, all_of, flooded, in_turn, slowly
 from harness import Failure, equal, expect
 from session import MIB, PATIENCE, random_file
 
-# Of a client that reads slowly, a second.
+# Bytes a second of a client that reads slowly.
 READ_RATE = MIB
 # The others begin this long after the command has ended.
 LATE = 1.0
 LATE_MIB = 1
 # Between two pieces of stdin: it flows, and leaves the machine to the sessions.
 REST = 0.02
-# Exits with a code of its own while its stdin flows; by what it reads of it.
+# Scripts that exit with a code of their own while their stdin flows, by what they read.
 UNREAD, FLOWING = "sleep 2; exit 7", "head -c 1000000 >/dev/null; exit 7"
 CODE = 7
 
 
 def add_options(parser):
-    """How much of it."""
+    """Adds options for the amounts."""
     parser.add_argument("--sessions", type=int, default=500, help="that read late (500)")
     parser.add_argument("--parallel", type=int, default=50, help="of those, at a time (50)")
     parser.add_argument("--exits", type=int, default=20, help="commands that exit (20)")
 
 
 def late():
-    """For `Client.pace`: nothing at all for a while, then as fast as can be."""
+    """A `Client.pace` that reads nothing for a while, and then as fast as possible."""
     rests = [LATE]
 
     def pace():
@@ -44,7 +44,7 @@ def late():
 
 
 def leave(client):
-    """Answers the Close; how the connection ends then is the proxy's doing."""
+    """Answers the Close. The proxy decides how the connection ends then."""
     try:
         client.end()
     except (Failure, OSError):
@@ -82,7 +82,7 @@ def raw_checks(front, material, options):
 
 def kubectl_checks(front, kubectl, material, options):
     session = Execs(kubectl, front, material.home)
-    # 1.29 gives up on a full socket, whoever fills it.
+    # 1.29 gives up on a socket that stays full.
     info = session.stalls_are_fatal
     label = f"kubectl {kubectl.name}"
     yield f"{label}: slow reader", lambda: session.slow_reader(material.slow)
@@ -110,11 +110,11 @@ def python_checks(front, material, options):
 
 
 def times(count, once):
-    """How often it failed, and how for the first time."""
+    """Runs `once` often, and reports how often it failed, with the first failure."""
     def guarded(_):
         try:
             once()
-        except Exception as error:  # a client that breaks is one that was cut off
+        except Exception as error:  # a client that fails was cut off
             return f"{type(error).__name__}: {error}"
 
     with ThreadPoolExecutor(2) as pool:
@@ -124,7 +124,7 @@ def times(count, once):
 
 
 class Material:
-    """What is read, and a home for the kubectls."""
+    """The files to read, and a home for the kubectls."""
 
     def __init__(self, folder, slow_mib):
         self.home = folder
@@ -134,7 +134,7 @@ class Material:
 
 
 class Plan:
-    """Arguments of `Report.check`: of those that mostly wait, and of those that work."""
+    """Arguments of `Report.check`, apart for checks that mostly wait and for checks that work."""
 
     def __init__(self):
         self.waiting, self.working = [], []

@@ -1,4 +1,4 @@
-"""One exec from the upgrade to the FIN, and what must be seen of it."""
+"""One exec from the upgrade to the FIN, and its checks."""
 
 import json
 from urllib.parse import urlencode
@@ -23,7 +23,7 @@ def target(command, **streams):
 
 
 def run(server, subprotocol, command, talk=None, **streams):
-    """One session from the upgrade to the FIN."""
+    """Runs one session from the upgrade to the FIN."""
     with Client(server, subprotocol, target(command, **streams)) as client:
         upgraded(client)
         if talk:
@@ -32,7 +32,7 @@ def run(server, subprotocol, command, talk=None, **streams):
 
 
 def upgraded(client):
-    """The 101, header by header."""
+    """Checks the 101, header by header."""
     answer, name = client.answer, client.subprotocol.name
     equal(answer.line, "HTTP/1.1 101 Switching Protocols", "status line")
     equal(answer.all("connection"), ["Upgrade"], "Connection")
@@ -47,7 +47,7 @@ def upgraded(client):
 
 
 def told(subprotocol, outcome, code):
-    """The exit code as this subprotocol says it, and a Close 1000 without a reason."""
+    """Checks the exit code in the form of this subprotocol, and a Close 1000 without a reason."""
     if subprotocol.status:
         wanted = EXIT_STATUS.format(code).encode() if code else SUCCESS
     else:
@@ -57,12 +57,12 @@ def told(subprotocol, outcome, code):
 
 
 def refused(server, path, offered, code):
-    """An answer that a person can read, and no upgrade."""
+    """Checks a refusal, which people have to be able to read."""
     refusal(server, path, offered, code)
 
 
 def refusal(server, path, offered, code):
-    """The same; all of that answer."""
+    """Checks a refusal, and returns all of it."""
     with Client(server, BY_NAME[""], path, offered=offered) as client:
         answer = client.answer
         equal(answer.status, code, "status")

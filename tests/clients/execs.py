@@ -20,7 +20,7 @@ from session import MIB, PATIENCE, Session, Sink, Watchdog, hash_of
 class Execs(Session):
     """The checks of `kubectl exec`."""
 
-    # What a command gives back.
+    # The results of a command.
 
     def exit_code(self, script, code):
         status, out, err = self.run(["sh", "-c", script])
@@ -42,7 +42,7 @@ class Execs(Session):
         return err.decode("utf-8", "replace").strip()
 
     def nothing_lost_at_the_start(self, times):
-        """A kubectl up to 1.33 drops what reaches it before it has made its streams."""
+        """A kubectl up to 1.33 drops data that arrives before it has made its streams."""
         def once(_):
             return self.run(["sh", "-c", "echo hi; exit 9"])
 
@@ -55,8 +55,8 @@ class Execs(Session):
         return f"{times} times"
 
     def at_once(self, number):
-        """Sessions that run at the same time: none gets another's words or exit code."""
-        # Each waits until the last has started, or a fast machine would run them in turn.
+        """Sessions at the same time do not get the output or the exit code of another."""
+        # Each waits until the last has started, or a fast machine would run them one by one.
         with tempfile.TemporaryDirectory() as folder:
             script = (
                 'read word; echo $1; echo error-$1 >&2; touch "$2/$1"; '
@@ -138,7 +138,7 @@ class Execs(Session):
         return f"{mib} MiB, {mib / seconds:.0f} MiB/s each way"
 
     def slow_reader(self, path):
-        """The process is long gone when the last of its output is read, at 1 MiB a second."""
+        """The process is long gone when its last output is read, at 1 MiB a second."""
         process = self.start(
             ["sh", "-c", f"cat {path}; exit 3"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -175,7 +175,7 @@ class Execs(Session):
     # The end of a kubectl.
 
     def killed(self, script, processes, stdin_mib=0):
-        """Nothing that carries the mark is left soon after a SIGKILL."""
+        """No process with the mark is left soon after a SIGKILL."""
         mark, within = new_mark(), self.server.gone_within
         command = ["env", f"{MARK}={mark}", "sh", "-c", script]
         with tempfile.TemporaryFile() as stdin:
@@ -207,7 +207,7 @@ class Execs(Session):
         return f"gone after {seconds:.2f} s"
 
     def killed_terminal(self):
-        """Job control gives each job a process group of its own: all must go."""
+        """Job control gives each job a process group of its own, and all have to end."""
         mark, within = new_mark(), self.server.gone_within
         with self.on_a_terminal(["env", f"{MARK}={mark}", "sh", "-i"]) as terminal:
             try:
@@ -257,7 +257,7 @@ class Execs(Session):
         expect(until(2, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
 
     def size_becomes(self, terminal, rows, columns):
-        """Asks until it is so: a resize is on its own way, beside the typed line."""
+        """Asks until it is so, because a resize and a typed line arrive in any order."""
         wanted = f"size {rows} {columns} end"
         for _ in range(20):
             terminal.say("echo si''ze $(stty size) end")
@@ -267,7 +267,7 @@ class Execs(Session):
             time.sleep(0.1)
         raise Failure(f"stty said {short(seen)}, wanted {wanted}")
 
-    # What the server saw.
+    # The log of the server.
 
     def handshake(self):
         status, _, err = self.run(["true"], verbose=["-v=8"])
@@ -282,7 +282,7 @@ class Execs(Session):
         # At least a line each.
         expect(count >= self.execs, f"v5.channel.k8s.io on {count} lines, {self.execs} execs")
         expect(not re.search(r"\bPOST\b|SPDY", text), f"a SPDY POST came: {self.server.log_path}")
-        # That the log would have told: one POST of our own.
+        # One POST of our own shows that the log would have told.
         before = self.server.log_size()
         headers = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
         path = f"{EXEC_PATH}?command=true&stdout=true"

@@ -12,12 +12,12 @@ from wsclient import (
 )
 
 FLOOD = 16 << 10
-# One that cannot say the end of stdin without a Close, and one that can.
+# A subprotocol that ends stdin by a Close only, and one with half-close.
 HALVES = [BY_NAME["v4.channel.k8s.io"], BY_NAME["v5.channel.k8s.io"]]
 
 
 def in_turn(once, sessions, parallel):
-    """Calls a function with v4 and v5 in turn: its results, and a note. One failure is all's."""
+    """Calls a function with v4 and v5 in turn; returns its results and a note."""
     def guarded(number):
         subprotocol = HALVES[number % 2]
         try:
@@ -35,7 +35,7 @@ def in_turn(once, sessions, parallel):
 
 
 def all_of(outcome, wanted, code):
-    """Every byte of stdout, and the end."""
+    """Checks every byte of stdout, and the end."""
     outcome.ready(STDOUT)
     outcome.only(STDOUT, ERROR)
     back = outcome.bytes(STDOUT)
@@ -45,7 +45,7 @@ def all_of(outcome, wanted, code):
 
 
 def slowly(rate):
-    """For `Client.pace`: so many bytes a second, at most; time not used is not made up for."""
+    """A `Client.pace` of so many bytes a second at most; it does not make up for lost time."""
     due = 0.0
 
     def pace():
@@ -60,7 +60,7 @@ def slowly(rate):
 
 
 def flooded(server, subprotocol, command, pace, receive_buffer=None, rest=0.0, end=Client.end):
-    """The outcome, and whether the connection broke while stdin was sent.
+    """Returns the outcome, and whether the connection broke while stdin was sent.
 
     stdin flows until the Close has been read, with a rest between two messages;
     what follows the Close is for `end`.

@@ -15,7 +15,7 @@ def here():
 
 
 def build(binary, main, requirements, replacements=(), version=None):
-    """Builds `main` at `binary`, in the folder of that file; whether it could be built.
+    """Builds `main` at `binary`, in the folder of that file; returns whether that worked.
 
     `requirements` and `replacements` are lines of a go.mod; `version` is what a
     program of Kubernetes says of itself.

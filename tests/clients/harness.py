@@ -1,4 +1,4 @@
-"""What the client tests share: the server under test, the report, marked processes.
+"""Shared by the client tests: the server under test, the report, marked processes.
 
 Python's standard library only, so that a fresh machine needs no package.
 """
@@ -22,13 +22,13 @@ WORK = ROOT / "target" / "clients"
 DEFAULT_SERVER = ROOT / "target" / "debug" / "pod-server"
 EXEC_PATH = "/api/v1/namespaces/default/pods/demo/exec"
 
-# Every process of a test's command carries this variable, so that what a dead
-# session leaves behind can be told from everything else on the machine.
+# Every process of a test's command carries this variable, which tells the processes that a
+# dead session has left from all others on the machine.
 MARK = "WSSTREAM_TEST_MARK"
 
 
 class Failure(Exception):
-    """A check that did not hold; the text says what was seen instead."""
+    """A check that did not hold. The text says what was seen instead."""
 
 
 def expect(condition, detail):
@@ -47,7 +47,7 @@ def short(value, limit=300):
 
 
 class Report:
-    """One line a check, one line at the end."""
+    """Prints one line for each check, and one at the end."""
 
     def __init__(self, name, only=None):
         self.name = name
@@ -80,13 +80,13 @@ class Report:
             say(f"{word} {name} ({seconds:.1f} s){f': {note}' if note else ''}")
 
     def together(self, checks):
-        """Runs checks, each the arguments of `check`, at the same time: those that mostly wait."""
+        """Runs checks that mostly wait at the same time. Each is given as arguments of `check`."""
         if checks:
             with ThreadPoolExecutor(len(checks)) as pool:
                 list(pool.map(lambda one: self.check(*one), checks))
 
     def finish(self):
-        """Prints the closing line; the exit status. No check at all is a failure."""
+        """Prints the closing line, and returns the exit status. No check at all is a failure."""
         if self.passed + self.failed == 0:
             say(f"{self.name}: no check ran")
             self.failed += 1
@@ -99,7 +99,7 @@ def say(line):
 
 
 def loud(line):
-    """For what must not be overlooked in a long log."""
+    """Prints a line that must not be overlooked in a long log."""
     bar = "!" * 78
     say(f"{bar}\n!! {line}\n{bar}")
 
@@ -117,7 +117,7 @@ class Reachable:
         return host.strip("[]"), int(port)
 
     def at_rest(self, seconds):
-        """Whether no connection of any client is left within so many seconds."""
+        """Returns whether all connections of clients have ended within so many seconds."""
         return until(seconds, lambda: self.sockets() <= self.sockets_at_rest)
 
 
@@ -130,7 +130,7 @@ class Server(Reachable):
 
     # Seconds after which nothing is left of a session whose client was killed.
     gone_within = 2
-    # More than the sockets between it and a client that does not read take.
+    # More than the sockets on the way to a client that does not read can hold.
     flood_mib = 16
 
     def __init__(self, program, name, arguments=(), access=(), log=None):
@@ -152,8 +152,8 @@ class Server(Reachable):
             )
 
         def ignore_signals():
-            # As a script's background job has them: a server that hands this on
-            # to its children makes Ctrl-C dead in their terminal.
+            # As in the background job of a script. If a server passes this on to its
+            # children, Ctrl-C does nothing in their terminals.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGQUIT, signal.SIG_IGN)
 
@@ -194,7 +194,7 @@ class Server(Reachable):
         return self.log_path.stat().st_size
 
     def sockets(self):
-        """How many the server has open."""
+        """Counts the open sockets of the server."""
         folder = f"/proc/{self.process.pid}/fd"
         count = 0
         for entry in os.listdir(folder):
@@ -205,10 +205,10 @@ class Server(Reachable):
         return count
 
     def refuses(self, method, path, headers):
-        """Whether this server itself, without anything in front, answers with an error."""
+        """Returns whether this server itself, without a proxy, answers with an error."""
         connect = http.client.HTTPConnection
         if self.scheme == "https":
-            # Who it is counts for nothing here.
+            # Its identity does not matter here.
             unchecked = ssl._create_unverified_context()
             connect = functools.partial(http.client.HTTPSConnection, context=unchecked)
         connection = connect(*self.host_port, timeout=10)
@@ -221,7 +221,7 @@ class Server(Reachable):
         return answer.status >= 400
 
     def zombies(self):
-        """Children that have ended and that the server has not waited for."""
+        """Returns the children that have ended and that the server has not reaped."""
         return [
             pid
             for pid, fields in stats()
@@ -230,7 +230,7 @@ class Server(Reachable):
 
 
 class Front(Reachable):
-    """A server as clients reach it by another address; all else is that server's own."""
+    """A server with another address for its clients; everything else is that of the server."""
 
     def __init__(self, server):
         self.server = server
@@ -240,7 +240,7 @@ class Front(Reachable):
 
 
 def until(seconds, function, step=0.02):
-    """Asks again and again until the answer is truthy; the last answer."""
+    """Asks again and again until the answer is truthy, and returns the last answer."""
     deadline = time.monotonic() + seconds
     while True:
         answer = function()
@@ -250,7 +250,7 @@ def until(seconds, function, step=0.02):
 
 
 def stats():
-    """(pid, [state, parent, ...]) of every process."""
+    """Yields (pid, [state, parent, ...]) of every process."""
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -265,7 +265,7 @@ def new_mark():
 
 
 def marked(mark):
-    """The processes whose environment carries this mark. A zombie has none."""
+    """Returns the processes whose environment carries this mark. A zombie has none."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for entry in os.listdir("/proc"):
@@ -291,7 +291,7 @@ def describe(pids):
 
 
 def main_guard(main):
-    """Ctrl-C ends a run without a trace of Python."""
+    """Runs `main`. Ctrl-C ends it without a traceback."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:

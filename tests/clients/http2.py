@@ -27,8 +27,8 @@ CANCEL = 8
 V5 = BY_NAME["v5.channel.k8s.io"]
 MIB = 1 << 20
 PIECE = 32 << 10
-# The most that a stalled session takes in a second, so that clients that want to
-# see it move live on.
+# The most that a stalled session takes in a second, to keep clients alive that want to see it
+# move.
 TRICKLE = 64 << 10
 # More than the windows of a stream and of a channel, a pipe, and some seconds of that.
 MOST_UNREAD = MIB
@@ -54,7 +54,7 @@ def checks(report, program):
 
 
 def library():
-    """The package, installed where it is not there yet."""
+    """Returns the package, which is installed if it is missing."""
     pypi.need(LIBRARY)
     import h2.config
     import h2.connection
@@ -65,7 +65,7 @@ def library():
 
 
 class Connection:
-    """One connection of HTTP/2, and what comes for its streams."""
+    """One connection of HTTP/2, and the data of its streams."""
 
     def __init__(self, server, identity=None):
         self.library = library()
@@ -112,7 +112,7 @@ class Connection:
         try:
             received = self.h2.receive_data(data)
         except self.library.exceptions.ProtocolError as error:
-            # Whatever follows a GOAWAY too: to this library that is the end.
+            # For example a frame behind a GOAWAY, which is the end for this library.
             raise Failure(f"HTTP/2: {error}") from None
         for event in received:
             stream = self.streams.get(getattr(event, "stream_id", None))
@@ -193,7 +193,7 @@ class Stream(Client):
     def send_raw(self, data):
         data = self.send_some(memoryview(data))
         while data:
-            # Whatever comes meanwhile is taken: neither side waits for the other.
+            # Reads meanwhile, so that neither side waits for the other.
             self.connection.receive()
             data = self.send_some(data)
 
@@ -258,7 +258,7 @@ def refused(server, identity):
 
 
 def stalled(server, identity):
-    """One whose stdin nobody reads, until it takes no more; the one beside it must not starve."""
+    """A session whose stdin is not read, until it takes no more; one beside it goes on."""
     mark = new_mark()
     asleep = target(["env", f"{MARK}={mark}", "sleep", "1000"], stdin=True, stdout=True)
     data = os.urandom(BESIDE)
@@ -291,7 +291,7 @@ def stalled(server, identity):
 
 
 class Unread(Stream):
-    """Nobody reads its stdin, and its client sends whatever there is room for."""
+    """A session whose stdin is not read, and whose client sends as much as there is room for."""
 
     taken, rest = 0, b""
 
@@ -321,7 +321,7 @@ class Unread(Stream):
 
 
 def lost(server, identity):
-    """A client that is gone: its commands are too."""
+    """The commands of a lost client end."""
     mark = new_mark()
     command = ["env", f"{MARK}={mark}", "sleep", "1000"]
     try:

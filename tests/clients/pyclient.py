@@ -10,13 +10,13 @@ LIBRARY = "kubernetes==37.0.2"
 
 
 def load():
-    """Before threads: an import is slow, and a package is installed once."""
+    """Imports the client before there are threads, because a package is installed once."""
     pypi.need(LIBRARY)
     import kubernetes.stream  # noqa: F401
 
 
 def pods(server):
-    """A client of its own: what opens a session changes it for a moment."""
+    """Returns a new client, because opening a session changes it for a moment."""
     from kubernetes import client
 
     configuration = client.Configuration(host=server.url)
@@ -28,7 +28,7 @@ def pods(server):
 
 
 def begin(server, command, stdin=False):
-    """A session, open."""
+    """Opens a session."""
     from kubernetes import stream
 
     return stream.stream(
@@ -39,7 +39,7 @@ def begin(server, command, stdin=False):
 
 
 def read_all(session, rate):
-    """Everything on stdout, frame by frame, at so many bytes a second; the exit code."""
+    """Reads all of stdout at so many bytes a second; returns it and the exit code."""
     receive = session.sock.recv_data_frame
 
     def slowly(*arguments):
@@ -49,13 +49,13 @@ def read_all(session, rate):
 
     session.sock.recv_data_frame = slowly
     session.run_forever()
-    # The code first: `read_all` forgets what came on the other channels.
+    # The code first, because `read_all` drops the data of the other channels.
     code = session.returncode
     return session.read_all(), code
 
 
 def write_always(session, piece, patience):
-    """stdin until the session is over; the exit code."""
+    """Writes stdin until the session is over, and returns the exit code."""
     deadline = time.monotonic() + patience
     while session.is_open():
         expect(time.monotonic() < deadline, f"it still runs after {patience} s")
@@ -65,7 +65,7 @@ def write_always(session, piece, patience):
 
 
 def forwarded(server, port):
-    """A socket whose other end is that port of the pod; keep both."""
+    """Returns a socket whose other end is that port of the pod; keep both."""
     from kubernetes import stream
 
     forward = stream.portforward(

@@ -1,4 +1,4 @@
-"""Python packages that a check wants; kept under target/."""
+"""Python packages that a check needs, kept under target/."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from harness import WORK, say
 
 
 def need(requirement):
-    """Puts a package on the path, installed where it is not there yet."""
+    """Puts a package on the path, and installs it if it is missing."""
     folder = WORK / requirement.replace("==", "-")
     done = folder / ".done"
     if not done.exists():

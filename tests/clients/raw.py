@@ -34,7 +34,7 @@ from wsclient import (  # noqa: E402
 )
 
 MIB = 1 << 20
-# Half of the grace that the server gives to what does not end by itself.
+# Half of the grace for a service that does not end by itself.
 AT_ONCE = 0.5
 CANNOT_START = "Internal error occurred: error executing command in container: "
 
@@ -57,7 +57,7 @@ def exit_code(server, subprotocol):
 
 
 def success(server, subprotocol):
-    """Nothing is sent but the Pong: the server ends the session by itself."""
+    """The client sends only a Pong, and the server ends the session by itself."""
     command = ["sh", "-c", "echo out; echo err >&2"]
     outcome = run(server, subprotocol, command, stdin=False, stdout=True, stderr=True)
     outcome.ready(STDOUT)
@@ -96,7 +96,7 @@ def cannot_start(server, subprotocol):
 
 
 def lowest_channel(server, subprotocol):
-    """Without stdout the ready message comes on stderr, without both on the error channel."""
+    """The ready message comes on stderr without stdout, and on the error channel without both."""
     command = ["sh", "-c", "echo out; echo err >&2; exit 4"]
     outcome = run(server, subprotocol, command, stdout=False, stderr=True)
     outcome.ready(STDERR)
@@ -111,7 +111,7 @@ def lowest_channel(server, subprotocol):
 
 
 def odd_messages(server, subprotocol):
-    """What is legal and rare, and is not the end of stdin; the last of it with the head."""
+    """Messages that are legal and rare do not end stdin; the last of them come with the head."""
     other = BINARY if subprotocol.base64 else TEXT
     whole = subprotocol.message(STDIN, b"in-fragments ")
 
@@ -159,7 +159,7 @@ def all_bytes(server, subprotocol):
                 client.send(STDIN, data[place : place + size])
                 place, turn = place + size, turn + 1
 
-        # Beside the reading, which the server's back-pressure asks for.
+        # Beside the reading, or the backpressure of the server would block both.
         client.feed(feed)
 
     command = ["head", "-c", str(len(data))]
@@ -171,7 +171,7 @@ def all_bytes(server, subprotocol):
 
 
 def left(server, subprotocol):
-    """Without stdin a Close can only mean that the client leaves: the command goes at once."""
+    """Without stdin a Close means that the client leaves, and the command ends at once."""
     mark = new_mark()
     path = target(["env", f"{MARK}={mark}", "sleep", "1000"], stdout=True, stderr=True)
     try:
@@ -201,7 +201,7 @@ def selected(server, offered, wanted):
 
 
 def kubelet(server, uid):
-    """By the path and the query that an API server uses for its kubelet."""
+    """With the path and the query that an API server uses for its kubelet."""
     subprotocol = BY_NAME["v5.channel.k8s.io"]
     query = "command=sh&command=-c&command=cat%3B+exit+3&input=1&output=1&error=1"
     with Client(server, subprotocol, f"/exec/default/demo{uid}/main?{query}") as client:
@@ -235,14 +235,14 @@ def signals(server):
     subprotocol = BY_NAME["v5.channel.k8s.io"]
     command = ["grep", "SigIgn", "/proc/self/status"]
     ignored = int(run(server, subprotocol, command, stdout=True).bytes(STDOUT).split()[1], 16)
-    # But for 32 and 33, which are the C library's own.
+    # Except 32 and 33, which belong to the C library.
     equal(ignored & ~(3 << 31), 0, "ignored signals")
 
 
 # The last byte.
 
 RECEIVE_BUFFER = 64 << 10
-# Of a client that reads slowly, a second.
+# Bytes a second of a client that reads slowly.
 READ_RATE = MIB
 
 
@@ -269,7 +269,7 @@ def last_bytes(server, sessions, parallel):
 
 
 def on_a_server(name, checks):
-    """Those that need no more than one, as it is by default."""
+    """Names checks that need one server, with its default options."""
     def run_them(report, options):
         with Server(options.server, f"raw-{name}") as server:
             checks(report, server, options)
@@ -286,7 +286,7 @@ def the_last_byte(report, server, options):
 WHAT = dict([
     on_a_server("subprotocols", lambda report, server, _: subprotocols(report, server)),
     on_a_server("logs", lambda report, server, _: reading.checks(report, server)),
-    # With servers of their own: they are stopped, speak TLS, or want a token.
+    # With servers of their own, which are stopped, speak TLS, or want a token.
     ("drain", lambda report, options: draining.checks(report, options.server)),
     ("http2", lambda report, options: http2.checks(report, options.server)),
     ("bearer", lambda report, options: bearer.checks(report, options.server)),
@@ -301,7 +301,7 @@ def the_followers(report, options):
     )
 
 
-# Only where asked for by name.
+# Only if asked for by name.
 LONG = {"followers": the_followers}
 
 

@@ -1,4 +1,4 @@
-"""The pod's log as the messages of a WebSocket and as curl gets it: what plain HTTP gives."""
+"""The pod's log as messages of a WebSocket and by curl, compared with plain HTTP."""
 
 import base64
 import http.client
@@ -22,20 +22,20 @@ READERS = [
     Subprotocol("binary.k8s.io"),
     Subprotocol("base64.binary.k8s.io", base64=True),
 ]
-# Several messages' worth of every value of a byte, and less than the server keeps.
+# Several messages of random bytes, and less than the server keeps.
 SAID = 100 << 10
 LIMIT = 70001
 LARGEST_MESSAGE = 32 << 10
-# Followers that never read; what all of them are behind then, and the server's patience.
+# Followers that never read; the bytes that all of them are behind; the server's deadline.
 FOLLOWERS = 100
 MIB = 1 << 20
 FLOOD = 16 * MIB
 LINE = b"x" * 8191 + b"\n"
 WRITE_TIMEOUT = 300
-# Two ticks, in any case.
+# At least two ticks.
 MORE = 20
-# Less than from one tick to the next, with which something might go out that
-# would take an answer with it.
+# Less than the time between two ticks, because a tick that goes out might take a waiting
+# answer with it.
 AT_ONCE = 0.5
 
 
@@ -56,7 +56,7 @@ def checks(report, server):
 
 
 def fill(server):
-    """So that the log is more than ticks: attached, what is sent comes back as output."""
+    """Attaches and sends random bytes, whose echo makes the log more than ticks."""
     data = os.urandom(SAID - 1) + b"\n"
     path = f"{POD_PATH}/attach?container=main&stdin=true&stdout=false&stderr=true"
     with Client(server, BY_NAME["v5.channel.k8s.io"], path) as client:
@@ -78,7 +78,7 @@ def plain(server, query):
 
 
 def streamed(server, subprotocol, query):
-    """All of a log that ends by itself."""
+    """Returns all of a log that ends by itself."""
     with Client(server, subprotocol, f"{LOG_PATH}?{query}") as client:
         upgraded(client)
         messages, close = client.until_close()
@@ -87,7 +87,7 @@ def streamed(server, subprotocol, query):
 
 
 def whole(subprotocol, messages):
-    """What the messages hold: the first is empty, and no other."""
+    """Returns the data of the messages, of which the first alone is empty."""
     expect(messages, "no message at all")
     equal(messages[0], (subprotocol.opcode(), b""), "the first message")
     pieces = []
@@ -108,7 +108,7 @@ def same(server, subprotocol):
         for _ in range(10):
             before = plain(server, query)
             seen = streamed(server, subprotocol, query)
-            # No tick has fallen between the three.
+            # No tick has come between the three.
             if plain(server, query) == before:
                 break
         else:
@@ -120,7 +120,7 @@ def same(server, subprotocol):
 
 
 def followed(server, subprotocol):
-    """What is printed now is sent now; at its limit it ends as one that has said all."""
+    """New output is sent at once, and the log ends at its limit like a complete one."""
     limit = len(plain(server, "")) + MORE
     seen = streamed(server, subprotocol, f"follow=true&limitBytes={limit}")
     equal(len(seen), limit, "bytes")
@@ -133,7 +133,7 @@ def alike(seen, wanted):
 
 
 def left(server, subprotocol):
-    """What a client says is nothing to a log; that it leaves is, also between two ticks."""
+    """A log ignores messages of its client, but not its Close, also between two ticks."""
     log_start = server.log_size()
     with Client(server, subprotocol, f"{LOG_PATH}?follow=true&tailLines=0") as client:
         upgraded(client)
@@ -155,7 +155,7 @@ def left(server, subprotocol):
 
 
 def followers(program):
-    """A hundred that never read, while the log grows: they are let go, and one that reads is not."""
+    """Of a hundred and one followers of a growing log, those that never read are cut off."""
     with Server(program, "raw-followers", log="info") as server:
         deaf = []
         try:

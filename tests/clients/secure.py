@@ -13,19 +13,19 @@ import kubectls
 import logs
 from harness import Server, equal, expect, short
 
-# What goes through cat: over TLS the processor is what limits it.
+# Through cat. Over TLS the processor limits it.
 CAT_MIB = 8
 TOKEN = secrets.token_hex(20)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, WINDOW_UPDATE = 4, 8
 ENABLE_CONNECT_PROTOCOL, MAX_STREAMS, STREAM_WINDOW = 8, 3, 4
-# What a connection's window is before any WINDOW_UPDATE (RFC 9113, 6.9.2).
+# The window of a connection before any WINDOW_UPDATE (RFC 9113, 6.9.2).
 FIRST_WINDOW = 65535
 
 
 class Identity:
-    """A certificate for 127.0.0.1, signed by itself, and a token; made anew for each run."""
+    """A self-signed certificate for 127.0.0.1, and a token, made for each run."""
 
     def __init__(self, folder):
         self.cert, self.key = Path(folder) / "cert.pem", Path(folder) / "key.pem"
@@ -43,7 +43,7 @@ class Identity:
 
     @property
     def arguments(self):
-        """What makes a server speak TLS."""
+        """The options that make a server speak TLS."""
         return ["--tls-cert", self.cert, "--tls-key", self.key]
 
 
@@ -56,7 +56,7 @@ def server(program, identity):
 
 
 def checks(report, session, options, material, identity):
-    """What kubectl does over TLS, with the right token and without it."""
+    """Checks kubectl over TLS, with the right token and without it."""
     def check(name, function, *arguments):
         report.check(f"{session.kubectl.name} TLS: {name}", lambda: function(*arguments))
 
@@ -69,7 +69,7 @@ def checks(report, session, options, material, identity):
     check("cp of a tree, both ways", copying.tree, session, material.originals, material.folder)
     check("cp of a file, both ways", copying.file, session, material.originals, material.folder)
     wrong = ["--token", TOKEN[:-1] + ("0" if TOKEN[-1] != "0" else "1")]
-    # Some identity it must have, or kubectl asks the terminal for a name and a password.
+    # It needs some identity, or kubectl asks for a name and a password on the terminal.
     none = ["--client-certificate", str(identity.cert), "--client-key", str(identity.key)]
     for name, credentials in (("a wrong token", wrong), ("no token", none)):
         for command in (["exec", "demo", "--", "echo", "hi"], ["logs", "demo"],
@@ -78,7 +78,7 @@ def checks(report, session, options, material, identity):
 
 
 def refused(session, identity, credentials, command):
-    """kubectl fails, and says why."""
+    """kubectl fails, and prints the reason."""
     arguments = [
         str(session.kubectl.path), "--kubeconfig", "/dev/null", "--server", session.server.url,
         "--certificate-authority", str(identity.cert), *credentials, *command,
@@ -91,7 +91,7 @@ def refused(session, identity, credentials, command):
 
 
 def versions(server):
-    """client-go asks over HTTP/2 where it can: else nothing here has tried that."""
+    """Checks that client-go used HTTP/2, because no other check here does."""
     seen = re.findall(r"log follow=\w+ http=(\S+)", server.log())
     expect("HTTP/2.0" in seen, f"logs came over {sorted(set(seen))}")
     return f"{seen.count('HTTP/2.0')} of {len(seen)}"
@@ -102,7 +102,7 @@ def no_token(server):
 
 
 def handshakes(report, server, identity):
-    """What is spoken after the handshake, seen without any client's help."""
+    """Checks the protocols after the handshake, without a client."""
     report.check("TLS: ALPN h2 and http/1.1", lambda: alpn(server, identity))
     report.check("TLS: HTTP/2 offers CONNECT", lambda: settings(connect(server, identity, "h2")))
 
@@ -128,7 +128,7 @@ def alpn(server, identity):
 
 
 def settings(stream):
-    """A server that serves sessions over HTTP/2 says so, and has room for stalled ones."""
+    """Checks that the server offers sessions over HTTP/2, and has room for stalled ones."""
     with stream:
         stream.sendall(PREFACE + struct.pack(">IBI", SETTINGS, 0, 0))
         data = stream.makefile("rb")

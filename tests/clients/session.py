@@ -1,4 +1,4 @@
-"""One kubectl against one server, and what all its checks need."""
+"""One kubectl against one server, and the helpers of its checks."""
 
 import hashlib
 import os
@@ -9,10 +9,10 @@ from harness import Failure, expect, short
 from terminal import Terminal
 
 MIB = 1 << 20
-# No command here takes longer of its own; only a hang does.
+# Longer than any command here takes, unless it hangs.
 PATIENCE = 60
-# kubectl 1.29 gives up once its socket stays full for seconds, whatever the
-# server does: what stalls its stdin is told, and not counted.
+# kubectl 1.29 gives up once its socket stays full for seconds. The server cannot prevent that, so
+# checks that stall its stdin are reported, and not counted.
 STALLS_ARE_FATAL_UP_TO = 29
 
 
@@ -28,7 +28,7 @@ class Session:
         return self.kubectl.minor <= STALLS_ARE_FATAL_UP_TO
 
     def words(self, *words):
-        """The command line of this kubectl with these words behind the server's address."""
+        """Returns the command line of this kubectl, with these words behind the server's address."""
         return [
             str(self.kubectl.path), "--kubeconfig", "/dev/null", "--server", self.server.url,
             *self.server.access, *words,
@@ -39,7 +39,7 @@ class Session:
         return self.words(*verbose, "exec", *flags, "demo", "--", *command)
 
     def run(self, command, flags=(), stdin=None, verbose=()):
-        """(exit code, stdout, stderr) of a short command."""
+        """Runs a short command, and returns (exit code, stdout, stderr)."""
         return self.finish(self.arguments(command, flags, verbose), stdin)
 
     def finish(self, arguments, stdin=None, patience=PATIENCE):
@@ -68,7 +68,7 @@ class Session:
 
 
 class Watchdog:
-    """Kills a process that outlives its time, so that a hang is a failure and not a hang."""
+    """Kills a process after a time, so that a hang becomes a failure."""
 
     def __init__(self, process, seconds):
         self.process = process
@@ -106,7 +106,7 @@ class Sink(threading.Thread):
 
 
 def random_file(path, mib):
-    """Bytes that nobody can guess, on disk; their SHA-256."""
+    """Writes random bytes to a file, and returns their SHA-256."""
     digest = hashlib.sha256()
     with open(path, "wb") as out:
         for _ in range(mib):

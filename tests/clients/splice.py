@@ -1,4 +1,4 @@
-"""An opaque proxy, as `kubectl proxy` and a kube-apiserver in front of a kubelet are one.
+"""An opaque proxy, like `kubectl proxy` and a kube-apiserver in front of a kubelet.
 
 It copies bytes in two directions, and closes both connections at the first end of
 either, whatever lies unread in them: what the kernel makes of that, a reset as a
@@ -18,16 +18,16 @@ from pathlib import Path
 
 from harness import Front, expect, main_guard, say
 
-# As Go's io.Copy has it.
+# As in Go's io.Copy.
 BLOCK = 32 << 10
 
 
 class Side:
-    """One of the two connections of a session, and what is still to be written to it."""
+    """One of the two connections of a session, and the data to be written to it."""
 
     def __init__(self, stream, selector):
         stream.setblocking(False)
-        # As Go sets it on every connection.
+        # As in Go, for every connection.
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket, self.selector = stream, selector
         self.other = None
@@ -35,7 +35,7 @@ class Side:
         self.events = 0
 
     def step(self, events):
-        """Moves what can be moved; False at an end."""
+        """Moves as much as possible; False at an end."""
         try:
             if events & selectors.EVENT_WRITE:
                 self.write()
@@ -58,7 +58,7 @@ class Side:
             self.rest = self.rest[self.socket.send(self.rest) :]
 
     def watch(self):
-        """Waits for what this side can do next: it reads no more than the other takes."""
+        """Waits for the next step of this side, which reads no more than the other takes."""
         wanted = selectors.EVENT_WRITE if self.rest else 0
         wanted |= 0 if self.other.rest else selectors.EVENT_READ
         if wanted and self.events:
@@ -107,7 +107,7 @@ def main():
 
 
 class Proxy(Front):
-    """A server behind such a proxy, which may be one already."""
+    """A server behind such a proxy. It may be one itself."""
 
     def __init__(self, server):
         super().__init__(server)

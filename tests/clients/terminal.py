@@ -1,4 +1,4 @@
-"""What a person at a terminal does to a program: types, looks, resizes."""
+"""A person at a terminal, who types, looks, and resizes."""
 
 import fcntl
 import os
@@ -14,12 +14,12 @@ from harness import expect, short, until
 
 
 class Terminal:
-    """A program on a pseudo-terminal of its own, typed to and listened to."""
+    """A program on a pseudo-terminal of its own."""
 
     def __init__(self, arguments, environment, rows, columns):
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            # Before the program asks, so that the first size it sees is this one.
+            # Before the program starts, so that this is the first size that it sees.
             set_size(0, rows, columns)
             os.execve(arguments[0], arguments, environment)
         self.seen = ""
@@ -40,7 +40,7 @@ class Terminal:
         os.write(self.master, data)
 
     def say(self, line):
-        """Types a line; what it is to print is broken up in it, so that its echo does not match."""
+        """Types a line. Split the expected output in it, so that the echo does not match."""
         self.seen = ""
         self.type(line.encode() + b"\r")
 
@@ -49,7 +49,7 @@ class Terminal:
         set_size(self.master, rows, columns)
 
     def hear(self, pattern, seconds=10):
-        """What was printed since the last line typed, once the pattern is in it."""
+        """Returns the output since the last line typed, once the pattern is in it."""
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.seen):
             rest = deadline - time.monotonic()
@@ -66,7 +66,7 @@ class Terminal:
     def wait(self, seconds=10):
         def ended():
             if self.status is None:
-                # It cannot end while nobody reads what it prints.
+                # It cannot end while its output is not read.
                 while select.select([self.master], [], [], 0)[0]:
                     try:
                         if not os.read(self.master, 65536):

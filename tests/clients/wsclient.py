@@ -1,4 +1,4 @@
-"""A WebSocket client written by hand, that takes nothing for granted and hides nothing."""
+"""A WebSocket client written by hand, which hides nothing."""
 
 import base64
 import collections
@@ -14,11 +14,11 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE_SIGNAL = 0, 1, 2, 3, 4, 255
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL = struct.pack(">H", 1000)
 READ_SIZE = 16 << 10
-# A silence of this length is a hang: the slowest wait of the server itself that
-# these scenarios meet is the grace of a second.
+# A silence of this length is a hang. The longest wait of the server in these scenarios is the
+# grace of a second.
 PATIENCE = 30
-# A fixed key: masking is not what is tested here, and one masked message can be
-# sent over and over.
+# A fixed key, because masking is not tested here, and one masked message can be sent again and
+# again.
 MASK = bytes([0x37, 0xFA, 0x21, 0x3D])
 
 
@@ -95,7 +95,7 @@ class Client:
         self.subprotocol = subprotocol
         self.socket = socket.socket()
         if receive_buffer:
-            # Before the connect: the window is agreed on in the handshake of TCP.
+            # Before the connect, because the window is negotiated in the handshake of TCP.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(server.host_port)
@@ -104,9 +104,9 @@ class Client:
         self.lock = threading.Lock()
         self.closing = False
         self.pace = None
-        # While a thread of its own feeds stdin, Pongs are its to send, between two
-        # messages: the reader must never wait for a socket that the server's
-        # back-pressure has filled, or nobody would take the output.
+        # While a thread feeds stdin, that thread sends the Pongs, between two messages. The
+        # reader must never wait for a socket that the server's backpressure has filled, or
+        # the output would not be read.
         self.pongs = collections.deque()
         self.fed_beside = False
         key = base64.b64encode(os.urandom(16)).decode()
@@ -117,7 +117,7 @@ class Client:
             "Upgrade: WebSocket",
             "Sec-WebSocket-Version: 13",
             f"Sec-WebSocket-Key: {key}",
-            # Offered by browsers; no server of this protocol may take it.
+            # Browsers offer it, and no server of this protocol may accept it.
             "Sec-WebSocket-Extensions: permessage-deflate",
         ]
         names = [subprotocol.name] if offered is None and subprotocol.name else offered or []
@@ -155,7 +155,7 @@ class Client:
                     try:
                         self.send_raw(b"")
                     except OSError:
-                        pass  # the reader sees it too, and tells
+                        pass  # the reader sees it too, and reports it
 
         self.fed_beside = True
         thread = threading.Thread(target=run, daemon=True)
@@ -166,11 +166,11 @@ class Client:
         self.send_raw(frame(self.subprotocol.opcode(), self.subprotocol.message(channel, payload)))
 
     def end_stdin(self, code=NORMAL):
-        """The end of stdin as this subprotocol says it."""
+        """Ends stdin in the way of this subprotocol."""
         if self.subprotocol.half_close:
             self.send_raw(frame(BINARY, bytes([CLOSE_SIGNAL, STDIN])))
         else:
-            # Nothing may follow a Close, a Pong neither.
+            # Nothing may follow a Close, not even a Pong.
             self.closing = True
             self.send_raw(frame(CLOSE, code))
 
@@ -194,7 +194,7 @@ class Client:
         return data
 
     def frame(self):
-        """The next frame: (fin, opcode, payload)."""
+        """Returns the next frame: (fin, opcode, payload)."""
         first, second = self._take(2)
         expect(not first & 0x70, f"reserved bits in {first:#x}")
         expect(not second & 0x80, "a masked frame from a server")
@@ -208,7 +208,7 @@ class Client:
         return bool(first & 0x80), first & 0x0F, self._take(length)
 
     def until_close(self):
-        """The whole end, as a client that keeps to the RFC has it; see `to_close`."""
+        """Reads to the end like a client that follows the RFC; see `to_close`."""
         messages, close = self.to_close()
         self.end()
         return messages, close
@@ -255,7 +255,7 @@ class Client:
 
 
 class Outcome:
-    """What a session brought, channel by channel, in order."""
+    """The messages of a session, channel by channel, in order."""
 
     def __init__(self, subprotocol, messages, close):
         self.subprotocol = subprotocol
@@ -273,7 +273,7 @@ class Outcome:
                 self.records.append((message[0], message[1:]))
 
     def ready(self, channel):
-        """The first message is empty, on the lowest channel that is written."""
+        """Checks that the first message is empty, on the lowest channel that the server writes."""
         expect(self.records, "no message at all")
         equal(self.records[0], (channel, b""), "the ready message")
         expect(
@@ -288,7 +288,7 @@ class Outcome:
         return b"".join(payload for one, payload in self.records if one == channel)
 
     def last_words(self):
-        """What the error channel says: one message, the last of all, or None."""
+        """Returns the one message of the error channel, which is the last of all, or None."""
         told = [i for i, (one, payload) in enumerate(self.records) if one == ERROR and payload]
         if not told:
             return None

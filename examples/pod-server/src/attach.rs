@@ -18,12 +18,13 @@ use tower_wsstream::{
 
 use crate::{
     end::End,
-    hub::{Attached, Lagged, Next, Stream},
+    hub::{Attached, Next},
     pod::Pod,
+    seat::{Lagged, Stream},
 };
 
-/// How much of a client's input is typed at once. Lines stay whole up to this length, and the
-/// other clients get their turn after it.
+/// The most that is typed at once of a client's input. Lines stay whole up to this length, and
+/// the other clients get their turn after it.
 const LINES: usize = 8 * 1024;
 
 /// Attaches a session to the pod's process until either ends.

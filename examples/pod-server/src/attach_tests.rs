@@ -1,26 +1,26 @@
 //! Sessions over in-memory streams at a hub without a process.
 
-use std::future::pending;
-use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{future::pending, io, os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tower_wsstream::remotecommand::ExitStatus;
-use tower_wsstream::{BoxError, EndCause};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use tower_wsstream::{BoxError, EndCause, remotecommand::ExitStatus};
 
 use super::{End, LINES, Streams, drive, type_lines};
-use crate::hub::{BACKLOG, Hub, Stream};
+use crate::{
+    hub::Hub,
+    seat::{BACKLOG, Stream},
+};
 
-/// Less than a tick, so that every write must wait.
+/// Less than a tick, so that every write has to wait.
 const TINY: usize = 4;
 
-/// Paused time makes it no wait at all: what hangs fails at once.
+/// With paused time this is no wait at all: a test that hangs fails at once.
 const LIMIT: Duration = Duration::from_secs(3600);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -81,7 +81,7 @@ fn hub() -> (Arc<Hub>, mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
     (Arc::default(), input, lines)
 }
 
-/// The pieces that are typed for what comes from `from`.
+/// Returns the pieces that are typed for an input.
 async fn typed(from: impl tokio::io::AsyncBufRead + Unpin + Send + 'static) -> Vec<Bytes> {
     let (input, mut lines) = mpsc::channel(1);
     let typing = tokio::spawn(type_lines(from, input));
@@ -100,13 +100,13 @@ async fn one_that_does_not_read_ends_alone() {
     let mut reader = Client::attach(&hub, &input);
     let tick = "tick ".repeat(1000);
     for _ in 0..=BACKLOG / tick.len() + 1 {
-        // `push` is no future: there is nothing that it could wait for.
+        // `push` is not a future, so it cannot wait for anything.
         hub.push(Stream::Stdout, tick.as_bytes());
         reader.hear(&tick).await;
     }
     let lagged = within(stalled.driving).await.unwrap().unwrap_err();
     assert!(lagged.to_string().contains("too slowly"));
-    // What had gone out before is there.
+    // Earlier output is there.
     let mut heard = String::new();
     within(stalled.stdout.read_to_string(&mut heard))
         .await
@@ -155,7 +155,7 @@ async fn the_end_of_an_input_ends_neither_the_session_nor_the_input() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lines_stay_whole_whoever_types_them() {
+async fn lines_of_several_clients_stay_whole() {
     let (hub, input, mut lines) = hub();
     let (a, b) = ("a".repeat(5000), "b".repeat(5000));
     let clients = [&a, &b].map(|line| {
@@ -206,11 +206,11 @@ async fn a_line_that_was_cut_off_is_not_typed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_takes_no_input_ends_nobody() {
+async fn a_process_that_takes_no_input_ends_no_session() {
     let (hub, input, lines) = hub();
     drop(lines);
     let mut client = Client::attach(&hub, &input);
-    client.type_in("nobody\n").await;
+    client.type_in("unread\n").await;
     hub.push(Stream::Stdout, b"tick");
     client.hear("tick").await;
 }
@@ -232,15 +232,15 @@ async fn the_end_of_the_process_is_told_after_its_output() {
 async fn a_lost_connection_leaves_at_once() {
     let (hub, input, _lines) = hub();
     let mut client = Client::attach(&hub, &input);
-    // Neither a write nor an input that waits keeps it: one line is in the
-    // queue, one before it, and one in the pipe.
-    hub.push(Stream::Stdout, b"nobody reads this");
+    // Neither a write nor an input that waits keeps it: one line is in the queue, one before it,
+    // and one in the pipe.
+    hub.push(Stream::Stdout, b"unread");
     client.type_in("one\ntwo\nabc\n").await;
     client.end_session(EndCause::Aborted.into());
     assert!(within(client.driving).await.unwrap().is_err());
 }
 
-/// A client that was told of a success takes it for the end of the process.
+/// A client that was told of a success takes that for the end of the process.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_stopped_is_no_success() {
     for cause in [
@@ -269,7 +269,7 @@ async fn a_client_that_has_said_all_and_leaves_has_not_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_came_before_a_close_is_still_typed() {
+async fn input_from_before_a_close_is_still_typed() {
     let (hub, input, mut lines) = hub();
     let mut client = Client::attach(&hub, &input);
     client.type_in("one\ntwo\n").await;

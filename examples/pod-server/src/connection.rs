@@ -50,8 +50,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How much one stream of HTTP/2 may send before it is read: as much as the receive window of a
-/// channel, which is what reads it.
+/// The bytes that one stream of HTTP/2 may send before it is read: as many as the receive window
+/// of a channel, which is what reads it.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The streams on one connection. RFC 9113 (6.5.2) recommends no less than 100; a client that
@@ -64,7 +64,7 @@ const MAX_STREAMS: u32 = 100;
 /// 25 MiB.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 
-/// How connections are served. Cheap to clone.
+/// The settings of all connections, and the router behind them. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
     tls: Option<TlsAcceptor>,

@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use super::*;
 
-/// How long the answer to `/slow` takes.
+/// The time that the answer to `/slow` takes.
 const SLOW: Duration = Duration::from_secs(3600);
 
 /// With paused time this is no wait at all: a test that hangs fails at once.

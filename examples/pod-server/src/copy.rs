@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::process::{Input, Output};
+use crate::stdio::{Input, Output};
 
 /// One message of kubectl, and half of a pipe's capacity: a command goes on writing while a
 /// piece is on its way.

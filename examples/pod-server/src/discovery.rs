@@ -10,7 +10,6 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use tower_wsstream::Rejection;
 
 use crate::{
     pod::Pod,
@@ -45,8 +44,8 @@ async fn pods(State(pod): State<Pod>, Path(namespace): Path<String>) -> Json<Val
     })
 }
 
-async fn one_pod(_: Target, State(pod): State<Pod>) -> Result<Json<Value>, Rejection> {
-    Ok(Json(demo(&pod)))
+async fn one_pod(_: Target, State(pod): State<Pod>) -> Json<Value> {
+    Json(demo(&pod))
 }
 
 fn version() -> Value {

@@ -1,4 +1,4 @@
-//! How a session ended, as far as its service acts on it.
+//! The end of a session, as far as its service acts on it.
 
 use tower_wsstream::{BoxError, EndCause};
 

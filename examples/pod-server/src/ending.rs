@@ -9,15 +9,12 @@
 //! group of its own, each of which forks the next and exits, is missed as well, because a look
 //! sees none of them.
 //!
-//! The processes of a session are found by a look at every process of the machine. One thread
-//! looks, for all commands that are being ended at that moment. A thousand sessions that are
-//! lost together therefore cost a few looks, and not a few each.
+//! The processes of a session are found by a look at every process of the machine, one look for
+//! all commands that are being ended: see [`advance`].
 
 use std::{
     collections::HashMap,
     io,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -27,54 +24,23 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
-use crate::stat::{Stat, is_short, processes};
+use crate::stat::{Stat, is_short};
 
 /// Between SIGHUP and SIGKILL: time for a shell to save its history and for an editor to save
 /// its file. It is less than the second after which nothing may be left.
 const HANG_UP: Duration = Duration::from_millis(800);
 
-/// The pause between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// How much longer a pause is than the look before it. On a machine with many processes the
-/// thread uses a fifth of one processor, however many sessions end.
-const REST: u32 = 4;
-
-/// The longest pause, so that SIGKILL is not late.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-
 /// A process that SIGKILL has not ended in this time is stuck in the kernel, on a dead network
 /// file system say, or belongs to another user. More signals do not help.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// How a command is ended.
+/// The way in which a command is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// SIGKILL at once: the client is gone.
     Kill,
     /// SIGHUP, and SIGKILL a little later: the user has hung up.
     HangUp,
-}
-
-/// Ends what is left of a command.
-///
-/// The first signal goes to its process group before this returns, even if the server exits
-/// next. The rest is left to a thread, because this is called from destructors, which cannot
-/// wait.
-///
-/// `held`, our ends of its pipes, is dropped at the very end. A command that ignores SIGHUP must
-/// not take our giving up for the end of its input, and so a cut upload for a complete one. One
-/// that handles SIGHUP must not die of SIGPIPE because it writes about that.
-pub(crate) fn end(leader: Box<dyn ChildWrapper>, manner: Manner, held: impl Send + 'static) {
-    match Ending::new(leader, manner, Box::new(held)) {
-        Ok(ending) => ENDINGS.add(ending),
-        Err(error) => tracing::error!(%error, "a command cannot be ended"),
-    }
-}
-
-/// Waits until every command that is being ended has ended, or `limit` is over.
-pub(crate) fn wait_for_all(limit: Duration) {
-    ENDINGS.wait(limit);
 }
 
 /// Returns the number of a child that was not waited for.
@@ -84,84 +50,15 @@ pub(crate) fn pid(leader: &dyn ChildWrapper) -> io::Result<Pid> {
         .ok_or_else(|| io::Error::other("the command was waited for"))
 }
 
-static ENDINGS: Endings = Endings {
-    state: Mutex::new(State {
-        new: Vec::new(),
-        is_running: false,
-    }),
-    all_ended: Condvar::new(),
-};
-
-/// All commands that are being ended, and the thread that does it. The thread exists only as
-/// long as there are any.
-struct Endings {
-    state: Mutex<State>,
-    all_ended: Condvar,
-}
-
-struct State {
-    /// Those that the thread has not taken over yet.
-    new: Vec<Ending>,
-    /// Whether the thread exists.
-    is_running: bool,
-}
-
-impl Endings {
-    fn add(&'static self, ending: Ending) {
-        let mut state = self.lock();
-        state.new.push(ending);
-        if state.is_running {
-            return;
-        }
-        let thread = thread::Builder::new().name("endings".into());
-        match thread.spawn(|| self.run()) {
-            Ok(_) => state.is_running = true,
-            // The next command that ends tries again, for this one too.
-            Err(error) => tracing::error!(%error, "no thread to end a command with"),
-        }
-    }
-
-    fn run(&self) {
-        let mut endings = Vec::new();
-        loop {
-            {
-                let mut state = self.lock();
-                endings.append(&mut state.new);
-                if endings.is_empty() {
-                    state.is_running = false;
-                    self.all_ended.notify_all();
-                    return;
-                }
-            }
-            let start = Instant::now();
-            advance(&mut endings, processes);
-            thread::sleep((start.elapsed() * REST).clamp(LOOK_AGAIN, LONGEST_PAUSE));
-        }
-    }
-
-    fn wait(&self, limit: Duration) {
-        let state = self.lock();
-        let waited = self
-            .all_ended
-            .wait_timeout_while(state, limit, |state| state.is_running);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic leaves nothing in here half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// One command that is being ended.
-struct Ending {
+pub(crate) struct Ending {
     leader: Box<dyn ChildWrapper>,
     /// The number of the leader, of its process group, and of its session.
     session: Pid,
     manner: Manner,
     /// The start of this manner.
     since: Instant,
-    /// Whether the rest of the session, beyond the leader's process group, has had the first
+    /// Set if the rest of the session, beyond the leader's process group, has had the first
     /// signal.
     is_told: bool,
     has_leader: bool,
@@ -169,7 +66,16 @@ struct Ending {
 }
 
 impl Ending {
-    fn new(leader: Box<dyn ChildWrapper>, manner: Manner, held: Box<dyn Send>) -> io::Result<Self> {
+    /// Sends the first signal to the leader's process group before it returns.
+    ///
+    /// `held`, our ends of its pipes, is dropped at the very end. A command that ignores SIGHUP
+    /// must not take our giving up for the end of its input, and so a cut upload for a complete
+    /// one. One that handles SIGHUP must not die of SIGPIPE because it writes about that.
+    pub(crate) fn new(
+        leader: Box<dyn ChildWrapper>,
+        manner: Manner,
+        held: Box<dyn Send>,
+    ) -> io::Result<Self> {
         let ending = Self {
             session: pid(&*leader)?,
             leader,
@@ -263,7 +169,7 @@ impl Ending {
 
 /// Sends all endings what is due, looks for the processes of their sessions, and removes those
 /// that are over. Calls `processes` once at most.
-fn advance<P: Iterator<Item = io::Result<Pid>>>(
+pub(crate) fn advance<P: Iterator<Item = io::Result<Pid>>>(
     endings: &mut Vec<Ending>,
     processes: impl FnOnce() -> P,
 ) {

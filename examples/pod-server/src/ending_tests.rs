@@ -1,6 +1,6 @@
 //! Commands in sessions of their own, ended together.
 
-use std::{fs::File, process::Stdio};
+use std::{fs::File, process::Stdio, thread};
 
 use rustix::process::kill_process;
 use tokio::{
@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::{reaper::LOOK_AGAIN, stat::processes};
 
 fn start(script: &str) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new("setsid")

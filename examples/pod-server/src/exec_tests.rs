@@ -1,26 +1,29 @@
 //! Real commands, driven over in-memory streams: no connection, no server.
 
-use std::ffi::{OsStr, OsString};
-use std::future::pending;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::{OsStr, OsString},
+    future::pending,
+    io,
+    os::unix::{ffi::OsStrExt, process::ExitStatusExt},
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 use tower_wsstream::{BoxError, Status};
 
 use super::{Channels, End, Sizes, Spec, drive};
 
-/// Half of the grace that a session leaves its service. Real time: so are the
-/// commands.
+/// Half of the grace that a session leaves its service. In real time, because the commands are
+/// real.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// Less than one read of the copy loops, so that they must wait for each other.
+/// Less than one read of the copy loops, so that they have to wait for each other.
 const SMALL: usize = 4096;
 
 impl Sizes for mpsc::UnboundedReceiver<(u16, u16)> {
@@ -48,7 +51,7 @@ impl Client {
         Self::start(&["sh", "-c", script], false)
     }
 
-    /// Without stdin.
+    /// Starts a command without stdin.
     fn silent(script: &str) -> Self {
         Self::open(&["sh", "-c", script], false, false, None)
     }
@@ -110,7 +113,7 @@ impl Client {
         self.end.take().unwrap().send(end).unwrap();
     }
 
-    /// How it ended, where nothing is waited for but the command.
+    /// Returns how it ended. Only the command is waited for.
     async fn ended_at_once(self) -> Result<ExitStatus, BoxError> {
         timeout(AT_ONCE, self.driving).await.unwrap().unwrap()
     }
@@ -134,7 +137,7 @@ impl Client {
             .unwrap();
     }
 
-    /// Both outputs and how it ended, after the end of the input.
+    /// Ends the input, and returns both outputs and the exit status.
     async fn finish(mut self) -> (String, String, ExitStatus) {
         self.stdin = None;
         let (mut out, mut err) = (String::new(), String::new());
@@ -146,7 +149,7 @@ impl Client {
             .unwrap();
             self.driving.await.unwrap().unwrap()
         };
-        // Long enough for any machine: what hangs shall fail.
+        // Long enough for any machine: a test that hangs has to fail.
         let status = timeout(Duration::from_secs(30), all).await.unwrap();
         (out, err, status)
     }
@@ -159,7 +162,7 @@ impl Client {
     }
 }
 
-/// Processes of a session that are alive, as `ps` sees them.
+/// Returns how many processes of a session are alive, as `ps` sees them.
 fn alive(session: &str) -> usize {
     let out = std::process::Command::new("ps")
         .args(["-o", "stat=", "-s", session])
@@ -234,7 +237,7 @@ async fn a_command_that_never_reads_ends_with_its_own_code() {
 async fn a_command_that_closes_its_stdin_runs_on() {
     let mut client = Client::sh("exec <&-; echo closed; sleep 0.2; echo done");
     assert_eq!(client.line().await, "closed");
-    client.type_in("nobody reads this").await;
+    client.type_in("unread").await;
     let (out, _, status) = client.finish().await;
     assert_eq!(out, "done\n");
     assert!(status.success());
@@ -292,7 +295,7 @@ async fn a_command_that_cannot_start_is_named() {
 
 #[tokio::test]
 async fn children_inherit_neither_signals_nor_descriptors() {
-    // The C library itself ignores 32 and 33, its own, in what it spawns.
+    // The C library ignores 32 and 33, its own, in what it spawns.
     const OWN_OF_LIBC: u64 = 0b11 << 31;
     let (out, _, _) = Client::start(&["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"], false)
         .finish()
@@ -305,8 +308,7 @@ async fn children_inherit_neither_signals_nor_descriptors() {
             "{out}"
         );
     }
-    // No more than a plain child gets, to which whoever started this program
-    // may have left something.
+    // No more than a plain child gets: this program may have inherited some itself.
     let ls = ["ls", "/proc/self/fd"];
     let plain = std::process::Command::new(ls[0])
         .arg(ls[1])
@@ -319,7 +321,7 @@ async fn children_inherit_neither_signals_nor_descriptors() {
 
 #[tokio::test]
 async fn a_lost_connection_kills_the_whole_session_at_once() {
-    // Two process groups, one of them stopped, deaf to what can be ignored.
+    // Two process groups, one of them stopped, that ignore all signals that can be ignored.
     let script = "trap '' HUP TERM PIPE; set -m; (sleep 1000; true) & (kill -STOP $BASHPID) & echo $$; sleep 1000";
     let mut client = Client::start(&["bash", "-c", script], false);
     let session = client.line().await;
@@ -406,7 +408,7 @@ async fn a_server_that_stops_ends_a_command_that_has_stdin() {
 async fn a_command_that_takes_no_input_has_its_grace_after_a_close() {
     let mut client = Client::sh("exec <&-; echo closed; sleep 0.3; echo done");
     assert_eq!(client.line().await, "closed");
-    // Taken by nobody.
+    // The command does not take it.
     client.type_in("more").await;
     client.end_session(End::Closed);
     let (out, _, status) = client.finish().await;
@@ -419,7 +421,7 @@ async fn output_of_a_command_that_has_exited_outlives_the_end() {
     let mut client = Client::silent("echo $$; head -c 20000 /dev/zero; exit 3");
     let session = client.line().await;
     gone_within(&session, AT_ONCE).await;
-    // Until the exit has been seen here, too.
+    // Until the exit was seen here as well.
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.end_session(End::Stopped);
     let (out, _, status) = client.finish().await;
@@ -437,7 +439,7 @@ async fn an_orphan_that_holds_stdout_is_ended_by_a_close() {
 
 #[tokio::test]
 async fn after_the_grace_comes_sighup_and_soon_sigkill() {
-    let note = std::env::temp_dir().join(format!("pod_server-hup-{}", std::process::id()));
+    let note = std::env::temp_dir().join(format!("pod-server-hup-{}", std::process::id()));
     let script = format!(
         "trap 'echo hung up >{}' HUP; echo $$; while :; do sleep 0.02; done",
         note.display()
@@ -454,13 +456,12 @@ async fn after_the_grace_comes_sighup_and_soon_sigkill() {
 
 #[tokio::test]
 async fn a_cut_upload_does_not_look_complete() {
-    let note = std::env::temp_dir().join(format!("pod_server-cut-{}", std::process::id()));
+    let note = std::env::temp_dir().join(format!("pod-server-cut-{}", std::process::id()));
     for kind in [
         io::ErrorKind::ConnectionReset,
         io::ErrorKind::ConnectionAborted,
     ] {
-        // Deaf to SIGHUP, so that it would see the end of its input if there was
-        // one before the SIGKILL.
+        // It ignores SIGHUP, so it would see an end of its input before the SIGKILL.
         let script = format!(
             "trap '' HUP; cat >/dev/null; echo complete >{}",
             note.display()
@@ -515,7 +516,7 @@ async fn ctrl_c_interrupts_in_a_terminal() {
 #[tokio::test]
 async fn a_shell_in_a_terminal_has_job_control() {
     let mut client = Client::start(&["bash", "--norc", "-i"], true);
-    // Not what is echoed: what it comes to. The job says it, so that it runs.
+    // The result, and not the echo of the line. The job prints it, so it runs.
     client
         .type_in("sh -c 'echo job $((6 * 7)); exec sleep 1000'\r")
         .await;

@@ -13,7 +13,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     pin::pin,
     process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,27 +24,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::recent::Recent;
+use crate::{
+    recent::Recent,
+    seat::{Lagged, Seat, Stream},
+};
 
-/// How far a client may be behind, beside what its connection holds: hours of ticks, and little
-/// enough that a hundred clients that have gone to sleep cost 25 MiB.
-pub(crate) const BACKLOG: usize = 256 * 1024;
-
-/// From here on a client is behind, and the input waits for it. There is still room above for
-/// everything that is on its way through the process by then: a pipe in and a pipe out of 64 KiB
-/// each, and a piece or a line in each future that moves them.
-const BEHIND: usize = BACKLOG / 4;
-
-/// How long the input waits for a client that is behind. A client that reads has caught up in
+/// The time for which the input waits for a client that is behind. A client that reads has caught up in
 /// milliseconds, and one that does not read is no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// An output of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
-}
 
 /// The attached clients of one run of the process.
 #[derive(Debug, Default)]
@@ -61,46 +47,6 @@ struct State {
     seats: BTreeMap<u64, Seat>,
     recent: Recent,
     ended: Option<ExitStatus>,
-}
-
-/// One client's place.
-#[derive(Debug)]
-struct Seat {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    /// Taken by the session and not yet written to its client.
-    in_hand: usize,
-    behind_since: Option<Instant>,
-    lagged: Option<Lagged>,
-    news: Arc<Notify>,
-}
-
-impl Seat {
-    fn backlog(&self) -> usize {
-        self.stdout.len() + self.stderr.len() + self.in_hand
-    }
-
-    fn push(&mut self, stream: Stream, bytes: &[u8], now: Instant) {
-        if self.lagged.is_some() {
-            return;
-        }
-        let backlog = self.backlog() + bytes.len();
-        if backlog > BACKLOG {
-            self.lagged = Some(Lagged { backlog });
-            // Not later: its session may be in a write for a long time.
-            (self.stdout, self.stderr) = (Vec::new(), Vec::new());
-            self.behind_since = None;
-        } else {
-            match stream {
-                Stream::Stdout => self.stdout.extend_from_slice(bytes),
-                Stream::Stderr => self.stderr.extend_from_slice(bytes),
-            }
-            if backlog > BEHIND {
-                self.behind_since.get_or_insert(now);
-            }
-        }
-        self.news.notify_one();
-    }
 }
 
 impl Hub {
@@ -123,23 +69,13 @@ impl Hub {
     }
 
     fn seat(self: &Arc<Self>, state: &mut State) -> Attached {
-        let news = Arc::new(Notify::new());
-        let seat = state.next;
+        let (number, seat) = (state.next, Seat::default());
         state.next += 1;
-        state.seats.insert(
-            seat,
-            Seat {
-                stdout: Vec::new(),
-                stderr: Vec::new(),
-                in_hand: 0,
-                behind_since: None,
-                lagged: None,
-                news: Arc::clone(&news),
-            },
-        );
+        let news = Arc::clone(&seat.news);
+        state.seats.insert(number, seat);
         Attached {
             hub: Arc::clone(self),
-            seat,
+            seat: number,
             news,
         }
     }
@@ -163,7 +99,7 @@ impl Hub {
         }
     }
 
-    /// Waits until no client is behind that has not been so for [`PATIENCE`].
+    /// Waits for the clients that are behind, [`PATIENCE`] for each at most.
     ///
     /// A client that does not read holds up the input for that long, each time that it falls
     /// behind, and the output never.
@@ -232,17 +168,8 @@ impl Attached {
         if let Some(lagged) = seat.lagged {
             return Some(Err(lagged));
         }
-        // Stderr first: there is little of it, and people wait for it.
-        let waiting = [
-            (Stream::Stderr, &mut seat.stderr),
-            (Stream::Stdout, &mut seat.stdout),
-        ];
-        for (stream, bytes) in waiting {
-            if !bytes.is_empty() {
-                let bytes = std::mem::take(bytes);
-                seat.in_hand += bytes.len();
-                return Some(Ok(Next::Output(stream, bytes)));
-            }
+        if let Some((stream, bytes)) = seat.take() {
+            return Some(Ok(Next::Output(stream, bytes)));
         }
         ended.map(|status| Ok(Next::Ended(status)))
     }
@@ -250,11 +177,8 @@ impl Attached {
     /// Notes that so many bytes of the output that was taken have gone to the client.
     pub(crate) fn written(&self, length: usize) {
         let mut state = self.hub.lock();
-        let Some(seat) = state.seats.get_mut(&self.seat) else {
-            return;
-        };
-        seat.in_hand -= length;
-        if seat.backlog() <= BEHIND && seat.behind_since.take().is_some() {
+        let seat = state.seats.get_mut(&self.seat);
+        if seat.is_some_and(|seat| seat.written(length)) {
             self.hub.caught_up.notify_waiters();
         }
     }
@@ -280,24 +204,6 @@ impl Drop for Attached {
         self.hub.caught_up.notify_waiters();
     }
 }
-
-/// The client was further behind than [`BACKLOG`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lagged {
-    backlog: usize,
-}
-
-impl fmt::Display for Lagged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the client read too slowly: {} bytes of output waited for it, and the limit is {BACKLOG}",
-            self.backlog
-        )
-    }
-}
-
-impl std::error::Error for Lagged {}
 
 #[cfg(test)]
 #[path = "hub_tests.rs"]

@@ -1,14 +1,12 @@
 //! The hub by itself: no process, no client.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_test::{assert_pending, assert_ready, task::spawn};
 
-use super::{Attached, BACKLOG, BEHIND, Hub, Next, PATIENCE, Stream};
+use super::{Attached, Hub, Next, PATIENCE};
+use crate::seat::{BACKLOG, BEHIND, Stream};
 
 fn take(attached: &Attached) -> String {
     match spawn(attached.next()).poll() {
@@ -25,7 +23,7 @@ fn push(hub: &Hub, length: usize) {
 }
 
 #[test]
-fn everyone_gets_all_output_from_the_attach_on() {
+fn each_client_gets_all_output_from_the_attach_on() {
     let hub = Arc::<Hub>::default();
     hub.push(Stream::Stdout, b"before\n");
     let first = hub.attach();
@@ -42,7 +40,7 @@ fn everyone_gets_all_output_from_the_attach_on() {
 }
 
 #[test]
-fn who_follows_begins_with_what_was_printed_before() {
+fn a_follower_begins_with_earlier_output() {
     let hub = Arc::<Hub>::default();
     hub.push(Stream::Stdout, b"one\ntwo\n");
     hub.push(Stream::Stderr, b"three\n");
@@ -57,7 +55,7 @@ fn who_follows_begins_with_what_was_printed_before() {
 }
 
 #[test]
-fn output_wakes_whoever_waits_for_it() {
+fn output_wakes_a_client_that_waits_for_it() {
     let hub = Arc::<Hub>::default();
     let attached = hub.attach();
     let mut next = spawn(attached.next());
@@ -69,7 +67,7 @@ fn output_wakes_whoever_waits_for_it() {
 }
 
 #[test]
-fn the_end_comes_after_all_output_and_to_everyone() {
+fn the_end_comes_after_all_output_and_to_each_client() {
     let hub = Arc::<Hub>::default();
     let (slow, waiting) = (hub.attach(), hub.attach());
     hub.push(Stream::Stdout, b"last");
@@ -107,7 +105,7 @@ fn a_full_backlog_is_kept_and_one_byte_more_loses_the_place() {
 }
 
 #[test]
-fn both_streams_and_what_is_being_written_count() {
+fn both_streams_and_output_that_is_being_written_count() {
     let hub = Arc::<Hub>::default();
     let slow = hub.attach();
     push(&hub, BACKLOG / 2);
@@ -132,7 +130,7 @@ fn a_lost_place_holds_nothing() {
     let held = {
         let state = hub.lock();
         let seat = state.seats.values().next().unwrap();
-        seat.stdout.capacity() + seat.stderr.capacity()
+        seat.capacity()
     };
     assert_eq!(held, 0);
     drop(slow);
@@ -153,7 +151,7 @@ async fn the_input_waits_until_a_reader_has_caught_up() {
     let Next::Output(_, bytes) = reader.next().await.unwrap() else {
         panic!("output");
     };
-    // Taken is not written.
+    // It was taken, but not written.
     assert_pending!(calm.poll());
     reader.written(1);
     assert!(calm.is_woken());

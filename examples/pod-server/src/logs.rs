@@ -22,9 +22,10 @@ use futures_util::stream;
 use tower_wsstream::Rejection;
 
 use crate::{
-    hub::{Attached, Hub, Lagged, Next},
+    hub::{Attached, Hub, Next},
     pod::Pod,
     routes::{bad_request, wrong_method},
+    seat::Lagged,
     target::{CONTAINER, POD, Pairs},
 };
 
@@ -101,7 +102,7 @@ struct Reading {
     following: Option<Attached>,
     /// The size of the last chunk, until the next is asked for: by then it was written.
     in_hand: usize,
-    /// How much may still be sent.
+    /// The bytes that may still be sent.
     left: u64,
 }
 

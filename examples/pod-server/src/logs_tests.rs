@@ -8,7 +8,7 @@ use tokio_test::{assert_pending, assert_ready, task::spawn};
 use tower::ServiceExt;
 
 use super::*;
-use crate::hub::{BACKLOG, Stream};
+use crate::seat::{BACKLOG, Stream};
 
 fn hub(printed: &[u8]) -> Arc<Hub> {
     let hub = Arc::<Hub>::default();
@@ -26,20 +26,20 @@ fn log(query: &str, hub: &Arc<Hub>) -> Body {
     body(&asked(query).unwrap(), hub)
 }
 
-/// All of a log that ends, and at once.
+/// Returns all of a log that ends, and ends at once.
 fn all(body: Body) -> Bytes {
     let collected = assert_ready!(spawn(body.collect()).poll());
     collected.unwrap().to_bytes()
 }
 
-/// The next part of a log, which is there.
+/// Returns the next part of a log, which is there.
 fn part(body: &mut Body) -> Bytes {
     let frame = assert_ready!(spawn(body.frame()).poll());
     frame.unwrap().unwrap().into_data().unwrap()
 }
 
 #[test]
-fn the_log_is_what_was_printed() {
+fn the_log_is_earlier_output() {
     let hub = hub(b"one\ntwo\nthree\n");
     for (query, expected) in [
         ("", "one\ntwo\nthree\n"),
@@ -77,7 +77,7 @@ fn a_followed_log_ends_at_its_limit() {
     assert_eq!(all(body), "one\ntw");
 }
 
-/// One that goes into hyper as a whole, with its end, is not let go of.
+/// hyper would keep a log that it gets as a whole, with its end.
 #[test]
 fn a_long_log_is_handed_out_in_pieces() {
     let hub = hub(&[b'x'; 2 * PIECE + 1]);
@@ -93,7 +93,7 @@ fn a_long_log_is_handed_out_in_pieces() {
 }
 
 #[test]
-fn who_leaves_leaves_nothing_behind() {
+fn a_client_that_leaves_leaves_nothing_behind() {
     let hub = hub(b"one\n");
     let mut waiting = log("follow=true&tailLines=0", &hub);
     let unread = log("follow=true", &hub);
@@ -121,7 +121,7 @@ async fn the_input_waits_for_a_log_that_is_being_read() {
     for _ in 0..BACKLOG / 2 / PIECE {
         assert_eq!(part(&mut body).len(), PIECE);
     }
-    // Handed out, and not known to have gone anywhere.
+    // It was handed out, but is not known to have been written.
     let mut calm = spawn(hub.calm());
     assert_pending!(calm.poll());
     assert_pending!(spawn(body.frame()).poll());

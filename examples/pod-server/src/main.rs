@@ -23,11 +23,11 @@
 //! | `attach.rs` | another: a session's channels and the pod's process |
 //! | `forward.rs` | a service of ports: a session's channels and a port of this machine |
 //! | `logs.rs` | an ordinary handler, whose body also goes out as messages of a WebSocket |
-//! | `end.rs` | how a session ended, for the services |
+//! | `end.rs` | the end of a session, for the services |
 //! | `pod.rs`, `ticker.rs` | the pod's process, and the program that it runs |
-//! | `hub.rs`, `recent.rs` | its output: for clients that are attached, and for the log |
-//! | `process.rs`, `signals.rs` | how a command starts |
-//! | `ending.rs`, `stat.rs` | how it ends with its session |
+//! | `hub.rs`, `seat.rs`, `recent.rs` | its output: for clients that are attached, and for the log |
+//! | `process.rs`, `stdio.rs`, `signals.rs` | how a command starts |
+//! | `ending.rs`, `reaper.rs`, `stat.rs` | how it ends with its session |
 //! | `options.rs`, `start.rs` | the command line, and from there to a server that listens |
 //! | `connection.rs`, `tls.rs` | HTTP/1.1 and HTTP/2, with TLS or without, on ports that strangers reach |
 //! | `stream_deadline.rs`, `write_deadline.rs` | deadlines for clients that do not read |
@@ -52,11 +52,14 @@ mod logs;
 mod options;
 mod pod;
 mod process;
+mod reaper;
 mod recent;
 mod routes;
+mod seat;
 mod signals;
 mod start;
 mod stat;
+mod stdio;
 mod stream_deadline;
 mod target;
 mod ticker;

@@ -59,7 +59,8 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
 }
 
-/// A duration, or none. The alias keeps clap from taking the `Option` for an optional value.
+/// A duration, or none. A type of its own, because clap takes an `Option` for an argument that may
+/// be missing.
 #[derive(Clone, Copy, Debug)]
 struct IdleTimeout(Option<Duration>);
 

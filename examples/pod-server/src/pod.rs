@@ -20,12 +20,14 @@ use tokio::sync::mpsc;
 use tower_wsstream::remotecommand::ExitStatus as Code;
 
 use crate::{
-    hub::{Attached, Hub, Stream},
-    process::{CannotStart, Input, Output, Process, Spec},
+    hub::{Attached, Hub},
+    process::{CannotStart, Process, Spec},
+    seat::Stream,
+    stdio::{Input, Output},
     target::CONTAINER,
 };
 
-/// How many pieces of input wait for the process, from all attached clients together. A client
+/// The pieces of input that wait for the process, from all attached clients together. A client
 /// with more waits for a place, first come first served.
 const WAITING_INPUT: usize = 4;
 

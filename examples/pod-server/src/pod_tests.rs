@@ -1,7 +1,9 @@
 //! Real processes at a hub.
 
-use std::ffi::OsString;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinHandle;
 
@@ -9,7 +11,7 @@ use super::{Bytes, Pod};
 use crate::hub::{Attached, Next};
 use crate::ticker;
 
-/// Long enough for any machine: what hangs shall fail.
+/// Long enough for any machine: a test that hangs has to fail.
 const LIMIT: Duration = Duration::from_secs(30);
 
 async fn pod(argv: Vec<OsString>) -> (Pod, JoinHandle<()>) {
@@ -21,7 +23,7 @@ fn sh(script: &str) -> Vec<OsString> {
     ["/bin/sh", "-c", script].map(OsString::from).to_vec()
 }
 
-/// Output up to and with `expected`.
+/// Returns the output up to `expected`, and with it.
 async fn hear(attached: &Attached, expected: &str) -> String {
     let mut heard = String::new();
     while !heard.contains(expected) {
@@ -36,7 +38,7 @@ async fn hear(attached: &Attached, expected: &str) -> String {
     heard
 }
 
-/// The exit code, after whatever output there was.
+/// Returns the exit code, which comes after all output.
 async fn code(attached: &Attached) -> u8 {
     loop {
         match attached.next().await.unwrap() {
@@ -51,7 +53,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn the_ticker_ticks_and_gives_back_each_line_to_everyone() {
+async fn the_ticker_ticks_and_echoes_each_line_to_all_clients() {
     let (pod, _keeping) = pod(ticker::argv()).await;
     let (first, input) = pod.attach().unwrap();
     let (second, _) = pod.attach().unwrap();
@@ -59,7 +61,7 @@ async fn the_ticker_ticks_and_gives_back_each_line_to_everyone() {
     within(hear(&first, "hello\n")).await;
     within(hear(&second, "hello\n")).await;
     within(hear(&second, "tick ")).await;
-    // One that leaves, and its sender, end nothing.
+    // A client that leaves, and its sender, end nothing.
     drop((first, input));
     let (third, input) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"again\n")).await.unwrap();
@@ -81,7 +83,7 @@ async fn one_that_does_not_read_stops_neither_the_process_nor_another() {
 }
 
 #[tokio::test]
-async fn a_flood_of_input_loses_nobody_who_reads() {
+async fn a_flood_of_input_loses_no_client_that_reads() {
     let (pod, _keeping) = pod(vec!["/bin/cat".into()]).await;
     let (reader, input) = pod.attach().unwrap();
     let flood = tokio::spawn(async move {
@@ -105,9 +107,9 @@ async fn a_flood_of_input_loses_nobody_who_reads() {
     flood.await.unwrap();
 }
 
-/// In real time, a second of it: paused time would run ahead of a real process.
+/// In a second of real time, because paused time would run ahead of a real process.
 #[tokio::test]
-async fn a_process_that_has_died_is_told_and_started_again() {
+async fn a_process_that_has_died_is_reported_and_started_again() {
     let (pod, _keeping) = pod(sh("read go; echo down; kill -9 $$")).await;
     let (attached, input) = pod.attach().unwrap();
     let (other, _) = pod.attach().unwrap();
@@ -151,7 +153,7 @@ async fn a_process_that_closes_its_input_runs_on() {
     let (attached, input) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
     within(hear(&attached, "closed\n")).await;
-    // Nobody reads it; whoever sends it learns that in the end.
+    // It has no reader, and the sender learns that in the end.
     within(async { while input.send(Bytes::from_static(b"more\n")).await.is_ok() {} }).await;
     assert_eq!(within(code(&attached)).await, 7);
 }

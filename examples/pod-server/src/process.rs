@@ -7,30 +7,21 @@
 use std::{
     ffi::OsString,
     fmt, io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     process::{ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
 };
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
-use pty_process::{OwnedWritePty, Size};
-use rustix::{
-    io::Errno,
-    process::{PidfdFlags, pidfd_open},
-    termios::{Winsize, tcsetwinsize},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    net::unix::pipe,
-    process::{ChildStdin, Command},
-};
+use pty_process::Size;
+use rustix::process::{PidfdFlags, pidfd_open};
+use tokio::{net::unix::pipe, process::Command};
 
 use crate::{
     ending::{self, Manner},
     options::TOKEN_VARIABLE,
+    reaper,
+    stdio::{Input, Output, Terminal},
 };
 
 /// Held while a command starts. `pty_process` makes the descriptor of a terminal close-on-exec
@@ -106,7 +97,7 @@ impl Process {
 
     fn on_terminal(spec: Spec<'_>) -> io::Result<Self> {
         let (pty, pts) = pty_process::open().map_err(plain)?;
-        let terminal = Terminal(pty.as_fd().try_clone_to_owned()?);
+        let terminal = Terminal::new(pty.as_fd().try_clone_to_owned()?);
         if let Some((columns, rows)) = spec.size {
             pty.resize(Size::new(rows, columns)).map_err(plain)?;
         }
@@ -141,7 +132,7 @@ impl Process {
                 terminal: None,
             }),
             Err(error) => {
-                ending::end(leader, Manner::Kill, ());
+                reaper::end(leader, Manner::Kill, ());
                 Err(error)
             }
         }
@@ -168,7 +159,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if let Some(leader) = self.leader.take() {
             let ends = (self.input.take(), self.stdout.take(), self.stderr.take());
-            ending::end(leader, self.manner, (ends, self.terminal.take()));
+            reaper::end(leader, self.manner, (ends, self.terminal.take()));
         }
     }
 }
@@ -190,94 +181,6 @@ fn plain(error: pty_process::Error) -> io::Error {
         pty_process::Error::Io(error) => error,
         pty_process::Error::Rustix(errno) => errno.into(),
         error => io::Error::other(error.to_string()),
-    }
-}
-
-/// The server's end of a command's input.
-#[derive(Debug)]
-pub(crate) enum Input {
-    Pipe(ChildStdin),
-    Terminal {
-        keyboard: OwnedWritePty,
-        /// Whether the last byte left a line unfinished.
-        mid_line: bool,
-    },
-}
-
-impl Input {
-    /// Writes as much of `bytes` as the command takes. An error means that it takes no more.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Pipe(pipe) => pipe.write(bytes).await,
-            Self::Terminal { keyboard, mid_line } => {
-                let written = keyboard.write(bytes).await?;
-                if let Some(last) = bytes[..written].last() {
-                    *mid_line = !matches!(last, b'\n' | b'\r');
-                }
-                Ok(written)
-            }
-        }
-    }
-
-    /// Ends the input. A pipe is closed. A terminal has no end but a key for it: Ctrl-D, which
-    /// sends a line that was begun, and ends the input at the start of one. Without it `cat` in
-    /// a terminal would wait forever for a client that has ended its input.
-    pub(crate) async fn end(self) -> io::Result<()> {
-        const CTRL_D: &[u8] = &[4, 4];
-        match self {
-            Self::Pipe(_) => Ok(()),
-            Self::Terminal {
-                mut keyboard,
-                mid_line,
-            } => {
-                keyboard
-                    .write_all(if mid_line { CTRL_D } else { &CTRL_D[1..] })
-                    .await
-            }
-        }
-    }
-}
-
-/// The server's end of a command's output.
-pub(crate) struct Output(Box<dyn AsyncRead + Send + Unpin>);
-
-impl Output {
-    fn new(from: impl AsyncRead + Send + Unpin + 'static) -> Self {
-        Self(Box::new(from))
-    }
-
-    /// Reads some output. Returns 0 at its end, when every process that could write has closed
-    /// it.
-    pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buffer).await {
-            // How Linux says that a terminal's other side is closed. It comes after all output,
-            // and never from a pipe.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(0),
-            result => result,
-        }
-    }
-}
-
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").finish_non_exhaustive()
-    }
-}
-
-/// A terminal, to be resized while its other two handles read and write.
-#[derive(Debug)]
-pub(crate) struct Terminal(OwnedFd);
-
-impl Terminal {
-    /// Tells the terminal its size. Its foreground processes get a SIGWINCH if that has changed.
-    pub(crate) fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
-        let size = Winsize {
-            ws_col: columns,
-            ws_row: rows,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        Ok(tcsetwinsize(&self.0, size)?)
     }
 }
 

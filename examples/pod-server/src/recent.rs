@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// How much is kept: hours of ticks. A client that asks for the log is given a copy at once, so
+/// The bytes that are kept: hours of ticks. A client that asks for the log gets a copy at once, so
 /// this is also the cost of a client that asks and does not read: 25 MiB for a hundred of them.
 pub(crate) const KEPT: usize = 256 * 1024;
 
@@ -10,7 +10,7 @@ pub(crate) const KEPT: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Recent {
     bytes: VecDeque<u8>,
-    /// Whether the first line has lost its beginning.
+    /// Set if the first line has lost its beginning.
     is_cut: bool,
 }
 

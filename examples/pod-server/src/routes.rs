@@ -39,6 +39,9 @@ const NO_SPDY: &str = "this server speaks WebSocket only: use kubectl 1.31 or la
 const NO_SPDY_PORTS: &str = "this server forwards ports over channels of a WebSocket, and kubectl \
      speaks SPDY there: use a client like kube-rs, or the one for Python or JavaScript";
 
+/// The path of a pod at an API server.
+const POD: &str = "/api/v1/namespaces/{namespace}/pods/{pod}";
+
 /// Builds the whole server. A session without data for `idle_timeout` is ended; all of them are
 /// counted in `sessions`, which can drain them.
 pub(crate) fn router(
@@ -50,7 +53,29 @@ pub(crate) fn router(
     let config = SessionConfig::default()
         .idle_timeout(idle_timeout)
         .sessions(sessions.clone());
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(span)
+        .on_request(())
+        .on_response(log_answer)
+        .on_failure(());
+    let router = subresources(pod, &config)
+        .merge(discovery::router(pod.clone()))
+        .fallback(async || not_found("the server could not find the requested resource"))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(
+            ServiceBuilder::new()
+                .layer(trace)
+                // In front of the guard: a browser sends its token among its subprotocols.
+                .layer(BearerSubprotocolLayer::new())
+                .layer(from_fn_with_state(guard, guard::check)),
+        );
+    // In front of the routes, because it changes the path that they match.
+    let trimmed = NormalizePathLayer::trim_trailing_slash().layer(router);
+    Router::new().fallback_service(trimmed)
+}
 
+/// The routes whose requests become sessions.
+fn subresources(pod: &Pod, config: &SessionConfig) -> Router {
     let commands = WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone());
     let exec = ServiceBuilder::new()
         .layer(commands.clone())
@@ -69,58 +94,28 @@ pub(crate) fn router(
         .service_fn(forward::run);
     // Plain requests pass through this layer: the log is an ordinary answer as well.
     let log = ServiceBuilder::new()
-        .layer(WsReaderLayer::new().config(config).ping(true))
+        .layer(WsReaderLayer::new().config(config.clone()).ping(true))
         .service(logs::route(pod.clone()));
 
-    // Any method: over HTTP/2 a WebSocket begins with CONNECT.
+    // Any method, because over HTTP/2 a WebSocket begins with CONNECT.
     let exec = without_spdy(any_service(exec), NO_SPDY);
     let attach = without_spdy(any_service(attach), NO_SPDY);
     let forward = without_spdy(any_service(forward), NO_SPDY_PORTS);
     let log = any_service(log);
-    let subresources = Router::new()
-        .route(
-            "/api/v1/namespaces/{namespace}/pods/{pod}/exec",
-            exec.clone(),
-        )
-        .route(
-            "/api/v1/namespaces/{namespace}/pods/{pod}/attach",
-            attach.clone(),
-        )
-        .route(
-            "/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
-            forward.clone(),
-        )
-        .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", log.clone())
+    Router::new()
+        .route(&format!("{POD}/exec"), exec.clone())
         .route("/exec/{namespace}/{pod}/{container}", exec.clone())
         .route("/exec/{namespace}/{pod}/{uid}/{container}", exec)
+        .route(&format!("{POD}/attach"), attach.clone())
         .route("/attach/{namespace}/{pod}/{container}", attach.clone())
         .route("/attach/{namespace}/{pod}/{uid}/{container}", attach)
+        .route(&format!("{POD}/portforward"), forward.clone())
         .route("/portForward/{namespace}/{pod}", forward.clone())
         .route("/portForward/{namespace}/{pod}/{uid}", forward)
+        .route(&format!("{POD}/log"), log.clone())
         .route("/containerLogs/{namespace}/{pod}/{container}", log.clone())
         .route("/containerLogs/{namespace}/{pod}/{uid}/{container}", log)
-        .route_layer(from_extractor::<Target>());
-
-    let router = subresources
-        .merge(discovery::router(pod.clone()))
-        .fallback(async || not_found("the server could not find the requested resource"))
-        .method_not_allowed_fallback(wrong_method)
-        .layer(
-            ServiceBuilder::new()
-                .layer(
-                    TraceLayer::new_for_http()
-                        .make_span_with(span)
-                        .on_request(())
-                        .on_response(log_answer)
-                        .on_failure(()),
-                )
-                // In front of the guard: a browser's token comes among its subprotocols.
-                .layer(BearerSubprotocolLayer::new())
-                .layer(from_fn_with_state(guard, guard::check)),
-        );
-    // In front of the routes, because it changes what they match.
-    let trimmed = NormalizePathLayer::trim_trailing_slash().layer(router);
-    Router::new().fallback_service(trimmed)
+        .route_layer(from_extractor::<Target>())
 }
 
 /// Answers a client that speaks SPDY with `text`.
@@ -145,14 +140,14 @@ async fn refuse_spdy(
     Ok(next.run(request).await)
 }
 
-/// Has the path alone: the query of an exec holds its command.
+/// Makes the span of a request, with the path alone: the query of an exec holds its command.
 fn span(request: &Request) -> tracing::Span {
     tracing::info_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 /// Logs an answer, with the reason of a refusal. The reason is a value of its own, which is
 /// escaped: it may quote the request.
-fn log_answer<B>(response: &axum::http::Response<B>, latency: Duration, _: &tracing::Span) {
+fn log_answer<B>(response: &Response<B>, latency: Duration, _: &tracing::Span) {
     let status = response.status().as_u16();
     match response.extensions().get::<Rejection>() {
         Some(rejection) => tracing::info!(status, why = rejection.message(), "refused"),

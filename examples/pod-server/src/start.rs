@@ -20,19 +20,18 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     connection::Connections,
-    ending,
     guard::Guard,
     options::{Options, TOKEN_VARIABLE, TlsFiles},
     pod::Pod,
-    routes, signals, ticker, tls,
+    reaper, routes, signals, ticker, tls,
 };
 
-/// How long a server that was told to stop waits for the commands that it ends. It is longer
-/// than the time between their SIGHUP and SIGKILL.
+/// The time for the commands that end with the server. It is longer than the time between their
+/// SIGHUP and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long it waits for its sessions: a moment, for a client that reads. It is shorter than the
-/// 30 s after which a kubelet or an init system kills.
+/// The time for the sessions of a server that stops. A client that reads needs a moment of it. It
+/// is shorter than the 30 s after which a kubelet or an init system kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn main() -> ExitCode {
@@ -111,7 +110,7 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
     });
     // Drops all sessions, and with them their commands. The pod's process went with the block.
     drop(runtime);
-    ending::wait_for_all(STOP_TIMEOUT);
+    reaper::wait_for_all(STOP_TIMEOUT);
     result
 }
 
