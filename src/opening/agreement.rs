@@ -135,3 +135,6 @@ impl Agreement {
         rejection
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,6 @@ impl<B> Service<Request<B>> for UpgradeRequired {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

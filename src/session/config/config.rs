@@ -376,3 +376,6 @@ impl SessionConfig {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
