@@ -136,3 +136,6 @@ impl Agreement {
         rejection
     }
 }
+
+#[cfg(test)]
+mod tests;

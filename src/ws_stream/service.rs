@@ -160,3 +160,6 @@ impl<B> Service<Request<B>> for UpgradeRequired {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

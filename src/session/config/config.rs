@@ -378,3 +378,6 @@ impl SessionConfig {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

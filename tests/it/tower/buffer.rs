@@ -145,9 +145,9 @@ async fn what_sits_behind_a_buffer_cannot_refuse() {
 /// The answer waits for the service, and so for its turn in the queue.
 #[tokio::test(start_paused = true)]
 async fn with_explicit_acceptance_what_sits_behind_a_buffer_can_refuse() {
-    let _layer = || standard().config(SessionConfig::default().accept(AcceptMode::Explicit));
+    let layer = || standard().config(SessionConfig::default().accept(AcceptMode::Explicit));
     let service = ServiceBuilder::new()
-        .layer(standard())
+        .layer(layer())
         .buffer(4)
         .service_fn(async |_: ChannelSet| {
             sleep(secs(2)).await;
@@ -161,7 +161,7 @@ async fn with_explicit_acceptance_what_sits_behind_a_buffer_can_refuse() {
     assert_after(start, secs(2));
 
     let service = ServiceBuilder::new()
-        .layer(standard())
+        .layer(layer())
         .buffer(4)
         .rate_limit(1, secs(60))
         .service_fn(async |set: ChannelSet| {
