@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
 
-/// The service of a [`PortForwardLayer`].
+/// The service of a [`PortForwardLayer`](super::PortForwardLayer).
 #[derive(Clone)]
 pub struct PortForward<S> {
     inner: S,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{BoxError, ChannelSet, ChannelWriter, Session, unwind::catch};
 
-/// The service of a [`RemoteCommandLayer`].
+/// The service of a [`RemoteCommandLayer`](super::RemoteCommandLayer).
 #[derive(Clone)]
 pub struct RemoteCommandService<S> {
     inner: S,
