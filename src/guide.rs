@@ -2,6 +2,7 @@
 //!
 //! | page | answers |
 //! |---|---|
+//! | [`channels`] | what the protocol is: messages, channels, flow control, the end of a channel |
 //! | [`layers`] | where a layer belongs, and in which order |
 //! | [`errors`] | what an error of the service becomes, for clients, kubectl and browsers |
 //! | [`time`] | which deadlines a session has, and what happens when one expires |
@@ -11,6 +12,11 @@
 //! | [`promises`] | what holds, whatever the peer does |
 //!
 //! This module exists in the documentation only.
+
+pub mod channels {
+    #![doc = include_str!("docs/channels.md")]
+    use crate::*;
+}
 
 pub mod layers {
     #![doc = include_str!("docs/layers.md")]

@@ -5,7 +5,8 @@
 //! the protocol of `kubectl exec` and `attach`, of kube-rs and of the Python and JavaScript
 //! clients, which Go serves with its package `httpstream/wsstream`. It is for kubelets, CRI
 //! streaming servers, API servers and web terminals. Auth, tracing, limits and timeouts are
-//! ordinary tower layers around it.
+//! ordinary tower layers around it. It works with tokio and hyper, and with every server that
+//! is built on them.
 //!
 //! # Examples
 //!
@@ -50,7 +51,7 @@
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | the outcome of each session | [`SessionConfig::on_end`] |
 //! | tests of your service | `testing`, with the feature of that name |
-//! | the place of each layer, errors, deadlines, servers, costs | [`guide`] |
+//! | the protocol, the place of each layer, errors, deadlines, servers, costs | [`guide`] |
 //!
 //! # Features
 //!

@@ -7,7 +7,7 @@
 //! | [`ChannelWriter`] | one outbound channel, as an `AsyncWrite` with backpressure |
 //! | [`Channel`] | both directions of one channel, read and written like a socket |
 //! | [`ChannelStream`], [`ChannelSink`] | a reader as a `Stream`, a writer as a `Sink`, both without copies of large data |
-//! | [`tap`] | a layer that records what the channels carry |
+//! | [`tap`] | a layer that records the data of the channels |
 //!
 //! For the commands and ports of Kubernetes, the channels have names: see
 //! [`remotecommand`](crate#what-there-is) and [`portforward`](crate#what-there-is). The session

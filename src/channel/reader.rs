@@ -18,7 +18,7 @@ use crate::wire::{CHUNK, Chunk, End, Take, Wire};
 /// keep all of its 16 KiB alive, and the peer decides how small its messages are.
 const SMALL: usize = 1024;
 
-/// The inbound side of a channel, which reads what the peer sends on it.
+/// The inbound side of a channel, which reads the data that the peer sends.
 ///
 /// # Flow
 ///
@@ -39,7 +39,7 @@ const SMALL: usize = 1024;
 /// or no code. Every other end is an error, which comes after all bytes that arrived before the
 /// end, and carries the [`EndCause`](crate::EndCause):
 ///
-/// | what happened | [`io::ErrorKind`] |
+/// | reason for the end | [`io::ErrorKind`] |
 /// |---|---|
 /// | the connection was lost | `ConnectionReset` |
 /// | a Close frame, but this channel was not ended | `ConnectionAborted` |
@@ -248,7 +248,7 @@ mod tests {
         let mut reader = ChannelReader::new(Arc::clone(&wire), 0);
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(Some(bytes))) = reader.poll_bytes(cx) else {
-            panic!("a byte is there");
+            panic!("there is a byte to read");
         };
         let held = bytes.try_into_mut().unwrap().capacity();
         assert!(held < 1024, "{held} bytes for one");

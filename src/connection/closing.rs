@@ -136,7 +136,7 @@ impl Closing {
         self.read_ended
     }
 
-    /// Returns whether the end of the service, which is `cause`, is to be reported now.
+    /// Returns whether the end of the service, which is `cause`, should be reported now.
     ///
     /// A service that has returned waits for its writers, and adds nothing to an earlier cause. One
     /// that has failed shortens the grace of an earlier cause.

@@ -20,7 +20,8 @@ impl Driver {
         service: &mut ServiceState,
     ) {
         for deadline in Deadline::ALL {
-            // Looked up anew, because the handling of an earlier one may have moved or cleared it.
+            // Checked only now, because the handling of an earlier deadline may have moved or
+            // cleared this one.
             if !self.deadlines.is_expired(deadline, now) {
                 continue;
             }

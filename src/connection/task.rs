@@ -19,8 +19,8 @@ use crate::{
     wire::Turn,
 };
 
-/// The most rounds of one poll of the task. After so many that each found more to do, which are
-/// about 2 MiB of reads, other tasks get their turn.
+/// The most rounds in one poll of the task. If each round finds more to do, which amounts to about
+/// 2 MiB of reads, other tasks get their turn after this many.
 const ROUNDS: usize = 32;
 
 /// A session, to be spawned once its upgrade is answered.

@@ -2,7 +2,7 @@ use std::{fmt, str};
 
 use super::{error::FrameError, header::MAX_CONTROL};
 
-/// The largest reason, which is what the code leaves of a control frame's payload.
+/// The largest reason, which is the payload of a control frame without the two bytes of the code.
 const MAX_REASON: usize = MAX_CONTROL - 2;
 
 /// Returns whether a code may be on the wire (RFC 6455, 7.4, and the IANA registry).

@@ -156,7 +156,10 @@ pub(super) fn parse(bytes: &[u8], role: Role) -> Result<Parsed, FrameError> {
     ))
 }
 
-/// Returns the first `N` bytes, of which the caller has checked that they are there.
+/// Returns the first `N` bytes.
+///
+/// # Panics
+/// Panics if there are fewer.
 #[inline]
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];

@@ -1,4 +1,4 @@
-//! The detection of requests for an upgrade to WebSocket, and of what they offer.
+//! The detection of requests for an upgrade to WebSocket, and of the subprotocols they offer.
 
 use http::{
     Request, Version,

@@ -18,7 +18,7 @@ use crate::{protocol::ChannelProtocols, rejection::Rejection};
 /// use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
 ///
 /// let layer = WsStreamLayer::new(|_head: &Parts| {
-///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is no error"))
+///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is valid"))
 /// });
 /// # let _ = layer;
 /// ```
@@ -29,7 +29,7 @@ use crate::{protocol::ChannelProtocols, rejection::Rejection};
 /// use tower_wsstream::{ChannelProtocols, ChannelType, WsStreamLayer};
 ///
 /// let layer = WsStreamLayer::new(|_head| {
-///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is no error"))
+///     Ok(ChannelProtocols::standard([ChannelType::Write]).expect("one channel is valid"))
 /// });
 /// ```
 ///

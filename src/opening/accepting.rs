@@ -1,7 +1,7 @@
 //! The state machine of an opening, from a valid request to its answer.
 //!
 //! ```text
-//!  table to be looked up       table at hand        head gone to the service
+//!     table to look up          table known            head used elsewhere
 //!           |                        |                         |
 //!           v                        v                         |
 //!       LookingUp ---- table ---> Waiting <--------------------+

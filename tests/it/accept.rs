@@ -12,17 +12,14 @@ use std::{
     time::Duration,
 };
 
-use crate::support::handshake::{
-    self, Head, RejectionKind, frame, hold, read_head, refusal, serve, sorted, speak, tasks,
-};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     time::{Instant, timeout},
 };
@@ -33,21 +30,17 @@ use tower::{
 };
 use tower_wsstream::{
     BoxError, Channel, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
-    Rejection, Session, SessionConfig, WsStreamLayer,
+    Rejection, RejectionKind, Session, SessionConfig, WsStreamLayer,
     body::{NoBody, ResponseBody},
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
     testing::{Connect, Received},
 };
 
-/// Longer than everything that ends by itself; what takes longer hangs.
-const FOREVER: Duration = Duration::from_secs(3600);
-
-/// Channel 0 for the client, channel 1 for us.
-fn layer() -> WsStreamLayer {
-    let channels = [ChannelType::Read, ChannelType::Write];
-    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap())
-}
+use crate::support::{
+    ACCEPT, Answer, Dropped, Head, LONG, TOKEN, cause, frame, hold, read_head, refusal, serve,
+    serve_in_memory, soon, sorted, speak, standard, tasks,
+};
 
 trait Inner:
     Service<ChannelSet, Response = (), Error = BoxError, Future: Send + 'static>
@@ -75,37 +68,19 @@ fn handing() -> (impl Inner, mpsc::UnboundedReceiver<ChannelSet>) {
     (service, set)
 }
 
-/// Waits for what must come by itself; under paused time that costs nothing.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(FOREVER, future).await.expect("it comes by itself")
-}
-
-/// Tells when it is dropped.
-struct Dropped(mpsc::UnboundedSender<Instant>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let _ = self.0.send(Instant::now());
-    }
-}
-
-fn cause(error: &io::Error) -> &EndCause {
-    error.get_ref().unwrap().downcast_ref().unwrap()
-}
-
 // The first poll.
 
 #[tokio::test(start_paused = true)]
 async fn a_write_accepted_in_a_failing_first_poll_makes_it_101_and_1011() -> Result<(), BoxError> {
     for panics in [false, true] {
-        let service = layer().layer(service_fn(move |mut set: ChannelSet| async move {
+        let service = standard().layer(service_fn(move |mut set: ChannelSet| async move {
             let mut stdout = set.take_writer(1).unwrap();
             stdout.write_all(b"so far").await?;
             assert!(!panics, "after a write");
             Err::<(), BoxError>("after a write".into())
         }));
         let client = Connect::to("/").connect(service).await?;
-        let transcript = timeout(FOREVER, client.read_to_end()).await?;
+        let transcript = timeout(LONG, client.read_to_end()).await?;
         assert_eq!(transcript.messages, [(1, Bytes::from("so far"))]);
         assert_eq!(transcript.close_code, Some(1011));
     }
@@ -123,7 +98,7 @@ fn exec(
     + 'static,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<handshake::Answer>,
+    Response = Response<Answer>,
     Error = Infallible,
     Future: Send + 'static,
 > + Clone
@@ -147,7 +122,7 @@ async fn a_failing_first_poll_of_a_command_is_101_and_a_status() -> Result<(), B
             Err::<ExitStatus, BoxError>("no shell".into())
         }));
         let client = exec_head().connect(service).await?;
-        let transcript = timeout(FOREVER, client.read_to_end()).await?;
+        let transcript = timeout(LONG, client.read_to_end()).await?;
         let status = transcript.status().unwrap();
         assert_eq!(status.reason(), Some("InternalError"));
         assert_eq!(status.message().unwrap().contains("no shell"), !panics);
@@ -166,7 +141,7 @@ async fn a_command_whose_call_panics_is_101_and_a_status() -> Result<(), BoxErro
         ready(Ok::<_, BoxError>(ExitStatus::success()))
     }));
     let client = exec_head().connect(service).await?;
-    let transcript = timeout(FOREVER, client.read_to_end()).await?;
+    let transcript = timeout(LONG, client.read_to_end()).await?;
     assert_eq!(transcript.status().unwrap().reason(), Some("InternalError"));
     assert_eq!(transcript.close_code, Some(1000));
     Ok(())
@@ -181,7 +156,7 @@ async fn a_rejection_after_a_write_of_a_command_is_101_and_its_status() -> Resul
         Err::<ExitStatus, BoxError>(rejection.into())
     }));
     let client = exec_head().connect(service).await?;
-    let transcript = timeout(FOREVER, client.read_to_end()).await?;
+    let transcript = timeout(LONG, client.read_to_end()).await?;
     assert_eq!(transcript.channel(1), b"so far");
     let status = transcript.status().unwrap();
     assert_eq!(
@@ -194,9 +169,9 @@ async fn a_rejection_after_a_write_of_a_command_is_101_and_its_status() -> Resul
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_done_in_its_first_poll_closes_with_1000() -> Result<(), BoxError> {
-    let service = layer().layer(service_fn(async |_: ChannelSet| Ok::<_, BoxError>(())));
+    let service = standard().layer(service_fn(async |_: ChannelSet| Ok::<_, BoxError>(())));
     let client = Connect::to("/").connect(service).await?;
-    let transcript = timeout(FOREVER, client.read_to_end()).await?;
+    let transcript = timeout(LONG, client.read_to_end()).await?;
     assert!(transcript.messages.is_empty());
     assert_eq!(transcript.close_code, Some(1000));
     Ok(())
@@ -205,7 +180,7 @@ async fn a_service_that_is_done_in_its_first_poll_closes_with_1000() -> Result<(
 #[tokio::test(start_paused = true)]
 async fn a_session_is_accepted_after_the_first_poll() {
     let (seen, mut saw) = mpsc::unbounded_channel();
-    let service = layer().layer(service_fn(move |set: ChannelSet| {
+    let service = standard().layer(service_fn(move |set: ChannelSet| {
         let seen = seen.clone();
         async move {
             let _ = seen.send(set.session().is_accepted());
@@ -215,7 +190,7 @@ async fn a_session_is_accepted_after_the_first_poll() {
         }
     }));
     let client = Connect::to("/").connect(service).await.unwrap();
-    timeout(FOREVER, client.read_to_end()).await.unwrap();
+    timeout(LONG, client.read_to_end()).await.unwrap();
     assert_eq!(
         (saw.recv().await, saw.recv().await),
         (Some(false), Some(true))
@@ -226,7 +201,7 @@ async fn a_session_is_accepted_after_the_first_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wake_inside_the_first_poll_is_not_lost() {
-    let service = layer().layer(service_fn(async |_: ChannelSet| {
+    let service = standard().layer(service_fn(async |_: ChannelSet| {
         let mut polled = false;
         poll_fn(|cx| {
             cx.waker().wake_by_ref();
@@ -238,7 +213,7 @@ async fn a_wake_inside_the_first_poll_is_not_lost() {
         .await
     }));
     let client = Connect::to("/").connect(service).await.unwrap();
-    let end = timeout(FOREVER, client.read_to_end()).await;
+    let end = timeout(LONG, client.read_to_end()).await;
     assert_eq!(end.expect("polled again").close_code, Some(1000));
 }
 
@@ -246,7 +221,7 @@ async fn a_wake_inside_the_first_poll_is_not_lost() {
 async fn a_wake_between_answer_and_task_is_not_lost() {
     let left = Arc::new(Mutex::new(None::<Waker>));
     let leave = Arc::clone(&left);
-    let service = layer().layer(service_fn(move |_: ChannelSet| {
+    let service = standard().layer(service_fn(move |_: ChannelSet| {
         let leave = Arc::clone(&leave);
         let mut polled = false;
         poll_fn(move |cx| {
@@ -268,7 +243,7 @@ async fn a_wake_between_answer_and_task_is_not_lost() {
     let mut client = wire.answer(response);
     assert!(read_head(&mut client).await.starts_with("HTTP/1.1 101"));
     let mut client = speak(client).await;
-    let close = timeout(FOREVER, client.next()).await.expect("polled again");
+    let close = timeout(LONG, client.next()).await.expect("polled again");
     assert!(
         matches!(close, Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == 1000)
     );
@@ -292,7 +267,7 @@ async fn a_refusal_survives_the_drop_of_the_error() -> Result<(), BoxError> {
     }
     let service = service_fn(async |_: ChannelSet| Err::<(), BoxError>(Box::new(Explosive)));
     let error = Connect::to("/")
-        .connect(layer().layer(service))
+        .connect(standard().layer(service))
         .await
         .unwrap_err();
     let refused = error.downcast::<tower_wsstream::testing::Refused>()?;
@@ -307,7 +282,7 @@ async fn an_answer_dropped_while_the_service_is_not_ready_gives_its_place_back()
     let places = Arc::new(Semaphore::new(1));
     let (inner, mut sets) = handing();
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
             &places,
         )))
@@ -341,14 +316,14 @@ async fn a_client_that_leaves_while_the_service_is_not_ready_gives_its_place_bac
     let places = Arc::new(Semaphore::new(1));
     let (inner, _sets) = handing();
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
             &places,
         )))
         .service(inner);
     let taken = Arc::clone(&places).acquire_owned().await.unwrap();
     let before = tasks();
-    let mut client = serve(service);
+    let mut client = serve_in_memory(service);
     client.write_all(&Head::to("/").bytes()).await.unwrap();
     settle().await;
     assert_eq!(tasks(), before + 1, "hyper's own");
@@ -369,7 +344,7 @@ async fn an_answer_dropped_when_ready_ends_the_session_and_gives_its_place_back(
     let places = Arc::new(Semaphore::new(1));
     let (inner, mut sets) = handing();
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
             &places,
         )))
@@ -380,7 +355,7 @@ async fn an_answer_dropped_when_ready_ends_the_session_and_gives_its_place_back(
     assert_eq!(places.available_permits(), 0, "a session holds its place");
     drop((response, wire));
     let set = sets.recv().await.unwrap();
-    let cause = timeout(FOREVER, set.session().ended()).await.unwrap();
+    let cause = timeout(LONG, set.session().ended()).await.unwrap();
     assert!(matches!(cause, EndCause::UpgradeFailed { .. }), "{cause}");
     assert_eq!(places.available_permits(), 0, "it has its grace");
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -441,7 +416,7 @@ async fn handles_given_away_before_a_refusal_learn_of_it() {
         let places = Arc::new(Semaphore::new(1));
         let (gives, mut given) = mpsc::unbounded_channel();
         let service = ServiceBuilder::new()
-            .layer(layer())
+            .layer(standard())
             .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
                 &places,
             )))
@@ -498,7 +473,7 @@ impl Error for Sly {
 async fn no_write_is_accepted_once_a_refusal_is_decided() {
     let wrote = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&wrote);
-    let service = layer().layer(service_fn(move |mut set: ChannelSet| {
+    let service = standard().layer(service_fn(move |mut set: ChannelSet| {
         let sly = Sly {
             writer: Mutex::new(set.take_writer(1).unwrap()),
             wrote: Arc::clone(&notes),
@@ -548,7 +523,7 @@ fn handles_outside_learn_that_the_runtime_is_gone() {
         .build()
         .unwrap();
     let (inner, mut sets) = handing();
-    let service = layer().layer(inner);
+    let service = standard().layer(inner);
     let client = runtime
         .block_on(Connect::to("/").buffer(256).connect(service))
         .unwrap();
@@ -589,7 +564,7 @@ fn handles_outside_learn_that_the_runtime_is_gone() {
 async fn last_words_that_are_not_said_are_dropped_with_the_session() {
     for refused in [true, false] {
         let (drops, mut dropped) = mpsc::unbounded_channel();
-        let service = layer().layer(service_fn(move |set: ChannelSet| {
+        let service = standard().layer(service_fn(move |set: ChannelSet| {
             let guard = Dropped(drops.clone());
             let session = set.session().clone();
             set.session().say_last(move |_| {
@@ -608,7 +583,7 @@ async fn last_words_that_are_not_said_are_dropped_with_the_session() {
         let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), if refused { 500 } else { 101 });
         drop((response, wire));
-        let gone = timeout(FOREVER, dropped.recv()).await;
+        let gone = timeout(LONG, dropped.recv()).await;
         assert!(matches!(gone, Ok(Some(_))), "refused: {refused}");
     }
 }
@@ -640,7 +615,7 @@ fn staying() -> (
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_gone_before_the_101_is_lost_at_once() {
     let (inner, mut told, mut dropped) = staying();
-    let service = layer().layer(inner);
+    let service = standard().layer(inner);
     let before = tasks();
     let (request, wire) = hold(&Head::to("/")).await;
     let response = service.oneshot(request).await.unwrap();
@@ -658,13 +633,13 @@ async fn a_connection_that_is_gone_before_the_101_is_lost_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_never_handed_over_is_lost_in_time() {
     let short = || {
-        layer().config(
+        standard().config(
             SessionConfig::default()
                 .upgrade_timeout(Duration::from_secs(2))
                 .grace(Duration::from_secs(3)),
         )
     };
-    for (layer, upgrade, grace) in [(layer(), 10, 1), (short(), 2, 3)] {
+    for (layer, upgrade, grace) in [(standard(), 10, 1), (short(), 2, 3)] {
         let (inner, mut told, mut dropped) = staying();
         let service = layer.layer(inner);
         let before = tasks();
@@ -690,7 +665,7 @@ async fn a_connection_that_is_never_handed_over_is_lost_in_time() {
 async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
     let (inner, mut sets) = handing();
     let (request, _wire) = hold(&Head::to("/")).await;
-    let _response = layer().layer(inner).oneshot(request).await.unwrap();
+    let _response = standard().layer(inner).oneshot(request).await.unwrap();
     let mut set = sets.recv().await.unwrap();
     let mut writer = set.take_writer(1).unwrap();
     let mut reader = set.take_reader(0).unwrap();
@@ -700,10 +675,7 @@ async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
         writer.write(b"x").await.unwrap_err()
     });
     assert_pending!(flush.poll());
-    let error = timeout(FOREVER, reader.read_u8())
-        .await
-        .unwrap()
-        .unwrap_err();
+    let error = timeout(LONG, reader.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     assert!(flush.is_woken());
     let error = assert_ready!(flush.poll());
@@ -715,7 +687,7 @@ async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
 #[tokio::test(start_paused = true)]
 
 async fn durations_without_end_do_not_panic() -> Result<(), BoxError> {
-    let layer = layer().config(
+    let layer = standard().config(
         SessionConfig::default()
             .accept_timeout(Duration::MAX)
             .upgrade_timeout(Duration::MAX)
@@ -731,7 +703,7 @@ async fn durations_without_end_do_not_panic() -> Result<(), BoxError> {
     let mut client = Connect::to("/").connect(service).await?;
     client.close(None).await?;
     assert_eq!(
-        timeout(FOREVER, client.receive()).await?,
+        timeout(LONG, client.receive()).await?,
         Received::Closed {
             code: None,
             reason: "".into()
@@ -749,7 +721,7 @@ async fn what_is_no_upgrade_or_refused_by_its_head_takes_no_place() {
     let (fallback, mut requests) =
         tower_test::mock::pair::<Request<Incoming>, Response<http_body_util::Empty<Bytes>>>();
     let service = ServiceBuilder::new()
-        .layer(layer().fallback(fallback))
+        .layer(standard().fallback(fallback))
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
             &places,
         )))
@@ -784,7 +756,7 @@ async fn readiness_is_the_fallbacks_alone() {
         let (fallback, mut handle): (Fallback, _) = tower_test::mock::pair();
         inner_handle.allow(inner_allows);
         handle.allow(0);
-        let mut service = tokio_test::task::spawn(layer().fallback(fallback).layer(inner));
+        let mut service = tokio_test::task::spawn(standard().fallback(fallback).layer(inner));
         let mut poll = || service.enter(|cx, mut service| service.poll_ready(cx));
         assert_pending!(poll());
         handle.allow(1);
@@ -799,10 +771,10 @@ async fn readiness_is_the_fallbacks_alone() {
 // The answer.
 
 async fn answered(head: &Head) -> (String, DuplexStream) {
-    let service = layer().layer(service_fn(async |_: ChannelSet| {
+    let service = standard().layer(service_fn(async |_: ChannelSet| {
         pending::<Result<(), BoxError>>().await
     }));
-    let mut client = serve(service);
+    let mut client = serve_in_memory(service);
     client.write_all(&head.bytes()).await.unwrap();
     (read_head(&mut client).await, client)
 }
@@ -828,7 +800,7 @@ async fn the_101_says_this_and_nothing_else() {
         assert_eq!(lines.next(), Some("HTTP/1.1 101 Switching Protocols"));
         let mut lines: Vec<_> = lines.filter(|line| !line.starts_with("date: ")).collect();
         lines.sort_unstable();
-        let accept = format!("sec-websocket-accept: {}", handshake::ACCEPT);
+        let accept = format!("sec-websocket-accept: {}", ACCEPT);
         let selected = selected.map(|name| format!("sec-websocket-protocol: {name}"));
         let mut expected = vec!["connection: Upgrade", &accept];
         expected.extend(selected.as_deref());
@@ -841,7 +813,7 @@ async fn the_101_says_this_and_nothing_else() {
 async fn the_body_of_the_101_is_at_its_end_and_says_so() {
     let (inner, _sets) = handing();
     let (request, _wire) = hold(&Head::to("/")).await;
-    let response = layer().layer(inner).oneshot(request).await.unwrap();
+    let response = standard().layer(inner).oneshot(request).await.unwrap();
     assert_eq!(sorted(response.headers()).len(), 3);
     assert!(response.body().is_end_stream());
     assert_eq!(response.body().size_hint().exact(), Some(0));
@@ -850,9 +822,9 @@ async fn the_body_of_the_101_is_at_its_end_and_says_so() {
 /// A handshake and frames behind it in one packet.
 fn eager() -> Vec<u8> {
     let mut bytes = Head::to("/").bytes();
-    bytes.extend(frame(2, b"\x00early"));
-    bytes.extend(frame(2, b"\x00 frames"));
-    bytes.extend(frame(8, &1000u16.to_be_bytes()));
+    bytes.extend(frame(true, 2, b"\x00early"));
+    bytes.extend(frame(true, 2, b"\x00 frames"));
+    bytes.extend(frame(true, 8, &1000u16.to_be_bytes()));
     bytes
 }
 
@@ -879,30 +851,20 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn frames_in_the_packet_of_the_request_are_not_lost() {
-    let client = serve(layer().layer(echo_at_end()));
-    timeout(FOREVER, hears_its_echo(client)).await.unwrap();
+    let client = serve_in_memory(standard().layer(echo_at_end()));
+    timeout(LONG, hears_its_echo(client)).await.unwrap();
 }
 
 #[tokio::test]
 async fn frames_in_the_packet_of_the_request_are_not_lost_over_tcp() -> Result<(), BoxError> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let service = TowerToHyperService::new(layer().layer(echo_at_end()));
-    tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await;
-    });
-    let client = tokio::net::TcpStream::connect(address).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let client = TcpStream::connect(listener.local_addr()?).await?;
+    serve(listener.accept().await?.0, standard().layer(echo_at_end()));
     timeout(Duration::from_secs(20), hears_its_echo(client)).await?;
     Ok(())
 }
 
 // What nobody may see.
-
-const TOKEN: &str = "c2VjcmV0LXRva2Vu";
 
 fn with_token(target: &str) -> Connect {
     Connect::to(target)
@@ -919,7 +881,7 @@ fn hides(what: &impl fmt::Debug) {
 #[tokio::test(start_paused = true)]
 async fn debug_shows_no_credential() {
     let (inner, mut sets) = handing();
-    let service = layer().layer(inner);
+    let service = standard().layer(inner);
     hides(&service);
     let accepted = with_token("/").offer(subprotocols::CHANNEL);
     let _client = accepted.connect(service.clone()).await.unwrap();
@@ -968,7 +930,7 @@ async fn open(subprotocol: Option<&str>) -> (tower_wsstream::testing::Client, Ch
 
 async fn read(channel: &mut Channel) -> Vec<u8> {
     let mut buf = [0; 64];
-    let n = timeout(FOREVER, channel.read(&mut buf))
+    let n = timeout(LONG, channel.read(&mut buf))
         .await
         .expect("does not block");
     buf[..n.unwrap()].to_vec()
@@ -1022,13 +984,13 @@ async fn the_side_that_a_channel_does_not_have_blocks_nobody() -> Result<(), Box
         // More than any budget, so that something that waits would show.
         let large = vec![0; 512 * 1024];
         for id in [2, 3] {
-            timeout(FOREVER, channels[id].write_all(&large)).await??;
-            timeout(FOREVER, channels[id].flush()).await??;
+            timeout(LONG, channels[id].write_all(&large)).await??;
+            timeout(LONG, channels[id].flush()).await??;
         }
         for id in [2, 4] {
             assert_eq!(read(&mut channels[id]).await, b"");
             for piece in large.chunks(32 * 1024) {
-                timeout(FOREVER, client.send(u8::try_from(id)?, piece)).await??;
+                timeout(LONG, client.send(u8::try_from(id)?, piece)).await??;
             }
             assert_eq!(read(&mut channels[id]).await, b"");
         }
@@ -1091,7 +1053,7 @@ async fn messages_of_both_encodings_byte_by_byte() {
         ),
     ] {
         let (inner, mut sets) = handing();
-        let mut client = serve(go_table().layer(inner));
+        let mut client = serve_in_memory(go_table().layer(inner));
         client
             .write_all(&Head::to("/").offer(subprotocol).bytes())
             .await

@@ -8,10 +8,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{
-    random::{Random, for_each_seed},
-    raw::{BINARY, CLOSE, PING, PONG, Raw, config, frame, layer, on, once_in, open_watched},
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
@@ -21,6 +17,11 @@ use tower_wsstream::{
     policy::{ByteRate, KeepAlive},
     session::Hold,
     subprotocols,
+};
+
+use crate::support::{
+    BINARY, CLOSE, PING, PONG, Random, Raw, config, for_each_seed, frame, layer, on, once_in,
+    open_watched,
 };
 
 async fn serve(

@@ -1,8 +1,6 @@
 //! The extractor for axum's handlers: one session out of one upgrade, under the rules of a
 //! service, over each transport.
 
-use crate::support::http2;
-use crate::support::raw;
 use std::{
     future::pending,
     io,
@@ -13,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::handshake::{self, Head};
 use axum::{
     Router,
     extract::{Path, State},
@@ -21,11 +18,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::{
     io::AsyncWriteExt,
-    runtime::Handle,
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -34,37 +29,22 @@ use tower_wsstream::{
     AcceptMode, BoxError, ChannelSet, EndCause, Rejection, SessionConfig, Sessions, WsStreamLayer,
     axum08::WsStreamUpgrade,
     subprotocols,
-    testing::{Client, Connect, Received, Refused},
+    testing::{Connect, Refused},
 };
 
-/// Longer than everything that ends by itself; what takes longer hangs.
-const FOREVER: Duration = Duration::from_secs(3600);
-
-/// Longer than the grace of a service, and until a connection that was lost is gone.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+use crate::support::{
+    self, AFTERWARDS, End, Head, LONG, config, echo, hears_its_echo, hold, http2, layer, protocols,
+    read_out, refused_by, session, soon, tasks,
+};
 
 /// Both transports, as each test is run over.
 fn transports(path: &str) -> [Connect; 2] {
-    let connect = Connect::to(path).offer(subprotocols::V5);
-    [connect.clone(), connect.http2()]
-}
-
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(FOREVER, future).await.expect("it comes by itself")
-}
-
-async fn refused(connect: Connect, app: &Router) -> Refused {
-    let error = soon(connect.connect(app.clone())).await.unwrap_err();
-    *error.downcast::<Refused>().expect("an answer")
+    support::transports(path).map(|connect| connect.offer(subprotocols::V5))
 }
 
 fn message(refused: &Refused) -> String {
     let status = refused.refusal().expect("a Status");
     status.message().unwrap_or_default().to_owned()
-}
-
-fn tasks() -> usize {
-    Handle::current().metrics().num_alive_tasks()
 }
 
 /// A route whose sessions are those of a function, in a layer.
@@ -77,21 +57,6 @@ where
         upgrade.layer(&layer).on_upgrade(session).await
     };
     Router::new().route("/", any(handler)).with_state(layer)
-}
-
-/// Sends back on channel 1 what comes on channel 0.
-async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
-    let mut input = channels.take_reader(0).ok_or("no channel 0")?;
-    let mut output = channels.take_writer(1).ok_or("no channel 1")?;
-    drop(channels);
-    tokio::io::copy_buf(&mut input, &mut output).await?;
-    Ok(())
-}
-
-async fn hears_its_echo(client: &mut Client) {
-    client.send(0, b"hello").await.unwrap();
-    let hello = Received::Message(1, Bytes::from("hello"));
-    assert_eq!(soon(client.receive()).await, hello);
 }
 
 // Sessions.
@@ -109,7 +74,7 @@ async fn a_handler_has_its_other_extractors_beside_the_channels() {
             .unwrap()
             .to_owned();
         upgrade
-            .protocols(raw::protocols())
+            .protocols(protocols())
             .on_upgrade(async move |mut channels: ChannelSet| {
                 assert_eq!(channels.subprotocol(), subprotocols::V5);
                 let request = channels.request().ok_or("no head")?;
@@ -136,11 +101,11 @@ async fn a_handler_has_its_other_extractors_beside_the_channels() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_outlives_its_handler_and_hears_its_client() {
-    let app = route(raw::layer(), echo);
+    let app = route(layer(), echo);
     for connect in transports("/") {
         let mut client = soon(connect.connect(app.clone())).await.unwrap();
         hears_its_echo(&mut client).await;
-        client.stall(FOREVER).await;
+        client.stall(LONG).await;
         hears_its_echo(&mut client).await;
         client.close_channel(0).await.unwrap();
         assert_eq!(soon(client.read_to_end()).await.close_code, Some(1000));
@@ -150,11 +115,11 @@ async fn a_session_outlives_its_handler_and_hears_its_client() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_client_is_no_end_of_input() {
     let (tell, mut told) = mpsc::unbounded_channel();
-    let app = route(raw::layer(), move |mut channels: ChannelSet| {
+    let app = route(layer(), move |mut channels: ChannelSet| {
         let tell = tell.clone();
         async move {
             let mut input = channels.take_reader(0).ok_or("no channel 0")?;
-            tell.send(raw::read_out(&mut input).await)?;
+            tell.send(read_out(&mut input).await)?;
             Ok::<_, BoxError>(())
         }
     });
@@ -163,7 +128,7 @@ async fn a_lost_client_is_no_end_of_input() {
         client.cut_off(0, b"half").await.unwrap();
         let (bytes, end) = soon(told.recv()).await.unwrap();
         assert_eq!(bytes, b"half", "{end:?}");
-        let raw::End::Error(kind, cause) = end else {
+        let End::Error(kind, cause) = end else {
             panic!("an upload that was cut off looks complete");
         };
         assert_eq!(kind, io::ErrorKind::ConnectionReset);
@@ -176,7 +141,7 @@ async fn sessions_are_those_of_the_layer() {
     const IDLE: Duration = Duration::from_secs(600);
     for connect in transports("/") {
         let sessions = Sessions::default();
-        let layer = raw::layer().sessions(sessions.clone()).idle_timeout(IDLE);
+        let layer = layer().sessions(sessions.clone()).idle_timeout(IDLE);
         let app = route(layer, echo);
         let mut first = soon(connect.clone().connect(app.clone())).await.unwrap();
         let second = soon(connect.clone().connect(app.clone())).await.unwrap();
@@ -197,7 +162,7 @@ async fn sessions_are_those_of_the_layer() {
         assert!(sessions.is_empty());
 
         sessions.close();
-        let draining = refused(connect, &app).await;
+        let draining = refused_by(connect, app.clone()).await;
         assert_eq!(draining.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(draining.headers().contains_key(header::RETRY_AFTER));
     }
@@ -216,7 +181,7 @@ async fn what_is_no_upgrade_never_comes_to_the_handler() {
         }),
     );
 
-    let (request, _wire) = handshake::hold(&Head::plain("/")).await;
+    let (request, _wire) = hold(&Head::plain("/")).await;
     let answer = app.clone().oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
     assert_eq!(answer.headers()[header::UPGRADE], "websocket");
@@ -242,7 +207,7 @@ async fn a_handler_that_names_no_subprotocols_is_told_so() {
     let handler = async |upgrade: WsStreamUpgrade| upgrade.on_upgrade(echo).await;
     let app = Router::new().route("/", any(handler));
     for connect in transports("/") {
-        let refused = refused(connect, &app).await;
+        let refused = refused_by(connect, app.clone()).await;
         assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let message = message(&refused);
         assert!(message.contains("WsStreamUpgrade::protocols"), "{message}");
@@ -251,9 +216,9 @@ async fn a_handler_that_names_no_subprotocols_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subprotocol_that_is_not_spoken_is_refused() {
-    let app = route(raw::layer(), echo);
+    let app = route(layer(), echo);
     for connect in [Connect::to("/"), Connect::to("/").http2()] {
-        let refused = refused(connect.offer("chat"), &app).await;
+        let refused = refused_by(connect.offer("chat"), app.clone()).await;
         assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     }
 }
@@ -273,11 +238,11 @@ async fn what_fails_at_once_is_an_answer_and_no_session() {
     for (fails, code, said) in cases {
         let sessions = Sessions::default();
         let app = route(
-            raw::layer().sessions(sessions.clone()),
+            layer().sessions(sessions.clone()),
             move |_: ChannelSet| async move { Err::<(), _>(fails()) },
         );
         for connect in transports("/") {
-            let refused = refused(connect, &app).await;
+            let refused = refused_by(connect, app.clone()).await;
             assert_eq!(refused.status(), code);
             let message = message(&refused);
             assert!(
@@ -291,7 +256,7 @@ async fn what_fails_at_once_is_an_answer_and_no_session() {
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_later_is_a_close() {
-    let app = route(raw::layer(), async |_: ChannelSet| {
+    let app = route(layer(), async |_: ChannelSet| {
         tokio::task::yield_now().await;
         Err::<(), BoxError>("too late".into())
     });
@@ -309,13 +274,13 @@ async fn an_upgrade_that_is_let_go_is_not_made() {
             .headers
             .contains_key(header::AUTHORIZATION);
         match known {
-            true => upgrade.layer(&raw::layer()).on_upgrade(echo).await,
+            true => upgrade.layer(&layer()).on_upgrade(echo).await,
             false => StatusCode::UNAUTHORIZED.into_response(),
         }
     };
     let app = Router::new().route("/", any(handler));
     for connect in transports("/") {
-        let stranger = refused(connect.clone(), &app).await;
+        let stranger = refused_by(connect.clone(), app.clone()).await;
         assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
         let known = connect.header(header::AUTHORIZATION, "Bearer x");
         let mut client = soon(known.connect(app.clone())).await.unwrap();
@@ -328,7 +293,7 @@ async fn an_upgrade_is_one_handlers() {
     let handler = async |first: WsStreamUpgrade, second: Result<WsStreamUpgrade, Rejection>| {
         drop(first);
         let second = second.expect("the request still asks for one");
-        second.layer(&raw::layer()).on_upgrade(echo).await
+        second.layer(&layer()).on_upgrade(echo).await
     };
     let app = Router::new().route(
         "/",
@@ -341,7 +306,7 @@ async fn an_upgrade_is_one_handlers() {
         }),
     );
     for connect in transports("/") {
-        let refused = refused(connect, &app).await;
+        let refused = refused_by(connect, app.clone()).await;
         assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }
@@ -353,7 +318,7 @@ async fn debug_shows_no_credentials() {
     let head = Head::to("/?token=hunter2")
         .with("Authorization", "Bearer hunter2")
         .offer("hunter2");
-    let (request, _wire) = handshake::hold(&head).await;
+    let (request, _wire) = hold(&head).await;
     let answer = app.oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -366,13 +331,13 @@ async fn debug_shows_no_credentials() {
 
 #[tokio::test(start_paused = true)]
 async fn a_closure_needs_no_types() {
-    let app = route(raw::layer(), async |_| Ok(()));
+    let app = route(layer(), async |_| Ok(()));
     for connect in transports("/") {
         let client = soon(connect.connect(app.clone())).await.unwrap();
         assert_eq!(soon(client.read_to_end()).await.close_code, Some(1000));
     }
     let layer = WsStreamLayer::from_fn(|head| match head.uri.path() {
-        "/" => Ok(raw::protocols()),
+        "/" => Ok(protocols()),
         path => Err(Rejection::new(StatusCode::NOT_FOUND, path)),
     });
     let layer = layer.config(SessionConfig::default().map_rejection(Rejection::from_error));
@@ -380,7 +345,10 @@ async fn a_closure_needs_no_types() {
         Err(Rejection::new(StatusCode::GONE, "gone").into())
     });
     for connect in transports("/") {
-        assert_eq!(refused(connect, &app).await.status(), StatusCode::GONE);
+        assert_eq!(
+            refused_by(connect, app.clone()).await.status(),
+            StatusCode::GONE
+        );
     }
 }
 
@@ -394,7 +362,7 @@ async fn what_is_offered_is_shown_but_for_credentials() {
     let head = Head::to("/")
         .offer("v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.aHVudGVyMg")
         .offer("Base64URL.Bearer.Authorization.k8s.io.aHVudGVyMg,, \t,own");
-    let (request, _wire) = handshake::hold(&head).await;
+    let (request, _wire) = hold(&head).await;
     let answer = app.oneshot(request).await.unwrap();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(&body[..], b"v5.channel.k8s.io own");
@@ -405,7 +373,7 @@ async fn what_is_offered_is_shown_but_for_credentials() {
 async fn a_layer_that_looks_up_does_so_for_a_handler() {
     let layer = WsStreamLayer::from_async_fn(|_| async {
         sleep(Duration::from_secs(1)).await;
-        Ok(raw::protocols())
+        Ok(protocols())
     });
     let app = route(layer, echo);
     for connect in transports("/") {
@@ -416,14 +384,14 @@ async fn a_layer_that_looks_up_does_so_for_a_handler() {
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_needs_no_layer_and_its_clones_share_their_sessions() {
-    let config = raw::config()
+    let config = config()
         .accept(AcceptMode::Explicit)
         .accept_timeout(Duration::from_secs(3));
     let sessions = Sessions::default();
     let config = config.sessions(sessions.clone());
     let handler = async move |State(config): State<SessionConfig>, upgrade: WsStreamUpgrade| {
         let query = upgrade.request().uri.query() == Some("accept");
-        let upgrade = upgrade.protocols(raw::protocols()).config(config);
+        let upgrade = upgrade.protocols(protocols()).config(config);
         upgrade
             .on_upgrade(async move |channels: ChannelSet| {
                 if query {
@@ -443,7 +411,7 @@ async fn a_configuration_needs_no_layer_and_its_clones_share_their_sessions() {
     }
     for connect in transports("/") {
         let start = Instant::now();
-        let refused = refused(connect, &app).await;
+        let refused = refused_by(connect, app.clone()).await;
         assert_eq!(refused.status(), StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(start.elapsed().as_secs(), 3);
     }
@@ -455,7 +423,7 @@ async fn a_configuration_needs_no_layer_and_its_clones_share_their_sessions() {
 async fn an_explicit_acceptance_is_waited_for() {
     const LOOK_UP: Duration = Duration::from_secs(2);
     let app = route(
-        raw::layer().config(raw::config().accept(AcceptMode::Explicit)),
+        layer().config(config().accept(AcceptMode::Explicit)),
         async |mut channels: ChannelSet| {
             sleep(LOOK_UP).await;
             let request = channels.take_request().ok_or("no head")?;
@@ -474,7 +442,7 @@ async fn an_explicit_acceptance_is_waited_for() {
         hears_its_echo(&mut client).await;
     }
     for connect in transports("/?nobody") {
-        let refused = refused(connect, &app).await;
+        let refused = refused_by(connect, app.clone()).await;
         assert_eq!(refused.status(), StatusCode::NOT_FOUND);
         assert_eq!(message(&refused), "nobody is here");
     }
@@ -483,14 +451,14 @@ async fn an_explicit_acceptance_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_that_does_not_come_is_named() {
     let app = route(
-        raw::layer().config(raw::config().accept(AcceptMode::Explicit)),
+        layer().config(config().accept(AcceptMode::Explicit)),
         async |channels: ChannelSet| {
             let _channels = channels;
             pending::<Result<(), BoxError>>().await
         },
     );
     for connect in transports("/") {
-        let refused = refused(connect, &app).await;
+        let refused = refused_by(connect, app.clone()).await;
         assert_eq!(refused.status(), StatusCode::GATEWAY_TIMEOUT);
         let message = message(&refused);
         assert!(message.contains("Session::accept"), "{message}");
@@ -504,11 +472,11 @@ async fn a_handler_that_is_dropped_leaves_nothing_behind() {
     for connect in transports("/") {
         let before = tasks();
         let sessions = Sessions::default();
-        let layer = raw::layer().config(
-            raw::config()
+        let layer = layer().config(
+            config()
                 .sessions(sessions.clone())
                 .accept(AcceptMode::Explicit)
-                .accept_timeout(FOREVER),
+                .accept_timeout(LONG),
         );
         let (tell, mut told) = mpsc::unbounded_channel();
         let app = route(layer, move |channels: ChannelSet| {
@@ -562,7 +530,7 @@ async fn a_service_reads_the_parameters_of_its_path() {
     }
     let app = Router::new().nest(
         "/rooms/{room}",
-        Router::new().route_service("/{name}", raw::session(greet)),
+        Router::new().route_service("/{name}", session(greet)),
     );
     for connect in transports("/rooms/7/an%20a?room=8") {
         let client = soon(connect.connect(app.clone())).await.unwrap();

@@ -7,13 +7,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::support::{
-    handshake::{self, Head, hold, read_head, serve},
-    logs,
-};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
-use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +22,8 @@ use tower_wsstream::{
     access::BearerSubprotocolLayer, testing::Connect,
 };
 use tracing::Level;
+
+use crate::support::{Head, HttpService, hold, logs, read_head, refusal, serve_in_memory, sorted};
 
 const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -119,13 +116,8 @@ async fn greet(mut set: ChannelSet) -> Result<(), BoxError> {
 }
 
 /// All of an answer as it goes over the wire.
-async fn answer<S, B>(service: S, head: &Head) -> String
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
-{
-    let mut client = serve(service);
+async fn answer(service: impl HttpService, head: &Head) -> String {
+    let mut client = serve_in_memory(service);
     client.write_all(&head.bytes()).await.unwrap();
     let mut answer = read_head(&mut client).await;
     let length = answer
@@ -274,12 +266,9 @@ async fn a_refusal_is_a_status_that_challenges_for_a_token() {
         .service(stack!(&Log::default()));
     let (request, _wire) = hold(&Head::to("/").offer(&entry(SECRET))).await;
     let answer = service.oneshot(request).await.unwrap();
-    let refusal = handshake::refusal(answer, 401, RejectionKind::Unauthorized).await;
+    let refusal = refusal(answer, 401, RejectionKind::Unauthorized).await;
     assert_eq!(refusal.reason, "Unauthorized");
-    assert_eq!(
-        handshake::sorted(&refusal.headers),
-        [("www-authenticate", "Bearer")]
-    );
+    assert_eq!(sorted(&refusal.headers), [("www-authenticate", "Bearer")]);
 }
 
 /// As axum wants its routes, and with the other layers over it.

@@ -1,11 +1,9 @@
 //! A panic beside a panic, which would abort the process: so this test runs itself as a child.
 
-use crate::support::{
-    child::in_own_process,
-    raw::{self, layer},
-};
 use tower::{Layer, ServiceExt};
 use tower_wsstream::{BoxError, ChannelSet, subprotocols};
+
+use crate::support::{Raw, in_own_process, layer, serve};
 
 /// Drops with a panic, whatever else goes on.
 #[derive(Clone)]
@@ -37,8 +35,8 @@ fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
                 },
             );
             let (near, far) = tokio::io::duplex(4096);
-            raw::serve(far, service);
-            let refused = raw::Raw::handshake(near, subprotocols::V5).await;
+            serve(far, service);
+            let refused = Raw::handshake(near, subprotocols::V5).await;
             assert!(refused.is_err());
         });
     });

@@ -10,10 +10,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{
-    self, BINARY, CLOSE, PING, PONG, Watchdog, config, frame, layer, on, once_in, open_tcp,
-    open_with, within,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
@@ -21,13 +17,10 @@ use tokio::{
 };
 use tower_wsstream::{AcceptMode, ChannelSet, policy::KeepAlive, subprotocols};
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
+use crate::support::{
+    BINARY, CLOSE, PING, PONG, Raw, Watchdog, config, frame, layer, millis, on, once_in, open_tcp,
+    open_with, secs, serve, within,
+};
 
 /// Uses up what tokio grants a task for one poll.
 async fn burn() {
@@ -153,8 +146,8 @@ async fn a_service_that_uses_up_every_budget_is_refused_when_its_time_to_accept_
     );
     let service = once_in(layer, async |_: ChannelSet| work_for_ever().await);
     let (near, far) = tokio::io::duplex(1 << 16);
-    raw::serve(far, service);
-    let refused = raw::Raw::handshake(near, subprotocols::V5).await;
+    serve(far, service);
+    let refused = Raw::handshake(near, subprotocols::V5).await;
     let answer = refused.unwrap_err();
     assert!(answer.contains("504"), "{answer}");
 }
@@ -201,13 +194,13 @@ async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {
 #[ignore = "needs real time, and a machine with some to spare"]
 async fn an_answer_that_was_not_read_yet_is_an_answer() {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(20));
-    let policy = KeepAlive::every(ms(400)).timeout(ms(400));
+    let policy = KeepAlive::every(millis(400)).timeout(millis(400));
     let (go, gone) = oneshot::channel();
     let service = once_in(
         layer().config(config().keep_alive(policy)),
         async move |set: ChannelSet| {
             let _ = gone.await;
-            std::thread::sleep(ms(700));
+            std::thread::sleep(millis(700));
             set.session().ended().await;
             Ok(())
         },
@@ -215,12 +208,12 @@ async fn an_answer_that_was_not_read_yet_is_an_answer() {
     let mut client = open_tcp(service, subprotocols::V5, false).await;
     let ping = client.next().await.unwrap();
     assert_eq!(ping.opcode, PING);
-    sleep(ms(50)).await;
+    sleep(millis(50)).await;
     go.send(()).unwrap();
-    sleep(ms(50)).await;
+    sleep(millis(50)).await;
     client.bytes(&frame(true, PONG, b"")).await.unwrap();
     // The next Ping, and not the end.
-    let next = timeout(ms(3000), client.next()).await.unwrap();
+    let next = timeout(millis(3000), client.next()).await.unwrap();
     assert_eq!(
         next.map(|frame| frame.opcode),
         Some(PING),
@@ -235,23 +228,23 @@ async fn data_that_was_not_read_yet_is_activity() {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(20));
     let (go, gone) = oneshot::channel();
     let service = once_in(
-        layer().idle_timeout(ms(600)),
+        layer().idle_timeout(millis(600)),
         async move |mut set: ChannelSet| {
             let _reader = set.take_reader(0);
             let _ = gone.await;
-            std::thread::sleep(ms(700));
+            std::thread::sleep(millis(700));
             set.session().ended().await;
             Ok(())
         },
     );
     let mut client = open_tcp(service, subprotocols::V5, false).await;
-    sleep(ms(100)).await;
+    sleep(millis(100)).await;
     go.send(()).unwrap();
     for n in 0..10 {
-        sleep(ms(100)).await;
+        sleep(millis(100)).await;
         let sent = client.bytes(&frame(true, BINARY, &on(0, b"x"))).await;
         assert!(sent.is_ok(), "{n}");
-        let end = timeout(ms(1), client.next()).await;
+        let end = timeout(millis(1), client.next()).await;
         assert!(end.is_err(), "data goes all the time: {end:?}");
     }
 }

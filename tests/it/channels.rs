@@ -7,10 +7,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{
-    self, ALL, BINARY, End, Frame, PING, PONG, Raw, TEXT, Watchdog, base64, frame, layer, on, once,
-    once_in, open, open_with, read_out, within,
-};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt};
 use tokio::{
@@ -23,8 +19,11 @@ use tower_wsstream::{
     subprotocols,
 };
 
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
+use crate::support::{
+    ALL, BINARY, BITE, End, Frame, Head, LONG, PING, PONG, Raw, TEXT, Watchdog, base64, frame,
+    layer, on, once, once_in, open, open_with, read_out, serve, within,
+};
+
 const WINDOW: usize = 256 * 1024;
 const CHUNK: usize = 16 * 1024;
 const CONTINUATION: u8 = 0;
@@ -861,16 +860,11 @@ async fn early_bytes_are_not_lost() {
         early.extend(frame(true, BINARY, &on(0, &[n])));
     }
     early.extend(frame(true, BINARY, &[255, 0]));
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-         Sec-WebSocket-Protocol: {}\r\n\r\n",
-        subprotocols::V5
-    );
-    near.write_all(&[request.as_bytes(), &early].concat())
+    let head = Head::to("/").offer(subprotocols::V5);
+    near.write_all(&[head.bytes(), early].concat())
         .await
         .unwrap();
-    raw::serve(far, service);
+    serve(far, service);
     let (bytes, end) = within(LONG, receiver).await.unwrap();
     assert_eq!((bytes, end), ((0..100).collect(), End::Eof));
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::support::raw::{self, ALL, End, Told, once_in, open, open_with, read_out, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
@@ -13,11 +12,15 @@ use tower_wsstream::{
     BoxError, ChannelSet, EndCause, Session, Sessions, WsStreamLayer, session::Peer, subprotocols,
 };
 
-const SOON: Duration = Duration::from_secs(5);
+use crate::support::{
+    self, ALL, End, Head, Raw, SOON, Told, Watchdog, config, once_in, open, open_with, read_out,
+    serve, within,
+};
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn layer(sessions: &Sessions) -> WsStreamLayer {
-    raw::layer().sessions(sessions.clone())
+    support::layer().sessions(sessions.clone())
 }
 
 /// Reads until it is told that it is over, and passes that on.
@@ -44,10 +47,10 @@ async fn a_hundred_commands_get_a_failure_status_and_a_clean_close() {
     let mut clients = Vec::new();
     for n in 0..100 {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        raw::serve(far, service.clone());
+        serve(far, service.clone());
         let offer = [subprotocols::V5, subprotocols::V4][n % 2];
         let path = "/exec?command=sleep&stdout=true";
-        let client = raw::Raw::handshake_at(near, path, offer).await;
+        let client = Raw::handshake_at(near, path, offer).await;
         clients.push(client.expect("no refusal"));
     }
     assert_eq!(sessions.len(), 100);
@@ -174,13 +177,9 @@ async fn a_service_that_ignores_the_drain_is_dropped_after_its_grace() {
 #[tokio::test(start_paused = true)]
 async fn a_session_without_a_connection_is_cut_at_the_deadline_whatever_its_grace() {
     // Where it waits for the grace in circles, the clock stands still.
-    let _watchdog = raw::Watchdog::bites_after(Duration::from_secs(20));
+    let _watchdog = Watchdog::bites_after(Duration::from_secs(20));
     let sessions = Sessions::default();
-    let layer = layer(&sessions).config(
-        raw::config()
-            .sessions(sessions.clone())
-            .grace(DEADLINE * 10),
-    );
+    let layer = layer(&sessions).config(config().sessions(sessions.clone()).grace(DEADLINE * 10));
     let service = once_in(layer, |channels: ChannelSet| async move {
         let _channels = channels;
         std::future::pending().await
@@ -201,10 +200,8 @@ async fn new_sessions_are_refused_with_503_once_it_is_closed() {
     sessions.close();
     assert!(sessions.is_closed());
     let (near, far) = tokio::io::duplex(64 * 1024);
-    raw::serve(far, service);
-    let refused = raw::Raw::handshake(near, subprotocols::V5)
-        .await
-        .unwrap_err();
+    serve(far, service);
+    let refused = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 1"), "{refused}");
     // Whoever was there before goes on.
@@ -236,7 +233,7 @@ async fn a_session_that_is_being_accepted_when_the_drain_begins_is_refused() {
     let (go, gone) = oneshot::channel::<()>();
     let service = once_in(
         layer(&sessions).config(
-            raw::config()
+            config()
                 .sessions(sessions.clone())
                 .accept(AcceptMode::Explicit),
         ),
@@ -247,8 +244,8 @@ async fn a_session_that_is_being_accepted_when_the_drain_begins_is_refused() {
         },
     );
     let (near, far) = tokio::io::duplex(64 * 1024);
-    raw::serve(far, service);
-    let handshake = tokio::spawn(raw::Raw::handshake(near, subprotocols::V5));
+    serve(far, service);
+    let handshake = tokio::spawn(Raw::handshake(near, subprotocols::V5));
     tokio::task::yield_now().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     let drained = within(SOON, sessions.drain(DEADLINE)).await;
@@ -341,7 +338,7 @@ async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_session
         let sessions = Sessions::default();
         let service = layer(&sessions)
             .config(
-                raw::config()
+                config()
                     .sessions(sessions.clone())
                     .accept(AcceptMode::Explicit),
             )
@@ -356,9 +353,7 @@ async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_session
             .serve_connection(TokioIo::new(far), TowerToHyperService::new(service))
             .with_upgrades();
         let mut connection = pin!(connection);
-        let head = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-        near.write_all(head.as_bytes()).await.unwrap();
+        near.write_all(&Head::to("/").bytes()).await.unwrap();
         assert!(timeout(SECOND, connection.as_mut()).await.is_err());
         if closes {
             sessions.close();

@@ -9,9 +9,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::handshake::{
-    self, Answer, Head, RejectionKind, Wire, hold, read_head, refusal, refused, serve, tasks,
-};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, StatusCode, header};
@@ -26,25 +23,20 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn,
 };
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
-    Rejection, Session, SessionConfig, Status, WsStream, WsStreamLayer,
+    AcceptMode, BoxError, ChannelSet, ChannelWriter, EndCause, Rejection, RejectionKind, Session,
+    SessionConfig, Status, WsStream, WsStreamLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
-    testing::{Connect, Refused, Transcript},
+    testing::{Connect, Transcript},
 };
 
-/// Longer than everything that ends by itself; what takes longer hangs.
-const FOREVER: Duration = Duration::from_secs(3600);
-const EXACT: Duration = Duration::from_millis(2);
+use crate::support::{
+    Answer, Dropped, EXACT, Head, HttpService, LONG, Wire, cause, frame, hold, read_head, refusal,
+    refused, refused_by, secs, serve_in_memory, soon, standard, tasks,
+};
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-/// Channel 0 for the client, channel 1 for us.
 fn layer() -> WsStreamLayer {
-    let channels = [ChannelType::Read, ChannelType::Write];
-    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap()).config(config())
+    standard().config(config())
 }
 
 fn config() -> SessionConfig {
@@ -61,44 +53,16 @@ where
     layer().layer(service_fn(function))
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(FOREVER, future).await.expect("it comes by itself")
-}
-
 /// Makes the handshake, and reads everything.
-async fn told<S>(service: S) -> Transcript
-where
-    S: Service<Request<Incoming>, Response = Response<Answer>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-{
+async fn told(service: impl HttpService) -> Transcript {
     let client = soon(Connect::to("/").connect(service)).await.unwrap();
     soon(client.read_to_end()).await
 }
 
 /// Makes the handshake and gets no session.
-async fn refused_with<S>(service: S, connect: Connect) -> (StatusCode, Status)
-where
-    S: Service<Request<Incoming>, Response = Response<Answer>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-{
-    let error = soon(connect.connect(service)).await.unwrap_err();
-    let refused = error.downcast::<Refused>().expect("an HTTP answer");
+async fn refused_with(service: impl HttpService, connect: Connect) -> (StatusCode, Status) {
+    let refused = refused_by(connect, service).await;
     (refused.status(), refused.refusal().expect("a Status"))
-}
-
-/// Tells when it is dropped.
-struct Dropped(mpsc::UnboundedSender<Instant>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let _ = self.0.send(Instant::now());
-    }
-}
-
-fn cause(error: &io::Error) -> &EndCause {
-    error.get_ref().unwrap().downcast_ref().unwrap()
 }
 
 // What the look-up finds.
@@ -243,7 +207,7 @@ async fn what_is_written_after_the_acceptance_arrives_in_order() {
     let transcript = soon(client.read_to_end()).await;
     assert_eq!(transcript.channel(1), b"one two three ");
     assert_eq!(transcript.close_code, Some(1000));
-    sleep(FOREVER).await;
+    sleep(LONG).await;
     assert_eq!(tasks(), before);
 }
 
@@ -260,9 +224,9 @@ async fn nothing_but_the_answer_leaves_before_it_and_early_bytes_are_kept() {
         stdout.write_all(&early).await?;
         Ok(())
     });
-    let mut client = serve(service);
+    let mut client = serve_in_memory(service);
     let mut bytes = Head::to("/").bytes();
-    bytes.extend(handshake::frame(2, b"\0early"));
+    bytes.extend(frame(true, 2, b"\0early"));
     client.write_all(&bytes).await.unwrap();
     let mut byte = [0];
     let nothing = timeout(Duration::from_millis(2990), client.read(&mut byte)).await;
@@ -625,7 +589,7 @@ async fn a_client_that_leaves_before_the_answer_leaves_nothing_behind() {
     let (drops, mut dropped) = mpsc::unbounded_channel();
     let places = Arc::new(Semaphore::new(1));
     let service = ServiceBuilder::new()
-        .layer(layer().config(config().accept_timeout(FOREVER)))
+        .layer(layer().config(config().accept_timeout(LONG)))
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
             &places,
         )))
@@ -638,7 +602,7 @@ async fn a_client_that_leaves_before_the_answer_leaves_nothing_behind() {
             }
         });
     let before = tasks();
-    let mut client = serve(service);
+    let mut client = serve_in_memory(service);
     client.write_all(&Head::to("/").bytes()).await.unwrap();
     sleep(secs(20)).await;
     assert_eq!(tasks(), before + 1, "hyper's own");
@@ -973,7 +937,7 @@ async fn a_close_before_the_acceptance_is_the_close_of_the_session() {
                 assert_eq!(transcript.close_code, Some(4000), "{then:?}");
                 assert!(transcript.messages.is_empty());
                 // Until the tasks of the connection are over.
-                sleep(FOREVER).await;
+                sleep(LONG).await;
             }
             Then::Fails => {
                 refused(service, &Head::to("/"), 410, RejectionKind::Custom).await;

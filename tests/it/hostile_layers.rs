@@ -14,8 +14,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::http2::{self, Connection};
-use crate::support::raw::{self, CLOSE, Raw, Watchdog, within};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -34,6 +32,12 @@ use tower_wsstream::{
     reader::WsReaderLayer,
     subprotocols,
     tap::TapLayer,
+};
+
+use crate::support::{
+    CLOSE, Raw, Watchdog,
+    http2::{self, Connection},
+    layer, serve, within,
 };
 
 /// What ends by itself ends sooner; what takes longer hangs.
@@ -319,7 +323,7 @@ impl Scenario {
     }
 
     fn service(self, sessions: &Sessions, running: &Arc<AtomicUsize>) -> Answering {
-        let layer = |layer: WsStreamLayer| {
+        let configured = |layer: WsStreamLayer| {
             let config = SessionConfig::default()
                 .sessions(sessions.clone())
                 .accept_timeout(SECOND)
@@ -353,10 +357,12 @@ impl Scenario {
                     running,
                     function: port,
                 });
-                boxed(layer(WsStreamLayer::new(portforward::Protocols::default())).layer(ports))
+                boxed(
+                    configured(WsStreamLayer::new(portforward::Protocols::default())).layer(ports),
+                )
             }
             Around::Extractor => {
-                let layer = layer(raw::layer());
+                let layer = configured(layer());
                 let handler = async move |upgrade: WsStreamUpgrade| {
                     let mut inner = Faulty {
                         fault,
@@ -374,7 +380,7 @@ impl Scenario {
                     assert!(!panics, "in the function of the layer, on purpose");
                     None
                 });
-                boxed(layer(raw::layer()).layer(tap.layer(Faulty {
+                boxed(configured(layer()).layer(tap.layer(Faulty {
                     fault,
                     running,
                     function: session,
@@ -416,7 +422,7 @@ where
 async fn over_http1(scenario: Scenario, service: Answering, sessions: &Sessions) -> Seen {
     let (path, offer) = scenario.target();
     let (near, far) = tokio::io::duplex(64 * 1024);
-    raw::serve(far, service);
+    serve(far, service);
     match Raw::handshake_at(near, path, offer).await {
         Ok(client) => watch(client, scenario.meanwhile, sessions).await,
         Err(answer) => match answer.split(' ').nth(1) {

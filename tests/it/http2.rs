@@ -11,9 +11,10 @@ use tokio::{
 use tower::ServiceExt;
 use tower_wsstream::{BoxError, ChannelSet, EndCause, subprotocols};
 
-use crate::support::http2::{connect, request, upgraded};
-use crate::support::raw::{
-    self, ALL, BINARY, End, PING, PONG, frame, once, read_out, session, within,
+use crate::support::{
+    ALL, BINARY, End, PING, PONG, SOON, frame,
+    http2::{connect, request, upgraded},
+    on, once, read_out, session, within,
 };
 
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
@@ -30,8 +31,6 @@ async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
         input.consume(n);
     }
 }
-
-const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_what_it_is_over_http_1() {
@@ -68,7 +67,7 @@ async fn a_mebibyte_goes_both_ways_through_windows_of_64_kibibytes() {
     let sending = tokio::spawn(async move {
         for piece in sent.chunks(10_000) {
             writer
-                .write_all(&frame(true, BINARY, &raw::on(0, piece)))
+                .write_all(&frame(true, BINARY, &on(0, piece)))
                 .await?;
         }
         writer.write_all(&frame(true, BINARY, &[255, 0])).await?;
@@ -114,7 +113,7 @@ async fn a_stalled_session_leaves_the_others_alone() {
     let (_reader, mut writer) = stalled.into_halves();
     // More than window, stream window and buffers hold: it never ends.
     let flood = tokio::spawn(async move {
-        let message = frame(true, BINARY, &raw::on(0, &[7; 16 * 1024]));
+        let message = frame(true, BINARY, &on(0, &[7; 16 * 1024]));
         while writer.write_all(&message).await.is_ok() {}
     });
     for _ in 0..3 {

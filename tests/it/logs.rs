@@ -1,6 +1,5 @@
 //! What is logged, and what must not be.
 
-use crate::support::logs;
 use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
@@ -12,7 +11,7 @@ use tower_wsstream::{
     testing::Connect,
 };
 
-const TOKEN: &str = "c2VjcmV0LXRva2Vu";
+use crate::support::{TOKEN, logs};
 
 #[tokio::test(start_paused = true)]
 async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {

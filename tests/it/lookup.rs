@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::handshake::{Head, hold, refused, tasks};
 use http::StatusCode;
 use tokio::{
     io::AsyncWriteExt,
@@ -23,6 +22,8 @@ use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, Encoding,
     Rejection, RejectionKind, SessionConfig, Sessions, WsStreamLayer, testing::Connect,
 };
+
+use crate::support::{Head, hold, refused, tasks};
 
 const SECOND: Duration = Duration::from_secs(1);
 

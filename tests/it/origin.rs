@@ -1,6 +1,5 @@
 //! Whose pages may connect: by the layer, for a route, for a request.
 
-use crate::support::handshake::{Head, hold, refused};
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use tower::{Layer, ServiceBuilder, ServiceExt};
@@ -9,6 +8,8 @@ use tower_wsstream::{
     WsStreamLayer,
     policy::{OriginPolicy, PolicyLayer},
 };
+
+use crate::support::{Head, hold, refused};
 
 async fn session(_: ChannelSet) -> Result<(), BoxError> {
     Ok(())

@@ -19,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::logs;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
@@ -31,8 +30,8 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, SessionConfig,
-    Sessions, Status, WsStreamLayer,
+    AcceptMode, BoxError, ChannelProtocols, ChannelSet, Rejection, SessionConfig, Sessions, Status,
+    WsStreamLayer,
     access::SessionLimitLayer,
     axum08::WsStreamUpgrade,
     portforward::{self, ForwardedPort, PortForwardLayer},
@@ -42,9 +41,9 @@ use tower_wsstream::{
     testing::{Connect, Refused, Transcript},
 };
 
-const LONG: Duration = Duration::from_secs(600);
-const FIXED: &str = "the service failed before the session began: see the server's log";
+use crate::support::{HttpService, SERVICE_FAILED, logs, standard};
 
+const LONG: Duration = Duration::from_secs(600);
 /// What an error of the user's does when it is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trap {
@@ -167,11 +166,6 @@ impl<R: Send + 'static> Service<R> for Failing {
     }
 }
 
-fn layer() -> WsStreamLayer {
-    let channels = [ChannelType::Read, ChannelType::Write];
-    WsStreamLayer::new(ChannelProtocols::standard(channels).unwrap())
-}
-
 fn all() -> impl Iterator<Item = (Trap, When)> {
     let of = |trap| [When::Ready, When::AtOnce, When::Later].map(|when| (trap, when));
     TRAPS.into_iter().flat_map(of)
@@ -186,15 +180,7 @@ enum Seen {
     Nothing(#[allow(dead_code, reason = "shown")] String),
 }
 
-async fn see<S, B>(connect: Connect, service: S) -> Seen
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+async fn see(connect: Connect, service: impl HttpService) -> Seen {
     // Every event is shown.
     logs::capture();
     let connected = timeout(LONG, connect.connect(service)).await;
@@ -212,7 +198,7 @@ where
 
 fn is_500(seen: &Seen) -> bool {
     matches!(seen, Seen::Refused(status, Some(text))
-        if *status == 500 && text.message() == Some(FIXED))
+        if *status == 500 && text.message() == Some(SERVICE_FAILED))
 }
 
 fn is_1011(seen: &Seen) -> bool {
@@ -243,7 +229,7 @@ impl Drop for Wrong {
 async fn an_error_that_cannot_be_shown_is_500_before_the_answer_and_1011_after_it() {
     let mut wrong = Wrong::default();
     for (trap, when) in all() {
-        let service = layer().layer(Failing { trap, when });
+        let service = standard().layer(Failing { trap, when });
         let seen = see(Connect::to("/"), service).await;
         let right = match when {
             When::Later => is_1011(&seen),
@@ -257,7 +243,7 @@ async fn an_error_that_cannot_be_shown_is_500_before_the_answer_and_1011_after_i
 async fn an_error_that_cannot_be_shown_is_500_also_where_the_service_accepts() {
     let mut wrong = Wrong::default();
     for (trap, when) in all() {
-        let service = layer()
+        let service = standard()
             .config(SessionConfig::default().accept(AcceptMode::Explicit))
             .layer(Failing { trap, when });
         let seen = see(Connect::to("/"), service).await;
@@ -272,7 +258,7 @@ async fn an_error_that_cannot_be_shown_is_the_same_under_axum() {
         let handler = move |upgrade: WsStreamUpgrade| async move {
             let failing = Failing { trap, when };
             upgrade
-                .layer(&layer())
+                .layer(&standard())
                 .on_upgrade(move |_| failing.fail())
                 .await
         };
@@ -443,7 +429,7 @@ impl Drop for Payload {
 async fn a_panic_whose_payload_panics_when_it_is_dropped_is_a_panic() {
     let mut wrong = Wrong::default();
     for when in [When::AtOnce, When::Later] {
-        let service = layer().layer(service_fn(move |channels: ChannelSet| async move {
+        let service = standard().layer(service_fn(move |channels: ChannelSet| async move {
             let _channels = channels;
             if when == When::Later {
                 sleep(Duration::from_secs(1)).await;
@@ -495,7 +481,7 @@ async fn a_refusal_survives_the_drop_of_the_requests_extensions() {
     let cross = || Connect::to("/").header(header::ORIGIN, "https://evil.example");
 
     let by_head =
-        with_extension(layer().layer(service_fn(async |_: ChannelSet| Ok::<_, BoxError>(()))));
+        with_extension(standard().layer(service_fn(async |_: ChannelSet| Ok::<_, BoxError>(()))));
     let seen = see(cross(), by_head).await;
     wrong.check("by the head".into(), refused_with(&seen, 403), &seen);
 
@@ -503,7 +489,7 @@ async fn a_refusal_survives_the_drop_of_the_requests_extensions() {
         trap: Trap::Source,
         when: When::Ready,
     };
-    let by_readiness = with_extension(layer().layer(never));
+    let by_readiness = with_extension(standard().layer(never));
     let seen = see(Connect::to("/"), by_readiness).await;
     wrong.check("by readiness".into(), refused_with(&seen, 500), &seen);
 
@@ -534,7 +520,7 @@ impl Body for BombBody {
 
 #[tokio::test(start_paused = true)]
 async fn the_drop_of_a_requests_body_changes_nothing() {
-    let inner = layer().layer(service_fn(async |mut channels: ChannelSet| {
+    let inner = standard().layer(service_fn(async |mut channels: ChannelSet| {
         channels.take_writer(1).unwrap().write_all(b"x").await?;
         Ok::<_, BoxError>(())
     }));
@@ -624,7 +610,7 @@ async fn an_answer_that_is_dropped_drops_the_service_quietly() {
             }
         }
         let inner = Never(Arc::default(), explicit);
-        let service = layer()
+        let service = standard()
             .config(SessionConfig::default().accept(AcceptMode::Explicit))
             .layer(inner.clone());
         let mut service = std::mem::ManuallyDrop::new(service);
@@ -716,7 +702,7 @@ async fn a_key_that_panics_costs_its_own_session_at_most() {
                 let uses = Arc::<AtomicUsize>::default();
                 let sessions = Sessions::default();
                 let service = ServiceBuilder::new()
-                    .layer(layer().sessions(sessions.clone()))
+                    .layer(standard().sessions(sessions.clone()))
                     .layer(SessionLimitLayer::new(2, move |_: &ChannelSet| {
                         Some(Key {
                             uses: Arc::clone(&uses),
@@ -790,27 +776,28 @@ async fn functions_of_the_user_that_panic_are_500() {
     let connect = Connect::to("/").header(header::ORIGIN, "https://a.example");
     let seen = see(
         connect,
-        layer()
+        standard()
             .config(SessionConfig::default().origin(policy))
             .layer(fine()),
     )
     .await;
     wrong.check("predicate of origins".into(), is_500(&seen), &seen);
 
-    let mapped = layer().config(SessionConfig::default().map_rejection(|_| panic!("on purpose")));
+    let mapped =
+        standard().config(SessionConfig::default().map_rejection(|_| panic!("on purpose")));
     let failing = service_fn(async |_: ChannelSet| Err::<(), BoxError>("failed".into()));
     let seen = see(Connect::to("/"), mapped.layer(failing)).await;
     wrong.check("map_rejection".into(), is_500(&seen), &seen);
 
     let keyed = SessionLimitLayer::new(1, |_: &ChannelSet| -> Option<u8> { panic!("on purpose") });
-    let seen = see(Connect::to("/"), layer().layer(keyed.layer(fine()))).await;
+    let seen = see(Connect::to("/"), standard().layer(keyed.layer(fine()))).await;
     wrong.check("key of a limit".into(), is_500(&seen), &seen);
 
     let tapped = tower_wsstream::tap::TapLayer::new(|_: &ChannelSet| panic!("on purpose"));
-    let seen = see(Connect::to("/"), layer().layer(tapped.layer(fine()))).await;
+    let seen = see(Connect::to("/"), standard().layer(tapped.layer(fine()))).await;
     wrong.check("function of a tap".into(), is_500(&seen), &seen);
 
-    let told = layer().config(SessionConfig::default().on_end(|_| panic!("on purpose")));
+    let told = standard().config(SessionConfig::default().on_end(|_| panic!("on purpose")));
     let seen = see(Connect::to("/"), told.layer(fine())).await;
     let right = matches!(&seen, Seen::Session(it) if it.close_code == Some(1000));
     wrong.check("on_end".into(), right, &seen);
@@ -819,7 +806,7 @@ async fn functions_of_the_user_that_panic_are_500() {
         channels.session().say_last(|_| panic!("on purpose"));
         Ok::<_, BoxError>(())
     });
-    let seen = see(Connect::to("/"), layer().layer(words)).await;
+    let seen = see(Connect::to("/"), standard().layer(words)).await;
     wrong.check("last words".into(), is_1011(&seen), &seen);
 }
 

@@ -2,9 +2,6 @@
 
 use std::{io, time::Duration};
 
-use crate::support::raw::{
-    BINARY, End, PING, PONG, Raw, Watchdog, frame, on, once, open_tcp, open_with, read_out, within,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpStream,
@@ -13,8 +10,11 @@ use tokio::{
 };
 use tower_wsstream::{BoxError, ChannelReader, ChannelSet, EndCause, subprotocols};
 
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
+use crate::support::{
+    BINARY, BITE, End, LONG, PING, PONG, Raw, Watchdog, frame, on, once, open_tcp, open_with,
+    read_out, within,
+};
+
 const WINDOW: usize = 256 * 1024;
 const PERIOD: Duration = Duration::from_millis(500);
 /// Much less: what comes as late as a Pong was woken by its timer.

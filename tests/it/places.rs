@@ -7,10 +7,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{
-    random::{Random, for_each_seed},
-    raw::{self, Raw, protocols},
-};
 use tokio::{
     io::AsyncWriteExt,
     time::{sleep, timeout},
@@ -20,6 +16,8 @@ use tower_wsstream::{
     AcceptMode, BoxError, ChannelSet, Rejection, SessionConfig, Sessions, WsStreamLayer,
     access::SessionPermits, subprotocols,
 };
+
+use crate::support::{Random, Raw, for_each_seed, protocols, serve};
 
 type Dice = Arc<Mutex<Random>>;
 
@@ -121,7 +119,7 @@ async fn run(seed: u64) {
     let mut clients = Vec::new();
     for _ in 0..10 {
         let (near, far) = tokio::io::duplex(4096);
-        raw::serve(far, service.clone());
+        serve(far, service.clone());
         let pause = roll(&dice, 500);
         let dice = dice.clone();
         clients.push(tokio::spawn(async move {

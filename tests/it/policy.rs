@@ -2,10 +2,6 @@
 
 use std::{io, pin::pin, time::Duration};
 
-use crate::support::raw::{
-    self, ALL, BINARY, End, Frame, PING, PONG, Raw, TEXT, Watchdog, frame, on, once_in, open,
-    open_watched, open_with, read_out, within,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::oneshot,
@@ -18,23 +14,19 @@ use tower_wsstream::{
     subprotocols,
 };
 
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
+use crate::support::{
+    ALL, BINARY, BITE, EXACT, End, Frame, HttpService, LONG, PING, PONG, Raw, TEXT, Watchdog,
+    base64, config, frame, layer, on, once_in, open, open_watched, open_with, protocols, read_out,
+    secs, serve, within,
+};
+
 const IDLE: Duration = Duration::from_secs(10);
-/// Two ticks of the clock.
-const EXACT: Duration = Duration::from_millis(2);
-
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 fn idle() -> WsStreamLayer {
-    raw::layer().idle_timeout(IDLE)
+    layer().idle_timeout(IDLE)
 }
 
 fn beating(every: u64, timeout: u64) -> WsStreamLayer {
-    raw::layer()
-        .config(raw::config().keep_alive(KeepAlive::every(secs(every)).timeout(secs(timeout))))
+    layer().config(config().keep_alive(KeepAlive::every(secs(every)).timeout(secs(timeout))))
 }
 
 /// Something happened then, and not a tick sooner.
@@ -184,7 +176,7 @@ async fn every_piece_of_a_message_is_data() {
             let start = Instant::now();
             let message = match offer {
                 subprotocols::V5 => on(0, &[7; 3000]),
-                _ => raw::base64(0, &[7; 3000]),
+                _ => base64(0, &[7; 3000]),
             };
             let whole = frame(true, TEXT, &message);
             for n in 0..20 {
@@ -235,7 +227,7 @@ async fn output_that_leaves_slowly_is_data() {
 async fn pings_and_pongs_do_not_move_the_idle_end() {
     let _watchdog = Watchdog::bites_after(BITE);
     let layer = idle().config(
-        raw::config()
+        config()
             .idle_timeout(IDLE)
             .keep_alive(KeepAlive::every(secs(2)).timeout(secs(1))),
     );
@@ -254,7 +246,7 @@ async fn the_idle_clock_starts_at_the_upgrade() {
     let _watchdog = Watchdog::bites_after(BITE);
     let (tell, ended) = oneshot::channel();
     let layer = idle().config(
-        raw::config()
+        config()
             .idle_timeout(IDLE)
             .accept(AcceptMode::Explicit)
             .accept_timeout(LONG),
@@ -275,10 +267,10 @@ async fn the_idle_clock_starts_at_the_upgrade() {
 async fn without_an_idle_timeout_nobody_is_ever_idle() {
     let _watchdog = Watchdog::bites_after(BITE);
     for layer in [
-        raw::layer(),
-        raw::layer().idle_timeout(None),
+        layer(),
+        layer().idle_timeout(None),
         idle().idle_timeout(None),
-        raw::layer().idle_timeout(Duration::MAX),
+        layer().idle_timeout(Duration::MAX),
     ] {
         let (client, _output, ended) = waiting(layer, subprotocols::V5, 4096).await;
         let day = timeout(24 * LONG, ended).await;
@@ -332,7 +324,7 @@ async fn an_idle_service_learns_it_and_may_still_speak() {
 async fn an_idle_service_that_ignores_it_is_dropped_after_its_grace() {
     let _watchdog = Watchdog::bites_after(BITE);
     let service = once_in(
-        idle().config(raw::config().idle_timeout(IDLE).grace(secs(3))),
+        idle().config(config().idle_timeout(IDLE).grace(secs(3))),
         |mut set: ChannelSet| async move {
             let mut stdout = set.take_writer(1).unwrap();
             let mut ended = pin!(set.session().ended());
@@ -431,7 +423,7 @@ mod command {
                 .layer(RemoteCommandLayer::new())
                 .service_fn(never);
             let (near, far) = tokio::io::duplex(4096);
-            raw::serve(far, service);
+            serve(far, service);
             let path = "/exec?stdin=1&stdout=1&command=sleep";
             let mut client = Raw::handshake_at(near, path, offer).await.unwrap();
             let start = Instant::now();
@@ -458,19 +450,9 @@ async fn never(_set: ChannelSet) -> Result<(), BoxError> {
 }
 
 /// When a session at a path of a router ends, if it does within an hour.
-async fn end_at<S>(router: S, path: &str) -> Option<Duration>
-where
-    S: tower::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = http::Response<axum::body::Body>,
-            Error = std::convert::Infallible,
-            Future: Send,
-        > + Clone
-        + Send
-        + 'static,
-{
+async fn end_at(router: impl HttpService, path: &str) -> Option<Duration> {
     let (near, far) = tokio::io::duplex(4096);
-    raw::serve(far, router);
+    serve(far, router);
     let mut client = Raw::handshake_at(near, path, subprotocols::V5)
         .await
         .unwrap();
@@ -508,7 +490,7 @@ async fn each_route_has_the_idle_timeout_it_was_given_last() {
         .route_service("/inner-none", of(Some(60)).layer(of(None).layer(stack)))
         .route_service(
             "/without",
-            of(Some(30)).layer(raw::layer().layer(tower::service_fn(never))),
+            of(Some(30)).layer(layer().layer(tower::service_fn(never))),
         );
     let end = |path| end_at(router.clone(), path);
     // All at the same time: none of them touches another.
@@ -563,7 +545,7 @@ async fn pings(client: &mut Raw<DuplexStream>, time: Duration) -> Vec<Duration> 
 #[tokio::test(start_paused = true)]
 async fn a_ping_leaves_in_each_interval_and_none_where_there_is_none() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let default = || WsStreamLayer::new(raw::protocols());
+    let default = || WsStreamLayer::new(protocols());
     for (layer, interval) in [
         (default(), Some(30)),
         (
@@ -598,7 +580,7 @@ async fn a_ping_leaves_in_each_interval_and_none_where_there_is_none() {
 #[tokio::test(start_paused = true)]
 async fn pings_leave_between_data() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = raw::layer().config(raw::config().keep_alive(KeepAlive::every(secs(10))));
+    let layer = layer().config(config().keep_alive(KeepAlive::every(secs(10))));
     let (mut client, mut output, _ended) = waiting(layer, subprotocols::V5, 4096).await;
     tokio::spawn(async move {
         while output.write_all(b"x").await.is_ok() {
@@ -785,18 +767,18 @@ async fn a_slow_reader_has_time_for_the_output_in_front_of_the_ping() {
         output.send(vec![7; size]).await.unwrap();
         let (mut read, mut answered) = (0, 0);
         while answered < 20 {
-            let frame = within(LONG, client.next())
+            let next = within(LONG, client.next())
                 .await
                 .expect("the session goes on");
-            if frame.opcode == PING {
-                let pong = raw::frame(true, PONG, &frame.payload);
+            if next.opcode == PING {
+                let pong = frame(true, PONG, &next.payload);
                 client.bytes(&pong).await.unwrap();
                 answered += 1;
                 continue;
             }
-            let late = frame.payload.len() as u64 * 1_000_000 / RATE as u64;
+            let late = next.payload.len() as u64 * 1_000_000 / RATE as u64;
             sleep(Duration::from_micros(late)).await;
-            read += frame.payload.len();
+            read += next.payload.len();
             if types && read < size / 2 {
                 client.send(0, b"x").await.unwrap();
             }
@@ -868,35 +850,30 @@ async fn a_time_of_nothing_is_a_mistake() {
     let _watchdog = Watchdog::bites_after(BITE);
     let zero = Duration::ZERO;
     for (layer, knob) in [
-        (raw::layer().idle_timeout(zero), "idle_timeout"),
+        (layer().idle_timeout(zero), "idle_timeout"),
+        (layer().config(config().time_limit(zero)), "time_limit"),
         (
-            raw::layer().config(raw::config().time_limit(zero)),
-            "time_limit",
-        ),
-        (
-            raw::layer().config(raw::config().keep_alive(KeepAlive::every(zero))),
+            layer().config(config().keep_alive(KeepAlive::every(zero))),
             "KeepAlive",
         ),
         (
-            raw::layer().config(raw::config().keep_alive(KeepAlive::every(secs(1)).timeout(zero))),
+            layer().config(config().keep_alive(KeepAlive::every(secs(1)).timeout(zero))),
             "KeepAlive",
         ),
     ] {
         let error = layer.check().unwrap_err().to_string();
         assert!(error.contains(knob), "{error}");
         let (near, far) = tokio::io::duplex(4096);
-        raw::serve(far, layer.layer(tower::service_fn(never)));
+        serve(far, layer.layer(tower::service_fn(never)));
         let answer = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     }
     for layer in [
-        raw::layer(),
+        layer(),
         idle(),
         beating(1, 1),
-        raw::layer().idle_timeout(Duration::MAX),
-        raw::layer().config(
-            raw::config().keep_alive(KeepAlive::every(Duration::MAX).timeout(Duration::MAX)),
-        ),
+        layer().idle_timeout(Duration::MAX),
+        layer().config(config().keep_alive(KeepAlive::every(Duration::MAX).timeout(Duration::MAX))),
     ] {
         layer.check().unwrap();
     }
@@ -919,7 +896,7 @@ async fn a_request_that_asks_for_no_time_is_told_so() {
         (asking!(Limits::default().send_budget(0)), "Limits"),
     ] {
         let (near, far) = tokio::io::duplex(4096);
-        raw::serve(far, service);
+        serve(far, service);
         let answer = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
         assert!(answer.starts_with("HTTP/1.1 500 "), "{knob}: {answer}");
     }

@@ -10,12 +10,8 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
-use crate::support::raw::{
-    self, BINARY, CLOSE, Raw, TEXT, Watchdog, base64, frame, on, read_out, within,
-};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::{
@@ -33,14 +29,13 @@ use tower_wsstream::{
     testing::{Client, Connect, Received, Refused, Transcript},
 };
 
-const OFFERS: [&str; 3] = ["", V4, V4_BASE64];
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
-const MIB: usize = 1 << 20;
+use crate::support::{
+    BINARY, BITE, CLOSE, End, LONG, Raw, TEXT, Watchdog, base64, frame, on, read_out, secs, serve,
+    within,
+};
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
+const OFFERS: [&str; 3] = ["", V4, V4_BASE64];
+const MIB: usize = 1 << 20;
 
 /// Says nothing of its own.
 fn layer() -> WsStreamLayer {
@@ -73,7 +68,7 @@ where
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     let (near, far) = tokio::io::duplex(256 * 1024);
-    raw::serve(far, service);
+    serve(far, service);
     let path = format!("/?{query}");
     Raw::handshake_at(near, &path, offer)
         .await
@@ -643,7 +638,7 @@ async fn a_client_that_breaks_off_is_an_error_for_each_port_and_no_text() {
     for _ in 0..2 {
         let (all, end, cause) = ends.recv().await.unwrap();
         assert_eq!(all, b"cut");
-        let raw::End::Error(kind, read) = end else {
+        let End::Error(kind, read) = end else {
             panic!("a cut upload looks complete");
         };
         assert_eq!(kind, io::ErrorKind::ConnectionAborted);

@@ -11,9 +11,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::support::raw::{
-    self, BINARY, End, PING, PONG, frame, on, once, once_in, open_with, read_out, within,
-};
 use http::{Extensions, Request};
 use hyper::body::Incoming;
 use tokio::{
@@ -28,10 +25,12 @@ use tower_wsstream::{
     subprotocols,
 };
 
-const MIB: u64 = 1 << 20;
-const LONG: Duration = Duration::from_secs(3600);
-const SOON: Duration = Duration::from_secs(5);
+use crate::support::{
+    BINARY, End, LONG, PING, PONG, Raw, SOON, config, frame, layer, on, once, once_in, open_with,
+    read_out, serve, within,
+};
 
+const MIB: u64 = 1 << 20;
 /// 30 s within 5 %.
 #[track_caller]
 fn assert_thirty_seconds(took: Duration) {
@@ -43,7 +42,7 @@ fn assert_thirty_seconds(took: Duration) {
 async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
     let rate = ByteRate::default().outbound(MIB);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             for _ in 0..30 * MIB / (32 * 1024) {
@@ -57,13 +56,13 @@ async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
     let (mut got, mut asked) = (0, None);
     let mut answers = 0;
     let close = loop {
-        let frame = within(LONG, client.next()).await.expect("a Close first");
-        match frame.opcode {
+        let next = within(LONG, client.next()).await.expect("a Close first");
+        match next.opcode {
             BINARY => {
-                got += frame.payload.len() - 1;
+                got += next.payload.len() - 1;
                 if asked.is_none() && got < 29 << 20 {
                     asked = Some(Instant::now());
-                    client.bytes(&raw::frame(true, PING, b"?")).await.unwrap();
+                    client.bytes(&frame(true, PING, b"?")).await.unwrap();
                 }
             }
             PONG => {
@@ -75,7 +74,7 @@ async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
                 );
                 answers += 1;
             }
-            _ => break frame.close_code(),
+            _ => break next.close_code(),
         }
     };
     assert_eq!((got as u64, close), (30 * MIB, Some(1000)));
@@ -87,7 +86,7 @@ async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
 async fn input_comes_at_its_rate_and_output_is_not_held_up() {
     let rate = ByteRate::default().inbound(MIB);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -138,7 +137,7 @@ async fn input_comes_at_its_rate_and_output_is_not_held_up() {
 async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
     let rate = ByteRate::default().outbound(MIB);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             let writing = tokio::spawn(async move {
@@ -165,7 +164,7 @@ async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
 async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
     let rate = ByteRate::default().outbound(10_000);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -192,7 +191,7 @@ async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
 async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.write_all(&[7; 10_000]).await?;
@@ -216,7 +215,7 @@ async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
 async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.send(vec![7; 200_000]).await?;
@@ -239,7 +238,7 @@ async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
 async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.send(vec![7; 200_000]).await?;
@@ -259,7 +258,7 @@ async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
-    let layer = raw::layer().config(raw::config().byte_rate(ByteRate::default().outbound(1000)));
+    let layer = layer().config(config().byte_rate(ByteRate::default().outbound(1000)));
     let service = once_in(layer, |mut set: ChannelSet| async move {
         let mut output = set.take_writer(1).ok_or("no channel 1")?;
         loop {
@@ -279,8 +278,8 @@ async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_slow_by_the_rate_is_not_idle() {
-    let layer = raw::layer().config(
-        raw::config()
+    let layer = layer().config(
+        config()
             .byte_rate(ByteRate::default().inbound(100))
             .idle_timeout(SOON),
     );
@@ -299,7 +298,7 @@ async fn who_is_slow_by_the_rate_is_not_idle() {
 #[tokio::test(start_paused = true)]
 async fn what_came_before_a_loss_is_read_at_its_rate_and_then_the_loss() {
     let (tell, told) = oneshot::channel();
-    let layer = raw::layer().config(raw::config().byte_rate(ByteRate::default().inbound(1000)));
+    let layer = layer().config(config().byte_rate(ByteRate::default().inbound(1000)));
     let service = once_in(layer, |mut set: ChannelSet| async move {
         let mut input = set.take_reader(0).ok_or("no channel 0")?;
         let _ = tell.send(read_out(&mut input).await);
@@ -348,7 +347,7 @@ impl AsyncWrite for Counted {
 async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
     const LEN: u64 = 3 * MIB;
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(ByteRate::default().inbound(16 * MIB))),
+        layer().config(config().byte_rate(ByteRate::default().inbound(16 * MIB))),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             tokio::io::copy_buf(&mut input, &mut tokio::io::sink()).await?;
@@ -357,8 +356,8 @@ async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
     );
     let (near, far) = tokio::io::duplex(1 << 20);
     let reads = Arc::<AtomicUsize>::default();
-    raw::serve(Counted(far, Arc::clone(&reads)), service);
-    let mut client = raw::Raw::handshake(near, subprotocols::V5).await.unwrap();
+    serve(Counted(far, Arc::clone(&reads)), service);
+    let mut client = Raw::handshake(near, subprotocols::V5).await.unwrap();
     let message = frame(true, BINARY, &on(0, &[7; 32 * 1024]));
     for _ in 0..LEN / (32 * 1024) {
         client.bytes(&message).await.unwrap();
@@ -372,8 +371,8 @@ async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_or_a_request_has_a_rate_of_its_own() {
-    let inner = raw::layer()
-        .config(raw::config().byte_rate(ByteRate::default().outbound(1)))
+    let inner = layer()
+        .config(config().byte_rate(ByteRate::default().outbound(1)))
         .layer(service_fn(|mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.write_all(&[7; 32 * 1024]).await?;
@@ -405,10 +404,8 @@ async fn a_policy_of_a_request_that_makes_no_sense_is_a_500_that_names_it() {
         let inner = once(|_: ChannelSet| async { Ok(()) });
         let service = ServiceBuilder::new().layer(layer).service(inner);
         let (near, far) = tokio::io::duplex(64 * 1024);
-        raw::serve(far, service);
-        let refused = raw::Raw::handshake(near, subprotocols::V5)
-            .await
-            .unwrap_err();
+        serve(far, service);
+        let refused = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
         assert!(refused.starts_with("HTTP/1.1 500 "), "{named}: {refused}");
     }
 }
@@ -417,7 +414,7 @@ async fn a_policy_of_a_request_that_makes_no_sense_is_a_500_that_names_it() {
 async fn limited(insert: impl Fn(&mut Extensions) + Clone + Send + 'static) -> Duration {
     let (tell, told) = oneshot::channel();
     let inner = once_in(
-        raw::layer().config(raw::config().time_limit(Duration::from_secs(100))),
+        layer().config(config().time_limit(Duration::from_secs(100))),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let _ = tell.send(read_out(&mut input).await.1);
@@ -498,13 +495,7 @@ async fn what_expires_does_so_while_the_service_gets_ready() {
     let start = Instant::now();
     let service = ServiceBuilder::new()
         .layer(PolicyLayer::new(ValidUntil(SystemTime::now() + secs(50))))
-        .layer(
-            raw::layer().config(
-                raw::config()
-                    .accept(AcceptMode::Explicit)
-                    .accept_timeout(LONG),
-            ),
-        )
+        .layer(layer().config(config().accept(AcceptMode::Explicit).accept_timeout(LONG)))
         .service(service_fn(move |set: ChannelSet| async move {
             tokio::time::sleep(secs(40)).await;
             set.session().accept().await;
@@ -521,8 +512,8 @@ async fn what_expires_does_so_while_the_service_gets_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn pings_can_be_switched_off_for_a_request() {
-    let inner = raw::layer()
-        .config(raw::config().keep_alive(KeepAlive::every(Duration::from_secs(5))))
+    let inner = layer()
+        .config(config().keep_alive(KeepAlive::every(Duration::from_secs(5))))
         .layer(service_fn(|set: ChannelSet| async move {
             set.session().ended().await;
             Ok::<_, BoxError>(())
@@ -542,7 +533,7 @@ async fn pings_can_be_switched_off_for_a_request() {
 async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
     let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -569,7 +560,7 @@ async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
 async fn input_behind_our_close_is_discarded_without_a_rate() {
     let rate = ByteRate::default().inbound(1000);
     let service = once_in(
-        raw::layer().config(raw::config().byte_rate(rate)),
+        layer().config(config().byte_rate(rate)),
         |mut set: ChannelSet| async move {
             set.take_writer(1).unwrap().write_all(b"bye").await?;
             Ok(())

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{self, BINARY, CLOSE, Raw, TEXT, within};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
@@ -26,8 +25,8 @@ use tower_wsstream::{
     reader::{ReaderProtocols, WsReader, WsReaderLayer},
 };
 
-const SOON: Duration = Duration::from_secs(5);
-const LONG: Duration = Duration::from_secs(3600);
+use crate::support::{self, BINARY, CLOSE, LONG, Raw, SOON, TEXT, frame, serve, within};
+
 const TEXT_OF_30: &str = "this is a test string of bytes";
 
 /// A body of pieces, and then how it ends.
@@ -43,7 +42,7 @@ fn pieces(pieces: Vec<Result<&'static [u8], io::Error>>) -> Pieces {
 }
 
 /// Frames until the end, and the code of the Close.
-async fn read_out(client: &mut Raw<DuplexStream>) -> (Vec<raw::Frame>, Option<Option<u16>>) {
+async fn read_out(client: &mut Raw<DuplexStream>) -> (Vec<support::Frame>, Option<Option<u16>>) {
     let mut frames = Vec::new();
     while let Some(frame) = within(SOON, client.next()).await {
         if frame.opcode == CLOSE {
@@ -54,7 +53,7 @@ async fn read_out(client: &mut Raw<DuplexStream>) -> (Vec<raw::Frame>, Option<Op
     (frames, None)
 }
 
-fn joined(frames: &[raw::Frame]) -> Vec<u8> {
+fn joined(frames: &[support::Frame]) -> Vec<u8> {
     frames
         .iter()
         .flat_map(|frame| frame.payload.to_vec())
@@ -72,7 +71,7 @@ where
         async move { Ok::<_, Infallible>(Response::new(body)) }
     }));
     let (near, far) = tokio::io::duplex(256 * 1024);
-    raw::serve(far, service);
+    serve(far, service);
     Raw::handshake(near, offer).await
 }
 
@@ -234,13 +233,10 @@ async fn what_the_client_sends_is_ignored_and_its_close_answered_at_once() {
     let (mut client, say, alive) =
         follow(WsReaderLayer::new().config(SessionConfig::default().keep_alive(None))).await;
     for payload in [&b""[..], b"\0hello", &[255, 0], &[7; 100_000]] {
-        client
-            .bytes(&raw::frame(true, BINARY, payload))
-            .await
-            .unwrap();
+        client.bytes(&frame(true, BINARY, payload)).await.unwrap();
     }
     client
-        .bytes(&raw::frame(true, TEXT, b"no base64!"))
+        .bytes(&frame(true, TEXT, b"no base64!"))
         .await
         .unwrap();
     say.send("still there".into()).unwrap();
@@ -355,7 +351,7 @@ async fn the_service_gets_an_ordinary_get_and_its_failures_pass_unchanged() {
         }
     }));
     let (near, far) = tokio::io::duplex(64 * 1024);
-    raw::serve(far, service);
+    serve(far, service);
     let refused = Raw::handshake_at(near, "/log?follow=1", "binary.k8s.io")
         .await
         .unwrap_err();

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::handshake::{self, Head, hold, refusal, refused, sorted, tasks};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -23,6 +22,10 @@ use tower_wsstream::{
     WsStream, WsStreamLayer,
     policy::{Limits, OriginPolicy},
     remotecommand,
+};
+
+use crate::support::{
+    Head, KEY, Refusal, SERVICE_FAILED, hold, read_head, refusal, refused, sorted, tasks,
 };
 
 fn table() -> ChannelProtocols {
@@ -81,7 +84,7 @@ async fn refused_by_head(
     head: &Head,
     status: u16,
     kind: RejectionKind,
-) -> handshake::Refusal {
+) -> Refusal {
     let probe = Probe::default();
     let service = layer.layer_on(Probe {
         counts: Arc::clone(&probe.counts),
@@ -235,7 +238,7 @@ async fn a_bad_key_is_400() {
             .with("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAAA"),
         none.clone()
             .with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25j_Q=="),
-        Head::to("/").with("Sec-WebSocket-Key", handshake::KEY),
+        Head::to("/").with("Sec-WebSocket-Key", KEY),
     ] {
         let layer = WsStreamLayer::new(table());
         let refusal = refused_by_head(layer, &head, 400, RejectionKind::BadRequest).await;
@@ -524,7 +527,7 @@ async fn a_readiness_error_is_a_refusal() {
         RejectionKind::Internal,
     )
     .await;
-    assert_eq!(refusal.message, FIXED);
+    assert_eq!(refusal.message, SERVICE_FAILED);
 
     let (mock, mut handle) = tower_test::mock::pair::<ChannelSet, ()>();
     handle.send_error(Rejection::new(StatusCode::TOO_MANY_REQUESTS, "slowly"));
@@ -539,8 +542,6 @@ async fn a_readiness_error_is_a_refusal() {
 }
 
 // By its first poll.
-
-const FIXED: &str = "the service failed before the session began: see the server's log";
 
 /// A service whose future ends at once with this error.
 fn failing<E: Into<BoxError>>(
@@ -588,7 +589,7 @@ async fn overload_and_timeout_of_the_first_poll_have_their_codes() {
 async fn any_other_error_of_the_first_poll_is_500_with_a_fixed_text() {
     let service = layer().layer_on(failing(|| "password=hunter2"));
     let refusal = refused(service, &Head::to("/"), 500, RejectionKind::Internal).await;
-    assert_eq!(refusal.message, FIXED);
+    assert_eq!(refusal.message, SERVICE_FAILED);
     assert_eq!(refusal.reason, "InternalError");
     assert!(refusal.headers.is_empty());
 }
@@ -684,7 +685,7 @@ async fn bombed(at: At) {
     let response = service.call(request).await.unwrap();
     assert_eq!(tasks(), before, "spawned for a handshake that is refused");
     let refusal = refusal(response, 500, RejectionKind::Internal).await;
-    assert_eq!(refusal.message, FIXED);
+    assert_eq!(refusal.message, SERVICE_FAILED);
 }
 
 #[tokio::test(start_paused = true)]
@@ -766,7 +767,7 @@ async fn a_connection_lives_on_after_a_refusal() {
         (Head::to("/"), "101"),
     ] {
         client.write_all(&head.bytes()).await.unwrap();
-        let answer = handshake::read_head(&mut client).await;
+        let answer = read_head(&mut client).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),
             "{answer}"

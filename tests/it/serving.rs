@@ -1,12 +1,12 @@
 //! The server that the documentation shows and the examples run: it waits for no client
 //! without an end, goes on where descriptors run out, and ends sessions with words.
 
+use crate::support::in_own_process;
+
 #[path = "../../examples/support/serve.rs"]
 mod serve;
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
-
-use crate::support::child::in_own_process;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

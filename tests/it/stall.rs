@@ -10,10 +10,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{
-    self, BINARY, End, Frame, PING, PONG, TEXT, Watchdog, frame, on, once_in, open_with, read_out,
-    within,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, WriteHalf},
     sync::{mpsc, oneshot},
@@ -25,8 +21,11 @@ use tower_wsstream::{
     policy::Limits, subprotocols,
 };
 
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
+use crate::support::{
+    self, BINARY, BITE, End, Frame, LONG, PING, PONG, TEXT, Watchdog, base64, frame, on, once_in,
+    open_with, protocols, read_out, within,
+};
+
 /// What is lent at once, and how often.
 const CHUNK: usize = 16 * 1024;
 const BEAT: Duration = Duration::from_millis(500);
@@ -44,7 +43,7 @@ fn chunks(n: usize) -> WsStreamLayer {
 
 fn layer(reserve: usize) -> WsStreamLayer {
     let limits = Limits::default().receive_window(WINDOW);
-    raw::layer().limits(limits.stall_reserve(reserve))
+    support::layer().limits(limits.stall_reserve(reserve))
 }
 
 /// The payload's byte at a place: no two pieces of it look alike.
@@ -74,7 +73,7 @@ fn wire(offer: &str, messages: Messages, total: usize) -> Vec<u8> {
         .flat_map(|from| {
             let payload = payload(from, len.min(total - from));
             match offer.contains("base64") {
-                true => frame(true, TEXT, &raw::base64(0, &payload)),
+                true => frame(true, TEXT, &base64(0, &payload)),
                 false => frame(true, BINARY, &on(0, &payload)),
             }
         })
@@ -234,8 +233,7 @@ async fn the_default_reserve_lasts_for_eight_minutes() {
     let _watchdog = Watchdog::bites_after(BITE);
     const WINDOW: usize = 256 * 1024;
     const RESERVE: usize = 16 << 20;
-    let layer =
-        WsStreamLayer::new(raw::protocols()).config(SessionConfig::default().keep_alive(None));
+    let layer = WsStreamLayer::new(protocols()).config(SessionConfig::default().keep_alive(None));
     let mut wire = wire(subprotocols::V5, Messages::One, 8);
     // The same for a message without end.
     wire.truncate(1);
@@ -363,7 +361,7 @@ async fn a_resize_and_a_ping_behind_stalled_input_are_seen() {
                 let resize = br#"{"Width":80,"Height":24}"#;
                 wire.extend(match offer {
                     subprotocols::V5 => frame(true, BINARY, &on(4, resize)),
-                    _ => frame(true, TEXT, &raw::base64(4, resize)),
+                    _ => frame(true, TEXT, &base64(4, resize)),
                 });
                 wire.extend(frame(true, PING, b"alive?"));
                 let mut stalled = Stalled::new(chunks(20), offer, wire).await;

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{self, BINARY, TEXT, frame, on, open, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
@@ -14,19 +13,19 @@ use tower_wsstream::{
     subprotocols,
 };
 
-const SOON: Duration = Duration::from_secs(5);
+use crate::support::{BINARY, Raw, SOON, TEXT, config, frame, layer, on, open, serve, within};
 
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<SessionSummary>>>);
 
 impl Told {
     fn layer(&self) -> WsStreamLayer {
-        raw::layer().config(self.config())
+        layer().config(self.config())
     }
 
     fn config(&self) -> SessionConfig {
         let told = self.clone();
-        raw::config().on_end(move |summary| told.0.lock().unwrap().push(summary.clone()))
+        config().on_end(move |summary| told.0.lock().unwrap().push(summary.clone()))
     }
 
     /// The one summary, once the session had time to be over.
@@ -227,8 +226,8 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
                     result.map(ExitStatus::from_code).map_err(BoxError::from)
                 });
             let (near, far) = tokio::io::duplex(64 * 1024);
-            raw::serve(far, service);
-            let mut client = raw::Raw::handshake_at(near, "/?command=x&stdout=1", subprotocol)
+            serve(far, service);
+            let mut client = Raw::handshake_at(near, "/?command=x&stdout=1", subprotocol)
                 .await
                 .unwrap();
             within(SOON, client.read_to_end()).await;
@@ -270,23 +269,21 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_refused_was_none() {
     let told = Told::default();
-    let layer = raw::layer().config(told.config().accept(AcceptMode::Explicit));
+    let layer = layer().config(told.config().accept(AcceptMode::Explicit));
     let service = layer.layer(service_fn(|_: ChannelSet| async {
         tokio::task::yield_now().await;
         Err::<(), BoxError>("no".into())
     }));
     let (near, far) = tokio::io::duplex(64 * 1024);
-    raw::serve(far, service);
-    raw::Raw::handshake(near, subprotocols::V5)
-        .await
-        .unwrap_err();
+    serve(far, service);
+    Raw::handshake(near, subprotocols::V5).await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(told.0.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_who_is_told_ends_nothing() {
-    let layer = raw::layer().config(raw::config().on_end(|_| panic!("of no matter")));
+    let layer = layer().config(config().on_end(|_| panic!("of no matter")));
     let service = layer.layer(service_fn(answer));
     for _ in 0..2 {
         let mut client = open(service.clone(), subprotocols::V5).await;

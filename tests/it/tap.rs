@@ -28,8 +28,9 @@ use tower_wsstream::{
 
 use Direction::{Inbound, Outbound};
 
+use crate::support::LONG;
+
 /// Longer than everything that ends by itself; what takes longer hangs.
-const LONG: Duration = Duration::from_secs(3600);
 /// What a record counts beside its bytes.
 const RECORD: usize = 128;
 

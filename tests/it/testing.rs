@@ -10,13 +10,11 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{self, ALL, End, read_out, within};
 use axum::Router;
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
@@ -32,16 +30,10 @@ use tower_wsstream::{
     testing::{Client, Connect, Frame, Received, Refused},
 };
 
-/// Longer than everything that ends by itself; what takes longer hangs.
-const FOREVER: Duration = Duration::from_secs(3600);
-
-/// Longer than the grace of a service and the cut of a stream that cannot end.
-const AFTERWARDS: Duration = Duration::from_secs(10);
-
-/// Both transports, as each test is run over.
-fn transports(path: &str) -> [Connect; 2] {
-    [Connect::to(path), Connect::to(path).http2()]
-}
+use crate::support::{
+    AFTERWARDS, ALL, End, LONG, config, echo, layer, once, protocols, read_out, session, soon,
+    tasks, transports, within,
+};
 
 /// The same with each subprotocol, and none.
 fn everything() -> impl Iterator<Item = (&'static str, Connect)> {
@@ -52,24 +44,6 @@ fn everything() -> impl Iterator<Item = (&'static str, Connect)> {
         })
     };
     ALL.into_iter().flat_map(offering)
-}
-
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(FOREVER, future).await.expect("it comes by itself")
-}
-
-fn tasks() -> usize {
-    Handle::current().metrics().num_alive_tasks()
-}
-
-/// Sends back on channel 1 what comes on channel 0.
-async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
-    let mut input = channels.take_reader(0).ok_or("no channel 0")?;
-    let mut output = channels.take_writer(1).ok_or("no channel 1")?;
-    drop(channels);
-    tokio::io::copy_buf(&mut input, &mut output).await?;
-    output.shutdown().await?;
-    Ok(())
 }
 
 async fn end_input(client: &mut Client) {
@@ -84,7 +58,7 @@ async fn end_input(client: &mut Client) {
 #[tokio::test(start_paused = true)]
 async fn a_session_is_the_same_over_each_transport_and_subprotocol() {
     for (offer, connect) in everything() {
-        let mut client = soon(connect.connect(raw::session(echo))).await.unwrap();
+        let mut client = soon(connect.connect(session(echo))).await.unwrap();
         assert_eq!(client.subprotocol(), offer);
         client.send(0, b"hello").await.unwrap();
         let hello = Received::Message(1, Bytes::from("hello"));
@@ -180,7 +154,7 @@ async fn a_mebibyte_comes_back_through_a_small_buffer() {
     let payload: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
     for connect in transports("/") {
         let connect = connect.offer(subprotocols::V5).buffer(1000);
-        let mut client = soon(connect.connect(raw::session(gather))).await.unwrap();
+        let mut client = soon(connect.connect(session(gather))).await.unwrap();
         for piece in payload.chunks(30_000) {
             soon(client.send(0, piece)).await.unwrap();
         }
@@ -223,7 +197,7 @@ async fn the_handshake_is_the_only_request_and_says_what_it_was_told_to() {
         ),
     ] {
         let count = Arc::clone(&requests);
-        let session = raw::session(move |mut channels: ChannelSet| {
+        let session = session(move |mut channels: ChannelSet| {
             let (method, version) = (method.clone(), version);
             async move {
                 let head = channels.take_request().ok_or("no head")?;
@@ -258,7 +232,7 @@ async fn the_handshake_is_the_only_request_and_says_what_it_was_told_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_holds_the_answer() {
-    let app = Router::new().route_service("/", raw::session(echo));
+    let app = Router::new().route_service("/", session(echo));
     for connect in transports("/") {
         let connect = connect.offer("chat");
         let error = soon(connect.connect(app.clone())).await.unwrap_err();
@@ -285,7 +259,7 @@ async fn a_refusal_holds_the_answer() {
 async fn what_breaks_the_rules_can_be_sent() {
     for connect in transports("/") {
         let connect = connect.offer(subprotocols::V4_BASE64);
-        let mut client = soon(connect.connect(raw::session(echo))).await.unwrap();
+        let mut client = soon(connect.connect(session(echo))).await.unwrap();
         client.send_frame(Frame::text("0a=b")).await.unwrap();
         let transcript = soon(client.read_to_end()).await;
         assert_eq!(transcript.close_code, Some(1007));
@@ -307,7 +281,7 @@ async fn a_handshake_that_cannot_be_sent_names_its_cause_and_no_secret() {
             "the value of the header sec-websocket-protocol cannot be sent",
         ),
     ] {
-        let error = connect.connect(raw::session(echo)).await.unwrap_err();
+        let error = connect.connect(session(echo)).await.unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with(cause), "{error}");
         assert!(!error.contains("geheim"), "{error}");
@@ -323,13 +297,13 @@ where
     Fut: Future<Output = ()>,
 {
     let (tell, told) = oneshot::channel();
-    let service = raw::once(move |mut channels: ChannelSet| async move {
+    let service = once(move |mut channels: ChannelSet| async move {
         let mut input = channels.take_reader(0).ok_or("no channel 0")?;
         let _ = tell.send(read_out(&mut input).await);
         Ok(())
     });
     behave(soon(connect.connect(service)).await.unwrap()).await;
-    within(FOREVER, told).await.unwrap()
+    within(LONG, told).await.unwrap()
 }
 
 #[track_caller]
@@ -421,12 +395,10 @@ async fn an_end_of_input_stays_one_when_the_client_is_lost() {
 async fn nothing_is_left_of_a_client_that_is_gone() {
     let before = tasks();
     for (_, connect) in everything() {
-        let client = soon(connect.clone().connect(raw::session(echo)))
-            .await
-            .unwrap();
+        let client = soon(connect.clone().connect(session(echo))).await.unwrap();
         client.lose();
         // Whose service does not read, so that what it sends cannot arrive.
-        let never = raw::session(async |channels: ChannelSet| {
+        let never = session(async |channels: ChannelSet| {
             let _channels = channels;
             pending().await
         });
@@ -449,8 +421,8 @@ async fn a_client_that_gives_up_the_handshake_leaves_nothing() {
     let before = tasks();
     for connect in transports("/") {
         let (tell, mut told) = mpsc::unbounded_channel::<()>();
-        let undecided = raw::layer()
-            .config(raw::config().accept(AcceptMode::Explicit))
+        let undecided = layer()
+            .config(config().accept(AcceptMode::Explicit))
             .layer(service_fn(move |channels: ChannelSet| {
                 let tell = tell.clone();
                 async move {
@@ -474,7 +446,7 @@ async fn a_client_that_stalls_makes_the_service_wait_and_loses_nothing() {
     const MUCH: usize = 4 << 20;
     for connect in transports("/") {
         let (tell, mut told) = oneshot::channel();
-        let service = raw::once(move |mut channels: ChannelSet| async move {
+        let service = once(move |mut channels: ChannelSet| async move {
             let mut output = channels.take_writer(1).ok_or("no channel 1")?;
             output.write_all(&vec![7; MUCH]).await?;
             let _ = tell.send(());
@@ -496,7 +468,7 @@ async fn a_client_that_stalls_makes_the_service_wait_and_loses_nothing() {
 async fn hours_are_over_at_once_and_exactly() {
     const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
     for connect in transports("/") {
-        let service = raw::layer().idle_timeout(IDLE).layer(service_fn(echo));
+        let service = layer().idle_timeout(IDLE).layer(service_fn(echo));
         let connect = connect.offer(subprotocols::V5);
         let mut client = connect.connect(service).await.unwrap();
         client.send(0, b"hello").await.unwrap();
@@ -513,7 +485,7 @@ async fn hours_are_over_at_once_and_exactly() {
 async fn what_is_no_upgrade_is_told_as_each_transport_can() {
     // A route that hides the upgrade, as a layer may that rebuilds requests.
     for (connect, code) in transports("/").into_iter().zip([426, 400]) {
-        let session = raw::session(echo);
+        let session = session(echo);
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let version = request.version();
             let mut plain = http::Request::new(request.into_body());
@@ -532,7 +504,7 @@ async fn what_is_no_upgrade_is_told_as_each_transport_can() {
 async fn a_wait_for_what_never_comes_ends() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     // Reads nothing, and goes on for ever.
-    let service = WsStreamLayer::new(raw::protocols())
+    let service = WsStreamLayer::new(protocols())
         .limits(Limits::default().stall_reserve(0))
         .layer(service_fn(async |channels: ChannelSet| {
             let _channels = channels;
@@ -596,7 +568,7 @@ async fn a_wait_for_what_never_comes_ends() {
 async fn a_wait_of_days_can_be_asked_for() {
     const DAYS: Duration = Duration::from_secs(3 * 24 * 60 * 60);
     for connect in transports("/") {
-        let service = WsStreamLayer::new(raw::protocols())
+        let service = WsStreamLayer::new(protocols())
             .idle_timeout(DAYS)
             .layer(service_fn(echo));
         let connect = connect.call_timeout(None);
@@ -614,7 +586,7 @@ async fn a_wait_of_days_can_be_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_channel_is_refused_where_there_is_none() {
     for offer in ALL {
-        let service = raw::layer().layer(service_fn(echo));
+        let service = layer().layer(service_fn(echo));
         let connect = match offer {
             "" => Connect::to("/"),
             offer => Connect::to("/").offer(offer),

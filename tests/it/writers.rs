@@ -11,9 +11,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{
-    self, Raw, Told, Watchdog, layer, once, once_in, open, open_tcp, open_with, within,
-};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use proptest::prelude::*;
@@ -28,8 +25,10 @@ use tower_wsstream::{
     Encoding, WsStreamLayer, policy::Limits, subprotocols,
 };
 
-const LONG: Duration = Duration::from_secs(3600);
-const BITE: Duration = Duration::from_secs(50);
+use crate::support::{
+    ALL, BITE, LONG, Raw, Told, Watchdog, layer, once, once_in, open, open_tcp, open_with, within,
+};
+
 const DOZEN: u8 = 12;
 
 /// Twelve channels that go out, and a thirteenth that comes in.
@@ -173,7 +172,7 @@ async fn a_dozen_writers_survive_a_client_that_stops_and_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn what_is_written_leaves_without_a_flush() {
     for spawned in [false, true] {
-        for subprotocol in raw::ALL {
+        for subprotocol in ALL {
             let service = once(move |mut set: ChannelSet| async move {
                 let mut stdout = set.take_writer(1).unwrap();
                 let prompt = async move {

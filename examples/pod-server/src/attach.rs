@@ -1,24 +1,29 @@
 //! The service of attach: one session, and its place at the pod's process.
 //!
-//! It never ends the process, however it ends itself. The pod has no terminal;
-//! a client that asks for one gets none, as on a real node, where the container
-//! decides. (kubectl looks at the pod, says so, and goes on without.)
+//! The end of a session never ends the process. The pod has no terminal: a client that asks for
+//! one gets none, as on a real node, where the container decides. (kubectl looks at the pod,
+//! says so, and goes on without.)
 
-use std::future::Future;
-use std::pin::pin;
+use std::{future::Future, pin::pin};
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
-use tower_wsstream::remotecommand::{ExitStatus, RemoteCommand};
-use tower_wsstream::{BoxError, Status};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+};
+use tower_wsstream::{
+    BoxError, Status,
+    remotecommand::{ExitStatus, RemoteCommand},
+};
 
-use crate::end::End;
-use crate::hub::{Attached, Lagged, Next, Stream};
-use crate::pod::Pod;
+use crate::{
+    end::End,
+    hub::{Attached, Lagged, Next, Stream},
+    pod::Pod,
+};
 
-/// How much of a client's input is typed at one go: lines stay whole up to this,
-/// and others get their turn after it.
+/// How much of a client's input is typed at once. Lines stay whole up to this length, and the
+/// other clients get their turn after it.
 const LINES: usize = 8 * 1024;
 
 /// Attaches a session to the pod's process until either ends.
@@ -33,6 +38,7 @@ pub(crate) async fn run(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, 
     } = command;
     // It would keep a read buffer of the server for as long as the session lasts.
     drop(request);
+    tracing::info!("attach");
     let (attached, input) = pod.attach().map_err(|error| failure(&error))?;
     let ended = async move { session.ended().await.into() };
     let streams = Streams {
@@ -57,17 +63,20 @@ fn failure(why: &dyn std::error::Error) -> Status {
     Status::failure("InternalError", message, 500)
 }
 
-/// What a client is connected by. Generic so that tests need no connection.
+/// The streams that connect a client. Generic, so that tests need no connection.
 pub(crate) struct Streams<R, W> {
     pub(crate) stdin: Option<R>,
     pub(crate) stdout: Option<W>,
     pub(crate) stderr: Option<W>,
 }
 
-/// Moves bytes until the process has ended (its exit status), the client has left
-/// (success: to leave is no failure) or is too far behind (a [`Lagged`]), or the
-/// session was stopped, which is one: a client that was told of a success would
-/// take it for the end of the process.
+/// Moves bytes until the process has ended, the client has left, the client is too far behind,
+/// or the session was stopped.
+///
+/// Returns the exit status of the process, or success for a client that has left, because
+/// leaving is no failure. A client that is too far behind is a [`Lagged`] error. A session that
+/// was stopped is an error too: a client that was told of a success would take it for the end of
+/// the process.
 pub(crate) async fn drive<R, W>(
     attached: Attached,
     input: mpsc::Sender<Bytes>,
@@ -85,23 +94,23 @@ where
     } = streams;
     let mut showing = pin!(show(&attached, stdout, stderr));
     let mut ended = pin!(ended);
-    // Boxed so that it can be dropped: a reader that nobody reads any more must
-    // go, or its full window would hold up the rest of the session.
+    // Boxed so that it can be dropped: the full window of a reader that is not read any more
+    // would hold up the rest of the session.
     let mut typing = stdin.map(|stdin| Box::pin(type_lines(stdin, input)));
     let mut is_told = false;
     loop {
         tokio::select! {
             biased;
             end = &mut ended, if !is_told => match end {
-                // On subprotocols without half-close this is how clients end
-                // their input: what of it has come is still typed.
+                // On subprotocols without half-close this is how clients end their input. What
+                // has arrived of it is still typed.
                 End::Closed(_) if typing.is_some() => is_told = true,
                 End::Closed(_) => return Ok(ExitStatus::success()),
                 End::Lost(error) | End::Stopped(error) => return Err(error),
             },
             shown = &mut showing => return Ok(shown?),
             () = async { typing.as_mut().expect("guarded").await }, if typing.is_some() => {
-                // The process' input stays open, for those who come next.
+                // The input of the process stays open for clients that come later.
                 typing = None;
                 if is_told {
                     return Ok(ExitStatus::success());
@@ -111,7 +120,7 @@ where
     }
 }
 
-/// Writes what the process prints to the client, until the process has ended.
+/// Writes the output of the process to the client, until the process has ended.
 async fn show<W: AsyncWrite + Unpin>(
     attached: &Attached,
     mut stdout: Option<W>,
@@ -129,11 +138,11 @@ async fn show<W: AsyncWrite + Unpin>(
             let length = match to {
                 Some(writer) => tokio::select! {
                     biased;
-                    // A client that does not read may hold up a write for ever.
+                    // A client that does not read may hold up a write forever.
                     lagged = attached.lagged() => return Err(lagged),
                     length = writer.write(rest) => length,
                 },
-                // Not asked for.
+                // The client has not asked for it.
                 None => Ok(rest.len()),
             };
             match length {
@@ -141,8 +150,7 @@ async fn show<W: AsyncWrite + Unpin>(
                     attached.written(length);
                     written += length;
                 }
-                // The session has ended, which `drive` is told too; or is about
-                // to be.
+                // The session has ended, as `drive` is told too, or is about to end.
                 Err(error) => {
                     tracing::debug!(%error, "the client takes no more output");
                     *to = None;
@@ -152,12 +160,11 @@ async fn show<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Types a client's input into the process, whole lines at a time, until there is
-/// no more or the process takes none.
+/// Types a client's input into the process, whole lines at a time, until there is no more or the
+/// process takes none.
 ///
-/// A last line without an end is given one, or it would become the beginning of
-/// someone else's line. One that was cut off by an error is not typed: it must
-/// not look complete.
+/// A last line without an end is given one, or it would become the beginning of another client's
+/// line. A line that was cut off by an error is not typed, because it must not look complete.
 async fn type_lines(mut from: impl AsyncBufRead + Unpin, to: mpsc::Sender<Bytes>) {
     let mut begun = Vec::new();
     loop {
@@ -178,7 +185,7 @@ async fn type_lines(mut from: impl AsyncBufRead + Unpin, to: mpsc::Sender<Bytes>
         let room = bytes.len().min(LINES - begun.len());
         let bytes = &bytes[..room];
         begun.extend_from_slice(bytes);
-        // All whole lines; or, of a line that is too long, a piece.
+        // All whole lines; or a piece of a line that is too long.
         let whole = match begun.iter().rposition(|&byte| byte == b'\n') {
             Some(last) => last + 1,
             None if begun.len() == LINES => LINES,
@@ -188,7 +195,7 @@ async fn type_lines(mut from: impl AsyncBufRead + Unpin, to: mpsc::Sender<Bytes>
         if whole > 0 {
             let rest = begun.split_off(whole);
             let lines = std::mem::replace(&mut begun, rest);
-            // Waits for a place: others are typing too.
+            // Waits for a place: other clients are typing too.
             if to.send(lines.into()).await.is_err() {
                 return;
             }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Read to the letter (RFC 9110, 7.2): two programs that read one name in two ways are
-/// how a request gets past the one that checks it.
+/// An authority, parsed strictly (RFC 9110, 7.2). A request gets past a check if the program
+/// behind it reads the same name in another way.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Authority {
     pub(crate) host: Host,
@@ -12,14 +12,14 @@ pub(crate) struct Authority {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// In lower case, and without the dot that says that it is written in full.
+    /// In lower case, and without the dot at the end of a name that is written in full.
     Name(String),
     Address(IpAddr),
 }
 
 impl Authority {
-    /// `None` for all that is no host with a port or without one: a user name, an empty
-    /// port, a list. (The grammar allows an empty port; no client sends one.)
+    /// Returns `None` for everything but a host with or without a port: for a user name, an empty
+    /// port, a list. (The grammar allows an empty port, but no client sends one.)
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(text) => {
@@ -40,14 +40,14 @@ impl Authority {
         Some(Self { host, port })
     }
 
-    /// Whether both are one place for a scheme with this port of its own.
+    /// Returns whether both are the same for a scheme with this default port.
     pub(crate) fn is_same(&self, other: &Self, default_port: Option<u16>) -> bool {
         self.host == other.host && self.port.or(default_port) == other.port.or(default_port)
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
         match &self.host {
-            // All of `.localhost` is, by RFC 6761.
+            // RFC 6761 reserves all of `.localhost`.
             Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
             Host::Address(address) => address.to_canonical().is_loopback(),
         }
@@ -70,7 +70,7 @@ impl Host {
     }
 }
 
-/// Digits and nothing else; Rust's own parser takes a `+` too.
+/// Parses digits and nothing else; Rust's own parser takes a `+` too.
 fn parse_port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&port| is_number && port != 0)
@@ -95,7 +95,7 @@ mod tests {
             ),
             ("127.0.0.1", address("127.0.0.1"), None),
             ("127.0.0.1:80", address("127.0.0.1"), Some(80)),
-            // Addresses for some parsers, and never sent: browsers write them in full.
+            // Addresses to some parsers, but never sent: browsers write them in full.
             ("127.1", name("127.1"), None),
             ("0x7f000001", name("0x7f000001"), None),
             ("127.0.0.1.", name("127.0.0.1"), None),

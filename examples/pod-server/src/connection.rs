@@ -1,65 +1,79 @@
-//! One connection: TLS where it is asked for, HTTP/1.1 or HTTP/2 on it, and no
-//! wait for its client that has no end.
+//! Connections: TLS if it is asked for, HTTP/1.1 or HTTP/2 on it, and a deadline for every wait
+//! for the client.
+//!
+//! axum's `serve` has none of these deadlines. `examples/support/serve.rs` has those that most
+//! servers need, in a form to copy; beside them this file has TLS, and deadlines for clients that
+//! do not read their answers.
 
-use std::convert::Infallible;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use axum::{Router, extract::Request, http::StatusCode};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Notify,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tokio_rustls::TlsAcceptor;
-use tower::{Service, ServiceExt};
-use tower_wsstream::BoxError;
+use tower::ServiceExt;
 
-use crate::stream_deadline::{Streams, Timed};
-use crate::write_deadline::WriteDeadline;
+use crate::{
+    stream_deadline::{Streams, Timed},
+    write_deadline::WriteDeadline,
+};
 
-/// A handshake is two round trips and some arithmetic. Until it is over the
-/// client has shown nothing, and costs a descriptor and the state of TLS.
+/// For a TLS handshake, which is two round trips and some arithmetic. Until then the client has
+/// shown nothing, and costs a descriptor and the state of TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For a request: from the first moment of a connection, because one that says
-/// nothing costs a descriptor, and whoever reaches the port can open many; and
-/// from one request to the next.
+/// For a request, from the start of a connection and from one request to the next. A connection
+/// without a request costs a descriptor, and every client that reaches the port can open many.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For the answer to a Ping, over HTTP/2. A connection that is told to go does so
-/// only once its client has acknowledged that, which one that has vanished never
-/// does; so it is asked every [`REQUEST_TIMEOUT`] whether it is there.
+/// For the answer to a Ping, over HTTP/2. A connection in graceful shutdown ends only once its
+/// client has acknowledged that, and a client that has vanished never does. So each is pinged
+/// every [`REQUEST_TIMEOUT`].
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What one stream of HTTP/2 may send before somebody reads it: as much as the
-/// receive window of a channel, which is what reads it.
+/// For a client of a plain answer that takes no byte of it. A reader of the page at which a pager
+/// has stopped is not cut off, and a thousand clients that never read give their descriptors back
+/// while the server is still usable. Until then a client costs what the kernel holds for it,
+/// 4 MiB at most, and its place in the log.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// The pause after a failed accept. As a rule the server is out of descriptors, until a
+/// connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much one stream of HTTP/2 may send before it is read: as much as the receive window of a
+/// channel, which is what reads it.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// On one connection. RFC 9113 (6.5.2) recommends no less than 100; a client
-/// that needs more opens another connection.
+/// The streams on one connection. RFC 9113 (6.5.2) recommends no less than 100; a client that
+/// needs more opens another connection.
 const MAX_STREAMS: u32 = 100;
 
-/// All streams may be stalled at once, each with its whole window unread, and
-/// the next byte still has room: with less, stalled sessions would take the
-/// window from those that run beside them on the same connection. This is also
-/// what a connection whose sessions are all stalled costs: 25 MiB.
+/// All streams may be stalled at once, each with its whole window unread, and the next byte still
+/// has room. With less, stalled sessions would take the window from those that run beside them on
+/// the same connection. This is also the cost of a connection whose sessions are all stalled:
+/// 25 MiB.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 
 /// How connections are served. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Connections<S> {
+pub(crate) struct Connections {
     tls: Option<TlsAcceptor>,
     http: auto::Builder<Streams>,
-    service: S,
+    router: Router,
 }
 
-impl<S> Connections<S> {
-    pub(crate) fn new(tls: Option<TlsAcceptor>, service: S) -> Self {
+impl Connections {
+    pub(crate) fn new(tls: Option<TlsAcceptor>, router: Router) -> Self {
         let mut http = auto::Builder::new(Streams);
         http.http1()
             .timer(TokioTimer::new())
@@ -72,21 +86,37 @@ impl<S> Connections<S> {
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Self { tls, http, service }
+        Self { tls, http, router }
     }
 
-    /// Serves a connection until it ends or is upgraded. Its deadline is lifted where it
-    /// is upgraded.
-    pub(crate) async fn serve<I, B>(self, io: I, deadline: Option<WriteDeadline>)
+    /// Accepts and serves connections forever.
+    pub(crate) async fn serve_all(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // Not after the upgrade, because the library sees only that. Without it the
+                    // echo of a keystroke waits for an acknowledgement.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY was not set");
+                    }
+                    let deadline = WriteDeadline::set(&stream, WRITE_TIMEOUT)
+                        .inspect_err(|error| tracing::debug!(%error, "no write deadline"));
+                    // In a task even during the TLS handshake: a client that is slow at it keeps
+                    // no other out.
+                    tokio::spawn(self.clone().serve(stream, deadline.ok()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection until it ends or is upgraded. The upgrade lifts its deadline.
+    pub(crate) async fn serve<I>(self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
     {
         let Some(tls) = &self.tls else {
             return self.serve_http(io, deadline).await;
@@ -98,32 +128,25 @@ impl<S> Connections<S> {
         }
     }
 
-    async fn serve_http<I, B>(self, io: I, deadline: Option<WriteDeadline>)
+    async fn serve_http<I>(self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
     {
-        let Self { http, service, .. } = self;
-        let news = Arc::new(Notify::new());
+        let Self { http, router, .. } = self;
+        let asked = Arc::new(Notify::new());
         let deadline = deadline.map(Arc::new);
         let service = {
-            let news = Arc::clone(&news);
-            service_fn(move |request| {
-                news.notify_one();
-                let answer = service.clone().oneshot(request);
+            let asked = Arc::clone(&asked);
+            service_fn(move |request: Request<_>| {
+                asked.notify_one();
+                let answer = router.clone().oneshot(request);
                 let deadline = deadline.clone();
                 async move {
                     let response = answer.await?;
                     let limit = deadline.as_ref().map(|deadline| deadline.limit());
-                    // Over HTTP/2 what is upgraded leaves the socket, and the deadline
-                    // on it, to the other streams. Those have one each beside it: for a
-                    // client that reads from the socket, but nothing of a stream.
+                    // Over HTTP/2 an upgraded stream leaves the socket, and the deadline on it,
+                    // to the other streams. Those have one each beside it, for a client that
+                    // reads from the socket, but nothing of a stream.
                     if let Some(deadline) = deadline
                         && response.status() == StatusCode::SWITCHING_PROTOCOLS
                     {
@@ -140,20 +163,19 @@ impl<S> Connections<S> {
             tokio::select! {
                 biased;
                 outcome = &mut served => break outcome,
-                () = news.notified() => {
+                () = asked.notified() => {
                     phase = Phase::Asking;
                     until = Instant::now() + REQUEST_TIMEOUT;
                 }
                 () = sleep_until(until), if phase != Phase::Leaving => match phase {
-                    // hyper has no deadline for the bytes that tell HTTP/1.1
-                    // from HTTP/2, nor for a first request over HTTP/2.
+                    // hyper has no deadline for the bytes that tell HTTP/1.1 from HTTP/2, nor
+                    // for the first request over HTTP/2.
                     Phase::Silent => {
                         tracing::debug!("connection: no request came for {REQUEST_TIMEOUT:?}");
                         return;
                     }
-                    // What is being answered goes on for as long as it takes,
-                    // sessions too; nothing new begins. A client opens another
-                    // connection for that.
+                    // Requests in flight go on for as long as they take, and so do sessions;
+                    // nothing new begins. A client opens another connection for that.
                     Phase::Asking | Phase::Leaving => {
                         phase = Phase::Leaving;
                         served.as_mut().graceful_shutdown();
@@ -167,13 +189,13 @@ impl<S> Connections<S> {
     }
 }
 
-/// What a connection has done with its time.
+/// The life of a connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     /// No request has come.
     Silent,
     Asking,
-    /// Told that it gets no more answers than it waits for.
+    /// Shut down gracefully: it gets the answers that it waits for, and no others.
     Leaving,
 }
 

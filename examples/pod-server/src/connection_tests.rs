@@ -2,10 +2,18 @@
 
 use std::future::pending;
 
-use http::{Method, StatusCode, Version};
+use axum::{
+    body::{Body, Bytes},
+    http::{Method, Version},
+    response::Response,
+    routing::any,
+};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::{http1, http2};
-use hyper::ext::Protocol;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+    ext::Protocol,
+};
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,37 +28,33 @@ use super::*;
 /// How long the answer to `/slow` takes.
 const SLOW: Duration = Duration::from_secs(3600);
 
-/// Paused time makes it no wait at all: what hangs fails at once.
+/// With paused time this is no wait at all: a test that hangs fails at once.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-type Answer = Response<Full<Bytes>>;
-
-async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
-    let text = match request.uri().path() {
-        "/slow" => {
-            sleep(SLOW).await;
-            "slow".to_owned()
-        }
-        "/unread" => {
-            let _body = request.into_body();
-            pending().await
-        }
-        "/length" => {
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            body.len().to_string()
-        }
-        _ => format!("{:?}", request.version()),
+fn router() -> Router {
+    let slow = async || {
+        sleep(SLOW).await;
+        "slow"
     };
-    Ok(Response::new(Full::from(text)))
+    let unread = async |_body: Body| pending::<()>().await;
+    let length = async |body: Body| {
+        let body = body.collect().await.unwrap().to_bytes();
+        body.len().to_string()
+    };
+    Router::new()
+        .route("/slow", any(slow))
+        .route("/unread", any(unread))
+        .route("/length", any(length))
+        .route("/", any(async |version: Version| format!("{version:?}")))
 }
 
 /// A client's end, and the task that serves the other.
 fn connect(tls: Option<TlsAcceptor>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(64 * 1024);
-    let connections = Connections::new(tls, tower::service_fn(answer));
+    let connections = Connections::new(tls, router());
     (client, tokio::spawn(connections.serve(server, None)))
 }
 
@@ -135,8 +139,8 @@ async fn both_versions_of_http_are_answered_without_tls() {
 async fn extended_connect_is_offered_over_http_2() {
     let (client, _serving) = connect(None);
     let mut http_2 = http_2(client).await;
-    // The settings come with the first answer; without them this client would
-    // not send the second request.
+    // The settings come with the first answer; without them this client would not send the
+    // second request.
     within(http_2.send_request(request("/", 0))).await.unwrap();
     let mut connect = request("/", 0);
     *connect.method_mut() = Method::CONNECT;
@@ -146,7 +150,7 @@ async fn extended_connect_is_offered_over_http_2() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// It has asked and got its answer, and acknowledges nothing: not that it shall go, either.
+/// It has its answer, and acknowledges nothing, not even the GOAWAY.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_fallen_silent_is_not_waited_for() {
     // GET / of the host "a", on stream 1, with nothing behind its headers.
@@ -192,19 +196,19 @@ async fn stalled_streams_leave_the_connection_to_others() {
     for _ in 1..MAX_STREAMS {
         tokio::spawn(http_2.send_request(request("/unread", 2 * STREAM_WINDOW)));
     }
-    // Time moves when nothing else does: all that could be sent has been.
+    // Time moves when nothing else does, so everything that could be sent has been.
     sleep(Duration::from_secs(1)).await;
     let response = within(http_2.send_request(request("/length", 4 * STREAM_WINDOW)));
     let response = response.await.unwrap();
     assert_eq!(text(response).await, (4 * STREAM_WINDOW).to_string());
 }
 
-/// What the library needs for its fast path.
+/// The library needs this for its fast path.
 #[tokio::test]
 async fn an_upgraded_tcp_stream_can_be_taken_out() {
     let (found, taken) = oneshot::channel();
     let found = Arc::new(std::sync::Mutex::new(Some(found)));
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let router = Router::new().fallback(async move |request: Request| {
         let found = found.lock().unwrap().take().unwrap();
         tokio::spawn(async move {
             let upgraded = hyper::upgrade::on(request).await.unwrap();
@@ -215,14 +219,14 @@ async fn an_upgraded_tcp_stream_can_be_taken_out() {
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header("connection", "upgrade")
             .header("upgrade", "test");
-        async move { Ok(response.body(Full::<Bytes>::default()).unwrap()) }
+        response.body(Body::empty()).unwrap()
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    tokio::spawn(Connections::new(None, service).serve(server, None));
+    tokio::spawn(Connections::new(None, router).serve(server, None));
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n")
         .await

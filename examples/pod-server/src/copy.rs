@@ -6,8 +6,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::process::{Input, Output};
 
-/// One message of kubectl, and half of what a pipe holds: a command goes on
-/// writing while a piece is on its way.
+/// One message of kubectl, and half of a pipe's capacity: a command goes on writing while a
+/// piece is on its way.
 const PIECE: usize = 32 * 1024;
 
 /// Why there is no more input to copy.
@@ -18,11 +18,11 @@ pub(crate) enum Fed {
     Enough,
 }
 
-/// Copies a client's input to a command until the client ends it, which ends the
-/// command's input too, or until the command takes no more of it.
+/// Copies a client's input to a command until the client ends it, which ends the command's input
+/// too, or until the command takes no more of it.
 ///
-/// An error means that the rest of the input is lost. Then `input` stays open:
-/// to the command, a cut upload must not look like a complete one.
+/// An error means that the rest of the input is lost. `input` then stays open, because a cut
+/// upload must not look complete to the command.
 pub(crate) async fn feed(
     mut from: impl AsyncBufRead + Unpin,
     input: &mut Option<Input>,
@@ -35,14 +35,14 @@ pub(crate) async fn feed(
         };
         match outcome {
             Some(Ok(written)) => from.consume(written),
-            // A command that has closed its stdin, or exited.
+            // The command has closed its stdin, or exited.
             Some(Err(error)) => {
                 tracing::debug!(%error, "the command takes no more input");
                 *input = None;
             }
             None => {
                 if let Some(to) = input.take() {
-                    // Fails if the terminal is gone, and then its command is.
+                    // Fails if the terminal is gone, and its command with it.
                     let _ = to.end().await;
                 }
                 return Ok(Fed::All);
@@ -52,11 +52,11 @@ pub(crate) async fn feed(
     Ok(Fed::Enough)
 }
 
-/// Copies a command's output to a client until it ends, and ends the channel.
-/// With no channel, reads it all the same, so that the command can go on.
+/// Copies a command's output to a client until it ends, and then ends the channel. Without a
+/// channel it reads the output all the same, so that the command can go on.
 ///
-/// There is no flush in the loop: what a writer has accepted leaves at the end of
-/// the session task's turn, however little it is.
+/// There is no flush in the loop: what a writer has accepted leaves at the end of the session
+/// task's turn, however little it is.
 pub(crate) async fn pump(
     from: &mut Option<Output>,
     mut to: Option<impl AsyncWrite + Unpin>,

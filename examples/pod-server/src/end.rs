@@ -2,16 +2,16 @@
 
 use tower_wsstream::{BoxError, EndCause};
 
-/// The end of a session before that of what it is about. Holds the error that says
-/// so to the client, as far as it can be told.
+/// The end of a session before that of its command. Holds the error that tells the client, as
+/// far as it can be told.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Nothing reaches the client any more.
+    /// The client cannot be reached any more.
     Lost(BoxError),
-    /// The client has closed the session. It leaves; or, on a subprotocol without
-    /// half-close, its input ends.
+    /// The client has closed the session. It leaves; or, on a subprotocol without half-close,
+    /// its input ends.
     Closed(BoxError),
-    /// It was idle, or has lasted too long, or the server stops.
+    /// The session was idle, or has lasted too long, or the server stops.
     Stopped(BoxError),
 }
 

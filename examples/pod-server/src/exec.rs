@@ -1,24 +1,34 @@
-//! The service: one exec session, from its options to its exit status.
+//! The service of exec: one session, from its options to its exit status.
 
-use std::future::{Future, pending};
-use std::io;
-use std::pin::pin;
-use std::time::Duration;
+use std::{
+    future::{Future, pending},
+    io,
+    pin::pin,
+    time::Duration,
+};
 
-use tokio::io::{AsyncBufRead, AsyncWrite};
-use tower_wsstream::remotecommand::{ExitStatus, RemoteCommand, TerminalSizes};
-use tower_wsstream::{BoxError, Status};
+use tokio::{
+    io::{AsyncBufRead, AsyncWrite},
+    time::timeout,
+};
+use tower_wsstream::{
+    BoxError, Status,
+    remotecommand::{ExitStatus, RemoteCommand, TerminalSizes},
+};
 
-use crate::copy::{Fed, feed, pump};
-use crate::end::End;
-use crate::ending::Manner;
-use crate::process::{Process, Spec};
+use crate::{
+    copy::{Fed, feed, pump},
+    end::End,
+    ending::Manner,
+    process::{Process, Spec},
+    routes::bad_request,
+};
 
-/// kubectl sends the size of its terminal at once, and programs draw in the size
-/// that they find; clients that never send one wait this long for their prompt.
+/// kubectl sends the size of its terminal at once, and programs draw in the size that they find.
+/// A client that never sends one waits this long for its prompt.
 const WAIT_FOR_SIZE: Duration = Duration::from_millis(100);
 
-/// Runs the command of a session and tells how it ended.
+/// Runs the command of a session and returns how it ended.
 pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let RemoteCommand {
         options,
@@ -32,6 +42,16 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
     } = command;
     // It would keep a read buffer of the server for as long as the command runs.
     drop(request);
+    let Some(program) = options.command.first() else {
+        // Before the upgrade, so that this is an HTTP answer.
+        return Err(bad_request("you must specify at least one command for the container").into());
+    };
+    // The name alone: the arguments may hold credentials. The subprotocol is in the span.
+    tracing::info!(
+        program = &*program.to_string_lossy(),
+        tty = options.tty,
+        "exec"
+    );
     let spec = Spec {
         argv: &options.command,
         tty: options.tty,
@@ -40,22 +60,17 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
         stderr: options.stderr,
         size: None,
     };
+    let channels = Channels {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+    };
     let ended = async move { session.ended().await.into() };
-    let status = drive(
-        spec,
-        Channels {
-            stdin,
-            stdout,
-            stderr,
-            resize,
-        },
-        ended,
-    )
-    .await?;
-    Ok(status.into())
+    Ok(drive(spec, channels, ended).await?.into())
 }
 
-/// What a client is connected by. Generic so that tests need no connection.
+/// The streams that connect a client. Generic, so that tests need no connection.
 pub(crate) struct Channels<R, W, T> {
     pub(crate) stdin: Option<R>,
     pub(crate) stdout: Option<W>,
@@ -65,8 +80,8 @@ pub(crate) struct Channels<R, W, T> {
 
 /// The sizes that a client's terminal takes on.
 pub(crate) trait Sizes {
-    /// The latest size not yet seen, as columns and rows; `None` when there will
-    /// be no more. Cancel safe.
+    /// Returns the latest size not yet seen, as columns and rows; `None` when there will be no
+    /// more. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Option<(u16, u16)>> + Send;
 }
 
@@ -77,12 +92,12 @@ impl Sizes for TerminalSizes {
     }
 }
 
-/// Starts the command and moves bytes until it has exited and its output has
-/// ended, or until the session ends first, which `ended` tells. Where a Close may be
-/// the end of the input, or a command has exited whose output is on its way, there is
-/// a grace, at whose end this future is dropped.
+/// Starts the command, and moves bytes until it has exited and its output has ended, or until
+/// the session ends first, as `ended` tells. There is a grace where a Close may be the end of
+/// the input, and where the output of a command that has exited is on its way; this future is
+/// dropped at its end.
 ///
-/// Dropped or failed, it ends every process of the command's session.
+/// If it is dropped or fails, it ends every process of the command's session.
 pub(crate) async fn drive<R, W, T>(
     mut spec: Spec<'_>,
     channels: Channels<R, W, T>,
@@ -100,11 +115,11 @@ where
         mut resize,
     } = channels;
     if let Some(sizes) = resize.as_mut().filter(|_| spec.tty) {
-        spec.size = tokio::time::timeout(WAIT_FOR_SIZE, sizes.next())
+        spec.size = timeout(WAIT_FOR_SIZE, sizes.next())
             .await
             .unwrap_or_default();
     }
-    let mut process = Process::start(spec).await.map_err(|error| {
+    let mut process = Process::start(spec).map_err(|error| {
         // The words before the program's are Kubernetes' own.
         let message =
             format!("Internal error occurred: error executing command in container: {error}");
@@ -124,10 +139,10 @@ where
         let mut output = pin!(async { tokio::try_join!(pump(out, stdout), pump(err, stderr)) });
         let mut exited = pin!(exit.wait());
         let mut ended = pin!(ended);
-        // Boxed so that they can be dropped: a reader that nobody reads any more
-        // must go, or its full window would hold up the rest of the session.
+        // Boxed so that it can be dropped: the full window of a reader that is not read any
+        // more would hold up the rest of the session.
         let mut feeding = stdin.map(|stdin| Box::pin(feed(stdin, input)));
-        let mut resizing = Box::pin(async {
+        let mut resizing = pin!(async {
             while let (Some(sizes), Some(terminal)) = (&mut resize, &*terminal) {
                 let Some((columns, rows)) = sizes.next().await else {
                     break;
@@ -144,14 +159,14 @@ where
         let mut over = None;
         while has_output || !has_exited {
             tokio::select! {
-                // The end first: what cannot be told is not worth producing.
+                // The end first: output that cannot be sent is not worth reading.
                 biased;
                 end = &mut ended, if !is_told => {
                     is_told = true;
                     match end {
                         End::Lost(error) => return Err(error),
-                        // While the input is open, that may be its end, and says
-                        // nothing about the output. (If it is not, the input fails.)
+                        // While the input is open, this may be its end, and says nothing about
+                        // the output. If it is not its end, the input fails.
                         End::Closed(_) if !input_has_ended => {}
                         end => over = Some(end),
                     }
@@ -164,7 +179,7 @@ where
                 exited = &mut exited, if !has_exited => {
                     exited?;
                     has_exited = true;
-                    // Whatever else of it comes, nobody is there to read it.
+                    // More input would have no reader.
                     feeding = None;
                 }
                 fed = async { feeding.as_mut().expect("guarded").await }, if feeding.is_some() => {
@@ -173,8 +188,8 @@ where
                         Ok(Fed::All) => input_has_ended = true,
                         Ok(Fed::Enough) => {}
                         Err(error) => {
-                            // The client closed the session in the middle of its
-                            // input. Any other kind means that it is not there.
+                            // The client closed the session in the middle of its input. Any
+                            // other kind means that the client is gone.
                             if error.kind() == io::ErrorKind::ConnectionAborted {
                                 *manner = Manner::HangUp;
                             }
@@ -183,7 +198,7 @@ where
                     }
                 }
                 () = &mut resizing => {}
-                // Last, behind the output that is there already. What a command has left
+                // Last, behind the output that is there already. Output that a command has left
                 // when it exited still goes to a client that is there to read it.
                 Some(End::Closed(error) | End::Stopped(error)) = async { over.take() },
                     if !has_exited || matches!(over, Some(End::Closed(_))) => return Err(error),

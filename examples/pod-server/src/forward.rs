@@ -1,35 +1,25 @@
-//! The third service: a port of the pod, which is one of this machine.
+//! The service of port-forward: a port of the pod, which is one of this machine.
 
-use std::io;
-use std::pin::pin;
-use std::time::Duration;
+use std::{io, pin::pin, time::Duration};
 
-use http::StatusCode;
 use rustix::net::sockopt::set_socket_linger;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::timeout;
-use tower_wsstream::portforward::{ForwardedPort, ForwardedStream};
-use tower_wsstream::{BoxError, Status};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+use tower_wsstream::{
+    BoxError,
+    portforward::{ForwardedPort, ForwardedStream},
+};
 
-/// What is read from the target at once: a write of this size is not copied.
+/// The size of a read from the target: a write of this size is not copied.
 const PIECE: usize = 32 * 1024;
 
-/// A target that has said all it has to say may still take what the client sends.
-/// The client sees that end only with the end of the port, so the port ends once
-/// it has been silent for this long.
+/// A target that has ended its output may still take input from the client. The client sees that
+/// end only with the end of the port, so the port ends once the client was silent for this long.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// For `kubectl port-forward`, which prints the answer to its POST.
-pub(crate) fn no_spdy() -> Status {
-    Status::failure(
-        "BadRequest",
-        "this server forwards ports over channels of a WebSocket, and kubectl speaks SPDY there: \
-         use a client like kube-rs, or the one for Python or JavaScript",
-        StatusCode::BAD_REQUEST.as_u16(),
-    )
-}
 
 /// Connects to the port, and copies until both sides have ended.
 pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
@@ -41,12 +31,13 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
     } = port;
     // It would keep a read buffer of the server for as long as the port is open.
     drop(request);
+    tracing::info!(port, "portforward");
     let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
     if let Err(error) = target.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
-    // Whoever drops the connection now resets it: to the target, an upload that was
-    // cut off must not look like a complete one.
+    // Dropping the connection now resets it: to the target, an upload that was cut off must not
+    // look complete.
     set_socket_linger(&target, Some(Duration::ZERO))?;
     copy(stream, &mut target).await?;
     set_socket_linger(&target, None)?;
@@ -57,8 +48,8 @@ async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()>
     let (mut from_client, mut to_client) = stream.into_split();
     let (mut from_target, mut to_target) = target.split();
     let (moved, mut progress) = watch::channel(());
-    // An error is the client's; one of the target is left for later, because what
-    // it has said already comes first.
+    // An error of the client ends this. One of the target is returned for later, because the
+    // output of the target comes first.
     let up = async move {
         loop {
             let bytes = from_client.fill_buf().await?;
@@ -84,7 +75,7 @@ async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()>
             to_client.write_all(&piece[..length]).await?;
         }
         to_client.shutdown().await?;
-        // Over at once where `up` is.
+        // Ends at once if `up` has ended.
         while let Ok(Ok(())) = timeout(LINGER, progress.changed()).await {}
         Ok(())
     };

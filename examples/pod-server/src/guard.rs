@@ -1,21 +1,40 @@
-//! Who may talk to this server at all.
+//! Middleware that decides who may use this server at all.
 //!
-//! It runs commands for whoever gets through, so each request passes here before
-//! its path is looked at. With a token, the token decides. Without one the
-//! server listens on loopback only, and what is left to fear is a web page in a
-//! browser on this very machine: a page can reach loopback under a name of its
-//! own whose address it has changed (DNS rebinding; its `Host` gives it away),
-//! and it can send requests across origins (its `Origin` gives it away).
+//! The server runs commands for every client that gets through, so each request passes here
+//! before anything looks at it. With a token, the token decides. Without one the server listens
+//! on loopback only, and the danger that is left is a web page in a browser on this machine. A
+//! page can reach loopback under a name of its own whose address it has changed (DNS rebinding;
+//! its `Host` gives it away), and it can send requests across origins (its `Origin` gives it
+//! away).
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::uri::Scheme;
-use http::{HeaderMap, Version, request::Parts};
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Version,
+        header::{AUTHORIZATION, HOST, ORIGIN},
+        request::Parts,
+        uri::Scheme,
+    },
+    middleware::Next,
+    response::Response,
+};
 use subtle::ConstantTimeEq;
-use tower_wsstream::Status;
+use tower_wsstream::Rejection;
 
 use crate::authority::Authority;
+
+/// Refuses requests that do not pass the guard.
+pub(crate) async fn check(
+    State(guard): State<Guard>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Rejection> {
+    let (head, body) = request.into_parts();
+    guard.check(&head)?;
+    Ok(next.run(Request::from_parts(head, body)).await)
+}
 
 /// The check that every request passes first.
 #[derive(Clone)]
@@ -30,8 +49,8 @@ impl Guard {
         }
     }
 
-    /// `Err` holds what to answer: 401 or 403.
-    pub(crate) fn check(&self, head: &Parts) -> Result<(), Status> {
+    /// The refusal is a 401 or a 403.
+    fn check(&self, head: &Parts) -> Result<(), Rejection> {
         match &self.token {
             Some(token) => check_token(token, &head.headers),
             None => {
@@ -42,26 +61,25 @@ impl Guard {
     }
 }
 
-fn check_token(token: &str, headers: &HeaderMap) -> Result<(), Status> {
+fn check_token(token: &str, headers: &HeaderMap) -> Result<(), Rejection> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
-    // Two credentials are none: which of them another server on the way has
-    // checked cannot be known.
+    // Two credentials count as none: another server on the way may have checked either of them.
     let given = match (lines.next(), lines.next()) {
         (Some(line), None) => bearer(line.as_bytes()),
         _ => None,
     };
-    // The time tells the length of the token, and nothing else about it.
+    // The time reveals the length of the token, and nothing else about it.
     match given {
         Some(given) if bool::from(given.ct_eq(token.as_bytes())) => Ok(()),
-        _ => Err(Status::failure(
-            "Unauthorized",
-            "Unauthorized: this server wants the bearer token that it was started with (kubectl --token, which it sends over TLS only)",
-            401,
+        _ => Err(Rejection::new(
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized: this server wants the bearer token that it was started with (kubectl \
+             --token, which it sends over TLS only)",
         )),
     }
 }
 
-/// The token of `Bearer TOKEN`; the scheme's case does not count.
+/// Returns the token of `Bearer TOKEN`. The case of the scheme does not count.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked("Bearer ".len())?;
     scheme
@@ -72,8 +90,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// The authority that the request is for, if it names this machine's loopback.
-fn check_host(head: &Parts) -> Result<Authority, Status> {
+/// Returns the authority that the request is for, if it names this machine's loopback.
+fn check_host(head: &Parts) -> Result<Authority, Rejection> {
     named(head)
         .filter(Authority::is_loopback)
         .ok_or_else(|| {
@@ -84,12 +102,12 @@ fn check_host(head: &Parts) -> Result<Authority, Status> {
         })
 }
 
-/// What the request names as its host, in all the places where it does.
+/// Returns the host of the request, if all the places that name it agree.
 fn named(head: &Parts) -> Option<Authority> {
     let mut lines = head.headers.get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
         (Some(line), None) => Some(Authority::parse(line.to_str().ok()?)?),
-        // HTTP/2 says it in `:authority`, which becomes part of the URI.
+        // HTTP/2 has it in `:authority`, which becomes part of the URI.
         (None, None) if head.version == Version::HTTP_2 => None,
         _ => return None,
     };
@@ -111,11 +129,10 @@ fn named(head: &Parts) -> Option<Authority> {
     }
 }
 
-/// A browser says where the page came from; other clients say nothing.
-fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Status> {
-    let is_same = |origin: &http::HeaderValue| {
-        // `null`, and schemes that no page of this server can have, have no
-        // authority here and are foreign.
+/// Checks the origin of a page. Only browsers send one.
+fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Rejection> {
+    let is_same = |origin: &HeaderValue| {
+        // `null` is foreign, and so are schemes that no page of this server can have.
         let (default_port, authority) = match origin.to_str().ok()?.split_once("://")? {
             ("http", authority) => (HTTP_PORT, authority),
             ("https", authority) => (HTTPS_PORT, authority),
@@ -137,14 +154,13 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Status> {
     }
 }
 
-fn forbidden(why: &str) -> Status {
-    Status::failure("Forbidden", format!("Forbidden: {why}"), 403)
+fn forbidden(why: &str) -> Rejection {
+    Rejection::new(StatusCode::FORBIDDEN, format!("Forbidden: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
 
     fn check(guard: &Guard, headers: &[(&str, &str)]) -> Option<u16> {
         let mut request = Request::get("/version");
@@ -154,7 +170,7 @@ mod tests {
         guard
             .check(&request.body(()).unwrap().into_parts().0)
             .err()
-            .map(|status| status.code().unwrap())
+            .map(|rejection| rejection.status().as_u16())
     }
 
     #[test]

@@ -1,55 +1,57 @@
-//! From one process to any number of attachers, none of whom it waits for.
+//! The output of one process for any number of clients. The process waits for none of them.
 //!
-//! What the process prints is copied into the backlog of each attacher, and each
-//! writes its own backlog to its client. A backlog is bounded: an attacher that is
-//! further behind has lost its place, and is told so; the process and the others
-//! do not notice.
+//! The output is copied into the backlog of each attached client, and the session of that client
+//! writes it out. A backlog is bounded: a client that is further behind loses its place, and is
+//! told so; the process and the other clients do not notice.
 //!
-//! The process prints what is typed, so one attacher that types a large file could
-//! outrun the others in a moment. Hence the input, and it alone, waits while
-//! someone is behind: see [`Hub::calm`].
+//! The process prints its input, so one client that types a large file could outrun the others in
+//! a moment. Therefore the input, and the input alone, waits while a client is behind: see
+//! [`Hub::calm`].
 //!
-//! Whoever reads the log and follows it has a place like an attacher, and begins
-//! with what was printed before.
+//! A client that follows the log has a place like one that is attached, and begins with earlier
+//! output.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::pin::pin;
-use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::pin,
+    process::ExitStatus,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use crate::recent::Recent;
 
-/// What an attacher may be behind, beside what its connection holds: hours of
-/// ticks, and little enough that a hundred clients that have gone to sleep cost
-/// 25 MiB.
+/// How far a client may be behind, beside what its connection holds: hours of ticks, and little
+/// enough that a hundred clients that have gone to sleep cost 25 MiB.
 pub(crate) const BACKLOG: usize = 256 * 1024;
 
-/// From here on an attacher is behind, and the input waits for it. What is on its
-/// way through the process by then still has room above: a pipe in and a pipe out
-/// of 64 KiB each, and a piece or a line in every hand that moves them.
+/// From here on a client is behind, and the input waits for it. There is still room above for
+/// everything that is on its way through the process by then: a pipe in and a pipe out of 64 KiB
+/// each, and a piece or a line in each future that moves them.
 const BEHIND: usize = BACKLOG / 4;
 
-/// How long the input waits for an attacher that is behind: a client that reads
-/// has caught up in milliseconds, one that does not is no reason to wait.
+/// How long the input waits for a client that is behind. A client that reads has caught up in
+/// milliseconds, and one that does not read is no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Which output of the process.
+/// An output of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// The attachers of one run of the process.
+/// The attached clients of one run of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     state: Mutex<State>,
-    /// Someone has caught up, or left.
+    /// A client has caught up, or left.
     caught_up: Notify,
 }
 
@@ -61,12 +63,12 @@ struct State {
     ended: Option<ExitStatus>,
 }
 
-/// One attacher's place.
+/// One client's place.
 #[derive(Debug)]
 struct Seat {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// Taken by the attacher and not yet written to its client.
+    /// Taken by the session and not yet written to its client.
     in_hand: usize,
     behind_since: Option<Instant>,
     lagged: Option<Lagged>,
@@ -85,7 +87,7 @@ impl Seat {
         let backlog = self.backlog() + bytes.len();
         if backlog > BACKLOG {
             self.lagged = Some(Lagged { backlog });
-            // Not later: its attacher may sit in a write for a long time.
+            // Not later: its session may be in a write for a long time.
             (self.stdout, self.stderr) = (Vec::new(), Vec::new());
             self.behind_since = None;
         } else {
@@ -102,17 +104,18 @@ impl Seat {
 }
 
 impl Hub {
-    /// A place for one more attacher, who gets what is printed from now on.
+    /// Attaches one more client, which gets the output from now on.
     pub(crate) fn attach(self: &Arc<Self>) -> Attached {
         self.seat(&mut self.lock())
     }
 
-    /// The last `lines` lines that were printed, or all that is kept.
+    /// Returns the last `lines` lines of output, or all that is kept.
     pub(crate) fn recent(&self, lines: Option<u64>) -> Vec<u8> {
         self.lock().recent.lines(lines).to_vec()
     }
 
-    /// The same, and a place for what comes after it: nothing is missed between.
+    /// Returns the last `lines` lines as [`recent`](Self::recent) does, and attaches a client that
+    /// gets the output behind them, without a gap.
     pub(crate) fn follow(self: &Arc<Self>, lines: Option<u64>) -> (Vec<u8>, Attached) {
         let mut state = self.lock();
         let attached = self.seat(&mut state);
@@ -141,7 +144,7 @@ impl Hub {
         }
     }
 
-    /// Hands output to everyone. Waits for nobody.
+    /// Hands output to all clients. Waits for none.
     pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -160,18 +163,19 @@ impl Hub {
         }
     }
 
-    /// Waits until nobody is behind, or has been so for less than [`PATIENCE`]:
-    /// whoever does not read holds up the input for that long, each time that it
-    /// has caught up and falls behind again, and the output never.
+    /// Waits until no client is behind that has not been so for [`PATIENCE`].
+    ///
+    /// A client that does not read holds up the input for that long, each time that it falls
+    /// behind, and the output never.
     pub(crate) async fn calm(&self) {
         loop {
             let mut caught_up = pin!(self.caught_up.notified());
-            // Registered before the look, so that nothing falls between.
+            // Registered before the check, so that no notification falls between.
             caught_up.as_mut().enable();
             let Some(until) = self.waits_until() else {
                 return;
             };
-            // What comes first; then look again.
+            // Whichever comes first; then check again.
             let _ = timeout_at(until, caught_up).await;
         }
     }
@@ -187,21 +191,21 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here is left half done by a panic.
+        // A panic leaves nothing in here half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What comes next for an attacher.
+/// The next event for an attached client.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next {
-    /// To be written, and each part of it reported with [`Attached::written`].
+    /// Output to be written. Report each part of it with [`Attached::written`].
     Output(Stream, Vec<u8>),
-    /// The process has ended; there was no more output.
+    /// The process has ended, and there is no more output.
     Ended(ExitStatus),
 }
 
-/// An attacher's place in a [`Hub`]; dropped, it is free.
+/// A client's place in a [`Hub`]. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Attached {
     hub: Arc<Hub>,
@@ -210,8 +214,8 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// All output that waits on one of the streams, or the end. An error means
-    /// that the place is lost.
+    /// Returns all output that waits on one of the streams, or the end. An error means that the
+    /// place is lost.
     pub(crate) async fn next(&self) -> Result<Next, Lagged> {
         loop {
             if let Some(next) = self.look() {
@@ -228,7 +232,7 @@ impl Attached {
         if let Some(lagged) = seat.lagged {
             return Some(Err(lagged));
         }
-        // Stderr first: it is little, and somebody waits for it.
+        // Stderr first: there is little of it, and people wait for it.
         let waiting = [
             (Stream::Stderr, &mut seat.stderr),
             (Stream::Stdout, &mut seat.stdout),
@@ -243,7 +247,7 @@ impl Attached {
         ended.map(|status| Ok(Next::Ended(status)))
     }
 
-    /// So many bytes of what was taken have gone to the client.
+    /// Notes that so many bytes of the output that was taken have gone to the client.
     pub(crate) fn written(&self, length: usize) {
         let mut state = self.hub.lock();
         let Some(seat) = state.seats.get_mut(&self.seat) else {
@@ -255,10 +259,10 @@ impl Attached {
         }
     }
 
-    /// Waits until the place is lost, which it may never be.
+    /// Waits until the place is lost, which may never happen.
     ///
-    /// To be polled beside a write; [`next`](Self::next) tells it by itself. Only
-    /// one of the two may wait at a time.
+    /// Poll it beside a write; [`next`](Self::next) returns the error by itself. Only one of the
+    /// two may wait at a time.
     pub(crate) async fn lagged(&self) -> Lagged {
         loop {
             let seat = self.hub.lock().seats.get(&self.seat).map(|s| s.lagged);
@@ -277,7 +281,7 @@ impl Drop for Attached {
     }
 }
 
-/// An attacher was further behind than [`BACKLOG`].
+/// The client was further behind than [`BACKLOG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lagged {
     backlog: usize,

@@ -1,95 +1,68 @@
-//! A Kubernetes API server with one running pod, `demo`, whose commands are
-//! local processes: an unmodified kubectl runs them through `WsStreamLayer`.
+//! A Kubernetes API server with one running pod, `demo`, whose commands are processes of this
+//! machine. An unmodified kubectl runs them through `WsStreamLayer`.
 //!
 //! ```text
 //! cargo run -p pod-server
 //! kubectl --kubeconfig /dev/null --server http://127.0.0.1:8001 exec -it demo -- sh
 //! ```
 //!
-//! shows a shell on this machine: pipes, exit codes, window sizes and Ctrl-C work
-//! as in a pod. `attach -i demo` joins the pod's own process, which counts the
-//! seconds and gives back each line; `logs -f demo` shows what it prints. kubectl
-//! 1.29 and 1.30 need `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
+//! opens a shell on this machine. Pipes, exit codes, window sizes and Ctrl-C work as in a pod.
+//! `attach -i demo` joins the pod's own process, which counts the seconds and echoes each line;
+//! `logs -f demo` shows its output. kubectl 1.29 and 1.30 need
+//! `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
 //!
-//! Where to look:
+//! Start with `routes.rs`: it is the whole server as an axum `Router`.
 //!
-//! | file | what |
+//! | file | what it is |
 //! |---|---|
-//! | `server.rs` | the tower stack, and the listener under it |
-//! | `connection.rs`, `tls.rs`, `write_deadline.rs`, `stream_deadline.rs` | hyper: HTTP/1.1 and HTTP/2, with TLS or without, and their deadlines |
-//! | `exec.rs`, `copy.rs` | the service: a session's channels and a process |
-//! | `attach.rs` | the other service: a session's channels and the pod's process |
-//! | `forward.rs` | the third one: a port of this machine |
-//! | `pod.rs`, `ticker.rs` | that process, and the program that it runs |
-//! | `hub.rs` | from one process to many attachers, none of whom it waits for |
-//! | `logs.rs`, `recent.rs` | an ordinary HTTP service: what the process has printed |
-//! | `process.rs`, `pty.rs`, `trampoline.rs` | how a command starts, without `unsafe` |
-//! | `end.rs`, `ending.rs` | how it ends when its session does |
-//! | `guard.rs`, `authority.rs`, `args.rs`, `duration.rs` | who may reach it, and for how long |
-//! | `api.rs`, `discovery.rs` | the rest of an API server, and the paths of a kubelet, which a real API server may use |
+//! | `routes.rs` | the routes, and the layers on each of them |
+//! | `guard.rs`, `authority.rs` | middleware: who may reach the server at all |
+//! | `target.rs` | an extractor: the pod that a path names |
+//! | `discovery.rs` | handlers: the documents that a client reads before it starts a session |
+//! | `exec.rs`, `copy.rs` | a service of commands: a session's channels and a process |
+//! | `attach.rs` | another: a session's channels and the pod's process |
+//! | `forward.rs` | a service of ports: a session's channels and a port of this machine |
+//! | `logs.rs` | an ordinary handler, whose body also goes out as messages of a WebSocket |
+//! | `end.rs` | how a session ended, for the services |
+//! | `pod.rs`, `ticker.rs` | the pod's process, and the program that it runs |
+//! | `hub.rs`, `recent.rs` | its output: for clients that are attached, and for the log |
+//! | `process.rs`, `signals.rs` | how a command starts |
+//! | `ending.rs`, `stat.rs` | how it ends with its session |
+//! | `options.rs`, `start.rs` | the command line, and from there to a server that listens |
+//! | `connection.rs`, `tls.rs` | HTTP/1.1 and HTTP/2, with TLS or without, on ports that strangers reach |
+//! | `stream_deadline.rs`, `write_deadline.rs` | deadlines for clients that do not read |
 
-#[cfg(target_os = "linux")]
-mod api;
-#[cfg(target_os = "linux")]
-mod args;
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "pod-server needs Linux: it finds the processes of a session in /proc, and holds them by pidfds"
+);
+
 mod attach;
-#[cfg(target_os = "linux")]
 mod authority;
-#[cfg(target_os = "linux")]
 mod connection;
-#[cfg(target_os = "linux")]
 mod copy;
-#[cfg(target_os = "linux")]
 mod discovery;
-#[cfg(target_os = "linux")]
-mod duration;
-#[cfg(target_os = "linux")]
 mod end;
-#[cfg(target_os = "linux")]
 mod ending;
-#[cfg(target_os = "linux")]
 mod exec;
-#[cfg(target_os = "linux")]
 mod forward;
-#[cfg(target_os = "linux")]
 mod guard;
-#[cfg(target_os = "linux")]
 mod hub;
-#[cfg(target_os = "linux")]
 mod logs;
-#[cfg(target_os = "linux")]
+mod options;
 mod pod;
-#[cfg(target_os = "linux")]
 mod process;
-#[cfg(target_os = "linux")]
-mod pty;
-#[cfg(target_os = "linux")]
 mod recent;
-#[cfg(target_os = "linux")]
-mod server;
-#[cfg(target_os = "linux")]
+mod routes;
+mod signals;
 mod start;
-#[cfg(target_os = "linux")]
+mod stat;
 mod stream_deadline;
-#[cfg(target_os = "linux")]
+mod target;
 mod ticker;
-#[cfg(target_os = "linux")]
 mod tls;
-#[cfg(target_os = "linux")]
-mod trampoline;
-#[cfg(target_os = "linux")]
 mod write_deadline;
 
-#[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     start::main()
-}
-
-/// The processes of a session are found in `/proc` and held by pidfds. The
-/// library itself runs everywhere.
-#[cfg(not(target_os = "linux"))]
-fn main() {
-    eprintln!("pod-server runs on Linux only");
-    std::process::exit(2);
 }

@@ -1,34 +1,39 @@
-//! The pod's one long-running process: started with the server, started again
-//! when it has died, ended with the server.
+//! The pod's one long-running process: started with the server, started again when it has died,
+//! ended with the server.
 
-use std::ffi::OsString;
-use std::fmt;
-use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::pin::pin;
-use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    ffi::OsString,
+    fmt, io,
+    os::unix::process::ExitStatusExt,
+    pin::pin,
+    process::ExitStatus,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tower_wsstream::remotecommand::ExitStatus as Code;
 
-use crate::discovery::CONTAINER;
-use crate::hub::{Attached, Hub, Stream};
-use crate::process::{CannotStart, Input, Output, Process, Spec};
+use crate::{
+    hub::{Attached, Hub, Stream},
+    process::{CannotStart, Input, Output, Process, Spec},
+    target::CONTAINER,
+};
 
-/// How many pieces of input wait for the process, from all attachers together;
-/// who has more waits for a place, first come first served.
+/// How many pieces of input wait for the process, from all attached clients together. A client
+/// with more waits for a place, first come first served.
 const WAITING_INPUT: usize = 4;
 
-/// One read of the output, and half of what a pipe holds.
+/// One read of the output, and half of a pipe's capacity.
 const PIECE: usize = 32 * 1024;
 
-/// Before a process that has died is started again: one that dies at once must
-/// not keep the machine busy.
+/// The pause before a process that has died is started again. One that dies at once must not
+/// keep the machine busy.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// A handle to the pod's process, whichever run of it.
@@ -43,34 +48,33 @@ struct Inner {
     restarts: AtomicU32,
 }
 
-/// The newest run of the process, for those who want to attach, or read the log.
+/// The newest run of the process, for those that attach or read the log.
 #[derive(Debug)]
 struct Run {
     hub: Arc<Hub>,
-    /// Once the process has ended, why there is none.
+    /// Why there is none, once the process has ended.
     input: Result<mpsc::Sender<Bytes>, String>,
 }
 
 impl Pod {
-    /// Starts the process, and returns what keeps it running for as long as it
-    /// is polled. Dropping that ends the process.
-    pub(crate) async fn start(
+    /// Starts the process. Returns a future that keeps it running for as long as it is polled;
+    /// dropping it ends the process.
+    pub(crate) fn start(
         argv: Vec<OsString>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), CannotStart> {
-        let (run, running) = start(&argv).await?;
+        let (run, running) = start(&argv)?;
         let pod = Self {
             inner: Arc::new(Inner {
                 current: Mutex::new(run),
                 restarts: AtomicU32::new(0),
             }),
         };
-        let keeping = pod.clone().keep_running(argv, running);
-        Ok((pod, keeping))
+        let keep_running = pod.clone().keep_running(argv, running);
+        Ok((pod, keep_running))
     }
 
-    /// Joins those who see what the process prints from now on. Lines for its
-    /// input go into the sender, whole ones, so that they are not mixed up with
-    /// those of others.
+    /// Attaches to the output from now on, and to the input. The sender takes whole lines, so
+    /// that the lines of several clients do not mix.
     pub(crate) fn attach(&self) -> Result<(Attached, mpsc::Sender<Bytes>), NotRunning> {
         let run = self.current();
         match &run.input {
@@ -79,13 +83,13 @@ impl Pod {
         }
     }
 
-    /// What the process prints and has printed; of one that has ended, until the
-    /// next has started.
+    /// Returns the output of the process; that of one that has ended, until the next has
+    /// started.
     pub(crate) fn output(&self) -> Arc<Hub> {
         Arc::clone(&self.current().hub)
     }
 
-    /// How often the process was started again.
+    /// Returns how often the process was started again.
     pub(crate) fn restarts(&self) -> u32 {
         // Relaxed: a number to be shown.
         self.inner.restarts.load(Ordering::Relaxed)
@@ -104,7 +108,7 @@ impl Pod {
             tracing::warn!(%why, "the pod's process is not running");
             self.current().input = Err(why);
             tokio::time::sleep(RESTART_PAUSE).await;
-            match start(argv).await {
+            match start(argv) {
                 Ok((run, running)) => {
                     self.inner.restarts.fetch_add(1, Ordering::Relaxed);
                     *self.current() = run;
@@ -121,7 +125,7 @@ impl Pod {
     }
 }
 
-async fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
+fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
     let process = Process::start(Spec {
         argv,
         tty: false,
@@ -129,8 +133,7 @@ async fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
         stdout: true,
         stderr: true,
         size: None,
-    })
-    .await?;
+    })?;
     let hub = Arc::<Hub>::default();
     let (input, lines) = mpsc::channel(WAITING_INPUT);
     let run = Run {
@@ -145,7 +148,7 @@ async fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
     Ok((run, running))
 }
 
-/// The other side of a [`Run`]. Dropped, it ends the process.
+/// The other side of a [`Run`]. Dropping it ends the process.
 #[derive(Debug)]
 struct Running {
     process: Process,
@@ -154,8 +157,8 @@ struct Running {
 }
 
 impl Running {
-    /// Moves bytes until the process has exited and its output has ended.
-    /// However that comes, the attachers are told.
+    /// Moves bytes until the process has exited and its output has ended, and tells the attached
+    /// clients, however it has ended.
     async fn finish(self) -> ExitStatus {
         let Self {
             mut process,
@@ -205,7 +208,7 @@ async fn move_bytes(
     output.await
 }
 
-/// Hands all of an output to the attachers, as fast as it comes.
+/// Hands all of an output to the attached clients, as fast as it comes.
 async fn publish(from: &mut Option<Output>, stream: Stream, hub: &Hub) -> io::Result<()> {
     let Some(from) = from else {
         return Ok(());
@@ -217,15 +220,14 @@ async fn publish(from: &mut Option<Output>, stream: Stream, hub: &Hub) -> io::Re
             return Ok(());
         }
         hub.push(stream, &piece[..length]);
-        // The attachers that share this thread would be behind through no fault
-        // of theirs.
+        // Clients that share this thread would be behind through no fault of theirs.
         tokio::task::yield_now().await;
     }
 }
 
-/// Types what the attachers have sent, one piece after the other, until the
-/// process takes no more. It takes its time: those who wait hold one piece each,
-/// and their clients the rest.
+/// Types the input of the attached clients, one piece after the other, until the process takes
+/// no more. While it takes its time, each client that waits holds one piece here, and the rest
+/// stays with the client.
 async fn type_in(mut lines: mpsc::Receiver<Bytes>, input: &mut Option<Input>, hub: &Hub) {
     let Some(input) = input else {
         return;
@@ -242,10 +244,10 @@ async fn type_in(mut lines: mpsc::Receiver<Bytes>, input: &mut Option<Input>, hu
             }
         }
     }
-    // Nobody has a sender any more: the pod itself is gone.
+    // All senders are gone, and with them the pod itself.
 }
 
-/// There is no process to attach to at the moment; holds why.
+/// There is no process to attach to at the moment. Holds the reason.
 #[derive(Debug)]
 pub(crate) struct NotRunning(String);
 

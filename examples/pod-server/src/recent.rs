@@ -1,24 +1,23 @@
-//! The last output of the pod's process, for those who ask after it was printed.
+//! The last output of the pod's process, for clients that ask after it was printed.
 
 use std::collections::VecDeque;
 
-/// How much is kept: hours of ticks. Whoever asks for the log is given a copy at
-/// once, so that this is also what a client costs that asks and does not read; a
-/// hundred of them cost 25 MiB.
+/// How much is kept: hours of ticks. A client that asks for the log is given a copy at once, so
+/// this is also the cost of a client that asks and does not read: 25 MiB for a hundred of them.
 pub(crate) const KEPT: usize = 256 * 1024;
 
-/// Both streams in the order in which they came, as a terminal would show them.
+/// The output of both streams in the order of its arrival, as a terminal would show it.
 #[derive(Debug)]
 pub(crate) struct Recent {
     bytes: VecDeque<u8>,
-    /// The first line has lost its beginning.
+    /// Whether the first line has lost its beginning.
     is_cut: bool,
 }
 
 impl Default for Recent {
     fn default() -> Self {
         Self {
-            // All of it now: growing on the way would end at up to twice as much.
+            // All of it now: a buffer that grows would end at up to twice as much.
             bytes: VecDeque::with_capacity(KEPT),
             is_cut: false,
         }
@@ -38,9 +37,8 @@ impl Recent {
         self.bytes.extend(kept);
     }
 
-    /// The last `lines` lines, or all that is kept. What has no end yet is a line
-    /// too; one that has lost its beginning is left out, unless there is nothing
-    /// else.
+    /// Returns the last `lines` lines, or all that is kept. A line without an end counts too; one
+    /// that has lost its beginning is left out, unless there is nothing else.
     pub(crate) fn lines(&mut self, lines: Option<u64>) -> &[u8] {
         let is_cut = self.is_cut;
         let mut text: &[u8] = self.bytes.make_contiguous();
@@ -58,9 +56,9 @@ fn last(text: &[u8], lines: u64) -> &[u8] {
     let Some(before) = lines.checked_sub(1) else {
         return &[];
     };
-    // More than can be addressed is more than there are.
+    // More lines than can be addressed are more than there are.
     let before = usize::try_from(before).unwrap_or(usize::MAX);
-    // The very last byte may end a line, and begins none.
+    // The very last byte may end a line, but begins none.
     let mut ends = (0..text.len().saturating_sub(1))
         .rev()
         .filter(|&at| text[at] == b'\n');

@@ -1,61 +1,59 @@
 //! From the command line to a listening server, and back.
 
-use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    pin::pin,
+    process::ExitCode,
+    time::Duration,
+};
 
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tower_wsstream::Sessions;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{self, Args, Asked, TlsFiles};
-use crate::guard::Guard;
-use crate::pod::Pod;
-use crate::{ending, server, ticker, tls, trampoline};
+use crate::{
+    connection::Connections,
+    ending,
+    guard::Guard,
+    options::{Options, TOKEN_VARIABLE, TlsFiles},
+    pod::Pod,
+    routes, signals, ticker, tls,
+};
 
-/// How long a server that was told to stop waits for the commands that it ends:
-/// longer than the time between their SIGHUP and SIGKILL.
+/// How long a server that was told to stop waits for the commands that it ends. It is longer
+/// than the time between their SIGHUP and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long it waits for its sessions: for a client that reads, a moment. Shorter
-/// than the 30 s that a kubelet or an init system waits before it kills.
+/// How long it waits for its sessions: a moment, for a client that reads. It is shorter than the
+/// 30 s after which a kubelet or an init system kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Exit code of a wrong command line.
-const USAGE_ERROR: u8 = 2;
-
 pub(crate) fn main() -> ExitCode {
-    // Before anything else: a trampoline is no server, and starts no threads.
-    match std::env::args_os().nth(1) {
-        Some(arg) if arg == trampoline::MARK => trampoline::run(),
-        Some(arg) if arg == ticker::MARK => ticker::run(),
-        _ => {}
+    // Before anything else, because this process may be the pod's.
+    if env::args_os().nth(1).is_some_and(|arg| arg == ticker::MARK) {
+        ticker::run();
     }
-    let args = match args::parse(
-        std::env::args_os().skip(1),
-        std::env::var_os(args::TOKEN_VARIABLE),
-    ) {
-        Ok(Asked::Serve(args)) => args,
-        Ok(Asked::Help) => {
-            println!("{}", args::USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("pod-server: {error}");
-            return ExitCode::from(USAGE_ERROR);
-        }
+    let options = Options::parse();
+    let token = match options.token(env::var_os(TOKEN_VARIABLE)) {
+        Ok(token) => token,
+        Err(error) => Options::command()
+            .error(ErrorKind::ValueValidation, error)
+            .exit(),
     };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-        )
+        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    match run(args) {
+    match run(&options, token) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pod-server: {error}");
@@ -64,67 +62,60 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> io::Result<()> {
-    let acceptor = args.tls.as_ref().map(tls::acceptor).transpose()?;
-    let runtime = tokio::runtime::Runtime::new()?;
+fn run(options: &Options, token: Option<String>) -> io::Result<()> {
+    let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+    let runtime = Runtime::new()?;
     let result = runtime.block_on(async {
-        // Before the address is printed: who reads it may stop us right away.
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        );
-        let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        signals::catch_ignored();
+        // Before the address is printed, because its reader may stop the server right away.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+
+        let listener = TcpListener::bind(options.listen).await.map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("listening on {}: {error}", args.listen),
+                format!("listening on {}: {error}", options.listen),
             )
         })?;
-        let (pod, keeping) = Pod::start(ticker::argv())
-            .await
+        let (pod, keep_running) = Pod::start(ticker::argv())
             .map_err(|error| io::Error::other(format!("the pod's process: {error}")))?;
         announce(
             listener.local_addr()?,
-            args.tls.as_ref(),
-            args.token.is_some(),
+            options.tls.as_ref(),
+            token.is_some(),
         )?;
-        let guard = Guard::new(args.token);
+
         let sessions = Sessions::default();
-        let serving = server::serve(
-            listener,
-            acceptor,
-            guard,
-            pod,
-            args.idle_timeout,
-            sessions.clone(),
-        );
-        let mut keeping = pin!(keeping);
+        let router = routes::router(&pod, Guard::new(token), options.idle_timeout(), &sessions);
+        let serving = Connections::new(tls, router).serve_all(listener);
+        let mut keep_running = pin!(keep_running);
         tokio::select! {
             () = serving => {}
-            // On this thread, which has nothing else to do: the sessions, which
-            // it must not wait for, are on others.
-            () = &mut keeping => {}
+            // On this thread, which has nothing else to do. The sessions are on others, and it
+            // must not wait for them.
+            () = &mut keep_running => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Nothing is accepted any more; who is there learns why it ends. A second
-        // signal does not wait for them.
-        let draining = sessions.drain(DRAIN_TIMEOUT);
+        // Nothing is accepted any more, and each session learns why it ends. A second signal
+        // does not wait for them.
         tokio::select! {
-            drained = draining => tracing::info!(drained.ended, drained.cut, "stopped"),
-            () = keeping => {}
+            drained = sessions.drain(DRAIN_TIMEOUT) => {
+                tracing::info!(drained.ended, drained.cut, "stopped");
+            }
+            () = keep_running => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         Ok(())
     });
-    // Drops every session, and with it every command; the pod's process has gone
-    // with the block.
+    // Drops all sessions, and with them their commands. The pod's process went with the block.
     drop(runtime);
     ending::wait_for_all(STOP_TIMEOUT);
     result
 }
 
-/// On stdout and at once, for people and for scripts that asked for port 0.
+/// Says what to do next: on stdout and at once, for people, and for scripts that asked for port 0.
 fn announce(address: SocketAddr, tls: Option<&TlsFiles>, token: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let scheme = if tls.is_some() { "https" } else { "http" };

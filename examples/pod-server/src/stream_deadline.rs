@@ -1,28 +1,29 @@
-//! The end of a stream of HTTP/2 whose client takes nothing.
+//! A deadline for a stream of HTTP/2 whose client takes nothing.
 //!
-//! A client that answers Pings and opens no window escapes the kernel's deadline: nothing
-//! is written for it. hyper asks the body for no more until what it gave has gone, so the
-//! body cannot end itself. The task of the stream can, and the stream is reset; the others
-//! on its connection go on, sessions too.
+//! A client that answers Pings and opens no window escapes the kernel's deadline, because nothing
+//! is written for it. hyper polls the body again only when its last frame has gone, so the body
+//! cannot end itself. The task of the stream can: dropping its future resets the stream. The
+//! other streams of the connection go on, and so do sessions on it.
 
-use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::{Instant, sleep};
 
 tokio::task_local! {
-    /// When the stream of this task ends unless its body is asked for more. A body over
-    /// HTTP/1.1 has no task of its own, and needs none: the kernel sees its client.
+    /// When the stream of this task ends unless its body is polled before. A body over HTTP/1.1
+    /// has no task of its own, and needs none, because the kernel sees its client.
     static UNTIL: Cell<Option<Instant>>;
 }
 
-/// Runs each stream of HTTP/2 until it ends, or its [`Timed`] body has waited for too
-/// long.
+/// Runs each stream of HTTP/2 until it ends, or its [`Timed`] body has waited for too long.
 #[derive(Clone)]
 pub(crate) struct Streams;
 
@@ -52,7 +53,7 @@ async fn run(stream: impl Future<Output = ()>) {
 }
 
 pin_project_lite::pin_project! {
-    /// A body that notes when the next frame is to be asked for.
+    /// A body that notes when it has to be polled next.
     pub(crate) struct Timed<B> {
         #[pin]
         body: B,
@@ -61,9 +62,9 @@ pin_project_lite::pin_project! {
 }
 
 impl<B> Timed<B> {
-    /// Made in the task of the stream: the time begins now.
+    /// Wraps a body in the task of its stream. The time begins now.
     pub(crate) fn new(body: B, limit: Option<Duration>) -> Self {
-        ask_within(limit);
+        poll_within(limit);
         Self { body, limit }
     }
 }
@@ -78,8 +79,8 @@ impl<B: Body> Body for Timed<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let frame = this.body.poll_frame(cx);
-        // A body that has nothing to give is waited for, and not its client.
-        ask_within(if frame.is_ready() { *this.limit } else { None });
+        // While the body is pending, the client is not to blame.
+        poll_within(if frame.is_ready() { *this.limit } else { None });
         frame
     }
 
@@ -92,7 +93,7 @@ impl<B: Body> Body for Timed<B> {
     }
 }
 
-fn ask_within(limit: Option<Duration>) {
+fn poll_within(limit: Option<Duration>) {
     let _ = UNTIL.try_with(|until| until.set(limit.map(|limit| Instant::now() + limit)));
 }
 

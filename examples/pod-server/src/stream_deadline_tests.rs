@@ -2,56 +2,59 @@
 
 use std::convert::Infallible;
 
-use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt};
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper::ext::Protocol;
+use axum::{
+    Router,
+    body::{Body as AnyBody, Bytes},
+    extract::Request,
+    http::{Method, Response},
+    routing::any,
+};
+use futures_util::stream::{self, StreamExt};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http2, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::*;
-use crate::connection::Connections;
-use crate::write_deadline::WriteDeadline;
+use crate::{connection::Connections, write_deadline::WriteDeadline};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Paused time makes it no wait at all: what hangs fails at once.
+/// With paused time this is no wait at all: a test that hangs fails at once.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 const PIECE: &[u8] = &[b'x'; 4096];
 
-type Answer = Response<StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
-
-/// An endless body, or one piece and then none for longer than the limit, or a session
-/// that sends back what comes.
-async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
-    let piece = || Ok(Frame::data(Bytes::from_static(PIECE)));
-    let pieces = match request.uri().path() {
-        "/endless" => stream::repeat_with(piece).boxed(),
-        "/quiet" => stream::once(async move { piece() })
-            .chain(stream::once(async move {
-                sleep(LIMIT * 10).await;
-                piece()
-            }))
-            .boxed(),
-        _ => {
-            tokio::spawn(async move {
-                let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
-                let mut byte = [0];
-                while io.read_exact(&mut byte).await.is_ok() {
-                    io.write_all(&byte).await.unwrap();
-                }
-            });
-            stream::empty().boxed()
-        }
+/// An endless body, or one piece and then none for longer than the limit, or a session that
+/// echoes its input.
+fn router() -> Router {
+    let piece = || Ok::<_, Infallible>(Bytes::from_static(PIECE));
+    let endless = async move || AnyBody::from_stream(stream::repeat_with(piece));
+    let quiet = async move || {
+        let second = stream::once(async move {
+            sleep(LIMIT * 10).await;
+            piece()
+        });
+        AnyBody::from_stream(stream::once(async move { piece() }).chain(second))
     };
-    Ok(Response::new(StreamBody::new(pieces)))
+    let session = async |request: Request| {
+        tokio::spawn(async move {
+            let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+            let mut byte = [0];
+            while io.read_exact(&mut byte).await.is_ok() {
+                io.write_all(&byte).await.unwrap();
+            }
+        });
+    };
+    Router::new()
+        .route("/endless", any(endless))
+        .route("/quiet", any(quiet))
+        .route("/session", any(session))
 }
 
 type Sender = http2::SendRequest<Empty<Bytes>>;
@@ -63,7 +66,7 @@ async fn connect(window: u32) -> (Sender, JoinHandle<()>) {
     let socket = TcpStream::connect(listener.local_addr().unwrap()).await;
     let deadline = WriteDeadline::set(socket.unwrap(), LIMIT).unwrap();
     let (client, server) = duplex(64 * 1024);
-    let connections = Connections::new(None, tower::service_fn(answer));
+    let connections = Connections::new(None, router());
     let serving = tokio::spawn(connections.serve(server, Some(deadline)));
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)
@@ -124,7 +127,7 @@ async fn a_session_beside_one_that_ends_goes_on() {
     let response = timeout(PATIENCE, response).await.unwrap().unwrap();
     let mut session = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     sleep(LIMIT * 10).await;
-    // What its window had room for, and the end that is no end.
+    // The data that its window had room for, and the reset.
     while let Some(Ok(_)) = piece(&mut unread).await {}
     for _ in 0..3 {
         session.write_all(b"a").await.unwrap();

@@ -1,35 +1,35 @@
 //! The pod's own process: this program, started with a mark.
 //!
-//! It prints `tick N` once a second and gives back each line that it reads, and
-//! is written with the standard library alone, like any program that knows
-//! nothing of pods.
+//! It prints `tick N` once a second and echoes each line that it reads. It is written with the
+//! standard library alone, like any program that knows nothing of pods.
 
-use std::ffi::OsString;
-use std::io::{self, BufRead, Read, Write};
-use std::process::exit;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    io::{self, BufRead, Read, Write},
+    process::exit,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// The first argument that makes this program the process of the pod.
 pub(crate) const MARK: &str = "pod-server-main";
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A longer line comes back in pieces of this size, between which a tick may
-/// fall.
+/// A longer line comes back in pieces of this size, and a tick may fall between them.
 const LINE: u64 = 8 * 1024;
 
-/// What to start: this very program, whatever has become of its file.
+/// Returns the command that starts this very program, even if its file was replaced.
 pub(crate) fn argv() -> Vec<OsString> {
     let mut argv = vec!["/proc/self/exe"];
-    // In a unit test "this program" is the test binary: see `tests::entry`.
+    // In a unit test this program is the test binary: see `tests::entry`.
     #[cfg(test)]
     argv.extend(["--exact", "--test-threads=1", "ticker::tests::entry"]);
     argv.push(MARK);
     argv.into_iter().map(OsString::from).collect()
 }
 
-/// The whole life of the process. A failed write ends it: nobody listens.
+/// Runs the process. A failed write ends it, because its output has no reader.
 pub(crate) fn run() -> ! {
     thread::spawn(|| {
         // The end of the input is not the end of the ticks.
@@ -48,7 +48,7 @@ pub(crate) fn run() -> ! {
     exit(1)
 }
 
-/// Gives back each line as it is, until there is none.
+/// Echoes each line as it is, until there are no more.
 fn echo(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
     let mut line = Vec::new();
     while input.by_ref().take(LINE).read_until(b'\n', &mut line)? > 0 {
@@ -64,8 +64,8 @@ fn echo(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// As in `trampoline::tests`: with [`MARK`] among the arguments this is no
-    /// test, but the process.
+    /// The process itself, if [`MARK`] is among the arguments: tests that start the pod start
+    /// this test binary, whose `main` is not ours.
     #[test]
     fn entry() {
         if std::env::args().any(|arg| arg == MARK) {

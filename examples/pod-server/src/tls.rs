@@ -1,22 +1,26 @@
-//! The identity of the server, and what it speaks over TLS.
+//! The identity of the server, and its protocols over TLS.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self, ServerConfig,
+        crypto::ring,
+        pki_types::{
+            CertificateDer, PrivateKeyDer,
+            pem::{self, PemObject},
+        },
+    },
+};
 
-use crate::args::TlsFiles;
+use crate::options::TlsFiles;
 
-/// What follows the handshake, in our order: client-go asks with HTTP/2 and
-/// upgrades with HTTP/1.1, each on a connection of its own.
+/// The protocols after the handshake, in our order of preference. client-go sends requests over
+/// HTTP/2 and upgrades over HTTP/1.1, each on a connection of its own.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Reads certificate and key. An error names the file that it is about.
+/// Reads the certificate and the key. An error names its file.
 pub(crate) fn acceptor(files: &TlsFiles) -> io::Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
@@ -57,7 +61,7 @@ mod tests {
             acceptor(&files).err().unwrap().to_string()
         };
         assert!(error("/no/such", "/dev/null").starts_with("/no/such: "));
-        // No certificate is no error of reading; no key is.
+        // A file without a certificate can be read, but one without a key cannot.
         assert!(error("/dev/null", "/dev/null").starts_with("/dev/null: "));
         assert!(error("/dev/null", "/no/such").starts_with("/no/such: "));
     }

@@ -1,20 +1,22 @@
-//! The end of a connection whose client takes nothing.
+//! A deadline for a connection whose client takes nothing.
 //!
-//! hyper waits for ever for a client to take what it has written. The kernel need not,
-//! and it alone knows whether one that reads slowly has taken a byte: hyper asks for
-//! more only when a whole buffer has gone.
+//! hyper waits forever for a client to take its answer. The kernel need not, and it alone knows
+//! whether a client that reads slowly has taken a byte: hyper learns of it only when a whole
+//! buffer has gone.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
 
 use rustix::net::sockopt::set_tcp_user_timeout;
 
-/// A limit on a socket for the time in which its client takes no byte of what was
-/// written, or does not acknowledge it. It goes on when this is dropped.
+/// A limit on a socket for the time in which its client takes or acknowledges no byte that was
+/// written. It stays when this is dropped.
 #[derive(Debug)]
 pub(crate) struct WriteDeadline {
-    // Of the same socket, whose other descriptor hyper owns.
+    // Another descriptor of the socket, because hyper owns the first.
     socket: OwnedFd,
     limit: Duration,
 }
@@ -31,8 +33,8 @@ impl WriteDeadline {
         self.limit
     }
 
-    /// For a session: whoever has stopped the output of a terminal is still there, and
-    /// the library decides how long it waits.
+    /// Lifts the limit for a session. The user who has stopped the output of a terminal is still
+    /// there, and the library decides how long it waits.
     pub(crate) fn lift(&self) {
         if let Err(error) = set_tcp_user_timeout(&self.socket, 0) {
             tracing::debug!(%error, "a write deadline was not lifted");

@@ -1,26 +1,34 @@
 //! Over real sockets and in real time: it is the kernel that keeps the deadline.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
-use bytes::Bytes;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    http::{
+        StatusCode,
+        header::{CONNECTION, UPGRADE},
+    },
+    response::{IntoResponse, Response},
+};
 use futures_util::stream;
-use http::header::{CONNECTION, UPGRADE};
-use http::{Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::*;
 use crate::connection::Connections;
 
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// Long enough for any machine: what hangs shall fail.
+/// Long enough for any machine: a test that hangs has to fail.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Less than the client's kernel takes at once.
@@ -29,24 +37,26 @@ const PIECE: &[u8] = &[b'x'; 4096];
 /// More than both kernels hold.
 const MUCH: usize = 16 * 1024 * 1024;
 
-/// A body without an end; or, on an upgrade, an upgraded connection on which as much
-/// is written.
-async fn answer(
-    request: Request<Incoming>,
-) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
+/// An endless body; or, on an upgrade, a connection on which an endless amount is written.
+async fn answer(request: Request) -> Response {
     if !request.headers().contains_key(UPGRADE) {
-        let pieces = stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(PIECE))));
-        return Ok(Response::new(StreamBody::new(pieces).boxed_unsync()));
+        return endless(());
     }
-    let response = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(CONNECTION, "upgrade")
-        .header(UPGRADE, "test");
     tokio::spawn(async move {
         let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         while io.write_all(PIECE).await.is_ok() {}
     });
-    Ok(response.body(Empty::new().boxed_unsync()).unwrap())
+    let headers = [(CONNECTION, "upgrade"), (UPGRADE, "test")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// An endless body that holds something.
+fn endless(held: impl Send + 'static) -> Response {
+    let pieces = stream::repeat_with(move || {
+        let _ = &held;
+        Ok::<_, Infallible>(Bytes::from_static(PIECE))
+    });
+    Body::from_stream(pieces).into_response()
 }
 
 /// A client that has sent this, and the task that serves it.
@@ -58,7 +68,7 @@ async fn ask(head: &str) -> (TcpStream, JoinHandle<()>) {
     let mut client = connected.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
-    let connections = Connections::new(None, tower::service_fn(answer));
+    let connections = Connections::new(None, Router::new().fallback(answer));
     let serving = tokio::spawn(connections.serve(server, Some(deadline)));
     client.write_all(head.as_bytes()).await.unwrap();
     (client, serving)
@@ -95,25 +105,13 @@ async fn a_session_may_stand_still() {
     read(&mut client, MUCH).await;
 }
 
-/// One whose stream has no room over HTTP/2, on a connection that is in the best of health.
+/// Its stream over HTTP/2 has no room, on a connection that is healthy.
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_a_stream_is_let_go() {
-    use std::sync::Arc;
-
-    use hyper::client::conn::http2;
-    use hyper_util::rt::TokioExecutor;
-
     let bodies = Arc::new(());
-    let answer = {
+    let router = {
         let bodies = Arc::clone(&bodies);
-        move |_: Request<Incoming>| {
-            let body = Arc::clone(&bodies);
-            let body = stream::repeat_with(move || {
-                let _ = &body;
-                Ok::<_, Infallible>(Frame::data(Bytes::from_static(PIECE)))
-            });
-            std::future::ready(Ok::<_, Infallible>(Response::new(StreamBody::new(body))))
-        }
+        Router::new().fallback(async move || endless(Arc::clone(&bodies)))
     };
     let before = Arc::strong_count(&bodies);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -122,7 +120,7 @@ async fn a_client_that_takes_nothing_of_a_stream_is_let_go() {
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
-    let connections = Connections::new(None, tower::service_fn(answer));
+    let connections = Connections::new(None, router);
     tokio::spawn(connections.serve(server, Some(deadline)));
     let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1)
@@ -141,8 +139,8 @@ async fn a_client_that_takes_nothing_of_a_stream_is_let_go() {
         unread.push(sender.send_request(request()).await.unwrap());
     }
     sleep(LIMIT * 16).await;
-    // The service itself has a clone or two of it.
+    // The router itself has a clone or two.
     let held = Arc::strong_count(&bodies).saturating_sub(before + 2);
-    assert!(held < 10, "{held} bodies that nobody reads");
+    assert!(held < 10, "{held} bodies that are not read");
     drop(unread);
 }

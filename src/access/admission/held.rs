@@ -41,8 +41,8 @@ impl<K> HeldPermits<K> {
 impl<K: Hash + Eq + Clone> HeldPermits<K> {
     /// Acquires a permit, or returns `None` if the key already holds all of its permits.
     pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<Permit<K>> {
-        // Cloned before the lock is taken, and dropped after it is released if it is not used: both
-        // run the user's code, which may acquire or release a permit itself.
+        // The clone is made before the lock is taken, and an unused one is dropped after the lock
+        // is released. Both run the user's code, which may acquire or release a permit itself.
         let stored = key.clone();
         let mut counts = self.lock();
         match counts.get_mut(&key) {
@@ -89,7 +89,7 @@ impl<K: Hash + Eq> Drop for Permit<K> {
         // unwinding, and a second panic that left this function would abort the process.
         match catch(|| self.held.release(&key)) {
             Ok(last) => drop_quietly(last, KEY),
-            Err(_) => tracing::error!("a key panicked: the permit of its session is lost"),
+            Err(_) => tracing::error!("a key panicked: the permit of its session is not released"),
         }
         drop_quietly(key, KEY);
     }

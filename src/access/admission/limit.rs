@@ -9,7 +9,7 @@ use crate::{channel::ChannelSet, rejection::Rejection};
 
 /// Limits how many sessions with the same key, such as a user or a tenant, are open at once.
 ///
-/// One session more is refused with 429 and `Retry-After`.
+/// Any further session is refused with 429 and `Retry-After`.
 ///
 /// The layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), where a refusal comes
 /// before the upgrade. It belongs around layers that count how many sessions begin, such as
@@ -202,7 +202,7 @@ mod tests {
         let mut session = task::spawn(service.call(key));
         match session.poll() {
             Poll::Pending => Some(session),
-            Poll::Ready(Ok(())) => panic!("it stays"),
+            Poll::Ready(Ok(())) => panic!("a session ended"),
             Poll::Ready(Err(error)) => {
                 let rejection = error.downcast_ref::<Rejection>().unwrap();
                 assert_eq!(rejection.kind(), RejectionKind::SessionLimit);

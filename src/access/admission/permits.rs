@@ -119,8 +119,8 @@ where
     /// Acquires a permit for this key. Dropping the permit releases it.
     ///
     /// # Errors
-    /// If the key already holds all of its permits. The [`Rejection`] answers with 429 and
-    /// `Retry-After`.
+    /// Returns an error if the key already holds all of its permits. The [`Rejection`] answers with
+    /// 429 and `Retry-After`.
     pub fn try_acquire(&self, key: K) -> Result<SessionPermit, Rejection> {
         match self.held.acquire(key) {
             Some(permit) => Ok(SessionPermit {
@@ -152,7 +152,7 @@ impl<K> fmt::Debug for SessionPermits<K> {
 #[must_use = "dropping a permit releases it"]
 pub struct SessionPermit {
     /// The permit of a key of any type, which no public type names. The mutex is never locked. It
-    /// is there because a key need not be `Sync`.
+    /// makes this field `Sync`, which a key need not be.
     _permit: Box<Mutex<dyn Send>>,
 }
 

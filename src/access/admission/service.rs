@@ -43,17 +43,17 @@ impl<S, A> Admission<S, A> {
         Self { inner, limit }
     }
 
-    /// Returns a reference to the inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner service. Changes apply to later sessions.
+    /// Returns the inner service, to change it for later sessions.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service.
+    /// Returns the inner service, and discards the limit.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -23,8 +23,8 @@ use super::BearerSubprotocol;
 ///
 /// The layer handles only requests for a WebSocket, and looks at all lines of the header. Other
 /// entries keep their order and their lines, and a request without an entry passes unchanged. The
-/// prefix is case-sensitive, as in kube-apiserver. An entry that begins like the prefix but differs
-/// in case, or is in another kind of request, stays, and its line is marked as sensitive.
+/// prefix is case-sensitive, as in kube-apiserver. An entry whose prefix differs in case, or that
+/// is in another kind of request, stays in the offer, and its line is marked as sensitive.
 ///
 /// # Refusals
 ///

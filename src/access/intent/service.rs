@@ -19,17 +19,17 @@ impl<S> UpgradeIntentService<S> {
         Self { inner }
     }
 
-    /// Returns a reference to the inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner service. Changes apply to later requests.
+    /// Returns the inner service, to change it for later requests.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service.
+    /// Returns the inner service, and discards the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -1,4 +1,4 @@
-//! Taps: audit and recording of what a session's channels carry.
+//! Taps: audit and recording of the data on a session's channels.
 //!
 //! ```text
 //!  WsStreamLayer

@@ -20,10 +20,6 @@ use std::{
     time::Duration,
 };
 
-use crate::support::raw::{
-    self, ALL, BINARY, CLOSE, End, PING, PONG, Raw, Told, Watchdog, base64, config, frame, layer,
-    on, once, once_in, open, open_tcp, open_watched, open_with, read_out, session, within,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::{mpsc, oneshot},
@@ -36,39 +32,11 @@ use tower_wsstream::{
     subprotocols,
 };
 
-const LONG: Duration = Duration::from_secs(3600);
-
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn millis(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-/// Timers of tokio are a millisecond late.
-#[track_caller]
-fn assert_after(start: Instant, expected: Duration) {
-    let elapsed = start.elapsed();
-    assert!(
-        elapsed >= expected && elapsed <= expected + millis(5),
-        "after {elapsed:?} instead of {expected:?}"
-    );
-}
-
-/// Tells when it is dropped.
-struct Dropped(Option<oneshot::Sender<Instant>>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let _ = self.0.take().unwrap().send(Instant::now());
-    }
-}
-
-fn drop_note() -> (Dropped, oneshot::Receiver<Instant>) {
-    let (sender, receiver) = oneshot::channel();
-    (Dropped(Some(sender)), receiver)
-}
+use crate::support::{
+    ALL, BINARY, CLOSE, End, LONG, PING, PONG, Raw, TEXT, Told, Watchdog, assert_after, base64,
+    config, drop_note, frame, layer, millis, on, once, once_in, open, open_tcp, open_watched,
+    open_with, read_out, secs, serve, session, soon, within,
+};
 
 /// What the client does to the session.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,8 +71,8 @@ async fn act(act: Act, mut client: Raw<DuplexStream>) -> Option<Raw<DuplexStream
             head.extend_from_slice(&[0; 4]);
             head
         }
-        Act::NotUtf8 => frame(true, raw::TEXT, &on(0, b"\xff")),
-        Act::NotBase64 => frame(true, raw::TEXT, b"0!!!!"),
+        Act::NotUtf8 => frame(true, TEXT, &on(0, b"\xff")),
+        Act::NotBase64 => frame(true, TEXT, b"0!!!!"),
         Act::ShortClose => frame(true, CLOSE, &[3]),
         Act::BadCloseCode => frame(true, CLOSE, &1005_u16.to_be_bytes()),
         Act::MalformedChannelClose => frame(true, BINARY, &[255, 0, 0]),

@@ -317,14 +317,11 @@ async fn base64_carries_the_ends_of_its_messages() {
         .await
         .unwrap();
     client
-        .bytes(&frame(true, raw::TEXT, b"0YWJj\r\nZGVm"))
+        .bytes(&frame(true, TEXT, b"0YWJj\r\nZGVm"))
         .await
         .unwrap();
     // An incomplete quad at the end of a message.
-    client
-        .bytes(&frame(true, raw::TEXT, b"0YWJjZG"))
-        .await
-        .unwrap();
+    client.bytes(&frame(true, TEXT, b"0YWJjZG")).await.unwrap();
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.close, Some(Some(1007)));
     let (input, end) = within(LONG, seen).await.unwrap().input;

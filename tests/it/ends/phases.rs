@@ -6,7 +6,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::runtime::Handle;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_wsstream::{
     AcceptMode, ChannelReader, ChannelWriter, SessionConfig, Status, WsStreamLayer,
@@ -367,9 +366,9 @@ async fn handshake(cell: Cell, alive: &Arc<()>) -> Result<Raw<DuplexStream>, Str
     let (near, far) = tokio::io::duplex(4096);
     if cell.command {
         let service = ServiceBuilder::new().layer(RemoteCommandLayer::new());
-        raw::serve(far, layer.layer(service.service(inner)));
+        serve(far, layer.layer(service.service(inner)));
     } else {
-        raw::serve(far, layer.layer(inner));
+        serve(far, layer.layer(inner));
     }
     within(LONG, Raw::handshake_at(near, PATH, cell.subprotocol)).await
 }
@@ -397,10 +396,6 @@ async fn provoke(cell: Cell, client: &mut Raw<DuplexStream>) {
         sleep(secs(5)).await;
         client.close(Some(1000)).await.unwrap();
     }
-}
-
-fn tasks() -> usize {
-    Handle::current().metrics().num_alive_tasks()
 }
 
 async fn scenario(cell: Cell) {

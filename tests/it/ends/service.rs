@@ -19,7 +19,7 @@ async fn an_end_in_the_first_poll_is_an_answer_unless_something_was_written() {
             finish(how).await
         });
         let (near, far) = tokio::io::duplex(4096);
-        raw::serve(far, service);
+        serve(far, service);
         match Raw::handshake(near, subprotocols::V4).await {
             Ok(mut client) => {
                 assert_eq!(status, "101", "{how:?}");
@@ -67,7 +67,7 @@ async fn a_service_ends_or_is_dropped_after_the_close_of_the_peer() {
         (subprotocols::V5, None, secs(1)),
     ] {
         for how in [How::Ok, How::Err, How::Panic, How::Never] {
-            let (note, dropped) = drop_note();
+            let (note, mut dropped) = drop_note();
             let service = once(move |set: ChannelSet| async move {
                 let _note = note;
                 let ended = set.session().ended();
@@ -88,7 +88,7 @@ async fn a_service_ends_or_is_dropped_after_the_close_of_the_peer() {
                 millis(700)
             };
             assert_after(start, expected);
-            let dropped = within(LONG, dropped).await.unwrap();
+            let dropped = soon(dropped.recv()).await.unwrap();
             assert!(
                 dropped - start <= expected + millis(5),
                 "{how:?} on {subprotocol}"
@@ -99,7 +99,7 @@ async fn a_service_ends_or_is_dropped_after_the_close_of_the_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_ignores_the_loss_is_dropped_after_the_grace() {
-    let (note, dropped) = drop_note();
+    let (note, mut dropped) = drop_note();
     let service = once(move |set: ChannelSet| async move {
         let _held = (set, note);
         std::future::pending::<()>().await;
@@ -109,13 +109,13 @@ async fn a_service_that_ignores_the_loss_is_dropped_after_the_grace() {
     sleep(secs(10)).await;
     drop(client);
     let start = Instant::now();
-    within(LONG, dropped).await.unwrap();
+    soon(dropped.recv()).await.unwrap();
     assert_after(start, secs(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_ignores_a_protocol_error_is_dropped_after_the_grace() {
-    let (note, dropped) = drop_note();
+    let (note, mut dropped) = drop_note();
     let service = once(move |set: ChannelSet| async move {
         let _held = (set, note);
         std::future::pending::<()>().await;
@@ -127,7 +127,7 @@ async fn a_service_that_ignores_a_protocol_error_is_dropped_after_the_grace() {
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.close, Some(Some(1002)));
     assert_after(start, Duration::ZERO);
-    within(LONG, dropped).await.unwrap();
+    soon(dropped.recv()).await.unwrap();
     assert_after(start, secs(1));
 }
 
@@ -190,7 +190,7 @@ async fn silence_does_not_shorten_the_thirty_seconds_after_a_clean_close() {
 
 #[tokio::test(start_paused = true)]
 async fn the_fin_of_the_peer_ends_the_thirty_seconds_after_the_grace() {
-    let (note, dropped) = drop_note();
+    let (note, mut dropped) = drop_note();
     let service = once(move |mut set: ChannelSet| async move {
         let _note = note;
         let mut stdout = set.take_writer(1).unwrap();
@@ -209,5 +209,5 @@ async fn the_fin_of_the_peer_ends_the_thirty_seconds_after_the_grace() {
     assert_after(start, secs(6));
     assert_eq!(told.text(1), "late");
     assert_eq!(told.close, Some(Some(1000)));
-    within(LONG, dropped).await.unwrap();
+    soon(dropped.recv()).await.unwrap();
 }

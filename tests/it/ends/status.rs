@@ -24,7 +24,7 @@ where
         .service_fn(run);
     let service = WsStreamLayer::new(Protocols::default()).layer(inner);
     let (near, far) = tokio::io::duplex(256 * 1024);
-    raw::serve(far, service);
+    serve(far, service);
     let path = format!("/exec?command=x&{options}");
     Raw::handshake_at(near, &path, subprotocol).await.unwrap()
 }

@@ -489,7 +489,7 @@ const PATH: &str = "/exec?command=x&stdin=true&stdout=true&stderr=true";
 
 /// A server that has the answer, and does not send it.
 fn withhold(io: DuplexStream, cause: Cause, mut service: Sessions) {
-    raw::serve(
+    serve(
         io,
         service_fn(move |request| {
             let answer = service.call(request);
@@ -523,7 +523,7 @@ async fn trigger(
         assert!(!matches!(answer, Ok(Ok(_))), "no 101 has been sent");
         return None;
     }
-    raw::serve(far, service);
+    serve(far, service);
     let client = match Raw::handshake_at(near, PATH, subprotocol).await {
         Ok(client) => client,
         Err(answer) => {
@@ -690,7 +690,7 @@ fn aborted(kind: Kind, subprotocol: &'static str) -> Saw {
         let inner = hand(handed, kind);
         drop(plan);
         let layer = WsStreamLayer::new(Protocols::default());
-        raw::serve(far, layer.layer(inner));
+        serve(far, layer.layer(inner));
         let mut client = Raw::handshake_at(near, PATH, subprotocol).await.unwrap();
         client.send(0, b"before").await.unwrap();
         let mut handles: Handles = handles.await.unwrap();

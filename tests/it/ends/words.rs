@@ -130,7 +130,7 @@ async fn no_last_words_after_a_fault_of_the_peer_or_a_loss() {
     for what in [Act::ReservedBit, Act::TooLarge, Act::NotUtf8, Act::Drop] {
         let outcomes = Arc::default();
         let noted = Arc::clone(&outcomes);
-        let (note, dropped) = drop_note();
+        let (note, mut dropped) = drop_note();
         let layer = layer().limits(Limits::default().max_frame(LARGEST));
         let service = once_in(layer, move |mut set: ChannelSet| async move {
             let _note = note;
@@ -146,7 +146,7 @@ async fn no_last_words_after_a_fault_of_the_peer_or_a_loss() {
             assert_eq!(told.messages, []);
             assert!(told.close.is_some());
         }
-        within(LONG, dropped).await.unwrap();
+        soon(dropped.recv()).await.unwrap();
         sleep(secs(5)).await;
         assert!(outcomes.lock().unwrap().is_empty(), "{what:?}");
     }
@@ -159,7 +159,7 @@ async fn last_words_that_were_never_said_are_dropped_with_the_session() {
         for late in [false, true] {
             let alive = Arc::new(());
             let held = Arc::clone(&alive);
-            let (note, dropped) = drop_note();
+            let (note, mut dropped) = drop_note();
             let service = once(move |set: ChannelSet| async move {
                 let _note = note;
                 let session = set.session().clone();
@@ -185,7 +185,7 @@ async fn last_words_that_were_never_said_are_dropped_with_the_session() {
             });
             let client = open(service, subprotocols::V5).await;
             let client = act(what, client).await;
-            within(LONG, dropped).await.unwrap();
+            soon(dropped.recv()).await.unwrap();
             sleep(secs(10)).await;
             drop(client);
             sleep(secs(100)).await;

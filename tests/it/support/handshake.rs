@@ -1,13 +1,11 @@
 //! A handshake by hand: a real hyper connection, its request in the test's hands.
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{fmt::Debug, io, pin::Pin};
 
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     runtime::Handle,
@@ -15,91 +13,19 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tower::{Service, ServiceExt};
-pub(crate) use tower_wsstream::RejectionKind;
+
+use super::head::Head;
 use tower_wsstream::{
-    BoxError, Rejection,
+    Rejection, RejectionKind,
     body::{NoBody, ResponseBody},
 };
 
-/// The key of RFC 6455, section 1.3, and what it is accepted with.
-pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// What a client is told of an error or a panic before its session began.
+pub(crate) const SERVICE_FAILED: &str =
+    "the service failed before the session began: see the server's log";
 
 /// The body of an answer where the fallback is the default one.
 pub(crate) type Answer = ResponseBody<ResponseBody<NoBody>>;
-
-/// Serves a service on a connection of its own.
-pub(crate) fn serve<S, B>(service: S) -> DuplexStream
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
-{
-    let (client, server) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(async move {
-        let _ = http1::Builder::new()
-            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-            .with_upgrades()
-            .await;
-    });
-    client
-}
-
-/// The head of a request, as it goes over the wire.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    line: String,
-    headers: Vec<(&'static str, String)>,
-}
-
-impl Head {
-    /// A valid handshake that offers nothing.
-    pub(crate) fn to(target: &str) -> Self {
-        Self::plain(target)
-            .with("Connection", "Upgrade")
-            .with("Upgrade", "websocket")
-            .with("Sec-WebSocket-Version", "13")
-            .with("Sec-WebSocket-Key", KEY)
-    }
-
-    /// A request that asks for no upgrade.
-    pub(crate) fn plain(target: &str) -> Self {
-        let head = Self {
-            line: format!("GET {target} HTTP/1.1"),
-            headers: Vec::new(),
-        };
-        head.with("Host", "localhost")
-    }
-
-    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.push((name, value.to_owned()));
-        self
-    }
-
-    pub(crate) fn without(mut self, name: &str) -> Self {
-        self.headers.retain(|(other, _)| *other != name);
-        self
-    }
-
-    pub(crate) fn offer(self, names: &str) -> Self {
-        self.with("Sec-WebSocket-Protocol", names)
-    }
-
-    /// Another request line, written as `POST / HTTP/1.1`.
-    pub(crate) fn line(mut self, line: &str) -> Self {
-        line.clone_into(&mut self.line);
-        self
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut text = format!("{}\r\n", self.line);
-        for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str("\r\n");
-        text.into_bytes()
-    }
-}
 
 /// A connection that waits for its answer, and moves only when it is let.
 pub(crate) struct Wire {
@@ -243,19 +169,4 @@ where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
-}
-
-/// A final frame of a client, with a payload of up to 125 bytes.
-pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let key = [0x37, 0xfa, 0x21, 0x3d];
-    let mut frame = vec![0x80 | opcode, 0x80 | u8::try_from(payload.len()).unwrap()];
-    assert!(payload.len() <= 125);
-    frame.extend_from_slice(&key);
-    frame.extend(
-        payload
-            .iter()
-            .zip(key.iter().cycle())
-            .map(|(byte, key)| byte ^ key),
-    );
-    frame
 }

@@ -1,9 +1,7 @@
 //! A server over HTTP/2, and a client that asks for WebSockets by extended CONNECT.
-#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     body::Incoming,
@@ -15,10 +13,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tower::Service;
-use tower_wsstream::BoxError;
+use tokio::task::AbortHandle;
 
-use super::raw::Raw;
+use super::{raw::Raw, serve::HttpService};
 
 /// What a session's stream may hold, and what all of them may: many streams' worth.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -41,15 +38,7 @@ pub(crate) struct Refused {
 }
 
 /// Serves a connection over memory; the handle cuts the wire.
-pub(crate) async fn connect<S, B>(service: S) -> (Connection, tokio::task::AbortHandle)
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+pub(crate) async fn connect<S: HttpService>(service: S) -> (Connection, AbortHandle) {
     let (near, mut here) = tokio::io::duplex(256 * 1024);
     let (mut there, far) = tokio::io::duplex(256 * 1024);
     // The wire between them, to be cut.

@@ -1,265 +1,23 @@
-//! A server over any stream, and a client that writes its frames by hand.
+//! A client that writes its frames by hand.
 //!
-//! Nothing of a WebSocket library stands between the test and the wire, so that
-//! what no library would send can be sent, and what came is seen as it came.
-#![allow(dead_code, reason = "each file of tests uses a part of it")]
+//! It uses no WebSocket library, so it can send what no library would send, and it shows frames
+//! as they arrived.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use tokio::{
-    io::{
-        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, Join,
-        ReadBuf, ReadHalf, Sink, WriteHalf,
-    },
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::oneshot,
-};
-use tower::{Layer, Service, util::ServiceFn};
-use tower_wsstream::{
-    BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
-    ChannelType::{Read, Write},
-    Encoding, EndCause, SessionConfig, WsStream, WsStreamLayer,
-    policy::Limits,
-    subprotocols,
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Join, ReadHalf, Sink,
+    WriteHalf,
 };
 
-/// No subprotocol offered, and all with different rules.
-pub(crate) const ALL: [&str; 6] = [
-    "",
-    subprotocols::CHANNEL,
-    subprotocols::BASE64_CHANNEL,
-    subprotocols::V4,
-    subprotocols::V4_BASE64,
-    subprotocols::V5,
-];
+use super::head::Head;
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
 pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
-
-/// Channels 0 and 4 come in, 1 to 3 go out: as for a command with a terminal.
-pub(crate) fn protocols() -> ChannelProtocols {
-    let channels = [Read, Write, Write, Write, Read];
-    let raw = ChannelProtocolConfig::new(Encoding::Binary, channels);
-    let base64 = ChannelProtocolConfig::new(Encoding::Base64, channels);
-    ChannelProtocols::builder()
-        .protocol(subprotocols::V5, raw.clone().half_close(true))
-        .protocol(subprotocols::V4, raw.clone())
-        .protocol(subprotocols::V4_BASE64, base64.clone())
-        .protocol(subprotocols::CHANNEL, raw.clone())
-        .protocol(subprotocols::BASE64_CHANNEL, base64)
-        .protocol("", raw)
-        .build()
-        .expect("a table like that of exec")
-}
-
-/// A layer over [`protocols`] that says nothing of its own, and takes no more than its windows:
-/// Pings and the stall reserve have tests of their own.
-pub(crate) fn layer() -> WsStreamLayer {
-    WsStreamLayer::new(protocols()).config(config())
-}
-
-/// Without Pings, and without a reserve for channels that stall.
-pub(crate) fn config() -> SessionConfig {
-    SessionConfig::default()
-        .keep_alive(None)
-        .limits(Limits::default().stall_reserve(0))
-}
-
-/// The sessions of a function.
-pub(crate) fn session<F, Fut>(function: F) -> WsStream<ServiceFn<F>>
-where
-    F: FnMut(ChannelSet) -> Fut,
-    Fut: Future<Output = Result<(), BoxError>>,
-{
-    layer().layer(tower::service_fn(function))
-}
-
-/// The sessions of a function that takes what it needs only once: there will be
-/// one session.
-pub(crate) fn once<F, Fut>(
-    function: F,
-) -> WsStream<ServiceFn<impl FnMut(ChannelSet) -> Fut + Clone + Send + 'static>>
-where
-    F: FnOnce(ChannelSet) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    once_in(layer(), function)
-}
-
-/// The same inside a layer of one's own.
-pub(crate) fn once_in<F, Fut>(
-    layer: WsStreamLayer,
-    function: F,
-) -> WsStream<ServiceFn<impl FnMut(ChannelSet) -> Fut + Clone + Send + 'static>>
-where
-    F: FnOnce(ChannelSet) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    let function = Arc::new(std::sync::Mutex::new(Some(function)));
-    layer.layer(tower::service_fn(move |set| {
-        let function = function.lock().unwrap().take();
-        function.expect("there is one session")(set)
-    }))
-}
-
-/// Serves one connection.
-pub(crate) fn serve<T, S, B>(io: T, service: S)
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    tokio::spawn(async move {
-        let _ = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
-            .with_upgrades()
-            .await;
-    });
-}
-
-/// A session over memory that holds `capacity` bytes in each direction.
-pub(crate) async fn open_with<S, B>(service: S, offer: &str, capacity: usize) -> Raw<DuplexStream>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let (near, far) = tokio::io::duplex(capacity);
-    serve(far, service);
-    Raw::handshake(near, offer).await.expect("no refusal")
-}
-
-/// The same with room for any message of a test.
-pub(crate) async fn open<S, B>(service: S, offer: &str) -> Raw<DuplexStream>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    open_with(service, offer, 256 * 1024).await
-}
-
-/// A session over memory, and when the server let go of its end.
-pub(crate) async fn open_watched<S, B>(
-    service: S,
-    offer: &str,
-    capacity: usize,
-) -> (Raw<DuplexStream>, oneshot::Receiver<()>)
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let (near, far) = tokio::io::duplex(capacity);
-    let (dropped, watch) = oneshot::channel();
-    serve(
-        Watched {
-            io: far,
-            _dropped: dropped,
-        },
-        service,
-    );
-    let raw = Raw::handshake(near, offer).await.expect("no refusal");
-    (raw, watch)
-}
-
-/// Kernel buffers of a TCP session, so small that both sides wait often.
-const SMALL: u32 = 4 * 1024;
-
-/// A session over TCP on loopback; with `small`, over the smallest buffers.
-pub(crate) async fn open_tcp<S, B>(service: S, offer: &str, small: bool) -> Raw<TcpStream>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let socket = || {
-        let socket = TcpSocket::new_v4().unwrap();
-        if small {
-            socket.set_send_buffer_size(SMALL).unwrap();
-            socket.set_recv_buffer_size(SMALL).unwrap();
-        }
-        socket
-    };
-    let listener = socket();
-    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener: TcpListener = listener.listen(1).unwrap();
-    let near = socket().connect(listener.local_addr().unwrap());
-    let (near, far) = tokio::join!(near, listener.accept());
-    serve(far.unwrap().0, service);
-    Raw::handshake(near.unwrap(), offer)
-        .await
-        .expect("no refusal")
-}
-
-/// Tells when it is dropped.
-struct Watched<T> {
-    io: T,
-    _dropped: oneshot::Sender<()>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
 
 /// One frame as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -347,15 +105,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     /// The same with a path and query.
     pub(crate) async fn handshake_at(io: T, path: &str, offer: &str) -> Result<Self, String> {
         let mut io = tokio::io::BufReader::with_capacity(1024, io);
-        let offered = match offer {
-            "" => String::new(),
-            name => format!("Sec-WebSocket-Protocol: {name}\r\n"),
+        let head = match offer {
+            "" => Head::to(path),
+            name => Head::to(path).offer(name),
         };
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{offered}\r\n"
-        );
-        io.write_all(request.as_bytes())
+        io.write_all(&head.bytes())
             .await
             .map_err(|e| e.to_string())?;
         let mut answer = String::new();
@@ -534,78 +288,5 @@ impl Told {
 
     pub(crate) fn text(&self, channel: u8) -> String {
         String::from_utf8(self.channel(channel)).unwrap()
-    }
-}
-
-/// How a channel ended for its reader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Eof,
-    Error(io::ErrorKind, EndCause),
-}
-
-impl End {
-    /// What an error says: its kind, and its cause in words.
-    pub(crate) fn of(error: &io::Error) -> Self {
-        let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
-        let cause: &EndCause = cause.expect("the cause is the payload");
-        Self::Error(error.kind(), cause.clone())
-    }
-}
-
-/// Reads all there is, and how it ended; a second read must say the same.
-pub(crate) async fn read_out(reader: &mut ChannelReader) -> (Vec<u8>, End) {
-    let mut all = Vec::new();
-    let end = match reader.read_to_end(&mut all).await {
-        Ok(_) => End::Eof,
-        Err(error) => End::of(&error),
-    };
-    let again = match reader.read(&mut [0; 8]).await {
-        Ok(n) => {
-            assert_eq!(n, 0, "bytes behind the end");
-            End::Eof
-        }
-        Err(error) => End::of(&error),
-    };
-    assert_eq!(again, end, "an end stays what it was");
-    (all, end)
-}
-
-/// Fails where time (paused, or real) passes and nothing comes.
-pub(crate) async fn within<F: Future>(time: Duration, future: F) -> F::Output {
-    match tokio::time::timeout(time, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("nothing came within {time:?}"),
-    }
-}
-
-/// Ends the process where a test takes real time: with paused time a session
-/// that spins keeps the clock from moving, and the test from failing.
-#[must_use = "it watches until it is dropped"]
-pub(crate) struct Watchdog(Arc<AtomicBool>);
-
-impl Watchdog {
-    pub(crate) fn bites_after(time: Duration) -> Self {
-        let done = Arc::new(AtomicBool::new(false));
-        let watched = Arc::clone(&done);
-        let test = std::thread::current().name().unwrap_or("?").to_owned();
-        std::thread::spawn(move || {
-            let until = std::time::Instant::now() + time;
-            while std::time::Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(20));
-                if watched.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            eprintln!("{test}: still running after {time:?}");
-            std::process::abort();
-        });
-        Self(done)
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,5 @@
 //! Stacks as routes of axum's: what `Router::route_service` wants is `Sync` too.
 
-use crate::support::handshake;
 use std::convert::Infallible;
 
 use ::axum::{Router, body::Body, extract::Request, response::Response, routing::get};
@@ -16,7 +15,7 @@ fn boxed() -> Route {
     ServiceBuilder::new()
         .boxed_clone_sync()
         .map_response(|answer: http::Response<_>| answer.map(Body::new))
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .layer(SessionRateLimitLayer::new(20, secs(1)))
         .concurrency_limit(64)
@@ -34,10 +33,10 @@ async fn a_boxed_stack_is_a_route() {
     hears_its_echo(&mut client).await;
     finish(client).await;
 
-    let (request, _wire) = handshake::hold(&handshake::Head::plain("/echo")).await;
+    let (request, _wire) = hold(&Head::plain("/echo")).await;
     let answer = app.clone().oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
-    let (request, _wire) = handshake::hold(&handshake::Head::plain("/page")).await;
+    let (request, _wire) = hold(&Head::plain("/page")).await;
     assert_eq!(app.oneshot(request).await.unwrap().status(), 200);
 }
 
@@ -45,7 +44,7 @@ async fn a_boxed_stack_is_a_route() {
 async fn a_stack_over_a_boxed_service_is_a_route() {
     let inner: BoxCloneSyncService<ChannelSet, (), BoxError> =
         BoxCloneSyncService::new(service_fn(echo));
-    let service: WsStream<_> = tower::Layer::layer(&layer(), inner);
+    let service: WsStream<_> = tower::Layer::layer(&standard(), inner);
     let app = Router::new().route_service("/echo", service);
     let mut client = soon(Connect::to("/echo").connect(app)).await.unwrap();
     hears_its_echo(&mut client).await;
@@ -55,7 +54,7 @@ async fn a_stack_over_a_boxed_service_is_a_route() {
 #[tokio::test(start_paused = true)]
 async fn a_buffered_stack_is_a_route() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .buffer(16)
         .rate_limit(20, secs(1))

@@ -31,7 +31,7 @@ async fn is_greeted(client: &mut Client) {
 #[tokio::test(start_paused = true)]
 async fn rate_limit_behind_a_buffer_accepts_and_then_makes_wait() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .buffer(2)
         .rate_limit(1, secs(60))
@@ -52,7 +52,7 @@ async fn rate_limit_behind_a_buffer_accepts_and_then_makes_wait() {
         tokio::task::yield_now().await;
     }
     assert_after(start, Duration::ZERO);
-    let shed = refused(Connect::to("/"), service).await;
+    let shed = refused_by(Connect::to("/"), service).await;
     assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
 
     for (client, minutes) in waiting.iter_mut().zip(1..) {
@@ -64,7 +64,7 @@ async fn rate_limit_behind_a_buffer_accepts_and_then_makes_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_without_load_shed_is_504() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .buffer(1)
         .rate_limit(1, secs(60))
         .service_fn(greet);
@@ -78,7 +78,7 @@ async fn a_full_buffer_without_load_shed_is_504() {
         tokio::task::yield_now().await;
     }
     let start = Instant::now();
-    let refused = refused(Connect::to("/"), service).await;
+    let refused = refused_by(Connect::to("/"), service).await;
     assert_eq!(refused.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_after(start, secs(10));
 }
@@ -87,7 +87,7 @@ async fn a_full_buffer_without_load_shed_is_504() {
 async fn who_leaves_the_queue_takes_no_place_in_the_rate() {
     let (calls, mut called) = mpsc::unbounded_channel();
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .buffer(4)
         .rate_limit(1, secs(60))
         .service_fn(move |set: ChannelSet| {
@@ -114,7 +114,7 @@ async fn who_leaves_the_queue_takes_no_place_in_the_rate() {
 #[tokio::test(start_paused = true)]
 async fn what_sits_behind_a_buffer_cannot_refuse() {
     let plain = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .buffer(4)
         .service_fn(async |_: ChannelSet| {
             Err::<(), BoxError>(Rejection::new(StatusCode::NOT_FOUND, "no such pod").into())
@@ -145,24 +145,23 @@ async fn what_sits_behind_a_buffer_cannot_refuse() {
 /// The answer waits for the service, and so for its turn in the queue.
 #[tokio::test(start_paused = true)]
 async fn with_explicit_acceptance_what_sits_behind_a_buffer_can_refuse() {
-    let layer = || layer().config(SessionConfig::default().accept(AcceptMode::Explicit));
-    let service =
-        ServiceBuilder::new()
-            .layer(layer())
-            .buffer(4)
-            .service_fn(async |_: ChannelSet| {
-                sleep(secs(2)).await;
-                Err::<(), BoxError>(Rejection::new(StatusCode::NOT_FOUND, "no such pod").into())
-            });
+    let _layer = || standard().config(SessionConfig::default().accept(AcceptMode::Explicit));
+    let service = ServiceBuilder::new()
+        .layer(standard())
+        .buffer(4)
+        .service_fn(async |_: ChannelSet| {
+            sleep(secs(2)).await;
+            Err::<(), BoxError>(Rejection::new(StatusCode::NOT_FOUND, "no such pod").into())
+        });
     let start = Instant::now();
-    let refusal = refused(Connect::to("/"), service).await;
+    let refusal = refused_by(Connect::to("/"), service).await;
     assert_eq!(refusal.status(), StatusCode::NOT_FOUND);
     let status = refusal.refusal().unwrap();
     assert_eq!(status.message(), Some("no such pod"));
     assert_after(start, secs(2));
 
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .buffer(4)
         .rate_limit(1, secs(60))
         .service_fn(async |set: ChannelSet| {
@@ -174,7 +173,7 @@ async fn with_explicit_acceptance_what_sits_behind_a_buffer_can_refuse() {
         .unwrap();
     is_greeted(&mut first).await;
     let start = Instant::now();
-    let waiting = refused(Connect::to("/"), service).await;
+    let waiting = refused_by(Connect::to("/"), service).await;
     assert_eq!(waiting.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_after(start, secs(10));
 }

@@ -1,6 +1,5 @@
 //! The extractor in handlers of axum's.
 
-use crate::support::handshake;
 use ::axum::{
     Router,
     extract::{FromRequestParts, State},
@@ -40,7 +39,7 @@ fn app(layer: WsStreamLayer) -> Router {
 #[tokio::test(start_paused = true)]
 async fn a_handlers_session_is_one_of_its_layers() {
     let sessions = Sessions::default();
-    let app = app(layer().sessions(sessions.clone()));
+    let app = app(standard().sessions(sessions.clone()));
     let mut client = soon(Connect::to("/accept").connect(app)).await.unwrap();
     hears_its_echo(&mut client).await;
     assert_eq!(sessions.len(), 1);
@@ -49,10 +48,10 @@ async fn a_handlers_session_is_one_of_its_layers() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_handler_refuses_is_an_answer() {
-    let explicit = layer().config(SessionConfig::default().accept(AcceptMode::Explicit));
-    let answer = refused(Connect::to("/look-up"), app(explicit)).await;
+    let explicit = standard().config(SessionConfig::default().accept(AcceptMode::Explicit));
+    let answer = refused_by(Connect::to("/look-up"), app(explicit)).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
-    let answer = refused(Connect::to("/decline"), app(layer())).await;
+    let answer = refused_by(Connect::to("/decline"), app(standard())).await;
     assert_eq!(
         (answer.status(), answer.body()),
         (StatusCode::OK, &b"a page"[..])
@@ -61,7 +60,7 @@ async fn what_a_handler_refuses_is_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_names_no_subprotocols_is_told_so() {
-    let answer = refused(Connect::to("/forget"), app(layer())).await;
+    let answer = refused_by(Connect::to("/forget"), app(standard())).await;
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let told = answer.refusal().unwrap();
     assert!(
@@ -74,8 +73,8 @@ async fn a_handler_that_names_no_subprotocols_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_upgrade_never_reaches_the_handler() {
-    let (request, _wire) = handshake::hold(&handshake::Head::plain("/decline")).await;
-    let answer = app(layer()).oneshot(request).await.unwrap();
+    let (request, _wire) = hold(&Head::plain("/decline")).await;
+    let answer = app(standard()).oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
 }
 
@@ -83,10 +82,10 @@ async fn what_is_no_upgrade_never_reaches_the_handler() {
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_of_another_kind_stays_for_the_handler() {
     for (upgrade, refused) in [("SPDY/3.1", true), ("websocket", false)] {
-        let head = handshake::Head::plain("/")
+        let head = Head::plain("/")
             .with("Connection", "Upgrade")
             .with("Upgrade", upgrade);
-        let (request, _wire) = handshake::hold(&head).await;
+        let (request, _wire) = hold(&head).await;
         let (mut parts, _body) = request.into_parts();
         let extracted = WsStreamUpgrade::from_request_parts(&mut parts, &()).await;
         assert_eq!(extracted.is_err(), refused, "{upgrade}");

@@ -14,7 +14,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn concurrency_limit_inside_counts_sessions() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .concurrency_limit(2)
         .service_fn(echo);
     let start = Instant::now();
@@ -43,7 +43,7 @@ async fn concurrency_limit_outside_counts_handshakes() {
     handle.allow(0);
     let service = ServiceBuilder::new()
         .concurrency_limit(1)
-        .layer(layer())
+        .layer(standard())
         .service(inner);
     let start = Instant::now();
     let first = tokio::spawn(Connect::to("/").connect(service.clone()));
@@ -67,7 +67,7 @@ async fn concurrency_limit_outside_counts_handshakes() {
 #[tokio::test(start_paused = true)]
 async fn load_shed_inside_sheds_until_a_session_ends() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .concurrency_limit(1)
         .service_fn(echo);
@@ -76,7 +76,7 @@ async fn load_shed_inside_sheds_until_a_session_ends() {
         let mut client = soon(Connect::to("/").connect(service.clone()))
             .await
             .unwrap();
-        let refused = refused(Connect::to("/"), service.clone()).await;
+        let refused = refused_by(Connect::to("/"), service.clone()).await;
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.headers()["retry-after"], "1");
         assert_after(start, Duration::ZERO);
@@ -89,14 +89,14 @@ async fn load_shed_inside_sheds_until_a_session_ends() {
 async fn load_shed_outside_never_sheds() {
     let service = ServiceBuilder::new()
         .load_shed()
-        .layer(layer())
+        .layer(standard())
         .concurrency_limit(1)
         .service_fn(never);
     let _first = soon(Connect::to("/").connect(service.clone()))
         .await
         .unwrap();
     let start = Instant::now();
-    let refused = refused(Connect::to("/"), service).await;
+    let refused = refused_by(Connect::to("/"), service).await;
     assert_eq!(refused.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_after(start, secs(10));
 }
@@ -149,7 +149,7 @@ async fn timeout_inside_ends_a_command_with_a_status() {
 #[tokio::test(start_paused = true)]
 async fn timeout_inside_ends_any_other_session_with_1011() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .timeout(secs(60))
         .service_fn(echo);
     let start = Instant::now();
@@ -166,7 +166,7 @@ async fn timeout_outside_bounds_the_handshake_alone() {
     let (inner, mut handle) = tower_test::mock::pair::<ChannelSet, ()>();
     let service = ServiceBuilder::new()
         .timeout(secs(5))
-        .layer(layer())
+        .layer(standard())
         .service(inner);
     handle.allow(1);
     let mut client = soon(Connect::to("/").connect(service.clone()))

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::support::handshake::{self, Head};
 use tower_wsstream::{
     AcceptMode, Rejection, RejectionKind, SessionConfig,
     access::{SessionLimitLayer, SessionRateLimitLayer},
@@ -60,7 +59,7 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
             echo(set).await
         });
         let service = stack!(
-            layer().config(SessionConfig::default().accept(accept)),
+            standard().config(SessionConfig::default().accept(accept)),
             limit,
             inner
         );
@@ -68,7 +67,7 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
         let first = connect("/anna").await.unwrap();
         let mut second = connect("/anna").await.unwrap();
         let start = Instant::now();
-        assert_limit(&refused(Connect::to("/anna"), service.clone()).await);
+        assert_limit(&refused_by(Connect::to("/anna"), service.clone()).await);
         assert_after(start, Duration::ZERO);
 
         // Nobody else has less room for it, and who has no name has all.
@@ -84,7 +83,7 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
         finish(first).await;
         let mut third = connect("/anna").await.unwrap();
         hears_its_echo(&mut third).await;
-        assert_limit(&refused(Connect::to("/anna"), service.clone()).await);
+        assert_limit(&refused_by(Connect::to("/anna"), service.clone()).await);
     }
 }
 
@@ -92,11 +91,11 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
 async fn a_refusal_has_its_kind_and_nothing_is_spawned_for_it() {
     let limit = SessionLimitLayer::new(0, |_: &ChannelSet| Some(()));
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .layer(limit)
         .service_fn(echo);
     let kind = RejectionKind::SessionLimit;
-    handshake::refused(service, &Head::to("/"), 429, kind).await;
+    support::refused(service, &Head::to("/"), 429, kind).await;
 }
 
 /// How a session goes that has got its place.
@@ -154,7 +153,7 @@ async fn however_a_session_ends_its_place_is_free() {
                 }
             }
         });
-        let layer = layer().config(SessionConfig::default().accept(AcceptMode::Explicit));
+        let layer = standard().config(SessionConfig::default().accept(AcceptMode::Explicit));
         let service = ServiceBuilder::new()
             .layer(layer)
             .layer(limit)
@@ -181,7 +180,7 @@ async fn however_a_session_ends_its_place_is_free() {
 async fn what_its_user_has_no_place_for_counts_for_no_rate() {
     let service = ServiceBuilder::new()
         .map_request(authenticate)
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .layer(SessionLimitLayer::new(1, user))
         .layer(SessionRateLimitLayer::new(2, secs(60)))
@@ -190,13 +189,13 @@ async fn what_its_user_has_no_place_for_counts_for_no_rate() {
     let first = soon(Connect::to("/anna").connect(service.clone())).await;
     let _first = first.unwrap();
     for _ in 0..5 {
-        assert_limit(&refused(Connect::to("/anna"), service.clone()).await);
+        assert_limit(&refused_by(Connect::to("/anna"), service.clone()).await);
     }
     let second = soon(Connect::to("/bert").connect(service.clone())).await;
     let second = second.unwrap();
     // Nor does one that a rate refuses keep its place.
     for _ in 0..2 {
-        let beyond = refused(Connect::to("/carl"), service.clone()).await;
+        let beyond = refused_by(Connect::to("/carl"), service.clone()).await;
         assert_ne!(beyond.headers()["retry-after"], "1", "the rate");
     }
     sleep(secs(60)).await;
@@ -229,9 +228,9 @@ async fn commands_can_be_counted_on_either_side_of_their_layer() {
         |user: &str| Connect::to(format!("/{user}?stdout=1&command=ls")).offer(subprotocols::V5);
     for _ in 0..2 {
         let first = soon(exec("anna").connect(around.clone())).await.unwrap();
-        assert_limit(&refused(exec("anna"), around.clone()).await);
+        assert_limit(&refused_by(exec("anna"), around.clone()).await);
         let second = soon(exec("anna").connect(within.clone())).await.unwrap();
-        assert_limit(&refused(exec("anna"), within.clone()).await);
+        assert_limit(&refused_by(exec("anna"), within.clone()).await);
         drop((first, second));
         sleep(secs(5)).await;
     }
@@ -279,7 +278,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
         )
     );
     let own = stack!(
-        layer(),
+        standard(),
         permits.layer(|channels: &ChannelSet| of(channels.request()?)),
         service_fn(echo)
     );
@@ -339,9 +338,9 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
             .contains("the limit of 2 sessions"),
         "{refusal:?}"
     );
-    assert_limit(&refused(forward_of("anna"), forward.clone()).await);
-    assert_limit(&refused(Connect::to("/anna"), own.clone()).await);
-    assert_limit(&refused(Connect::to("/anna"), answered.clone()).await);
+    assert_limit(&refused_by(forward_of("anna"), forward.clone()).await);
+    assert_limit(&refused_by(Connect::to("/anna"), own.clone()).await);
+    assert_limit(&refused_by(Connect::to("/anna"), answered.clone()).await);
     let mut others = soon(Connect::to("/bert").connect(own.clone()))
         .await
         .unwrap();
@@ -354,12 +353,12 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
         .await
         .unwrap();
     sleep(secs(120)).await;
-    assert_limit(&refused(Connect::to("/anna"), own.clone()).await);
+    assert_limit(&refused_by(Connect::to("/anna"), own.clone()).await);
     drop(log);
     sleep(secs(120)).await;
     let mut own = soon(Connect::to("/anna").connect(own)).await.unwrap();
     hears_its_echo(&mut own).await;
-    assert_limit(&refused(forward_of("anna"), forward).await);
+    assert_limit(&refused_by(forward_of("anna"), forward).await);
     drop(command);
     sleep(secs(120)).await;
     let allowed = permits.try_acquire(User("anna".to_owned()));

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::handshake::{self, Head, hold, read_head, serve};
 use http::{HeaderMap, header};
 use http_body::Body;
 use tower_http::{
@@ -33,7 +32,7 @@ macro_rules! stack {
                 TIMEOUT,
             ))
             .layer(ValidateRequestHeaderLayer::custom(check_token))
-            .layer(layer())
+            .layer(standard())
             .service($inner)
     };
 }
@@ -73,14 +72,14 @@ async fn a_session_works_under_all_of_them_and_outlives_their_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn the_101_passes_them_unchanged() {
-    let mut client = serve(stack!(service_fn(never)));
+    let mut client = serve_in_memory(stack!(service_fn(never)));
     let head = head_with_token(Head::to("/"));
     client.write_all(&head.bytes()).await.unwrap();
     let answer = read_head(&mut client).await;
     let mut lines: Vec<_> = answer.trim_end().lines().collect();
     lines.retain(|line| !line.starts_with("date: "));
     lines[1..].sort_unstable();
-    let accept = format!("sec-websocket-accept: {}", handshake::ACCEPT);
+    let accept = format!("sec-websocket-accept: {}", ACCEPT);
     assert_eq!(
         lines,
         [
@@ -126,7 +125,7 @@ async fn a_layer_that_wraps_bodies_belongs_outside_of_compression() {
     let outside = ServiceBuilder::new()
         .layer(wrap())
         .layer(CompressionLayer::new())
-        .layer(layer())
+        .layer(standard())
         .service(service_fn(never));
     let response = outside.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -135,7 +134,7 @@ async fn a_layer_that_wraps_bodies_belongs_outside_of_compression() {
     let inside = ServiceBuilder::new()
         .layer(CompressionLayer::new())
         .layer(wrap())
-        .layer(layer())
+        .layer(standard())
         .service(service_fn(echo));
     let (request, _wire) = hold(&head).await;
     let response = inside.clone().oneshot(request).await.unwrap();
@@ -155,7 +154,7 @@ async fn a_layer_that_wraps_bodies_belongs_outside_of_compression() {
     let service = ServiceBuilder::new()
         .layer(picky)
         .layer(wrap())
-        .layer(layer())
+        .layer(standard())
         .service(service_fn(never));
     let (request, _wire) = hold(&head).await;
     let response = service.oneshot(request).await.unwrap();
@@ -170,7 +169,7 @@ async fn who_has_no_token_is_refused_before_the_service_is_asked() {
         Connect::to("/"),
         Connect::to("/").header(header::AUTHORIZATION, "Bearer other"),
     ] {
-        let refused = refused(connect, service.clone()).await;
+        let refused = refused_by(connect, service.clone()).await;
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     }
     tokio_test::assert_pending!(tokio_test::task::spawn(handle.next_request()).poll());
@@ -182,7 +181,7 @@ async fn a_handshake_that_waits_ends_with_the_outer_timeout() {
     handle.allow(0);
     let service = stack!(inner);
     let start = Instant::now();
-    let refused = refused(with_token(), service.clone()).await;
+    let refused = refused_by(with_token(), service.clone()).await;
     assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     assert_after(start, TIMEOUT);
     // And nothing of it is left: the next place goes to who comes next.
@@ -199,7 +198,7 @@ async fn sensitive_headers_stay_sensitive_inside() {
             header::AUTHORIZATION,
             header::SEC_WEBSOCKET_PROTOCOL,
         ]))
-        .layer(layer())
+        .layer(standard())
         .service_fn(move |set: ChannelSet| {
             let _ = heads.send(set.request().unwrap().headers.clone());
             echo(set)
@@ -238,15 +237,15 @@ async fn trace_sees_the_answer_and_counts_only_our_own_failures() {
                     },
                 ),
         )
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .concurrency_limit(1)
         .service_fn(echo);
     let mut client = soon(Connect::to("/").connect(service.clone()))
         .await
         .unwrap();
-    refused(Connect::to("/").offer("unknown"), service.clone()).await;
-    refused(Connect::to("/"), service).await;
+    refused_by(Connect::to("/").offer("unknown"), service.clone()).await;
+    refused_by(Connect::to("/"), service).await;
     hears_its_echo(&mut client).await;
     finish(client).await;
     assert_eq!(
@@ -267,7 +266,7 @@ async fn a_101_that_an_outer_layer_replaces_ends_its_session_at_once() {
     let (ends, mut end) = tokio::sync::mpsc::unbounded_channel();
     let service = ServiceBuilder::new()
         .layer(CompressionLayer::new())
-        .layer(layer())
+        .layer(standard())
         .service_fn(move |set: ChannelSet| {
             let ends = ends.clone();
             async move {
@@ -278,7 +277,7 @@ async fn a_101_that_an_outer_layer_replaces_ends_its_session_at_once() {
         });
     let connect = Connect::to("/").header(header::ACCEPT_ENCODING, "gzip;q=0, identity;q=0");
     let start = Instant::now();
-    let refused = refused(connect, service).await;
+    let refused = refused_by(connect, service).await;
     assert_eq!(refused.status(), StatusCode::NOT_ACCEPTABLE);
     let (cause, at) = soon(end.recv()).await.unwrap();
     assert!(

@@ -1,6 +1,5 @@
 //! `SessionRateLimitLayer`: 429 and when to come back.
 
-use crate::support::handshake::{self, Head};
 use tower_wsstream::{
     access::SessionRateLimitLayer,
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
@@ -25,7 +24,7 @@ fn assert_rate(refused: &Refused, retry_after: &str) {
 #[tokio::test(start_paused = true)]
 async fn beyond_the_rate_is_429_with_retry_after() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .layer(SessionRateLimitLayer::new(2, secs(60)))
         .service_fn(echo);
     let mut kept = Vec::new();
@@ -37,13 +36,13 @@ async fn beyond_the_rate_is_429_with_retry_after() {
         );
     }
     let start = Instant::now();
-    assert_rate(&refused(Connect::to("/"), service.clone()).await, "60");
+    assert_rate(&refused_by(Connect::to("/"), service.clone()).await, "60");
     assert_after(start, Duration::ZERO);
     sleep(Duration::from_millis(30_200)).await;
-    assert_rate(&refused(Connect::to("/"), service.clone()).await, "30");
+    assert_rate(&refused_by(Connect::to("/"), service.clone()).await, "30");
     // The end of a session makes no room: not how many there are is counted.
     finish(kept.pop().unwrap()).await;
-    assert_rate(&refused(Connect::to("/"), service.clone()).await, "30");
+    assert_rate(&refused_by(Connect::to("/"), service.clone()).await, "30");
 
     sleep(secs(30)).await;
     for _ in 0..2 {
@@ -53,7 +52,7 @@ async fn beyond_the_rate_is_429_with_retry_after() {
                 .unwrap(),
         );
     }
-    assert_rate(&refused(Connect::to("/"), service).await, "60");
+    assert_rate(&refused_by(Connect::to("/"), service).await, "60");
     for client in &mut kept {
         hears_its_echo(client).await;
     }
@@ -62,15 +61,15 @@ async fn beyond_the_rate_is_429_with_retry_after() {
 #[tokio::test(start_paused = true)]
 async fn what_gets_no_session_otherwise_does_not_count() {
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(standard())
         .load_shed()
         .layer(SessionRateLimitLayer::new(2, secs(60)))
         .concurrency_limit(1)
         .service_fn(echo);
     for _ in 0..3 {
-        let unknown = refused(Connect::to("/").offer("unknown"), service.clone()).await;
+        let unknown = refused_by(Connect::to("/").offer("unknown"), service.clone()).await;
         assert_eq!(unknown.status(), StatusCode::FORBIDDEN);
-        let (request, _wire) = handshake::hold(&Head::plain("/")).await;
+        let (request, _wire) = hold(&Head::plain("/")).await;
         let answer = service.clone().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
     }
@@ -78,7 +77,7 @@ async fn what_gets_no_session_otherwise_does_not_count() {
         .await
         .unwrap();
     for _ in 0..3 {
-        let shed = refused(Connect::to("/"), service.clone()).await;
+        let shed = refused_by(Connect::to("/"), service.clone()).await;
         assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
     finish(client).await;
@@ -86,7 +85,7 @@ async fn what_gets_no_session_otherwise_does_not_count() {
         .await
         .unwrap();
     finish(client).await;
-    assert_rate(&refused(Connect::to("/"), service).await, "60");
+    assert_rate(&refused_by(Connect::to("/"), service).await, "60");
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,15 +93,15 @@ async fn two_routes_may_share_a_rate() {
     let rate = SessionRateLimitLayer::new(1, secs(60));
     let service = |rate| {
         ServiceBuilder::new()
-            .layer(layer())
+            .layer(standard())
             .layer(rate)
             .service_fn(echo)
     };
     let first = service(rate.clone());
     let second = service(rate);
     let client = soon(Connect::to("/").connect(first.clone())).await.unwrap();
-    assert_rate(&refused(Connect::to("/"), second).await, "60");
-    assert_rate(&refused(Connect::to("/"), first).await, "60");
+    assert_rate(&refused_by(Connect::to("/"), second).await, "60");
+    assert_rate(&refused_by(Connect::to("/"), first).await, "60");
     finish(client).await;
 }
 
@@ -121,6 +120,6 @@ async fn a_command_beyond_the_rate_is_429_on_either_side_of_its_layer() {
         .layer(rate())
         .service_fn(run);
     let connect = || Connect::to("/exec?stdout=1&command=ls").offer(subprotocols::V5);
-    assert_rate(&refused(connect(), around).await, "7");
-    assert_rate(&refused(connect(), within).await, "7");
+    assert_rate(&refused_by(connect(), around).await, "7");
+    assert_rate(&refused_by(connect(), within).await, "7");
 }

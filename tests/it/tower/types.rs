@@ -229,7 +229,7 @@ fn every_service_shows_the_inner_one_and_gives_it_back() {
         )*};
     }
     through!(
-        super::layer(),
+        super::standard(),
         SessionRateLimitLayer::new(1, super::secs(1)),
         SessionLimitLayer::<u8>::new(1, |key: &u8| Some(*key)),
         BearerSubprotocolLayer::new(),

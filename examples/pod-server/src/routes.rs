@@ -1,0 +1,181 @@
+//! The server as a `Router`: a route for each subresource, and the layers on it.
+//!
+//! The paths of a kubelet stand beside those of an API server, so that a real API server can
+//! stand in front. They lead to the same services.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{
+        Method, StatusCode,
+        header::{ALLOW, HeaderValue, UPGRADE},
+    },
+    middleware::{Next, from_extractor, from_fn_with_state},
+    response::Response,
+    routing::{MethodRouter, any_service},
+};
+use tower::{Layer, ServiceBuilder};
+use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
+use tower_wsstream::{
+    Rejection, SessionConfig, Sessions, WsStreamLayer,
+    access::BearerSubprotocolLayer,
+    portforward::{self, PortForwardLayer},
+    reader::WsReaderLayer,
+    remotecommand::{self, RemoteCommandLayer},
+};
+
+use crate::{
+    attach, discovery, exec, forward, guard, guard::Guard, logs, pod::Pod, target::Target,
+};
+
+/// kubectl falls back to SPDY when its WebSocket was refused, and prints the answer to that
+/// request alone.
+const NO_SPDY: &str = "this server speaks WebSocket only: use kubectl 1.31 or later, or 1.29 or \
+     later with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true";
+
+/// `kubectl port-forward` begins with SPDY.
+const NO_SPDY_PORTS: &str = "this server forwards ports over channels of a WebSocket, and kubectl \
+     speaks SPDY there: use a client like kube-rs, or the one for Python or JavaScript";
+
+/// Builds the whole server. A session without data for `idle_timeout` is ended; all of them are
+/// counted in `sessions`, which can drain them.
+pub(crate) fn router(
+    pod: &Pod,
+    guard: Guard,
+    idle_timeout: Option<Duration>,
+    sessions: &Sessions,
+) -> Router {
+    let config = SessionConfig::default()
+        .idle_timeout(idle_timeout)
+        .sessions(sessions.clone());
+
+    let commands = WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone());
+    let exec = ServiceBuilder::new()
+        .layer(commands.clone())
+        .layer(RemoteCommandLayer::new())
+        .service_fn(exec::run);
+    let attach = ServiceBuilder::new()
+        .layer(commands)
+        .layer(RemoteCommandLayer::new())
+        .service_fn({
+            let pod = pod.clone();
+            move |command| attach::run(pod.clone(), command)
+        });
+    let forward = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(portforward::Protocols::default()).config(config.clone()))
+        .layer(PortForwardLayer::new())
+        .service_fn(forward::run);
+    // Plain requests pass through this layer: the log is an ordinary answer as well.
+    let log = ServiceBuilder::new()
+        .layer(WsReaderLayer::new().config(config).ping(true))
+        .service(logs::route(pod.clone()));
+
+    // Any method: over HTTP/2 a WebSocket begins with CONNECT.
+    let exec = without_spdy(any_service(exec), NO_SPDY);
+    let attach = without_spdy(any_service(attach), NO_SPDY);
+    let forward = without_spdy(any_service(forward), NO_SPDY_PORTS);
+    let log = any_service(log);
+    let subresources = Router::new()
+        .route(
+            "/api/v1/namespaces/{namespace}/pods/{pod}/exec",
+            exec.clone(),
+        )
+        .route(
+            "/api/v1/namespaces/{namespace}/pods/{pod}/attach",
+            attach.clone(),
+        )
+        .route(
+            "/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
+            forward.clone(),
+        )
+        .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", log.clone())
+        .route("/exec/{namespace}/{pod}/{container}", exec.clone())
+        .route("/exec/{namespace}/{pod}/{uid}/{container}", exec)
+        .route("/attach/{namespace}/{pod}/{container}", attach.clone())
+        .route("/attach/{namespace}/{pod}/{uid}/{container}", attach)
+        .route("/portForward/{namespace}/{pod}", forward.clone())
+        .route("/portForward/{namespace}/{pod}/{uid}", forward)
+        .route("/containerLogs/{namespace}/{pod}/{container}", log.clone())
+        .route("/containerLogs/{namespace}/{pod}/{uid}/{container}", log)
+        .route_layer(from_extractor::<Target>());
+
+    let router = subresources
+        .merge(discovery::router(pod.clone()))
+        .fallback(async || not_found("the server could not find the requested resource"))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(
+            ServiceBuilder::new()
+                .layer(
+                    TraceLayer::new_for_http()
+                        .make_span_with(span)
+                        .on_request(())
+                        .on_response(log_answer)
+                        .on_failure(()),
+                )
+                // In front of the guard: a browser's token comes among its subprotocols.
+                .layer(BearerSubprotocolLayer::new())
+                .layer(from_fn_with_state(guard, guard::check)),
+        );
+    // In front of the routes, because it changes what they match.
+    let trimmed = NormalizePathLayer::trim_trailing_slash().layer(router);
+    Router::new().fallback_service(trimmed)
+}
+
+/// Answers a client that speaks SPDY with `text`.
+fn without_spdy(route: MethodRouter, text: &'static str) -> MethodRouter {
+    route.layer(from_fn_with_state(text, refuse_spdy))
+}
+
+async fn refuse_spdy(
+    State(text): State<&'static str>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Rejection> {
+    let wants_spdy = request.method() == Method::POST
+        && request
+            .headers()
+            .get_all(UPGRADE)
+            .iter()
+            .any(|line| line.as_bytes().eq_ignore_ascii_case(b"SPDY/3.1"));
+    if wants_spdy {
+        return Err(bad_request(text));
+    }
+    Ok(next.run(request).await)
+}
+
+/// Has the path alone: the query of an exec holds its command.
+fn span(request: &Request) -> tracing::Span {
+    tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+}
+
+/// Logs an answer, with the reason of a refusal. The reason is a value of its own, which is
+/// escaped: it may quote the request.
+fn log_answer<B>(response: &axum::http::Response<B>, latency: Duration, _: &tracing::Span) {
+    let status = response.status().as_u16();
+    match response.extensions().get::<Rejection>() {
+        Some(rejection) => tracing::info!(status, why = rejection.message(), "refused"),
+        None => tracing::debug!(status, ?latency, "answered"),
+    }
+}
+
+pub(crate) fn bad_request(message: impl Into<String>) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, message)
+}
+
+pub(crate) fn not_found(message: impl Into<String>) -> Rejection {
+    Rejection::new(StatusCode::NOT_FOUND, message)
+}
+
+pub(crate) async fn wrong_method() -> Rejection {
+    Rejection::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the server does not allow this method on the requested resource",
+    )
+    .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

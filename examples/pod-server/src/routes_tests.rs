@@ -1,0 +1,262 @@
+//! The router as a client sees it, over no connection.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tower::ServiceExt;
+use tower_wsstream::{
+    remotecommand::channel,
+    testing::{Connect, Refused},
+};
+
+use super::*;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// The paths of the subresources of the one pod, and of its container.
+const SUBRESOURCES: [&str; 11] = [
+    "/api/v1/namespaces/default/pods/demo/exec",
+    "/api/v1/namespaces/default/pods/demo/attach",
+    "/api/v1/namespaces/default/pods/demo/portforward",
+    "/exec/default/demo/main",
+    "/exec/default/demo/00000000-0000-4000-8000-000000000001/main",
+    "/attach/default/demo/main",
+    "/attach/default/demo/00000000-0000-4000-8000-000000000001/main",
+    "/portForward/default/demo",
+    "/portForward/default/demo/00000000-0000-4000-8000-000000000001",
+    "/containerLogs/default/demo/main",
+    "/containerLogs/default/demo/00000000-0000-4000-8000-000000000001/main",
+];
+
+/// The router of a pod, and what keeps that running.
+fn server() -> (Router, impl Future<Output = ()>) {
+    let argv = ["/bin/sh", "-c", "read go"].map(OsString::from);
+    let (pod, keep_running) = Pod::start(argv.into()).unwrap();
+    let router = router(&pod, Guard::new(None), None, &Sessions::default());
+    (router, keep_running)
+}
+
+async fn ask(router: &Router, method: Method, path: &str) -> Response {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost");
+    let request = request.body(Body::empty()).unwrap();
+    router.clone().oneshot(request).await.unwrap()
+}
+
+async fn json(response: Response) -> Value {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap()
+}
+
+async fn get(path: &str) -> (StatusCode, Value) {
+    let (router, _pod) = server();
+    let response = ask(&router, Method::GET, path).await;
+    (response.status(), json(response).await)
+}
+
+#[tokio::test]
+async fn documents_that_kubectl_reads_are_there() {
+    let (router, _pod) = server();
+    for path in [
+        "/version",
+        "/api",
+        "/apis",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/namespaces/default/pods/demo",
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let response = ask(&router, method, path).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(response.headers()["content-type"], "application/json");
+        }
+        let response = ask(&router, Method::POST, path).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(response.headers()[ALLOW], "GET, HEAD");
+        assert_eq!(json(response).await["reason"], "MethodNotAllowed");
+    }
+}
+
+#[tokio::test]
+async fn paths_of_clients_and_of_an_api_server_are_there() {
+    let (router, _pod) = server();
+    for path in SUBRESOURCES {
+        // Only a WebSocket is missing. The log needs none, but a number.
+        let (query, expected) = match path.contains("Logs") {
+            true => ("?tailLines=x", StatusCode::BAD_REQUEST),
+            false => ("", StatusCode::UPGRADE_REQUIRED),
+        };
+        for end in ["", "/"] {
+            let path = format!("{path}{end}{query}");
+            let response = ask(&router, Method::GET, &path).await;
+            assert_eq!(response.status(), expected, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_paths_are_not_found() {
+    let (router, _pod) = server();
+    for path in [
+        "/",
+        "/apis/apps/v1",
+        "/api/v1/nodes",
+        "/api/v1/namespaces/default/pods/demo/logs",
+        "/api/v1/namespaces/default/pods/demo/portforward/x",
+        "/api/v1/nodes/default/pods/demo/portforward",
+        "/exec",
+        "/exec/default/demo",
+        "/exec/default/demo/uid/main/more",
+        "/portforward/default/demo",
+        "/containerlogs/default/demo/main",
+    ] {
+        let response = ask(&router, Method::GET, path).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(json(response).await["reason"], "NotFound", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn other_pods_and_containers_are_refused() {
+    let (router, _pod) = server();
+    let message = async |path: &str, code| {
+        let response = ask(&router, Method::GET, path).await;
+        assert_eq!(response.status().as_u16(), code, "{path}");
+        json(response).await["message"].as_str().unwrap().to_owned()
+    };
+    for path in ["", "/exec", "/attach", "/portforward", "/log"] {
+        let path = format!("{PODS}/nope{path}");
+        assert_eq!(message(&path, 404).await, "pods \"nope\" not found");
+    }
+    for path in SUBRESOURCES {
+        message(&path.replace("/default/", "/other/"), 404).await;
+        if let Some(path) = path.strip_suffix("/main") {
+            let told = message(&format!("{path}/nope"), 404).await;
+            assert_eq!(told, "container \"nope\" not found in pod \"demo\"");
+        } else {
+            let told = message(&format!("{path}?container=nope&container=main"), 400).await;
+            assert_eq!(told, "container nope is not valid for pod demo");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_runs_through_all_layers() {
+    let (router, _pod) = server();
+    for path in [SUBRESOURCES[0], SUBRESOURCES[3]] {
+        let path = format!("{path}?command=sh&command=-c&command=echo+hi%3B+exit+3&stdout=1");
+        let client = Connect::to(path)
+            .offer("v5.channel.k8s.io")
+            .connect(router.clone());
+        let told = client.await.unwrap().read_to_end().await;
+        assert_eq!(told.channel(channel::STDOUT), b"hi\n");
+        assert_eq!(told.exit_code(), Some(3));
+    }
+}
+
+#[tokio::test]
+async fn an_exec_without_a_command_is_refused() {
+    let (router, _pod) = server();
+    let client = Connect::to(format!("{PODS}/demo/exec?stdout=1")).offer("v5.channel.k8s.io");
+    let error = client.connect(router).await.unwrap_err();
+    let refusal = error.downcast_ref::<Refused>().unwrap().refusal().unwrap();
+    assert_eq!(refusal.code(), Some(400));
+    assert_eq!(
+        refusal.message(),
+        Some("you must specify at least one command for the container")
+    );
+}
+
+#[tokio::test]
+async fn spdy_is_refused_with_words() {
+    let (router, _pod) = server();
+    for (path, word) in [
+        ("exec", "1.31"),
+        ("attach", "1.31"),
+        ("portforward", "kube-rs"),
+    ] {
+        let request = Request::post(format!("{PODS}/demo/{path}?command=true"))
+            .header("host", "localhost")
+            .header("connection", "Upgrade")
+            .header("upgrade", "SPDY/3.1");
+        let response = router
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let told = json(response).await;
+        assert!(told["message"].as_str().unwrap().contains(word), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn discovery_names_every_subresource() {
+    let (_, list) = get("/api/v1").await;
+    let resources = list["resources"].as_array().unwrap();
+    for name in ["pods", "pods/log", "pods/exec", "pods/attach"] {
+        assert!(
+            resources.iter().any(|entry| entry["name"] == name),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_pod_takes_input_and_has_no_terminal() {
+    let (_, pod) = get(&format!("{PODS}/demo")).await;
+    let container = &pod["spec"]["containers"][0];
+    assert_eq!(container["stdin"], true);
+    assert_eq!(container["tty"], false);
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+#[tokio::test]
+async fn only_the_default_namespace_holds_the_pod() {
+    let items = async |path: &str| get(path).await.1["items"].as_array().unwrap().len();
+    assert_eq!(items("/api/v1/pods").await, 1);
+    assert_eq!(items("/api/v1/namespaces/default/pods").await, 1);
+    assert_eq!(items("/api/v1/namespaces/other/pods").await, 0);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// No request can forge a line of the log.
+#[tokio::test]
+async fn a_refused_request_writes_one_line_of_the_log() {
+    let (router, _pod) = server();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let path = format!(
+        "{PODS}/demo/exec?stdout=1&command=id&container=x%0a2026-01-01T00:00:00Z%20%20INFO%20forged"
+    );
+    let response = ask(&router, Method::GET, &path).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("forged"), "{log}");
+}
