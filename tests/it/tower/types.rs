@@ -16,7 +16,13 @@ use tower_wsstream::{
         UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
-    channel::{ChannelSink, ChannelStream},
+    channel::{
+        ChannelSink, ChannelStream,
+        tap::{
+            Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
+            TapService,
+        },
+    },
     policy::{
         ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, OriginPolicy, PolicyLayer,
         PolicyService, TimeLimit, ValidUntil,
@@ -34,10 +40,6 @@ use tower_wsstream::{
     session::{
         ChannelSummary, CloseError, CloseReason, Drained, Hold, LastWords, Outcome, Peer,
         SessionInfo, SessionSummary, Traffic,
-    },
-    tap::{
-        Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
-        TapService,
     },
     testing::{Client, Connect, Frame, Received, Refused, Transcript},
     ws_stream::{UpgradeRequired, WsStreamFuture},
