@@ -37,11 +37,11 @@ use tokio::{
 use tower::ServiceBuilder;
 use tower_wsstream::{
     BoxError, ChannelSet, Sessions, WsStreamLayer,
+    channel::tap::{Direction, Overflow, Payload, Record, Tap, TapLayer, TapReader},
     remotecommand::{
         ExitStatus, Options, Protocols, RemoteCommand, RemoteCommandLayer,
         channel::{ERROR, RESIZE, STDIN},
     },
-    tap::{Direction, Overflow, Payload, Record, Tap, TapLayer, TapReader},
 };
 
 /// The channel on which `v3.channel.k8s.io` may carry sizes too. Nothing else arrives on it.

@@ -47,7 +47,7 @@
 //! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
 //! | tokens from browsers, authorisation by intent, limits on sessions | [`access`] |
 //! | origins, timeouts, rates and sizes | [`policy`], [`SessionConfig`] |
-//! | audits and recordings of what a session carries | [`tap`] |
+//! | audits and recordings of what a session carries | [`channel::tap`] |
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | the outcome of each session | [`SessionConfig::on_end`] |
 //! | tests of your service | `testing`, with the feature of that name |
@@ -113,7 +113,7 @@ pub mod testing;
 
 #[doc(inline)]
 pub use self::{
-    channel::{Channel, ChannelReader, ChannelSet, ChannelWriter, tap},
+    channel::{Channel, ChannelReader, ChannelSet, ChannelWriter},
     error::{BoxError, EndCause},
     handshake::{IsWebSocketRequest, ProtocolSource, is_websocket_request},
     protocol::{

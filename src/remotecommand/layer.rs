@@ -32,7 +32,7 @@ impl RemoteCommandLayer {
     }
 
     /// Sets a function that chooses, for each session, whether and how output is held. Default
-    /// [`hold_by_user_agent`](super::hold_by_user_agent).
+    /// [`hold_by_user_agent`].
     ///
     /// The default [`Hold`] delays output by one round trip and 20 ms, and by 250 ms at most.
     /// Without it, a client that is not ready loses its first output, or an early exit code. The

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::error::EndCause;
 
-/// One event that a [`Tap`](crate::tap::Tap) has recorded.
+/// One event that a [`Tap`](crate::channel::tap::Tap) has recorded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Record {
@@ -56,7 +56,7 @@ pub enum Direction {
 }
 
 /// The number of payloads that a tap did not record because its queue was full
-/// ([`Overflow::Lossy`](crate::tap::Overflow)).
+/// ([`Overflow::Lossy`](crate::channel::tap::Overflow)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {

@@ -30,10 +30,10 @@ use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_wsstream::{
     BoxError, ChannelSet, SessionConfig, Sessions, WsStreamLayer,
     axum08::WsStreamUpgrade,
+    channel::tap::TapLayer,
     portforward::{self, ForwardedPort, PortForwardLayer},
     reader::WsReaderLayer,
     subprotocols,
-    tap::TapLayer,
 };
 
 use crate::support::{

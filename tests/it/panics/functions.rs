@@ -59,7 +59,7 @@ async fn functions_of_the_user_that_panic_are_500() {
     let seen = see(Connect::to("/"), standard().layer(keyed.layer(fine()))).await;
     wrong.check("key of a limit".into(), is_500(&seen), &seen);
 
-    let tapped = tower_wsstream::tap::TapLayer::new(|_: &ChannelSet| panic!("on purpose"));
+    let tapped = tower_wsstream::channel::tap::TapLayer::new(|_: &ChannelSet| panic!("on purpose"));
     let seen = see(Connect::to("/"), standard().layer(tapped.layer(fine()))).await;
     wrong.check("function of a tap".into(), is_500(&seen), &seen);
 

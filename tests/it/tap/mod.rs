@@ -25,10 +25,12 @@ use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{
     AcceptMode, BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelReader, ChannelSet,
     ChannelType, ChannelWriter, Encoding, EndCause, Rejection, SessionConfig, WsStreamLayer,
-    channel::ChannelStream,
+    channel::{
+        ChannelStream,
+        tap::{Direction, Lost, Overflow, Payload, Record, Tap, TapLayer, TapReader},
+    },
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
     subprotocols,
-    tap::{Direction, Lost, Overflow, Payload, Record, Tap, TapLayer, TapReader},
     testing::{Client, Connect, Received, Refused, Transcript},
 };
 

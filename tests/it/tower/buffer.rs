@@ -146,13 +146,14 @@ async fn what_sits_behind_a_buffer_cannot_refuse() {
 #[tokio::test(start_paused = true)]
 async fn with_explicit_acceptance_what_sits_behind_a_buffer_can_refuse() {
     let layer = || standard().config(SessionConfig::default().accept(AcceptMode::Explicit));
-    let service = ServiceBuilder::new()
-        .layer(layer())
-        .buffer(4)
-        .service_fn(async |_: ChannelSet| {
-            sleep(secs(2)).await;
-            Err::<(), BoxError>(Rejection::new(StatusCode::NOT_FOUND, "no such pod").into())
-        });
+    let service =
+        ServiceBuilder::new()
+            .layer(layer())
+            .buffer(4)
+            .service_fn(async |_: ChannelSet| {
+                sleep(secs(2)).await;
+                Err::<(), BoxError>(Rejection::new(StatusCode::NOT_FOUND, "no such pod").into())
+            });
     let start = Instant::now();
     let refusal = refused_by(Connect::to("/"), service).await;
     assert_eq!(refusal.status(), StatusCode::NOT_FOUND);

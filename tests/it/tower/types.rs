@@ -11,12 +11,18 @@ use tower_wsstream::{
     RejectionKind, Session, SessionConfig, Sessions, Status, WsStream, WsStreamLayer,
     access::{
         Admission, AdmissionFuture, BearerSubprotocol, BearerSubprotocolFuture,
-        BearerSubprotocolLayer, SessionLimit, SessionLimitFuture, SessionLimitLayer, SessionPermit,
-        SessionPermits, SessionRateLimit, SessionRateLimitFuture, SessionRateLimitLayer,
-        UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
+        BearerSubprotocolLayer, PerKey, Rate, SessionLimit, SessionLimitFuture, SessionLimitLayer,
+        SessionPermit, SessionPermits, SessionRateLimit, SessionRateLimitFuture,
+        SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService,
     },
     body::{NoBody, ResponseBody},
-    channel::{ChannelSink, ChannelStream},
+    channel::{
+        ChannelSink, ChannelStream,
+        tap::{
+            Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
+            TapService,
+        },
+    },
     policy::{
         ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, OriginPolicy, PolicyLayer,
         PolicyService, TimeLimit, ValidUntil,
@@ -34,10 +40,6 @@ use tower_wsstream::{
     session::{
         ChannelSummary, CloseError, CloseReason, Drained, Hold, LastWords, Outcome, Peer,
         SessionInfo, SessionSummary, Traffic,
-    },
-    tap::{
-        Direction, End, Lost, Overflow, Payload, Record, Tap, TapFuture, TapLayer, TapReader,
-        TapService,
     },
     testing::{Client, Connect, Frame, Received, Refused, Transcript},
     ws_stream::{UpgradeRequired, WsStreamFuture},
@@ -129,9 +131,9 @@ fn every_public_type_is_what_it_is() {
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
             Connect, EndCause, Frame, LastWords, Options, OriginPolicy, PolicyLayer<OriginPolicy>,
             PolicyService<Good, OriginPolicy>, Protocols, Received, Rejection,
-            RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer,
+            RemoteCommandLayer, RemoteCommandService<Good>, Session, SessionRateLimit<Good>, SessionRateLimitLayer, Rate,
             Status, Transcript, WsStream<Good>, WsStreamLayer, WsStreamLayer<Good>, Peer,
-            SessionLimit<Good, Client>, Admission<Good, ()>, SessionLimitLayer<Client>, SessionConfig, SessionPermits<u8>,
+            SessionLimit<Good, Client>, Admission<Good, ()>, PerKey<Client>, SessionLimitLayer<Client>, SessionConfig, SessionPermits<u8>,
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
             WsReaderService<Good>, portforward::Protocols, PortForward<Good>, End,
             Payload, Record;
@@ -161,7 +163,7 @@ fn every_public_type_is_what_it_is() {
 /// seen.
 fn public_types() -> impl Iterator<Item = String> {
     /// Traits, which are nothing of the kind, and other names of what is std's.
-    const NO_TYPES: [&str; 3] = ["ProtocolSource", "Policy", "BoxError"];
+    const NO_TYPES: [&str; 4] = ["Admit", "ProtocolSource", "Policy", "BoxError"];
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let read = |name: &str| fs::read_to_string(source.join(name)).unwrap();
