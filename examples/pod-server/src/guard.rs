@@ -49,7 +49,7 @@ impl Guard {
         }
     }
 
-    /// The refusal is a 401 or a 403.
+    /// Checks the head of a request, and refuses it with a 401 or a 403.
     fn check(&self, head: &Parts) -> Result<(), Rejection> {
         match &self.token {
             Some(token) => check_token(token, &head.headers),

@@ -29,8 +29,8 @@ use crate::{
     seat::{Lagged, Seat, Stream},
 };
 
-/// The time for which the input waits for a client that is behind. A client that reads has caught up in
-/// milliseconds, and one that does not read is no reason to wait.
+/// The time for which the input waits for a client that is behind. A client that reads has caught
+/// up in milliseconds, and one that does not read is no reason to wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The attached clients of one run of the process.

@@ -124,6 +124,24 @@ async fn other_paths_are_not_found() {
     }
 }
 
+/// A web page that has rebound its name reaches nothing.
+#[tokio::test]
+async fn every_path_is_behind_the_guard() {
+    let (router, _pod) = server();
+    let paths = ["/", "/version", "/version/", "/api/v1/pods", "/no/such"];
+    for path in paths.into_iter().chain(SUBRESOURCES) {
+        for method in [Method::GET, Method::POST, Method::CONNECT, Method::OPTIONS] {
+            let request = Request::builder()
+                .method(&method)
+                .uri(path)
+                .header("host", "evil.example");
+            let request = request.body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_pods_and_containers_are_refused() {
     let (router, _pod) = server();
