@@ -1,9 +1,9 @@
-//! A session in its stride allocates nothing: 10,000 messages of any size, in either
+//! A session in its stride does not allocate: not for 10,000 messages of any size, in either
 //! direction, after the first 100.
 //!
-//! Through `WsStreamLayer` with its defaults, hyper in front of it, over TCP. The
-//! client is a thread that has made all it sends before, and reads into one array.
-//! One test, because what another one allocates would count.
+//! The server is hyper with the default `WsStreamLayer`, over TCP. The client is a thread that has
+//! prepared everything it sends, and reads into one array. There is only one test, because the
+//! allocations of another would be counted.
 
 use std::{
     alloc::System,
@@ -37,14 +37,14 @@ const WARM_UP: usize = 100;
 const MESSAGES: usize = 10_000;
 
 fn counted(base64: bool) -> usize {
-    // Unoptimised base64 takes its time.
+    // Unoptimised base64 is slow.
     if base64 { MESSAGES / 10 } else { MESSAGES }
 }
 
-/// Bytes of payload that the service has had.
+/// The bytes of payload that the service has received.
 static RECEIVED: AtomicUsize = AtomicUsize::new(0);
 
-/// Messages that it has written.
+/// The messages that the service has written.
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
@@ -153,10 +153,10 @@ fn connect(address: SocketAddr, path: &str, subprotocol: &str) -> TcpStream {
     stream
 }
 
-/// One message on channel 0 as a client sends it; the key is 0.
+/// Returns one message for channel 0, as a client sends it. The masking key is 0.
 fn message(size: usize, base64: bool) -> Vec<u8> {
     let (opcode, prefix, payload) = match base64 {
-        // 'A' is six bits of nothing.
+        // 'A' stands for six zero bits.
         true => (0x81, b'0', vec![b'A'; size.div_ceil(3) * 4]),
         false => (0x82, 0, vec![0; size]),
     };
@@ -175,7 +175,7 @@ fn message(size: usize, base64: bool) -> Vec<u8> {
     frame
 }
 
-/// Bytes on the wire of what the server sends for a message.
+/// Returns how many bytes the server sends for a message.
 fn answer_len(size: usize, base64: bool) -> usize {
     message(size, base64).len() - 4
 }
@@ -185,7 +185,7 @@ fn allocations_since(before: Stats) -> usize {
     now.allocations + now.reallocations
 }
 
-/// Reads so many bytes and looks at none.
+/// Reads and discards `bytes` bytes.
 fn skip(stream: &mut TcpStream, mut bytes: usize, buffer: &mut [u8]) {
     while bytes > 0 {
         let most = bytes.min(buffer.len());
@@ -201,7 +201,7 @@ fn download(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     WRITTEN.store(0, Ordering::SeqCst);
     let mut stream = connect(address, &format!("/source/{size}"), subprotocol);
     let mut buffer = vec![0; 64 * 1024];
-    // A socket that is full, and with it the queue behind, is in any session's stride.
+    // Any session in its stride fills its socket, and the queue behind it.
     let mut before = 0;
     loop {
         thread::sleep(Duration::from_millis(10));
@@ -217,7 +217,7 @@ fn download(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     allocations_since(before)
 }
 
-/// One message after the other, each answered before the next.
+/// Sends messages one by one, and awaits the answer to each.
 fn round_trips(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     let base64 = subprotocol == subprotocols::V4_BASE64;
     let mut stream = connect(address, "/echo/", subprotocol);
@@ -225,8 +225,8 @@ fn round_trips(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     let mut go = |count| {
         for _ in 0..count {
             stream.write_all(&message).unwrap();
-            // Large messages come in pieces, and so do their answers: as many as
-            // the chunks of the window say. So only what comes back is counted.
+            // A large message arrives in pieces, as many as it takes chunks of the window, and each
+            // piece is answered. So only the bytes that come back are counted.
             let mut payload = 0;
             while payload < size {
                 let mut head = [0; 2];
@@ -253,7 +253,7 @@ fn round_trips(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     allocations_since(before)
 }
 
-/// A few at a time, so that the window is as full in the beginning as later.
+/// Sends a few messages at a time, so that the window is as full at the beginning as later.
 fn upload(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     const AT_A_TIME: usize = 50;
     let base64 = subprotocol == subprotocols::V4_BASE64;
@@ -288,11 +288,12 @@ const RUNS: [(&str, Run); 3] = [
     ("round trips", round_trips),
 ];
 
-/// All runs of a subprotocol against one runtime: the most that one has allocated.
+/// Makes all runs of a subprotocol against one runtime, and returns the most allocations of any
+/// run.
 fn most(builder: &mut Builder, subprotocol: &str) -> usize {
     let runtime = Arc::new(builder.enable_all().build().unwrap());
     let address = serve(&runtime);
-    // What drives the runtime that has no thread of its own.
+    // Drives a runtime that has no thread of its own.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let driver = thread::spawn({
         let runtime = Arc::clone(&runtime);
@@ -300,8 +301,7 @@ fn most(builder: &mut Builder, subprotocol: &str) -> usize {
             let _ = runtime.block_on(stopped);
         }
     });
-    // tokio makes its list of tasks that have used up their budget when the first
-    // one has.
+    // tokio allocates its list of tasks without budget when the first task has used up its own.
     download(address, 32 * 1024, subprotocol);
     let mut most = 0;
     for size in [64, 32 * 1024] {
@@ -321,8 +321,8 @@ fn a_session_in_its_stride_allocates_nothing() {
     for subprotocol in [subprotocols::V5, subprotocols::V4_BASE64] {
         assert_eq!(most(&mut Builder::new_current_thread(), subprotocol), 0);
     }
-    // A session may move to a worker that has seen none yet, and has no buffers in
-    // stock: 16 chunks and 8 out buffers, once.
+    // A session may move to a worker that has not run one yet, and whose stock is empty: it
+    // allocates 16 chunks and 8 out buffers once.
     let two = most(
         Builder::new_multi_thread().worker_threads(2),
         subprotocols::V5,

@@ -154,7 +154,7 @@ async fn run(seed: u64) {
             _ => half = true,
         }
     }
-    // Mute from now on: the bound has passed, or it is over.
+    // Silent from now on. Either the bound has passed, or the session is over.
     assert!(
         over || timeout(Duration::from_millis(50), dropped).await.is_ok(),
         "{seed}: still there after {:?}: {acts:?}",

@@ -1,6 +1,6 @@
 //! A browser's token: where it arrives, and where it must not be found.
 //!
-//! What `BearerSubprotocolLayer` does with each form of an entry is tested beside it.
+//! The unit tests of `BearerSubprotocolLayer` cover each form of an entry.
 
 use std::{
     fmt::Debug,
@@ -27,8 +27,8 @@ use crate::support::{Head, HttpService, hold, logs, read_head, refusal, serve_in
 
 const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Their lengths are multiples of three, so that the base64 of whatever begins so
-/// begins alike.
+/// The lengths are multiples of three, so the base64 of a longer text that begins like this begins
+/// alike.
 const SECRET: &str = "correct-horse-battery";
 const OTHER: &str = "another-horse-battery";
 
@@ -43,7 +43,7 @@ fn assert_secret(what: &str, text: &str) {
     }
 }
 
-/// Text from everywhere.
+/// Text from several sources.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -68,8 +68,8 @@ fn authenticate<B, A: Default>(request: &mut Request<B>) -> Result<(), Response<
     Err(answer)
 }
 
-/// `TraceLayer` as talkative as it gets, authentication, a session; everything that
-/// can be shown is.
+/// Stacks `TraceLayer` at its most verbose, authentication and a session, and notes everything that
+/// has a `Debug`.
 macro_rules! stack {
     ($shown:expr) => {{
         let (head, session) = (Log::clone($shown), Log::clone($shown));
@@ -115,7 +115,7 @@ async fn greet(mut set: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// All of an answer as it goes over the wire.
+/// Returns the whole answer, as it goes over the wire.
 async fn answer(service: impl HttpService, head: &Head) -> String {
     let mut client = serve_in_memory(service);
     client.write_all(&head.bytes()).await.unwrap();
@@ -130,7 +130,7 @@ async fn answer(service: impl HttpService, head: &Head) -> String {
     answer
 }
 
-/// Asks over a connection and by a call, and notes all that is to be seen of both.
+/// Sends the request over a connection and by a call, and notes everything that is visible of both.
 async fn ask(shown: &Log, head: &Head) -> (u16, Option<RejectionKind>) {
     let layer = BearerSubprotocolLayer::new();
     let service = ServiceBuilder::new().layer(layer).service(stack!(shown));
@@ -165,10 +165,10 @@ async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
     let not_utf8 = entry([SECRET.as_bytes(), b"\xff"].concat());
     let refused = Some(RejectionKind::Unauthorized);
     let cases = [
-        // Let in, with all that is said of a session.
+        // Accepted: everything that is logged about a session.
         (offer(&format!("{secret}, channel.k8s.io")), 101, None),
         (offer("channel.k8s.io").offer(secret), 101, None),
-        // Refused here.
+        // Refused by the layer itself.
         (offer(&format!("{secret}, {secret}, x")), 401, refused),
         (offer(&format!("{secret}=, channel.k8s.io")), 401, refused),
         (offer(&format!("{not_utf8}, channel.k8s.io")), 401, refused),
@@ -189,14 +189,14 @@ async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
             400,
             Some(RejectionKind::BadRequest),
         ),
-        // Refused further inside: by authentication, and by the handshake.
+        // Refused further inside, by authentication or by the handshake.
         (offer(&entry(format!("{SECRET}x"))).offer("x"), 401, None),
         (
             offer(&format!("{secret}, unknown")),
             403,
             Some(RejectionKind::NoCommonSubprotocol),
         ),
-        // No entries, but meant as such: they pass.
+        // Not entries, though they look like one: they pass.
         (offer(&secret.replace("k8s", "K8S")).offer("x"), 401, None),
         (Head::plain("/").offer(secret), 401, None),
     ];
@@ -210,7 +210,7 @@ async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
         "finished processing request",
         "upgrade refused",
         "session over",
-        // The headers were there to be shown.
+        // Proves that headers were shown.
         "\"sec-websocket-protocol\": \"channel.k8s.io\"",
         "\"authorization\": Sensitive",
     ] {
@@ -229,7 +229,7 @@ async fn the_token_is_in_no_trace_no_answer_and_no_debug() {
     assert_secret("shown", &shown);
 }
 
-/// For the test above to mean anything.
+/// Proves that the test above can fail.
 #[tokio::test]
 async fn without_the_layer_the_token_is_in_trace_and_debug() {
     logs::capture();
@@ -271,7 +271,7 @@ async fn a_refusal_is_a_status_that_challenges_for_a_token() {
     assert_eq!(sorted(&refusal.headers), [("www-authenticate", "Bearer")]);
 }
 
-/// As axum wants its routes, and with the other layers over it.
+/// axum requires more traits of a route; the other layers are around it.
 #[tokio::test]
 async fn it_is_a_route_of_axums() {
     let service = ServiceBuilder::new()

@@ -1,11 +1,11 @@
-//! A panic beside a panic, which would abort the process: so this test runs itself as a child.
+//! A panic during a panic aborts the process, so this test runs in a child process.
 
 use tower::{Layer, ServiceExt};
 use tower_wsstream::{BoxError, ChannelSet, subprotocols};
 
 use crate::support::{Raw, in_own_process, layer, serve};
 
-/// Drops with a panic, whatever else goes on.
+/// Panics when it is dropped, even while the thread unwinds.
 #[derive(Clone)]
 struct Bomb;
 
@@ -15,8 +15,8 @@ impl Drop for Bomb {
     }
 }
 
-/// A service that panics in `call`, with a request in its channels whose extensions panic in
-/// their drop, costs its own session.
+/// A service panics in `call` while it owns a request whose extensions panic when they are dropped:
+/// only its own session is lost.
 #[test]
 fn a_panic_in_call_with_a_bomb_in_the_request_costs_one_session() {
     in_own_process(|| {

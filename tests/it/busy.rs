@@ -1,4 +1,4 @@
-//! Rounds in which much happens at once: nothing that is due may be lost in them.
+//! Rounds in which much happens at once: nothing that is due gets lost.
 
 use std::{
     future::poll_fn,
@@ -22,7 +22,7 @@ use crate::support::{
     open_with, secs, serve, within,
 };
 
-/// Uses up what tokio grants a task for one poll.
+/// Uses up tokio's cooperative budget for this poll.
 async fn burn() {
     poll_fn(|cx| {
         while tokio::task::coop::has_budget_remaining() {
@@ -36,7 +36,7 @@ async fn burn() {
     .await;
 }
 
-/// The timer fires in a turn in which the service has used up tokio's budget.
+/// The timer fires in a round in which the service has used up tokio's budget.
 #[tokio::test(start_paused = true)]
 async fn a_busy_turn_does_not_lose_the_idle_timeout() {
     let _watchdog = Watchdog::bites_after(secs(50));
@@ -54,8 +54,8 @@ async fn a_busy_turn_does_not_lose_the_idle_timeout() {
     assert_eq!(told.opcode, CLOSE);
 }
 
-/// The same from outside: an echo that flushes, as every shell does, and a peer
-/// that sends one burst of keystrokes when the timer fires, and then is gone.
+/// A peer causes the same: it sends one burst of keystrokes to an echo that flushes, as every shell
+/// does, just when the timer fires, and then vanishes.
 #[tokio::test(start_paused = true)]
 async fn a_burst_at_the_right_time_does_not_end_the_keep_alive() {
     let _watchdog = Watchdog::bites_after(secs(50));
@@ -80,25 +80,25 @@ async fn a_burst_at_the_right_time_does_not_end_the_keep_alive() {
         .collect();
     sleep_until(start + secs(30)).await;
     client.bytes(&burst).await.unwrap();
-    // From here on the client says nothing at all.
+    // From here on the client is silent.
     let ended = timeout(secs(24 * 3600), async {
         while client.next().await.is_some() {}
     });
     assert!(ended.await.is_ok(), "a mute peer is held for ever");
 }
 
-/// Works as the rest of tokio does, in pieces, and never waits for anything else.
+/// Works forever in small pieces, and yields only when its budget is used up.
 async fn work_for_ever() -> ! {
     loop {
         tokio::task::coop::consume_budget().await;
     }
 }
 
-/// Whatever the service does with tokio's budget, its session's own work has a part.
+/// However the service spends tokio's budget, the session's own work gets a share.
 #[tokio::test(start_paused = true)]
 async fn output_of_a_service_that_uses_up_every_budget_leaves() {
     let _watchdog = Watchdog::bites_after(secs(10));
-    // Paused time stands still while there is work.
+    // Paused time does not advance while a task is runnable.
     let layer = layer().config(config().grace(Duration::ZERO));
     let service = once_in(layer, async |mut set: ChannelSet| {
         let mut output = set.take_writer(1).unwrap();
@@ -108,14 +108,14 @@ async fn output_of_a_service_that_uses_up_every_budget_leaves() {
     let mut client = open_with(service, subprotocols::V5, 1 << 16).await;
     let said = client.next().await.unwrap();
     assert_eq!((said.opcode, &said.payload[..]), (BINARY, &on(1, b"x")[..]));
-    // And it is still heard, answered and ended.
+    // The client is still read, answered and closed.
     client.bytes(&frame(true, PING, b"there?")).await.unwrap();
     assert_eq!(client.next().await.unwrap().opcode, PONG);
     client.close(Some(1000)).await.unwrap();
     assert_eq!(client.next().await.unwrap().opcode, CLOSE);
 }
 
-/// The same where it flushes, which is not done before the bytes have left.
+/// A service that also flushes, which completes only once the bytes have left.
 #[tokio::test(start_paused = true)]
 async fn output_leaves_beside_a_branch_that_uses_up_every_budget() {
     let _watchdog = Watchdog::bites_after(secs(10));
@@ -152,7 +152,7 @@ async fn a_service_that_uses_up_every_budget_is_refused_when_its_time_to_accept_
     assert!(answer.contains("504"), "{answer}");
 }
 
-/// A service that yields while it looks something up.
+/// The service yields while it looks something up.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {
     let _watchdog = Watchdog::bites_after(secs(10));
@@ -177,7 +177,7 @@ async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {
         },
     );
     tokio::spawn(async move {
-        // Whoever answers the look-up, on the same thread.
+        // Another task of the same thread answers the look-up.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -188,8 +188,8 @@ async fn a_service_that_yields_before_it_accepts_does_not_block_its_thread() {
     assert_eq!(told.opcode, CLOSE);
 }
 
-/// The peer has answered in time, and its answer lies in the kernel, because the
-/// session did not read: "time in which the session does not read does not count".
+/// The peer answered in time, but the answer is still in the kernel because the session was not
+/// reading. Time in which the session does not read does not count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 #[ignore = "needs real time, and a machine with some to spare"]
 async fn an_answer_that_was_not_read_yet_is_an_answer() {
@@ -212,7 +212,7 @@ async fn an_answer_that_was_not_read_yet_is_an_answer() {
     go.send(()).unwrap();
     sleep(millis(50)).await;
     client.bytes(&frame(true, PONG, b"")).await.unwrap();
-    // The next Ping, and not the end.
+    // The next Ping is sent, and the session goes on.
     let next = timeout(millis(3000), client.next()).await.unwrap();
     assert_eq!(
         next.map(|frame| frame.opcode),
@@ -221,7 +221,7 @@ async fn an_answer_that_was_not_read_yet_is_an_answer() {
     );
 }
 
-/// The same for data and the idle timeout.
+/// Likewise for data that waits in the kernel, and the idle timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 #[ignore = "needs real time, and a machine with some to spare"]
 async fn data_that_was_not_read_yet_is_activity() {

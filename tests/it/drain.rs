@@ -23,7 +23,7 @@ fn layer(sessions: &Sessions) -> WsStreamLayer {
     support::layer().sessions(sessions.clone())
 }
 
-/// Reads until it is told that it is over, and passes that on.
+/// Reads to the end, and returns the error that ended it.
 async fn read(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("no channel 0")?;
     input.read_to_end(&mut Vec::new()).await?;
@@ -80,7 +80,7 @@ async fn a_hundred_commands_get_a_failure_status_and_a_clean_close() {
     }
 }
 
-/// A client that never answers our Close is waited for until the deadline, and no longer.
+/// A client that never answers our Close delays the drain until the deadline, and no longer.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_bounds_the_wait_for_a_close() {
     let sessions = Sessions::default();
@@ -136,7 +136,7 @@ async fn what_has_not_ended_is_cut_at_the_deadline_awaited_or_not() {
         #[allow(unreachable_code)]
         Ok::<_, BoxError>(())
     }));
-    // Nobody reads: what was accepted cannot leave, and neither can the Close.
+    // The client does not read, so neither the accepted output nor the Close can leave.
     let _mute = open_with(service, subprotocols::V5, 1024).await;
     assert_eq!(sessions.len(), 1);
     let start = Instant::now();
@@ -176,7 +176,7 @@ async fn a_service_that_ignores_the_drain_is_dropped_after_its_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_without_a_connection_is_cut_at_the_deadline_whatever_its_grace() {
-    // Where it waits for the grace in circles, the clock stands still.
+    // If the session spins during the grace, the clock stands still.
     let _watchdog = Watchdog::bites_after(Duration::from_secs(20));
     let sessions = Sessions::default();
     let layer = layer(&sessions).config(config().sessions(sessions.clone()).grace(DEADLINE * 10));
@@ -204,7 +204,7 @@ async fn new_sessions_are_refused_with_503_once_it_is_closed() {
     let refused = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 1"), "{refused}");
-    // Whoever was there before goes on.
+    // Sessions from before go on.
     first.send(0, b"more").await.unwrap();
     first.close_channel(0).await.unwrap();
     let told = within(SOON, first.read_to_end()).await;
@@ -277,7 +277,7 @@ async fn the_list_tells_who_is_there_since_when_and_what_moved() {
     assert!(info.age >= Duration::from_secs(60));
     assert_eq!((info.received.messages, info.received.bytes), (2, 10));
     assert_eq!((info.sent.messages, info.sent.bytes), (0, 0));
-    // A handle to act by.
+    // Keeps a handle, through which the test acts.
     info.session.close(4000, "enough").unwrap();
     let told = within(SOON, client.read_to_end()).await;
     assert_eq!(told.close, Some(Some(4000)));
@@ -319,8 +319,8 @@ async fn a_drain_of_nothing_is_done_at_once() {
     assert!(sessions.is_closed());
 }
 
-/// What hyper says in the 101 of a connection that it is to close, and what strict clients do
-/// not take; the page `serving` of the guide says how to keep it from doing so.
+/// hyper adds `close` to the 101 of a connection that it is going to close, which strict clients
+/// reject. "Serving" in the crate's documentation says how to prevent that.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_sessions_are_closed() {
     use std::pin::pin;
@@ -332,8 +332,8 @@ async fn a_session_that_begins_while_its_server_shuts_down_is_refused_if_session
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// The head of the answer to a handshake that its service accepts after two seconds; the
-    /// server may shut down after one.
+    /// Returns the head of the answer to a handshake that the service accepts after two seconds.
+    /// The server may shut down after one.
     async fn answer(keep_alive: bool, closes: bool, shuts_down: bool) -> String {
         let sessions = Sessions::default();
         let service = layer(&sessions)

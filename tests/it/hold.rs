@@ -1,4 +1,4 @@
-//! For which clients the layer of exec and attach holds output, and who decides.
+//! Clients for which the layer of exec and attach holds output, and the choice of the user.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn greet(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     Ok(ExitStatus::from_code(3))
 }
 
-/// How long a session took, of which nothing is lost.
+/// Runs a session, checks that nothing is lost, and returns how long it took.
 async fn time(layer: RemoteCommandLayer, agent: Option<&str>) -> Duration {
     let sessions = ServiceBuilder::new().layer(layer).service_fn(greet);
     let service = WsStreamLayer::new(Protocols::default()).layer(sessions);
@@ -37,7 +37,7 @@ async fn time(layer: RemoteCommandLayer, agent: Option<&str>) -> Duration {
     start.elapsed()
 }
 
-/// Timers of tokio are a millisecond late.
+/// tokio's timers are up to a millisecond late.
 fn is_held(time: Duration) -> bool {
     let held = time >= Duration::from_millis(20) && time < Duration::from_millis(25);
     assert!(held || time < Duration::from_millis(5), "{time:?}");

@@ -1,5 +1,5 @@
-//! Sessions over HTTP/2, by extended CONNECT (RFC 8441): the same service, the same
-//! rules, many on one connection.
+//! Sessions over HTTP/2, by extended CONNECT (RFC 8441): the service and the rules are those of
+//! HTTP/1.1, and one connection carries many sessions.
 
 use std::{io, time::Duration};
 
@@ -79,7 +79,7 @@ async fn a_mebibyte_goes_both_ways_through_windows_of_64_kibibytes() {
     sending.await.unwrap().unwrap();
 }
 
-/// As over TCP: an opaque proxy may stand behind the one that speaks HTTP/2.
+/// Closing works as over TCP, because an opaque proxy may stand behind the one that speaks HTTP/2.
 #[tokio::test(start_paused = true)]
 async fn the_stream_ends_only_behind_the_peers_close() {
     let (mut connection, _wire) = connect(session(echo)).await;
@@ -111,7 +111,7 @@ async fn a_stalled_session_leaves_the_others_alone() {
     let answer = connection.ask(request("/stalled", subprotocols::V5)).await;
     let stalled = upgraded(answer.unwrap(), subprotocols::V5).await;
     let (_reader, mut writer) = stalled.into_halves();
-    // More than window, stream window and buffers hold: it never ends.
+    // More than the windows and buffers hold, so this write never completes.
     let flood = tokio::spawn(async move {
         let message = frame(true, BINARY, &on(0, &[7; 16 * 1024]));
         while writer.write_all(&message).await.is_ok() {}
@@ -150,7 +150,7 @@ async fn a_stream_that_ends_without_a_close_is_a_lost_connection() {
     let mut client = connection.open(subprotocols::V5).await;
     client.send(0, b"to be cut off").await.unwrap();
     within(SOON, client.next()).await.unwrap();
-    // A stream that is dropped is reset, which hyper shows as an end.
+    // A dropped stream is reset, which hyper reports as its end.
     drop(client);
     let (bytes, end) = within(SOON, told).await.unwrap();
     assert_eq!(bytes, b"");
@@ -209,7 +209,7 @@ async fn refusals_are_answers_that_http2_can_carry() {
     let refused = connection.ask(request("/", "chat")).await.unwrap_err();
     assert_eq!(refused.status, 403);
 
-    // A tunnel to somewhere else is no WebSocket.
+    // A tunnel to another host is not a WebSocket.
     let mut tunnel = request("/", subprotocols::V5);
     tunnel
         .extensions_mut()
@@ -224,7 +224,7 @@ async fn refusals_are_answers_that_http2_can_carry() {
     }
 }
 
-/// hyper takes them out and warns; not every server does.
+/// hyper removes such headers with a warning, but not every server does.
 #[tokio::test]
 async fn refusals_have_no_connection_headers_to_be_taken_out() {
     let mut plain = http::Request::new(());
@@ -254,7 +254,7 @@ async fn what_was_written_comes_before_the_close_however_the_client_reads() {
     });
     let (mut connection, _wire) = connect(service).await;
     let mut client = connection.open(subprotocols::V4).await;
-    // The window is full long before; then it reads.
+    // The window has been full for long when the service begins to read.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let told = within(SOON, client.read_to_end()).await;
     assert_eq!(told.channel(1).len(), 64 * 8 * 1024);

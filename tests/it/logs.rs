@@ -1,4 +1,4 @@
-//! What is logged, and what must not be.
+//! Events that are logged, and secrets that are not.
 
 use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,7 +32,7 @@ async fn logs_show_no_credential_argument_or_payload() -> Result<(), BoxError> {
     let accepted = connect.clone().offer(subprotocols::V5);
     let mut client = accepted.connect(service.clone()).await?;
     client.send(0, TOKEN.as_bytes()).await?;
-    // On no channel at all.
+    // For a channel that does not exist.
     client.send(9, TOKEN.as_bytes()).await?;
     client.close_channel(0).await?;
     let transcript = client.read_to_end().await;
@@ -88,7 +88,7 @@ async fn a_trial_of_an_origin_policy_logs_the_page_and_no_credential() -> Result
     Ok(())
 }
 
-/// What differs is seen by whoever runs the proxy in front.
+/// The operator of a proxy in front sees from the log in what they differ.
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_refused_is_named_beside_the_host_it_asked() -> Result<(), BoxError> {
     logs::capture();
@@ -116,7 +116,8 @@ async fn a_page_that_is_refused_is_named_beside_the_host_it_asked() -> Result<()
     Ok(())
 }
 
-/// The client of such a session sees a close code; the error is seen here or nowhere.
+/// The client of such a session sees only a close code, so the log is the only place that shows the
+/// error.
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_session_is_logged_whenever_it_comes() -> Result<(), BoxError> {
     logs::capture();

@@ -1,5 +1,5 @@
-//! A table of subprotocols that takes time: looked up before the answer, under the accept
-//! timeout, and gone with the client.
+//! Tables of subprotocols that are looked up: before the answer, within the accept timeout, and
+//! dropped if the client leaves.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -27,7 +27,7 @@ use crate::support::{Head, hold, refused, tasks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A table of its own for each path.
+/// Returns a different table for each path.
 fn table(path: &str) -> ChannelProtocols {
     let (encoding, half_close) = match path {
         "/text" => (Encoding::Base64, false),
@@ -38,7 +38,7 @@ fn table(path: &str) -> ChannelProtocols {
     table.build().unwrap()
 }
 
-/// Looks the table up for so long.
+/// Returns a layer whose look-up takes `wait`.
 fn looking_up(wait: Duration) -> WsStreamLayer {
     WsStreamLayer::from_async_fn(move |head| {
         let path = head.uri.path().to_owned();
@@ -55,7 +55,7 @@ fn looking_up(wait: Duration) -> WsStreamLayer {
     })
 }
 
-/// Tells what it has been told of its subprotocol.
+/// Writes the subprotocol that it was given.
 async fn tell(mut channels: ChannelSet) -> Result<(), BoxError> {
     let config = channels.config();
     let told = format!("{:?} {}", config.encoding(), config.supports_half_close());
@@ -98,7 +98,7 @@ async fn what_is_not_found_or_not_spoken_is_a_refusal() {
     refused(service(), &other, 403, RejectionKind::NoCommonSubprotocol).await;
 }
 
-/// Counts how often it is asked.
+/// Returns a layer that counts its look-ups.
 fn counted(asked: &Arc<AtomicUsize>) -> WsStreamLayer {
     let asked = Arc::clone(asked);
     WsStreamLayer::from_async_fn(move |_| {
@@ -122,7 +122,7 @@ async fn what_the_head_decides_is_not_looked_up() {
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
-/// Never ready.
+/// A service that is never ready.
 #[derive(Clone)]
 struct Never;
 
@@ -166,7 +166,7 @@ async fn a_drain_meanwhile_refuses() {
         sessions.close();
     };
     let head = Head::to("/").offer("own");
-    // `refused` looks at the tasks, so nothing is spawned for this.
+    // `refused` checks that nothing is spawned.
     let (_, ()) = tokio::join!(refused(service, &head, 503, RejectionKind::Draining), drain);
 }
 
@@ -204,7 +204,7 @@ async fn a_client_that_leaves_takes_the_look_up_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_up_that_panics_is_500() {
-    /// Panics when it is dropped, where nothing unwinds.
+    /// Panics when it is dropped, unless the thread unwinds already.
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -222,7 +222,7 @@ async fn a_look_up_that_panics_is_500() {
         let service = layer.layer(service_fn(tell));
         refused(service, &Head::to("/"), 500, RejectionKind::Internal).await;
     }
-    // In the drop of what it has found, or of what took too long: that changes nothing.
+    // A panic in the drop of the result, or of a look-up that took too long, changes nothing.
     let in_drop = WsStreamLayer::from_async_fn(|_| {
         let bomb = Bomb;
         poll_fn(move |_| {
@@ -238,7 +238,7 @@ async fn a_look_up_that_panics_is_500() {
         .unwrap();
     let transcript = timeout(60 * SECOND, client.read_to_end()).await.unwrap();
     assert_eq!(transcript.close_code, Some(1000));
-    // Until the tasks of the connection are over.
+    // Waits until the tasks of the connection have ended.
     sleep(3600 * SECOND).await;
     let too_long = WsStreamLayer::from_async_fn(|_| async {
         let _bomb = Bomb;

@@ -1,4 +1,4 @@
-//! Whose pages may connect: by the layer, for a route, for a request.
+//! Origins that may connect, as set by the layer, for a route or for a request.
 
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
@@ -23,7 +23,7 @@ fn only(origin: &str) -> OriginPolicy {
     OriginPolicy::allow_list([origin]).unwrap()
 }
 
-/// Whether a page of this origin gets its 101.
+/// Checks whether a page of this origin gets a 101.
 macro_rules! lets_in {
     ($service:expr, $origin:expr) => {
         lets_in!($service, Head::to("/").with("Origin", $origin), with)
@@ -51,7 +51,7 @@ async fn a_list_decides_for_the_layer() {
     let head = Head::to("/").with("Origin", "http://elsewhere");
     let refusal = refused(service, &head, 403, RejectionKind::Origin).await;
     assert_eq!(refusal.reason, "Forbidden");
-    // The page is named, and not who else is let in.
+    // The refusal names the page, but not the origins that are allowed.
     let message = refusal.message;
     assert!(
         message.contains("http://elsewhere") && !message.contains("a.example"),

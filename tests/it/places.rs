@@ -1,4 +1,4 @@
-//! Whatever becomes of look-ups, calls, polls and clients, every place is free in the end.
+//! However look-ups, calls, polls and clients end, every place becomes free again.
 
 use std::{
     pin::Pin,
@@ -25,7 +25,7 @@ fn roll(dice: &Dice, below: u64) -> u64 {
     dice.lock().unwrap().next(below)
 }
 
-/// Panics in its drop now and then, unless something unwinds already.
+/// Panics when it is dropped if it is told to, unless the thread unwinds already.
 struct Nasty(bool);
 
 impl Drop for Nasty {

@@ -1,4 +1,4 @@
-//! The sizes of a client's terminal, on the channels of each subprotocol.
+//! Terminal sizes, on the resize channel of each subprotocol.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tower_wsstream::{
     testing::{Client, Connect, Received},
 };
 
-/// Prints each size, until one is 1x1.
+/// Prints each size until it receives 1x1.
 async fn sizes(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let mut stdout = command.stdout.take().ok_or("no stdout")?;
     let mut sizes = command.resize.take().ok_or("no terminal")?;
@@ -67,12 +67,12 @@ async fn on_v3_a_size_on_channel_3_is_one() {
             "{channel}"
         );
     }
-    // What is no size ends the sizes of its channel alone.
+    // A message that is not a size ends only the stream of sizes.
     client.send(ERROR, b"no size").await.unwrap();
     resize(&mut client, ERROR, 83, 24).await;
     resize(&mut client, RESIZE, 1, 1).await;
     assert_eq!(printed(&mut client).await, "1x1");
-    // A success is told by silence on v3.
+    // On v3, success is silence.
     let transcript = client.read_to_end().await;
     assert_eq!(transcript.channel(ERROR), b"");
 }

@@ -1,5 +1,5 @@
-//! The server that the documentation shows and the examples run: it waits for no client
-//! without an end, goes on where descriptors run out, and ends sessions with words.
+//! The server of the documentation and the examples: every wait for a client has a deadline, it
+//! survives a lack of descriptors, and it tells its sessions before it stops.
 
 use crate::support::in_own_process;
 
@@ -35,7 +35,7 @@ use tower_wsstream::{
     BoxError, ChannelProtocols, ChannelSet, ChannelType, Sessions, WsStreamLayer,
 };
 
-/// Sends back what comes, until the end of the session.
+/// Echoes until the session ends.
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("no channel 0")?;
     let mut output = channels.take_writer(0).ok_or("no channel 0")?;
@@ -43,13 +43,13 @@ async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A server, and what stops it.
+/// Starts a server, and returns the sender that stops it.
 async fn start() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sessions = Sessions::default();
     let protocols = ChannelProtocols::standard([ChannelType::ReadWrite]).unwrap();
-    // What is no upgrade is answered, so that plain requests can be seen too.
+    // Answers requests that are not upgrades, so that plain requests can be tested too.
     let plain = service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("plain"))))
     });
@@ -88,19 +88,19 @@ where
     assert_eq!(echo, Message::binary(&b"\0hello"[..]));
 }
 
-/// Paused time goes on only while no byte is on its way.
+/// Paused time advances only while no bytes are in flight.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_for_nothing_is_let_go() {
     let (address, _stop, _server) = start().await;
     let begun = [
         &b""[..],
-        // The first bytes of HTTP/2's preface, and of a POST.
+        // The first byte of HTTP/2's preface, and of a POST.
         b"P",
         b"PRI * HTTP/2.0\r\n",
-        // All of it, and its settings: a connection without a request.
+        // The whole preface and the settings: a connection without a request.
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         b"GET / HTTP/1.1\r\nhost: a\r\n",
-        // A request, and half of the next.
+        // One request, and half of the next.
         b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n",
     ];
     for bytes in begun {
@@ -136,7 +136,7 @@ async fn a_server_that_stops_tells_its_sessions() {
         panic!("{told:?}");
     };
     assert_eq!(u16::from(frame.code), 1001);
-    // Answered while it is read.
+    // The client answers the Close while it reads.
     while client.next().await.is_some() {}
     drop(client);
     timeout(Duration::from_secs(5), server)
@@ -146,7 +146,7 @@ async fn a_server_that_stops_tells_its_sessions() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// In a process of its own, because the limit is the process's.
+/// Runs in a process of its own, because the limit applies to the whole process.
 #[test]
 fn a_server_without_descriptors_goes_on_when_there_are_some() {
     in_own_process(|| {
@@ -157,8 +157,8 @@ fn a_server_without_descriptors_goes_on_when_there_are_some() {
         runtime.block_on(async {
             let (address, _stop, server) = start().await;
             echoes(&mut session(address).await).await;
-            // Some fewer than it takes: client and server have one each for a connection, so
-            // that one of both limits leaves the server without.
+            // A connection takes two descriptors, one for each end. With one of these two limits it
+            // is the server that runs out.
             for current in [40, 41] {
                 let limit = getrlimit(Resource::Nofile);
                 let current = Some(current);
@@ -166,7 +166,7 @@ fn a_server_without_descriptors_goes_on_when_there_are_some() {
                 let mut open = Vec::new();
                 while let Ok(client) = TcpStream::connect(address).await {
                     open.push(client);
-                    // The server accepts it.
+                    // Lets the server accept it.
                     sleep(Duration::from_millis(5)).await;
                 }
                 assert!(open.len() > 5, "{}", open.len());
@@ -180,7 +180,7 @@ fn a_server_without_descriptors_goes_on_when_there_are_some() {
     });
 }
 
-/// A client over HTTP/2, and its connection.
+/// Connects over HTTP/2, and returns the client and the task of its connection.
 async fn http_2(address: SocketAddr) -> (SendRequest<Empty<Bytes>>, JoinHandle<()>) {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let client = http2::handshake(TokioExecutor::new(), stream).await;
@@ -189,7 +189,7 @@ async fn http_2(address: SocketAddr) -> (SendRequest<Empty<Bytes>>, JoinHandle<(
     (sender, connection)
 }
 
-/// One that has asked over HTTP/2 once, and answers Pings.
+/// The client sent one request over HTTP/2, and answers Pings.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_for_no_more_over_http_2_is_let_go() {
     let (address, _stop, _server) = start().await;
@@ -201,12 +201,12 @@ async fn a_client_that_asks_for_no_more_over_http_2_is_let_go() {
     assert!(end.is_ok(), "it is still waited for after an hour");
 }
 
-/// Its connection is told to go, and waits for it.
+/// The connection is told to shut down, and waits for its session.
 #[tokio::test(start_paused = true)]
 async fn a_session_over_http_2_lives_longer_than_a_head_may_take() {
     let (address, _stop, _server) = start().await;
     let (mut client, _connection) = http_2(address).await;
-    // The settings that allow a session come with the first answer.
+    // The settings that permit a session arrive with the first answer.
     let plain = Request::get(format!("http://{address}/"));
     let plain = client.send_request(plain.body(Empty::new()).unwrap());
     plain.await.unwrap();

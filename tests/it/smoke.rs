@@ -1,4 +1,4 @@
-//! The shortest way through everything: a command, a client, an exit code.
+//! The shortest way through the whole crate: a command, a client, an exit code.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;

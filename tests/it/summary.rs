@@ -1,4 +1,4 @@
-//! What became of a session, told once when all of it is over.
+//! The summary of a session, reported once when the whole session is over.
 
 use std::{
     sync::{Arc, Mutex},
@@ -28,7 +28,7 @@ impl Told {
         config().on_end(move |summary| told.0.lock().unwrap().push(summary.clone()))
     }
 
-    /// The one summary, once the session had time to be over.
+    /// Waits until the session must be over, and returns its only summary.
     async fn only(&self) -> SessionSummary {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let told = self.0.lock().unwrap();
@@ -37,7 +37,7 @@ impl Told {
     }
 }
 
-/// Reads channel 0 to its end, and answers twice.
+/// Reads channel 0 to its end, and writes twice.
 async fn answer(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("no channel 0")?;
     let mut output = channels.take_writer(1).ok_or("no channel 1")?;
@@ -69,7 +69,7 @@ async fn each_channel_has_its_messages_and_bytes() {
         client.send(0, b"").await.unwrap();
         client.send(0, &[1; 100_000]).await.unwrap();
         client.send(4, b"resize").await.unwrap();
-        // For channels that only we write, and that there are none of.
+        // For a channel that only the server writes, and for channels that do not exist.
         client.send(1, b"lost").await.unwrap();
         client.send(70, b"lost").await.unwrap();
         client.close(Some(1000)).await.unwrap();
@@ -150,7 +150,7 @@ async fn fragments_are_one_message_and_what_nobody_reads_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn every_end_is_told_with_its_cause() {
-    // The service's own.
+    // The service's own errors.
     for (result, cause, code) in [
         (Ok(()), EndCause::Completed, Some(1000)),
         (Err("no"), EndCause::ServiceFailed, Some(1011)),
@@ -169,14 +169,14 @@ async fn every_end_is_told_with_its_cause() {
         let summary = told.only().await;
         assert_eq!((&summary.cause, summary.close_code), (&cause, code));
     }
-    // A connection that is lost: there was no Close.
+    // A lost connection: there was no Close.
     let told = Told::default();
     let client = open(told.layer().layer(service_fn(answer)), subprotocols::V5).await;
     drop(client);
     let summary = told.only().await;
     assert!(matches!(summary.cause, EndCause::ConnectionLost { .. }));
     assert_eq!(summary.close_code, None);
-    // A peer that lies.
+    // A peer that breaks the protocol.
     let told = Told::default();
     let mut client = open(told.layer().layer(service_fn(answer)), subprotocols::V5).await;
     client.bytes(&[0xff; 16]).await.unwrap();
@@ -187,7 +187,7 @@ async fn every_end_is_told_with_its_cause() {
     assert_eq!(summary.close_code, Some(1002));
 }
 
-/// Completed says that the session has; what became of the command is its Status.
+/// `Completed` describes the session. The outcome of the command is in its Status.
 #[cfg(feature = "remotecommand")]
 #[tokio::test(start_paused = true)]
 async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
@@ -244,7 +244,7 @@ async fn the_outcome_of_a_command_is_told_on_every_subprotocol() {
             assert_eq!(status.is_success(), code == Some(0));
         }
     }
-    // What says nothing, or cannot any more, has none.
+    // A session that reports no outcome, or no longer can, has none in its summary.
     let told = Told::default();
     let words = told
         .layer()
@@ -293,7 +293,7 @@ async fn a_panic_of_who_is_told_ends_nothing() {
     }
 }
 
-/// Dropped in the middle, as by a runtime that shuts down.
+/// The session is dropped midway, as by a runtime that shuts down.
 #[test]
 fn an_aborted_session_is_told_too() {
     let told = Told::default();

@@ -1,4 +1,4 @@
-//! A session that does nothing costs some KiB.
+//! An idle session costs some KiB.
 
 use std::{thread, time::Duration};
 
@@ -6,8 +6,8 @@ use crate::server::{allow_descriptors, start};
 
 const SESSIONS: u64 = 9_000;
 
-/// Bytes of resident memory that one may cost, everything included: tokio's tasks,
-/// hyper's and ours, and the allocator's own.
+/// The bytes of resident memory that one session may cost. This includes hyper's memory and ours,
+/// tokio's tasks, and the overhead of the allocator.
 const EACH: u64 = 6 * 1024;
 
 #[test]
@@ -22,7 +22,7 @@ fn an_idle_session_costs_some_kibibytes() {
     thread::sleep(Duration::from_millis(200));
     let before = server.resident();
     let sessions: Vec<_> = (0..SESSIONS).map(|_| server.connect("/idle")).collect();
-    // The last ones settle.
+    // Lets the last sessions settle.
     thread::sleep(Duration::from_millis(300));
     let each = (server.resident() - before) / SESSIONS;
     drop(sessions);

@@ -1,8 +1,7 @@
 //! Memory is bounded by configuration, never by the peer.
 //!
-//! The server of each test is a process of its own (this test's binary, run once
-//! more), so that its resident memory can be seen from outside, and so that each
-//! end has its own limit of descriptors.
+//! The server of each test is a child process, which runs this binary again. So its resident memory
+//! can be read from outside, and each end has a limit of descriptors of its own.
 
 #![cfg(target_os = "linux")]
 

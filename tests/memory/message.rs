@@ -1,5 +1,4 @@
-//! A message of 1 GiB passes through in some KiB, whether it comes in one frame or in
-//! a million.
+//! A message of 1 GiB passes through some KiB of memory, in one frame or in a million.
 
 use std::{
     io::{Read, Write},
@@ -13,13 +12,13 @@ use crate::server::{Server, start};
 const GIB: u64 = 1 << 30;
 const FRAGMENTS: u64 = 1_000_000;
 
-/// What resident memory may rise above the warm figure.
+/// The bytes by which resident memory may exceed that of a warm server.
 const RISE: u64 = 2 << 20;
 
-/// Every byte of the masking key, and of a masked payload of zeros.
+/// Each byte of the masking key, and therefore of a masked payload of zeros.
 const KEY: u8 = 7;
 
-/// A masked head.
+/// Returns the head of a masked frame.
 fn head(first: u8, len: u64) -> Vec<u8> {
     let mut head = vec![first];
     match len {
@@ -37,8 +36,8 @@ fn head(first: u8, len: u64) -> Vec<u8> {
     head
 }
 
-/// Sends one message of `total` payload bytes for channel 0 in so many frames,
-/// ends the input with a Close, and reads what the server counted.
+/// Sends one message of `total` payload bytes for channel 0 in `fragments` frames, ends the input with
+/// a Close, and returns the count of the server.
 fn session(server: &Server, total: u64, fragments: u64) {
     let mut stream = server.connect("/sink");
     let zeros = vec![KEY; 64 * 1024];
@@ -100,7 +99,7 @@ fn a_message_of_a_gibibyte_costs_nothing() {
                 thread::sleep(Duration::from_millis(100));
             }
         });
-        // A scope waits for its threads where it panics, too.
+        // A scope waits for its threads even if it panics.
         let _done = SetOnDrop(&done);
         session(&server, GIB, 1);
         session(&server, GIB, FRAGMENTS);

@@ -15,10 +15,10 @@ use tower_wsstream::{
     BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionConfig, WsStreamLayer,
 };
 
-/// Says to a child that it is the server.
+/// The environment variable that makes a child the server.
 const SERVE: &str = "WSSTREAM_MEMORY_SERVE";
 
-/// Counts what comes on channel 0, and says so on channel 1 when it ended.
+/// Counts the bytes of channel 0, and reports them on channel 1 at the end.
 async fn sink(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("channel 0")?;
     let mut output = channels.take_writer(1).ok_or("channel 1")?;
@@ -47,7 +47,7 @@ async fn source(mut channels: ChannelSet) -> Result<(), BoxError> {
 }
 
 async fn idle(mut channels: ChannelSet) -> Result<(), BoxError> {
-    // As a service does that is not told to do otherwise.
+    // As an ordinary service does.
     drop(channels.take_request());
     let session = channels.session().clone();
     session.ended().await;
@@ -69,7 +69,7 @@ async fn serve() -> Result<(), BoxError> {
     println!("{SERVE} {}", listener.local_addr()?);
     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
     let service = ServiceBuilder::new()
-        // The answers are compared byte by byte, and a busy machine takes its time.
+        // The answers are compared byte by byte, which takes a while on a busy machine.
         .layer(WsStreamLayer::new(protocols).config(SessionConfig::default().keep_alive(None)))
         .service_fn(run);
     loop {
@@ -85,14 +85,15 @@ async fn serve() -> Result<(), BoxError> {
     }
 }
 
-/// Takes all the descriptors that this process may have.
+/// Raises the limit of descriptors as far as this process may.
 pub(crate) fn allow_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// A server in a process of its own; `None` in that process, after its end.
+/// Starts a server in a process of its own. Returns `None` in that process, once the server has
+/// ended.
 pub(crate) fn start(test: &str) -> Option<Server> {
     if env::var_os(SERVE).is_some() {
         allow_descriptors();
@@ -106,7 +107,7 @@ pub(crate) fn start(test: &str) -> Option<Server> {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // The harness may have written something before it, on the same line.
+    // The test harness may have written to the same line before.
     let address = lines
         .map(Result::unwrap)
         .find_map(|line| Some(line.split_once(SERVE)?.1.trim().to_owned()))
@@ -120,18 +121,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Bytes of resident memory.
+    /// Returns the bytes of resident memory.
     pub(crate) fn resident(&self) -> u64 {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
-    /// Ticks of CPU so far.
+    /// Returns the CPU time so far, in ticks.
     pub(crate) fn cpu(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let fields: Vec<&str> = fields.split_whitespace().collect();
-        // User and system time: the 14th and 15th of all fields.
+        // User and system time are the fields 14 and 15.
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 

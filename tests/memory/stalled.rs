@@ -1,4 +1,4 @@
-//! A client that reads nothing holds what the configuration allows, and no CPU.
+//! A client that does not read holds as much memory as is configured, and no CPU.
 
 use std::{thread, time::Duration};
 
@@ -6,7 +6,7 @@ use crate::server::start;
 
 const SESSIONS: u64 = 64;
 
-/// The high-water mark of a session, and its own 16 KiB.
+/// The high-water mark of a session, and 16 KiB of its own.
 const EACH: u64 = (256 + 16) * 1024;
 
 #[test]
@@ -20,7 +20,7 @@ fn stalled_readers_hold_what_is_allowed_and_no_cpu() {
     thread::sleep(Duration::from_millis(200));
     let before = server.resident();
     let sessions: Vec<_> = (0..SESSIONS).map(|_| server.connect("/source")).collect();
-    // Each fills its socket, and then waits.
+    // Each session fills its socket, and then waits.
     thread::sleep(Duration::from_secs(1));
     let rise = server.resident().saturating_sub(before);
     let cpu = server.cpu();
@@ -29,6 +29,6 @@ fn stalled_readers_hold_what_is_allowed_and_no_cpu() {
     drop(sessions);
     println!("{SESSIONS} stalled readers: {rise} bytes more, {cpu} ticks in half a second");
     assert!(rise < SESSIONS * EACH, "{rise} bytes");
-    // A tick is 10 ms; one may fall to anything.
+    // A tick is 10 ms. One may be due to anything.
     assert!(cpu <= 1, "{cpu} ticks of CPU");
 }

@@ -51,7 +51,7 @@ async fn the_body_of_the_101_is_at_its_end_and_says_so() {
     assert_eq!(response.body().size_hint().exact(), Some(0));
 }
 
-/// A handshake and frames behind it in one packet.
+/// Returns a handshake and the frames behind it, for one packet.
 fn eager() -> Vec<u8> {
     let mut bytes = Head::to("/").bytes();
     bytes.extend(frame(true, 2, b"\x00early"));
@@ -96,7 +96,7 @@ async fn frames_in_the_packet_of_the_request_are_not_lost_over_tcp() -> Result<(
     Ok(())
 }
 
-// What nobody may see.
+// Credentials do not show.
 
 fn with_token(target: &str) -> Connect {
     Connect::to(target)

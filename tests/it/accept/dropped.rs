@@ -1,4 +1,4 @@
-//! What is dropped on the way to an answer, and who learns of it.
+//! Values that are dropped before the answer, and the handles that learn of it.
 
 use super::*;
 
@@ -29,7 +29,7 @@ async fn an_answer_dropped_while_the_service_is_not_ready_gives_its_place_back()
     assert_eq!(tasks(), before);
     assert!(sets.try_recv().is_err(), "never called");
 
-    // One that was never polled holds nothing at all.
+    // A future that was never polled holds nothing.
     let (request, _wire) = hold(&Head::to("/")).await;
     let answer = service.oneshot(request);
     assert_eq!(places.available_permits(), 1);
@@ -87,7 +87,7 @@ async fn an_answer_dropped_when_ready_ends_the_session_and_gives_its_place_back(
 type Boxed<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 type Reading = tokio_test::task::Spawn<Boxed<u8>>;
 
-/// Handles that were given away in a first poll, and a read that waits.
+/// The handles that were given away in a first poll, with a pending read.
 struct Given {
     session: Session,
     writer: ChannelWriter,
@@ -158,8 +158,8 @@ async fn handles_given_away_before_a_refusal_learn_of_it() {
     }
 }
 
-/// An error in whose `source` a handle that was given away writes: the moment
-/// between the first poll and its refusal, which another thread may hit.
+/// An error that writes in its `source`, through a handle that was given away. This is the moment
+/// between the first poll and the refusal, which another thread may hit.
 struct Sly {
     writer: Mutex<ChannelWriter>,
     wrote: Arc<Mutex<Vec<bool>>>,
@@ -210,7 +210,7 @@ async fn no_write_is_accepted_once_a_refusal_is_decided() {
     );
 }
 
-/// A flush that is polled again from inside each wake, as another thread would.
+/// A flush that is polled again within each wake-up, as another thread might do.
 struct Flush {
     future: Mutex<Option<Boxed<()>>>,
     result: Mutex<Option<io::Result<()>>>,
@@ -253,7 +253,7 @@ fn handles_outside_learn_that_the_runtime_is_gone() {
     let mut reader = set.take_reader(0).unwrap();
     let mut read = tokio_test::task::spawn(async move { reader.read_u8().await });
     assert_pending!(read.poll());
-    // More than the stream holds, so that a flush has to wait.
+    // More than the stream holds, so a flush has to wait.
     runtime.block_on(writer.write_all(&[0; 4096])).unwrap();
     let flush = Arc::new(Flush {
         future: Mutex::new(Some(Box::pin(async move {
@@ -278,7 +278,7 @@ fn handles_outside_learn_that_the_runtime_is_gone() {
     drop(client);
 }
 
-/// Also where it keeps the session that keeps it.
+/// Last words may own the session that owns them.
 #[tokio::test(start_paused = true)]
 
 async fn last_words_that_are_not_said_are_dropped_with_the_session() {

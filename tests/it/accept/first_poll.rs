@@ -63,7 +63,7 @@ async fn a_failing_first_poll_of_a_command_is_101_and_a_status() -> Result<(), B
     Ok(())
 }
 
-/// kubectl would try SPDY, and print the answer to that.
+/// Otherwise kubectl would try SPDY, and print the answer to that.
 #[tokio::test(start_paused = true)]
 async fn a_command_whose_call_panics_is_101_and_a_status() -> Result<(), BoxError> {
     let service = exec(service_fn(|_: RemoteCommand| {
@@ -129,7 +129,7 @@ async fn a_session_is_accepted_after_the_first_poll() {
     );
 }
 
-// Its wakers.
+// Wakers.
 
 #[tokio::test(start_paused = true)]
 async fn a_wake_inside_the_first_poll_is_not_lost() {
@@ -167,7 +167,7 @@ async fn a_wake_between_answer_and_task_is_not_lost() {
     let (request, wire) = hold(&Head::to("/")).await;
     let mut answer = tokio_test::task::spawn(service.oneshot(request));
     let response = assert_ready_ok!(answer.poll());
-    // The task is spawned and has not run: nothing was awaited since.
+    // The task is spawned but has not run, because nothing has been awaited since.
     let waker = left.lock().unwrap().take();
     waker.unwrap().wake();
     assert!(left.lock().unwrap().is_none());
@@ -181,7 +181,7 @@ async fn a_wake_between_answer_and_task_is_not_lost() {
     );
 }
 
-/// Its error is the service's code as well.
+/// The error is the user's code as well.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_survives_the_drop_of_the_error() -> Result<(), BoxError> {
     #[derive(Debug)]

@@ -48,7 +48,7 @@ async fn channels_go_both_ways_by_their_type() -> Result<(), BoxError> {
             client.receive().await,
             Received::Message(1, Bytes::from("server"))
         );
-        // The same the other way round: both are for both.
+        // Likewise in the other direction: both channels are bidirectional.
         channels[0].write_all(b"zero").await?;
         assert_eq!(
             client.receive().await,
@@ -56,7 +56,7 @@ async fn channels_go_both_ways_by_their_type() -> Result<(), BoxError> {
         );
         client.send(1, b"one").await?;
         assert_eq!(read(&mut channels[1]).await, b"one");
-        // One direction each.
+        // Each channel has one direction.
         client.send(3, b"three").await?;
         assert_eq!(read(&mut channels[3]).await, b"three");
         channels[4].write_all(b"four").await?;
@@ -73,7 +73,7 @@ async fn the_side_that_a_channel_does_not_have_blocks_nobody() -> Result<(), Box
     for subprotocol in TABLES {
         let (mut client, set) = open(subprotocol).await;
         let mut channels = set.into_channels();
-        // More than any budget, so that something that waits would show.
+        // More than any budget, so a write that waits would show.
         let large = vec![0; 512 * 1024];
         for id in [2, 3] {
             timeout(LONG, channels[id].write_all(&large)).await??;
@@ -86,7 +86,7 @@ async fn the_side_that_a_channel_does_not_have_blocks_nobody() -> Result<(), Box
             }
             assert_eq!(read(&mut channels[id]).await, b"");
         }
-        // Nothing of it was sent, and nothing of it was taken for another's.
+        // None of it was sent, and none of it reached another channel.
         client.send(0, b"after").await?;
         assert_eq!(read(&mut channels[0]).await, b"after");
         channels[1].write_all(b"after").await?;
@@ -119,7 +119,7 @@ async fn a_typed_set_gives_only_the_sides_there_are() {
     assert!(set.take(5).is_none() && set.take(255).is_none());
 }
 
-/// As bytes, because the client of the other tests decodes by our own rules.
+/// Compares bytes, because the client of the other tests decodes by our own rules.
 #[tokio::test(start_paused = true)]
 async fn messages_of_both_encodings_byte_by_byte() {
     for (subprotocol, sent, received) in [

@@ -65,7 +65,7 @@ impl<S> Inner for S where
 {
 }
 
-/// A service that hands its channels to the test and stays.
+/// Returns a service that hands its channels to the test, and never ends.
 fn handing() -> (impl Inner, mpsc::UnboundedReceiver<ChannelSet>) {
     let (sets, set) = mpsc::unbounded_channel();
     let service = service_fn(move |set: ChannelSet| {
@@ -75,7 +75,7 @@ fn handing() -> (impl Inner, mpsc::UnboundedReceiver<ChannelSet>) {
     (service, set)
 }
 
-/// Lets everything run that can.
+/// Lets all tasks run that can.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

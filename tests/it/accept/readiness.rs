@@ -1,4 +1,4 @@
-//! Whose readiness is awaited, and when.
+//! Readiness, and the permits that it takes.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn what_is_no_upgrade_or_refused_by_its_head_takes_no_place() {
         )))
         .service(inner);
     let (request, _wire) = hold(&Head::plain("/")).await;
-    // Kept: what its readiness took, it would keep too.
+    // The service is kept, and with it a permit that its readiness would have taken.
     let mut kept = service.clone();
     let answer = tokio::spawn(kept.ready().await.unwrap().call(request));
     let (_request, respond) = requests.next_request().await.unwrap();
@@ -23,7 +23,7 @@ async fn what_is_no_upgrade_or_refused_by_its_head_takes_no_place() {
     respond.send_response(Response::new(http_body_util::Empty::new()));
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
 
-    // Not even where there is none.
+    // Not even if no permit is left.
     let _taken = places.acquire().await.unwrap();
     for head in [
         Head::to("/").offer("unknown"),

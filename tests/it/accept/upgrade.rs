@@ -1,8 +1,8 @@
-//! An upgrade that does not come.
+//! Upgrades that never arrive.
 
 use super::*;
 
-/// A service that tells the cause of the end, and does not go by itself.
+/// Returns a service that reports the cause of the end, and does not return by itself.
 fn staying() -> (
     impl Inner,
     mpsc::UnboundedReceiver<(EndCause, Instant)>,
@@ -55,7 +55,7 @@ async fn a_connection_that_is_never_handed_over_is_lost_in_time() {
         let (inner, mut told, mut dropped) = staying();
         let service = layer.layer(inner);
         let before = tasks();
-        // Neither is driven on: no answer leaves, and no upgrade comes.
+        // The connection is not polled on: no answer leaves, and no upgrade arrives.
         let (request, _wire) = hold(&Head::to("/")).await;
         let _response = service.oneshot(request).await.unwrap();
         let started = Instant::now();
@@ -72,7 +72,7 @@ async fn a_connection_that_is_never_handed_over_is_lost_in_time() {
     }
 }
 
-/// What was accepted meanwhile waits within its budget, and then fails.
+/// Output that was accepted meanwhile waits within its budget, and then fails.
 #[tokio::test(start_paused = true)]
 async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
     let (inner, mut sets) = handing();
@@ -95,7 +95,7 @@ async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
     assert!(matches!(cause(&error), EndCause::UpgradeFailed { .. }));
 }
 
-/// "Never" is a duration too.
+/// `Duration::MAX` stands for never.
 #[tokio::test(start_paused = true)]
 
 async fn durations_without_end_do_not_panic() -> Result<(), BoxError> {

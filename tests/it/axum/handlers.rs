@@ -1,4 +1,4 @@
-//! What a handler may look like, and what becomes of one that is dropped.
+//! The forms of a handler, and handlers that are dropped.
 
 use super::*;
 
@@ -41,7 +41,7 @@ async fn what_is_offered_is_shown_but_for_credentials() {
     assert_eq!(&body[..], b"v5.channel.k8s.io own");
 }
 
-/// A table that is looked up is the layer's also where a handler accepts.
+/// A handler that accepts uses the table that the layer looks up.
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_looks_up_does_so_for_a_handler() {
     let layer = WsStreamLayer::from_async_fn(|_| async {
@@ -110,7 +110,7 @@ async fn a_handler_that_is_dropped_leaves_nothing_behind() {
                 pending::<Result<(), BoxError>>().await
             }
         });
-        // In the middle: called, and not accepted.
+        // Midway: the service was called, and has not accepted.
         let given_up = timeout(Duration::from_secs(1), connect.connect(app)).await;
         assert!(given_up.is_err());
         let session = soon(told.recv()).await.expect("the function was called");
@@ -122,7 +122,7 @@ async fn a_handler_that_is_dropped_leaves_nothing_behind() {
     }
 }
 
-/// A glob of this crate must not hide the crate that it is used with.
+/// A glob import of this crate must not hide the crate `axum`.
 mod globs {
     #[allow(unused_imports, reason = "what it brings is not the question")]
     use tower_wsstream::*;
@@ -133,7 +133,7 @@ mod globs {
     }
 }
 
-/// A service has no extractors, and the head of its request.
+/// A service has no extractors, but it has the head of its request.
 #[tokio::test(start_paused = true)]
 async fn a_service_reads_the_parameters_of_its_path() {
     use axum::extract::{FromRequestParts, RawPathParams};

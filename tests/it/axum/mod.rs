@@ -1,5 +1,5 @@
-//! The extractor for axum's handlers: one session out of one upgrade, under the rules of a
-//! service, over each transport.
+//! The extractor for axum's handlers: one session for one upgrade, by the rules of a service, over
+//! each transport.
 
 mod acceptance;
 mod handlers;
@@ -42,7 +42,7 @@ use crate::support::{
     read_out, refused_by, session, soon, tasks,
 };
 
-/// Both transports, as each test is run over.
+/// Returns a request for a session over each transport.
 fn transports(path: &str) -> [Connect; 2] {
     support::transports(path).map(|connect| connect.offer(subprotocols::V5))
 }
@@ -52,7 +52,7 @@ fn message(refused: &Refused) -> String {
     status.message().unwrap_or_default().to_owned()
 }
 
-/// A route whose sessions are those of a function, in a layer.
+/// Returns a route whose sessions run a function, inside a layer.
 fn route<F, Fut>(layer: WsStreamLayer, session: F) -> Router
 where
     F: Fn(ChannelSet) -> Fut + Clone + Send + Sync + 'static,

@@ -94,7 +94,7 @@ async fn sessions_are_those_of_the_layer() {
         sleep(AFTERWARDS).await;
         assert_eq!(sessions.len(), 1);
 
-        // Its other settings hold as well.
+        // Other settings apply as well.
         let start = Instant::now();
         let transcript = soon(first.read_to_end()).await;
         assert_eq!(transcript.close_code, Some(1001));

@@ -10,8 +10,8 @@ async fn a_close_ends_its_channel_after_all_earlier_bytes_and_nothing_else() {
         client.send(0, &sent).await.unwrap();
         match cut {
             0 => client.close_channel(0).await.unwrap(),
-            // A message like any other: it may come in fragments, or as text
-            // where that can be.
+            // A CLOSE is a message like any other: it may arrive in fragments, or as text on some
+            // subprotocols.
             cut => {
                 client
                     .bytes(&frame(false, BINARY, &[255, 0][..cut]))
@@ -27,7 +27,7 @@ async fn a_close_ends_its_channel_after_all_earlier_bytes_and_nothing_else() {
                     .unwrap();
             }
         }
-        // Data behind it is ignored, more of it than any window.
+        // Data behind the CLOSE is ignored, even if it is more than any window.
         for _ in 0..8 {
             client.send(0, &[7; 100_000]).await.unwrap();
         }
@@ -41,7 +41,7 @@ async fn a_close_ends_its_channel_after_all_earlier_bytes_and_nothing_else() {
             within(LONG, read_out(&mut readers.resize)).await,
             (vec![], End::Eof)
         );
-        // Also not when the session ends in another way.
+        // It stays so when the session ends in another way.
         drop(client);
         sleep(Duration::from_secs(5)).await;
         assert_eq!(read_out(&mut readers.stdin).await, (vec![], End::Eof));

@@ -1,9 +1,8 @@
-//! What handles promise: cancel safety, early bytes, and the types of Go.
+//! Promises of the handles: cancel safety, early bytes, and the types of Go.
 
 use super::*;
 
-/// Drops futures wherever they wait: what was accepted is what is counted, and
-/// what is read is what was sent.
+/// Drops futures wherever they are pending: exactly the accepted bytes count as accepted.
 #[tokio::test(start_paused = true)]
 async fn dropped_writes_and_sends_have_done_nothing() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -29,7 +28,7 @@ async fn dropped_writes_and_sends_have_done_nothing() {
                         } else {
                             dropped += 1;
                         }
-                        // A flush changes nothing either.
+                        // A flush that is dropped changes nothing either.
                         let _ = stdout.flush().now_or_never();
                         if n % 16 == 0 {
                             sleep(Duration::from_millis(1)).await;
@@ -70,7 +69,7 @@ async fn dropped_reads_have_lost_nothing() {
         let mut all = Vec::new();
         let sent = pattern(300_000);
         for piece in sent.chunks(777) {
-            // Pending: there is nothing yet.
+            // Pending, because there is no data yet.
             let mut buf = [0; 100];
             assert!(readers.stdin.read(&mut buf).now_or_never().is_none());
             {
@@ -80,7 +79,7 @@ async fn dropped_reads_have_lost_nothing() {
                 assert!(pending.await);
             }
             client.send(0, piece).await.unwrap();
-            // Seen and not consumed: it is there again.
+            // Peeked at and not consumed, so it is there again.
             let seen = within(LONG, readers.stdin.fill_buf()).await.unwrap().len();
             assert_eq!(readers.stdin.fill_buf().await.unwrap().len(), seen);
             let mut left = piece.len();
@@ -103,7 +102,7 @@ async fn a_read_into_no_room_is_no_end() {
     expect(&mut readers.stdin, b"more").await;
 }
 
-/// Bytes that came in the same segment as the request belong to the session.
+/// Bytes in the same segment as the request belong to the session.
 #[tokio::test(start_paused = true)]
 async fn early_bytes_are_not_lost() {
     let (sender, receiver) = oneshot::channel();
@@ -133,8 +132,8 @@ async fn channels_like_those_of_go() {
     let service = once(|set: ChannelSet| async move {
         let mut channels = set.into_channels();
         assert_eq!(channels.len(), 5);
-        // Read on one that is only written: at its end. Write on one that is
-        // only read: nothing is sent, and nothing blocks.
+        // Reading from an outbound channel returns EOF. Writing to an inbound channel sends nothing
+        // and does not block.
         let mut buf = [0; 8];
         assert_eq!(channels[1].read(&mut buf).await?, 0);
         for _ in 0..100 {

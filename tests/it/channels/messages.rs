@@ -38,7 +38,7 @@ async fn an_empty_message_carries_nothing_and_is_no_end() {
 async fn unknown_channels_are_ignored() {
     for subprotocol in ALL {
         let (mut client, mut readers) = readers(subprotocol).await;
-        // Those that only the server writes, and those that are not there.
+        // Channels that only the server writes, and channels that do not exist.
         for channel in [1, 2, 3, 5, 79, 120, 254] {
             let message = match subprotocol.contains("base64") {
                 true if channel > 70 => continue,
@@ -47,7 +47,7 @@ async fn unknown_channels_are_ignored() {
             };
             client.bytes(&message).await.unwrap();
         }
-        // More of it than any window.
+        // More than any window.
         for _ in 0..8 {
             client.send(1, &[7; 100_000]).await.unwrap();
         }
@@ -67,7 +67,7 @@ async fn text_on_binary_subprotocols_and_the_reverse() {
         };
         for opcode in [TEXT, BINARY] {
             client.bytes(&frame(true, opcode, &message)).await.unwrap();
-            // Cut in the middle of a character, and of a quad.
+            // Cut in the middle of a character or of a quad.
             for cut in 0..message.len() {
                 client
                     .bytes(&frame(false, opcode, &message[..cut]))
@@ -107,7 +107,7 @@ async fn fragments_are_one_stream_with_control_frames_between() {
                 }
             }
             expect(&mut readers.stdin, &sent).await;
-            // And the next message begins anew.
+            // The next message starts afresh.
             client.send(4, b"x").await.unwrap();
             expect(&mut readers.resize, b"x").await;
             expect_nothing(&mut readers.stdin).await;
@@ -123,7 +123,7 @@ async fn fragments_are_handed_on_before_their_message_is_whole() {
         .await
         .unwrap();
     expect(&mut readers.stdin, b"first").await;
-    // A frame too: half of it is here.
+    // Half of a frame has arrived, and is handed on too.
     let second = frame(true, CONTINUATION, &[7; 1000]);
     client.bytes(&second[..508]).await.unwrap();
     expect(&mut readers.stdin, &[7; 500]).await;
@@ -159,8 +159,8 @@ async fn of_invalid_base64_nothing_is_delivered() {
                 matches!(end, End::Error(io::ErrorKind::InvalidData, _)),
                 "{end:?}"
             );
-            // Whole quads before an incomplete one were right; what was wrong
-            // in the midst of a piece takes the piece with it.
+            // Whole quads before an incomplete one are delivered. An error in the middle of a piece
+            // discards the piece.
             let whole = if bad == "YWJjZGVmZ" {
                 &b"beforeabcdef"[..]
             } else {

@@ -1,4 +1,4 @@
-//! What goes through a channel, and what a channel does to its siblings.
+//! The bytes of a channel, and the effect of a channel on its siblings.
 
 mod close;
 mod handles;
@@ -35,14 +35,14 @@ const WINDOW: usize = 256 * 1024;
 const CHUNK: usize = 16 * 1024;
 const CONTINUATION: u8 = 0;
 
-/// Both readers of a session, which stays open until the test is over.
+/// The readers of a session, which stays open until the test ends.
 struct Readers {
     stdin: ChannelReader,
     resize: ChannelReader,
     session: Session,
 }
 
-/// A session whose readers the test has in its hands.
+/// Opens a session whose readers the test holds.
 async fn readers(subprotocol: &str) -> (Raw<DuplexStream>, Readers) {
     readers_in(layer(), subprotocol).await
 }
@@ -74,7 +74,7 @@ async fn expect(reader: &mut ChannelReader, bytes: &[u8]) {
     assert!(came == bytes, "{} other bytes", bytes.len());
 }
 
-/// Time passes, and nothing comes.
+/// Checks that time passes and no data arrives.
 async fn expect_nothing(reader: &mut ChannelReader) {
     let read = timeout(Duration::from_secs(5), reader.fill_buf()).await;
     assert!(read.is_err(), "{:?}", read.unwrap().map(<[u8]>::len));

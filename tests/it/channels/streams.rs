@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Reads what comes of a stream until it waits.
+/// Reads from a stream until it is pending.
 async fn collect(stream: &mut ChannelStream, held: &mut Vec<Bytes>) -> usize {
     use futures_util::StreamExt;
     let mut len = 0;
@@ -26,7 +26,7 @@ async fn bytes_that_the_user_holds_do_not_count() {
         assert_eq!(collect(&mut stream, &mut held).await, piece.len());
     }
     assert!(held.concat() == sent);
-    // And exactly a window fits beside them.
+    // Exactly one window fits beside them.
     let mut readers = Some(readers.resize);
     client.send(0, &[7; WINDOW]).await.unwrap();
     client.send(4, b"sibling").await.unwrap();
@@ -77,15 +77,15 @@ async fn a_stream_becomes_a_reader_again_and_loses_nothing() {
         let mut rest = Vec::new();
         reader.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"body");
-        // As it does behind its end.
+        // As it does after its end.
         let mut stream = reader.into_stream();
         assert!(stream.next().await.is_none());
         assert_eq!(stream.into_inner().read(&mut head).await.unwrap(), 0);
     }
 }
 
-/// What comes of one message is one message, whatever its size; above 32 KiB it
-/// is cut in frames that a Pong fits between.
+/// A message of any size stays one message. Above 32 KiB it is cut into fragments, so that a Pong
+/// fits between them.
 #[tokio::test(start_paused = true)]
 async fn send_is_one_message() {
     for subprotocol in ALL {

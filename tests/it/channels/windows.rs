@@ -1,4 +1,4 @@
-//! How much a channel holds, and whom it blocks.
+//! The window of a channel, and the siblings that a full one blocks.
 
 use super::*;
 
@@ -9,13 +9,13 @@ async fn reader_drop_does_not_block_siblings() {
         for full in [false, true] {
             let (mut client, mut readers) = readers(subprotocol).await;
             if full {
-                // It is what reading waits for when it goes.
+                // Reading is waiting for this channel when its reader is dropped.
                 client.send(0, &[7; WINDOW]).await.unwrap();
                 client.send(0, &[7; WINDOW]).await.unwrap();
                 client.send(4, b"behind").await.unwrap();
                 expect_nothing(&mut readers.resize).await;
             }
-            // Also with a piece in its hands.
+            // The reader may hold a piece when it is dropped.
             if full {
                 readers.stdin.fill_buf().await.unwrap();
             }
@@ -52,8 +52,8 @@ async fn a_reader_that_was_not_taken_blocks_nobody() {
     );
 }
 
-/// Fills channel 0 with messages of so many bytes, and proves by a message of
-/// its sibling behind them that all of it was taken.
+/// Fills channel 0 with messages of `size` bytes. A message of the sibling behind them proves that
+/// all of it was taken.
 async fn fill(client: &mut Raw<DuplexStream>, readers: &mut Readers, bytes: usize, size: usize) {
     let mut left = bytes;
     let mut batch = Vec::new();
@@ -63,7 +63,7 @@ async fn fill(client: &mut Raw<DuplexStream>, readers: &mut Readers, bytes: usiz
         left -= now;
         if batch.len() > 100_000 || left == 0 {
             client.bytes(&std::mem::take(&mut batch)).await.unwrap();
-            // Not more than the transport holds.
+            // Not more than the transport can hold.
             sleep(Duration::from_millis(1)).await;
         }
     }
@@ -71,7 +71,7 @@ async fn fill(client: &mut Raw<DuplexStream>, readers: &mut Readers, bytes: usiz
     expect(&mut readers.resize, b"sibling").await;
 }
 
-/// One byte more stalls the sibling.
+/// Checks that one more byte stalls the sibling.
 async fn assert_full(client: &mut Raw<DuplexStream>, readers: &mut Readers) {
     client.send(0, b"!").await.unwrap();
     client.send(4, b"behind").await.unwrap();
@@ -97,7 +97,7 @@ async fn exactly_the_window_fits_whatever_the_size_of_the_messages() {
         let (mut client, mut readers) = readers(subprotocols::V5).await;
         fill(&mut client, &mut readers, WINDOW, size).await;
         assert_full(&mut client, &mut readers).await;
-        // It costs one chunk, to its last byte, to go on.
+        // Reading goes on once one chunk has been read to its last byte.
         expect(&mut readers.stdin, &[7; CHUNK - 1]).await;
         expect_nothing(&mut readers.resize).await;
         expect(&mut readers.stdin, &[7; 1]).await;
@@ -107,7 +107,7 @@ async fn exactly_the_window_fits_whatever_the_size_of_the_messages() {
     }
 }
 
-/// A quad is never split, so up to two bytes may stay unused.
+/// Quads are never split, so up to two bytes may stay unused.
 #[tokio::test(start_paused = true)]
 async fn the_window_fits_in_base64_but_for_a_part_of_a_quad() {
     for size in [1, 2, 3, 1000, CHUNK, CHUNK + 1, 100_000] {
@@ -151,13 +151,13 @@ async fn a_window_is_what_was_configured_in_whole_chunks() {
     }
 }
 
-/// A chunk counts until its last byte was handed out, however few are in it.
+/// A chunk counts until its last byte is handed out, however few bytes it has.
 #[tokio::test(start_paused = true)]
 async fn a_window_counts_capacity_and_not_bytes() {
     let (mut client, mut readers) = readers(subprotocols::V5).await;
     client.send(0, b"x").await.unwrap();
     assert_eq!(within(LONG, readers.stdin.fill_buf()).await.unwrap(), b"x");
-    // The reader has the chunk; what comes now lies in others.
+    // The reader has the first chunk. Data that arrives now goes to others.
     fill(&mut client, &mut readers, WINDOW - CHUNK, 1000).await;
     assert_full(&mut client, &mut readers).await;
     readers.stdin.consume(1);

@@ -26,7 +26,7 @@ async fn a_large_message_leaves_in_fragments_and_a_ping_is_answered_between_them
             std::future::pending().await
         });
         let mut client = open_with(service, subprotocol, 10_000).await;
-        // The first fragment is on its way when the Ping comes.
+        // The first fragment is in flight when the Ping arrives.
         sleep(Duration::from_millis(10)).await;
         client.bytes(&frame(true, PING, b"now")).await.unwrap();
         let frames = frames_of_one_message(&mut client).await;
@@ -68,7 +68,7 @@ async fn a_write_takes_32_kib_at_most_and_makes_one_message_of_it() {
             .map(|(_, payload)| payload.len())
             .collect();
         const CUT: usize = 32 * 1024;
-        // A write of nothing sends nothing.
+        // An empty write sends nothing.
         assert_eq!(lens, [1, CUT, CUT, CUT]);
         for expected in [0, 1, CUT, CUT, CUT] {
             assert_eq!(size.recv().await, Some(expected));

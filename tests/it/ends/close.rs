@@ -26,7 +26,7 @@ async fn session_close_sends_what_was_accepted_then_its_own_code() {
                 End::Error(io::ErrorKind::ConnectionAborted, EndCause::Closed { code: c, .. }) if c == code
             ));
             assert!(matches!(session.ended().await, EndCause::Closed { .. }));
-            // The first one counts.
+            // The first close counts.
             session.close(4000, "again").unwrap();
             stdout.flush().await?;
             Ok(())
@@ -39,7 +39,7 @@ async fn session_close_sends_what_was_accepted_then_its_own_code() {
     }
 }
 
-/// One poll earlier or later is the same end.
+/// One poll earlier or later gives the same end.
 #[tokio::test(start_paused = true)]
 async fn a_close_is_the_end_whenever_it_is_asked_for_and_whatever_is_returned() {
     for polls in 0..3 {
@@ -118,7 +118,7 @@ async fn a_service_that_ignores_session_close_is_dropped_after_the_grace() {
     assert_after(start, secs(1));
 }
 
-/// The service is polled, and has returned, before the session looks at its call.
+/// The service is polled and returns before the session looks at its call.
 #[tokio::test(start_paused = true)]
 async fn session_close_counts_also_where_the_service_returns_at_once() {
     for pause in [None, Some(millis(10))] {

@@ -1,4 +1,4 @@
-//! Output that is held until the client is seen to read.
+//! Output is held until the client is seen to read.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn until_read() -> Hold {
     Hold::until_peer_reads(millis(20), millis(250))
 }
 
-/// Writes, and returns at once: all of it is held, the last words too.
+/// Writes, and returns at once. Everything is held, including the last words.
 async fn hold(mut set: ChannelSet) -> Result<(), BoxError> {
     set.session().hold_output(until_read());
     set.session()
@@ -105,7 +105,7 @@ async fn while_output_is_held_writes_fill_their_budget_and_flush_waits() {
         drop(set);
         let start = Instant::now();
         stderr.write_all(b"e").await?;
-        // Two writes of 32 KiB are the budget of a channel, heads notwithstanding.
+        // Two writes of 32 KiB make the budget of a channel, not counting their heads.
         let (mut accepted, buf) = (0, [b'o'; 32 * 1024]);
         while accepted < 64 * 1024 {
             accepted += stdout.write(&buf).await?;

@@ -1,4 +1,4 @@
-//! What follows behind our Close, and what was accepted before it.
+//! The time after our Close, and output that was accepted before it.
 
 use super::*;
 
@@ -7,7 +7,7 @@ async fn goodbye(mut set: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Whether the server has shut its side down.
+/// Returns whether the server has shut its side down.
 async fn has_shut_down(client: &mut Raw<DuplexStream>) -> bool {
     let fin = tokio::time::timeout(millis(1), client.next()).await;
     if let Ok(Some(frame)) = &fin {
@@ -16,8 +16,8 @@ async fn has_shut_down(client: &mut Raw<DuplexStream>) -> bool {
     fin.is_ok()
 }
 
-/// A proxy that copies bytes closes both of its connections at the first end of file.
-/// A FIN behind our Close would take from the client whatever it has not read yet.
+/// A proxy that copies bytes closes both of its connections at the first end of file. A FIN right
+/// behind our Close would cost the client everything it has not read yet.
 #[tokio::test(start_paused = true)]
 async fn fin_waits_for_the_peers_close() {
     for answer in [Some(1000), Some(4001), None] {
@@ -28,7 +28,8 @@ async fn fin_waits_for_the_peers_close() {
             (told.text(1).as_str(), told.close),
             ("bye", Some(Some(1000)))
         );
-        // It may be late, as that of a slow reader is: anything it sends says that it lives.
+        // The Close may be late, as that of a slow reader is: anything the client sends is a sign
+        // of life.
         for _ in 0..5 {
             sleep(secs(29)).await;
             assert!(!has_shut_down(&mut client).await);
@@ -61,7 +62,7 @@ async fn fin_comes_after_thirty_seconds_without_a_byte() {
     let start = Instant::now();
     assert_eq!(within(LONG, client.next()).await, None);
     assert_after(start, secs(30));
-    // It may answer the FIN yet.
+    // The client may still answer the FIN.
     let _ = within(LONG, dropped).await;
     assert_after(start, secs(60));
 }
@@ -75,7 +76,7 @@ async fn fin_goes_at_once_behind_the_answer_to_a_close() {
     assert!(has_shut_down(&mut client).await);
 }
 
-/// Nothing is decoded any more: there is no Close to wait for.
+/// Nothing is decoded any more, so there is no Close to wait for.
 #[tokio::test(start_paused = true)]
 async fn fin_goes_at_once_behind_the_close_for_a_fault() {
     for (fault, code) in [
@@ -93,7 +94,7 @@ async fn fin_goes_at_once_behind_the_close_for_a_fault() {
     }
 }
 
-/// Also one behind our own Close: it is not waited for.
+/// Likewise for a fault behind our own Close.
 #[tokio::test(start_paused = true)]
 async fn a_fault_ends_the_wait_for_the_peers_close() {
     let client = open(session(goodbye), subprotocols::V5).await;
@@ -111,7 +112,7 @@ async fn until_ended(set: ChannelSet) -> Result<(), BoxError> {
 async fn after_its_close_the_server_reads_on_until_the_fin() {
     let (mut client, mut dropped) = open_watched(session(goodbye), subprotocols::V5, 4096).await;
     within(LONG, client.read_to_end()).await;
-    // Our side is shut down; what the client still says is read.
+    // Our side is shut down. Data that the client still sends is read.
     for _ in 0..100 {
         client.send(0, &[7; 2000]).await.unwrap();
     }
@@ -137,7 +138,7 @@ async fn after_thirty_seconds_of_silence_the_socket_is_let_go() {
     assert_after(start, secs(30));
 }
 
-/// Whether it answers our Close or not.
+/// With and without an answer to our Close.
 #[tokio::test(start_paused = true)]
 async fn lingering_ends_after_five_minutes_whatever_comes() {
     for answers in [true, false] {
@@ -174,8 +175,8 @@ async fn the_limit_of_closing_can_be_set() {
     assert!(elapsed >= secs(40) && elapsed <= secs(51), "{elapsed:?}");
 }
 
-/// What a peer takes byte by byte cannot be kept for ever, and slow readers are no
-/// enemies: five minutes, and what is queued at 2 KiB a second.
+/// Output for a peer that takes it byte by byte cannot be kept for ever, but a slow reader is
+/// legitimate. So it gets five minutes, and the time for the queued output at 2 KiB/s.
 #[tokio::test(start_paused = true)]
 async fn closing_is_bounded_however_little_leaves_at_a_time() {
     for (rate, allowed) in [(2048, 300 + 29), (1024, 300 + 58), (60_000, 300 + 1)] {
@@ -208,15 +209,15 @@ async fn closing_is_bounded_however_little_leaves_at_a_time() {
     }
 }
 
-/// A rate of our own has its time beside that, once: a peer that takes a frame in 80 s must
-/// not renew it.
+/// The time that our own rate needs is added once. A peer that takes 80 s for a frame must not
+/// renew it.
 #[tokio::test(start_paused = true)]
 async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
-    // Payload, so that a frame has 64 bytes, which is what the transport holds.
+    // The payload of a frame of 64 bytes, which is as much as the transport holds.
     const FRAME: usize = 64;
     const PAYLOAD: usize = FRAME - 3;
     for (rate, takes) in [(1_000, FRAME), (1_000, 1), (20_000, FRAME)] {
-        // More than a burst, which is 50 ms of it.
+        // More than a burst, which is 50 ms of the rate.
         let frames_at_once = (rate / 20 / FRAME as u64) as usize + 1;
         let capacity = FRAME * frames_at_once;
         let takes = if takes == 1 { 1 } else { capacity };
@@ -234,7 +235,7 @@ async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
         let start = Instant::now();
         let trickle = async {
             let mut bytes = vec![0; takes];
-            // Ten hours are enough to see it.
+            // Ten hours are enough to see a renewal.
             while client.io.read_exact(&mut bytes).await.is_ok() && start.elapsed() < secs(36_000) {
                 sleep(secs(80)).await;
             }
@@ -243,7 +244,7 @@ async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
             () = trickle => {}
             _ = dropped => {}
         }
-        // 63 KB at this rate, and at 2 KiB/s.
+        // The time for 63 KB at this rate, and at 2 KiB/s.
         let allowed = secs(300 + 63_000 / rate + 63_000 / 2048 + 90);
         let elapsed = start.elapsed();
         assert!(
@@ -253,7 +254,7 @@ async fn closing_is_bounded_where_the_output_has_a_rate_of_its_own() {
     }
 }
 
-/// A reader of 4 KiB a second gets all of it.
+/// A client that reads 4 KiB/s gets everything.
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_gets_all_of_a_long_end() {
     const ALL: usize = 1 << 20;
@@ -264,7 +265,7 @@ async fn a_slow_reader_gets_all_of_a_long_end() {
     let mut client = open_with(service, subprotocols::V5, 4096).await;
     let mut bytes = 0;
     let close = loop {
-        // Of 32 KiB at most.
+        // In writes of up to 32 KiB.
         let frame = within(LONG, client.next()).await.expect("not cut off");
         sleep(secs(8)).await;
         match frame.opcode {
@@ -287,7 +288,7 @@ async fn ninety_seconds_without_a_byte_taken_abort_a_close() {
     });
     let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
     let start = within(LONG, written.recv()).await.unwrap();
-    // Each byte taken starts the time anew.
+    // Each byte that is taken restarts the deadline.
     for _ in 0..3 {
         sleep(secs(80)).await;
         client.io.read_exact(&mut [0; 100]).await.unwrap();
@@ -299,13 +300,13 @@ async fn ninety_seconds_without_a_byte_taken_abort_a_close() {
     assert!(rest.len() <= 4096, "{} bytes", rest.len());
 }
 
-/// A client that writes before it reads would wait for us as we for it.
+/// A client that writes before it reads would deadlock with us.
 #[tokio::test(start_paused = true)]
 async fn closing_reads_while_it_writes() {
     for subprotocol in [subprotocols::V4, subprotocols::V5, subprotocols::V4_BASE64] {
         let service = once(|mut set: ChannelSet| async move {
             let mut stdout = set.take_writer(1).unwrap();
-            // It never reads: the window is full, and reading is paused.
+            // The service never reads: the window is full, and reading is paused.
             let _stdin = set.take_reader(0).unwrap();
             sleep(millis(100)).await;
             stdout.send(vec![7; 1_000_000]).await?;
@@ -321,7 +322,7 @@ async fn closing_reads_while_it_writes() {
     }
 }
 
-/// Without lingering the kernel turns the last bytes into a reset.
+/// Without lingering, the kernel replaces the last bytes by a reset.
 #[tokio::test]
 async fn over_tcp_nothing_is_lost_to_a_client_that_goes_on_sending() {
     let _watchdog = Watchdog::bites_after(secs(50));
@@ -339,8 +340,8 @@ async fn over_tcp_nothing_is_lost_to_a_client_that_goes_on_sending() {
             let message = frame(true, BINARY, &on(0, &[1; 16 * 1024]));
             while far.write_all(&message).await.is_ok() {}
         });
-        // It is slow, so that the last bytes are still in the kernel when the
-        // server has said its Close.
+        // The client is slow, so the last bytes are still in the kernel when the server has sent
+        // its Close.
         let (mut close, mut bytes) = (None, 0);
         while close.is_none() {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! How each end of a session looks to its reader, its writer and its client.
+//! The ends of a session, as its reader, its writer and its client see them.
 
 mod close;
 mod hold;
@@ -38,7 +38,7 @@ use crate::support::{
     open_with, read_out, secs, serve, session, soon, within,
 };
 
-/// What the client does to the session.
+/// The act of the client that ends the session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
     Close(Option<u16>),
@@ -81,13 +81,13 @@ async fn act(act: Act, mut client: Raw<DuplexStream>) -> Option<Raw<DuplexStream
     Some(client)
 }
 
-/// How the service ends.
+/// The end of the service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     Ok,
     Err,
     Panic,
-    /// It ignores the end of its session.
+    /// The service ignores the end of its session.
     Never,
 }
 
@@ -100,8 +100,7 @@ async fn finish(how: How) -> Result<(), BoxError> {
     }
 }
 
-/// 1000 says that the outcome was told; a service that fails without a way to
-/// tell has not told it.
+/// 1000 means that the outcome was reported, and a service that fails has no way to report it.
 fn own_code(how: How) -> u16 {
     match how {
         How::Ok => 1000,

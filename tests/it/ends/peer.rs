@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What the service saw: its input and how that ended, why the session ended,
-/// and what became of a write behind the end.
+/// The service's view: its input and how that ended, the cause of the session's end, and the result
+/// of a write after it.
 struct Saw {
     input: (Vec<u8>, End),
     cause: EndCause,
@@ -35,8 +35,8 @@ async fn how_each_end_of_the_peer_looks_from_both_sides() {
     use Act::*;
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidData};
     let _watchdog = Watchdog::bites_after(secs(50));
-    // What happens, what a reader gets without half-close and with it, what
-    // the cause says, and the code of our Close.
+    // The act, the reader's end without half-close and with it, the text of the cause, and the code
+    // of our Close.
     type Row = (
         Act,
         Option<io::ErrorKind>,
@@ -164,7 +164,7 @@ async fn how_each_end_of_the_peer_looks_from_both_sides() {
             assert_eq!(seen.input, (b"before".to_vec(), end), "{context}");
             let said = seen.cause.to_string();
             assert!(said.starts_with(words), "{context}: {said}");
-            // After a Close of the peer there is a grace; after a fault, none.
+            // A Close of the peer is followed by a grace, a fault is not.
             if matches!(what, Close(_)) {
                 seen.write.expect(&context);
             } else {
@@ -252,7 +252,7 @@ async fn all_bytes_come_before_the_loss_also_where_a_write_finds_it_first() {
                 Ok(0) => break End::Eof,
                 Ok(n) => {
                     total += n;
-                    // Whether it still can be written is not the question.
+                    // The result of the write does not matter here.
                     let _ = stdout.write_all(&buf[..n]).await;
                 }
                 Err(error) => break End::of(&error),
@@ -294,7 +294,7 @@ async fn a_loss_in_the_middle_of_a_message_leaves_what_came_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_close_after_the_close_of_the_peer_is_the_only_one() {
-    // Both sides close at once: one frame of ours, and what follows is ignored.
+    // Both sides close at once: we send one Close, and ignore everything after theirs.
     let service = once(|set: ChannelSet| async move {
         set.session().ended().await;
         set.session().close(4000, "mine")?;
@@ -320,7 +320,7 @@ async fn base64_carries_the_ends_of_its_messages() {
         .bytes(&frame(true, TEXT, b"0YWJj\r\nZGVm"))
         .await
         .unwrap();
-    // An incomplete quad at the end of a message.
+    // The message ends with an incomplete quad.
     client.bytes(&frame(true, TEXT, b"0YWJjZG")).await.unwrap();
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.close, Some(Some(1007)));
@@ -332,7 +332,7 @@ async fn base64_carries_the_ends_of_its_messages() {
     );
 }
 
-/// In the words of the peer, and shown to no log as they are.
+/// The reason is the peer's text, and is escaped in logs.
 #[tokio::test(start_paused = true)]
 async fn the_reason_of_a_close_is_told() {
     let longest = "r".repeat(123);
@@ -356,7 +356,7 @@ async fn the_reason_of_a_close_is_told() {
         let close = frame(true, CLOSE, &payload);
         client.bytes(&close).await.unwrap();
         let told = within(LONG, client.read_to_end()).await;
-        // Its code is our answer, its reason is not.
+        // Our answer has the peer's code, but not its reason.
         assert_eq!((told.close, told.reason.as_str()), (Some(Some(code)), ""));
         let cause = saw.await.unwrap().cause;
         assert_eq!(cause.to_string(), text);
@@ -371,7 +371,7 @@ async fn the_reason_of_a_close_is_told() {
     }
 }
 
-/// The read is another task's, and has begun.
+/// Another task is in the middle of a read.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_is_pending_when_receives_are_ignored_ends_with_the_session() {
     let _watchdog = Watchdog::bites_after(secs(50));

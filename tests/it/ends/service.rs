@@ -1,4 +1,4 @@
-//! The service ends, or does not.
+//! Services that end, and services that do not.
 
 use super::*;
 
@@ -55,8 +55,8 @@ async fn the_service_ends_an_open_session() {
     }
 }
 
-/// After a Close the service may go on for the grace: 30 s where a Close is how
-/// a client ends its input, else 1 s.
+/// After a Close the service may go on for the grace: 30 s where clients end their input with a
+/// Close, otherwise 1 s.
 #[tokio::test(start_paused = true)]
 async fn a_service_ends_or_is_dropped_after_the_close_of_the_peer() {
     for (subprotocol, code, grace) in [
@@ -80,7 +80,7 @@ async fn a_service_ends_or_is_dropped_after_the_close_of_the_peer() {
             let start = Instant::now();
             client.close(code).await.unwrap();
             let told = within(LONG, client.read_to_end()).await;
-            // A peer's Close is answered with its own code, whatever happened.
+            // A peer's Close is always answered with its own code.
             assert_eq!(told.close, Some(code), "{how:?} on {subprotocol}");
             let expected = if how == How::Never {
                 grace
@@ -196,7 +196,7 @@ async fn the_fin_of_the_peer_ends_the_thirty_seconds_after_the_grace() {
         let mut stdout = set.take_writer(1).unwrap();
         set.session().ended().await;
         sleep(millis(5500)).await;
-        // The FIN came half a second ago, and nobody knows whether it reads.
+        // The FIN came half a second ago, and the client may or may not still read.
         stdout.write_all(b"late").await?;
         std::future::pending().await
     });

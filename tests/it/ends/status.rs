@@ -1,5 +1,4 @@
-//! What the layer of exec and attach tells its clients, in the words of each
-//! subprotocol.
+//! The reports of the layer of exec and attach to its clients, in the form of each subprotocol.
 
 use tower::{Layer, ServiceBuilder};
 use tower_wsstream::{Status, WsStreamLayer, remotecommand::*};
@@ -33,7 +32,7 @@ fn is_json(subprotocol: &str) -> bool {
     subprotocol.starts_with("v4.") || subprotocol.starts_with("v5.")
 }
 
-/// The last message, and whether it is the only one on its channel.
+/// Returns the Status, and checks that it is the last message, and the only one on channel 3.
 fn told_status(told: &Told) -> Option<&[u8]> {
     let mut on_error = told.messages.iter().filter(|(channel, _)| *channel == 3);
     let status = on_error.next()?;
@@ -124,8 +123,8 @@ async fn a_command_that_outlives_its_session_is_told_of() {
     }
 }
 
-/// Without input a Close cannot be its end, and that of a terminal is its hang-up: the
-/// client is leaving, and waits for our answer before it goes.
+/// Without input, a Close cannot end it; on a terminal, a Close is a hang-up. In both cases the
+/// client is leaving, and awaits our answer before it goes.
 #[tokio::test(start_paused = true)]
 async fn a_close_that_cannot_end_the_input_is_a_goodbye() {
     for subprotocol in [ALL.as_slice(), &[subprotocols::V3]].concat() {
@@ -151,7 +150,7 @@ async fn a_close_that_cannot_end_the_input_is_a_goodbye() {
     }
 }
 
-/// kube-rs ends its input with a Close, and reads on.
+/// kube-rs ends its input with a Close, and goes on reading.
 #[tokio::test(start_paused = true)]
 async fn a_command_that_works_on_after_its_input_ended_is_told_of_in_full() {
     for subprotocol in [subprotocols::V4, subprotocols::V4_BASE64] {
@@ -175,7 +174,7 @@ async fn a_command_that_works_on_after_its_input_ended_is_told_of_in_full() {
     }
 }
 
-/// A success is not made up for a session that was cut off.
+/// A session that was cut off is not reported as a success.
 #[tokio::test(start_paused = true)]
 async fn after_a_fault_of_the_peer_no_status_is_sent() {
     let client = exec(subprotocols::V5, |mut command| async move {

@@ -1,8 +1,8 @@
-//! Last words, and whether the outcome counts as told.
+//! Last words, and when the outcome counts as reported.
 
 use super::*;
 
-/// What is registered as last words.
+/// The closure that is registered as last words.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Words {
     Unregistered,
@@ -152,7 +152,7 @@ async fn no_last_words_after_a_fault_of_the_peer_or_a_loss() {
     }
 }
 
-/// Its closure may hold the session, which holds it.
+/// The closure may own the session, which owns it.
 #[tokio::test(start_paused = true)]
 async fn last_words_that_were_never_said_are_dropped_with_the_session() {
     for what in [Act::Drop, Act::ReservedBit, Act::Close(Some(1000))] {
@@ -210,7 +210,8 @@ async fn the_second_last_words_replace_the_first() {
     assert_eq!(told.messages, [(3, b"second".to_vec())]);
 }
 
-/// Closing begins when the last words were said, and not when the session began to say them.
+/// The closing deadline starts once the last words have been said, not when the session began to
+/// say them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs real time: a paused clock does not see a closure that blocks"]
 async fn the_time_that_last_words_take_is_not_the_peers() {
@@ -224,7 +225,7 @@ async fn the_time_that_last_words_take_is_not_the_peers() {
         set.take_writer(1).unwrap().write_all(&[7; 1000]).await?;
         Ok(())
     });
-    // Less than is written, so that the Close cannot leave in one write.
+    // Smaller than the output, so the Close cannot leave in one write.
     let mut client = open_with(service, subprotocols::V4, 64).await;
     let told = within(secs(30), client.read_to_end()).await;
     assert_eq!(told.channel(1), [7; 1000]);

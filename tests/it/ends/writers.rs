@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A writer that a task took with it, and how long it goes on writing.
+/// Returns a service that moves its writer into a task, which writes every 300 ms.
 fn writing_task(how: How, writes: u64) -> impl FnOnce(ChannelSet) -> Finish + Send + 'static {
     move |mut set: ChannelSet| {
         let mut stdout = set.take_writer(1).unwrap();
@@ -47,7 +47,7 @@ async fn writers_of_other_tasks_have_the_grace_after_an_error() {
         assert_eq!(told.channel(1).len(), 3);
         assert_eq!(told.messages.last(), Some(&(3, b"status".to_vec())));
         assert_eq!(told.close, Some(Some(1000)));
-        // With all of them gone there is nothing to wait for.
+        // Without writers there is nothing to wait for.
         let mut client = open(once(writing_task(how, 2)), subprotocols::V5).await;
         let start = Instant::now();
         let told = within(LONG, client.read_to_end()).await;

@@ -28,7 +28,7 @@ async fn what_is_written_after_the_acceptance_arrives_in_order() {
     assert_eq!(tasks(), before);
 }
 
-/// What the client sends with its request waits for the session, too.
+/// Data that the client sends with its request waits for the session.
 #[tokio::test(start_paused = true)]
 async fn nothing_but_the_answer_leaves_before_it_and_early_bytes_are_kept() {
     let service = explicit(async |mut set: ChannelSet| {
@@ -94,7 +94,7 @@ async fn an_acceptance_elsewhere_is_answered_at_once() {
     assert_ready!(accept.poll());
 }
 
-/// A writer of a session that is over.
+/// Returns a writer of a session that is over.
 async fn unusable() -> ChannelWriter {
     let (gives, mut given) = mpsc::unbounded_channel();
     let service = explicit(move |mut set: ChannelSet| {
@@ -158,7 +158,7 @@ async fn a_write_that_waits_elsewhere_is_accepted_when_the_service_returns_ok() 
     assert_eq!(transcript.close_code, Some(1000));
 }
 
-/// Which call of `accept` it is does not matter, nor what becomes of its future.
+/// It does not matter which call of `accept` it is, or what becomes of its future.
 #[tokio::test(start_paused = true)]
 async fn accept_may_be_called_in_any_way() {
     #[derive(Clone, Copy, Debug)]
@@ -244,7 +244,7 @@ async fn accept_does_nothing_where_it_is_not_waited_for() {
 async fn an_error_after_the_acceptance_is_the_end_of_a_session() {
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum When {
-        /// In the poll that called `accept`, and never waited for it.
+        /// Dropped in the poll that called `accept`, and never awaited.
         InThatPoll,
         Resolved,
         Later,

@@ -35,7 +35,7 @@ async fn a_close_before_the_acceptance_is_the_close_of_the_session() {
                 let transcript = told(service).await;
                 assert_eq!(transcript.close_code, Some(4000), "{then:?}");
                 assert!(transcript.messages.is_empty());
-                // Until the tasks of the connection are over.
+                // Waits until the tasks of the connection have ended.
                 sleep(LONG).await;
             }
             Then::Fails => {

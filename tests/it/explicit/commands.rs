@@ -68,7 +68,8 @@ async fn another_error_of_a_command_is_101_and_a_status() {
     }
 }
 
-/// Behind the acceptance there is no answer that it could be, awaited or not.
+/// After the acceptance a rejection can no longer be the answer, whether the acceptance was awaited
+/// or not.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_of_an_accepted_command_is_its_status() {
     for awaits in [false, true] {
@@ -122,8 +123,8 @@ async fn an_accepted_command_is_ready_first_and_then_speaks() {
     }
 }
 
-/// Its ready message is queued already.
-/// The budget takes it at once, though it leaves when the client is seen to read.
+/// The ready message is queued already. The budget takes the write at once, although it leaves
+/// only when the client is seen to read.
 #[tokio::test(start_paused = true)]
 async fn a_write_of_a_command_goes_on_at_the_acceptance_though_output_is_held() {
     let (writes, mut written) = mpsc::unbounded_channel();
@@ -142,10 +143,10 @@ async fn a_write_of_a_command_goes_on_at_the_acceptance_though_output_is_held() 
             Ok(ExitStatus::success())
         }
     });
-    // For this client output is held.
+    // Output is held for this client.
     let exec = exec(subprotocols::V5).header(header::USER_AGENT, "Go-http-client/1.1");
     let mut client = exec.connect(service).await.unwrap();
-    // Does not answer the Ping that would end the hold.
+    // The client does not answer the Ping, which would end the hold.
     client.stall(secs(2)).await;
     assert!(soon(written.recv()).await.unwrap() <= EXACT);
 }

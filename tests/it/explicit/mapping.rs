@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Where an error comes from.
+/// The origin of an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum From {
     Readiness,
@@ -10,7 +10,7 @@ enum From {
     LaterPoll,
 }
 
-/// Fails with "secret" somewhere.
+/// A service that fails with "secret" at one of them.
 #[derive(Clone)]
 struct Failing(From);
 
@@ -52,14 +52,14 @@ async fn errors_before_the_answer_are_mapped() {
         assert_eq!(refusal.message, "the node does not answer", "{from:?}");
         assert_eq!(*seen.lock().unwrap(), ["secret"], "asked once");
 
-        // The mapping's own panic.
+        // A panic of the mapping itself.
         let service = layer()
             .config(config().map_rejection(|_| panic!("password=hunter2")))
             .layer(Failing(from));
         let refusal = refused(service, &Head::to("/"), 500, RejectionKind::Internal).await;
         assert!(!refusal.message.contains("hunter2") && !refusal.message.contains("secret"));
 
-        // The default one.
+        // The default mapping.
         let refusal = refused(
             layer().layer(Failing(from)),
             &Head::to("/"),
@@ -71,7 +71,7 @@ async fn errors_before_the_answer_are_mapped() {
     }
 }
 
-/// A later poll of `Immediate` is the end of a session, and no answer.
+/// With `Immediate`, an error of a later poll ends the session, and is not an answer.
 #[tokio::test(start_paused = true)]
 async fn an_accepted_session_has_nothing_to_map() {
     let service = layer()

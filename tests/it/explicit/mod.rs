@@ -1,4 +1,4 @@
-//! `AcceptMode::Explicit`: the answer waits until the service knows it.
+//! `AcceptMode::Explicit`: the answer waits for the decision of the service.
 
 mod accepted;
 mod close;
@@ -60,13 +60,13 @@ where
     layer().layer(service_fn(function))
 }
 
-/// Makes the handshake, and reads everything.
+/// Makes the handshake, and reads to the end.
 async fn told(service: impl HttpService) -> Transcript {
     let client = soon(Connect::to("/").connect(service)).await.unwrap();
     soon(client.read_to_end()).await
 }
 
-/// Makes the handshake and gets no session.
+/// Makes a handshake that is refused.
 async fn refused_with(service: impl HttpService, connect: Connect) -> (StatusCode, Status) {
     let refused = refused_by(connect, service).await;
     (refused.status(), refused.refusal().expect("a Status"))
@@ -80,8 +80,7 @@ async fn look_up() {
     }
 }
 
-/// A service whose output is in the hands of the test, and that accepts when it
-/// is told to.
+/// A session whose writer the test holds, and which is accepted when the test says so.
 struct Undecided {
     answer: Pin<Box<dyn Future<Output = Response<Answer>> + Send>>,
     wire: Wire,
@@ -89,7 +88,7 @@ struct Undecided {
     session: Session,
 }
 
-/// One that waits for an acceptance from elsewhere.
+/// Makes a handshake that waits until the test accepts it.
 async fn undecided() -> Undecided {
     let (gives, mut given) = mpsc::unbounded_channel();
     let service = explicit(move |mut set: ChannelSet| {
@@ -116,7 +115,7 @@ async fn undecided() -> Undecided {
 }
 
 impl Undecided {
-    /// Lets the answer go out, and reads it.
+    /// Lets the answer leave, and reads it.
     async fn accepted(self) -> (tokio::io::DuplexStream, ChannelWriter, Session) {
         let response = soon(self.answer).await;
         assert_eq!(response.status(), 101);

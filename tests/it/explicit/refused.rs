@@ -55,7 +55,7 @@ async fn a_panic_before_the_answer_is_a_500() {
             }
         }
         let service = explicit(move |_set: ChannelSet| {
-            // Held by the future beside its own frame, and so dropped with it.
+            // Owned by the future, and therefore dropped with it.
             let mut bomb = Some(Bomb(in_drop));
             let mut look_up = Box::pin(look_up());
             poll_fn(move |cx| {

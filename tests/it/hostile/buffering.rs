@@ -1,4 +1,4 @@
-//! A server end that keeps what it took until it is flushed, as TLS may.
+//! A server end that buffers writes until it is flushed, as TLS may.
 
 use super::*;
 use futures_util::StreamExt;

@@ -1,4 +1,4 @@
-//! What a hostile or unlucky peer can do to a session: no spin, no hang, no leak.
+//! Hostile and unlucky peers: no session spins, hangs or leaks.
 
 mod buffering;
 
@@ -32,8 +32,8 @@ use tower_wsstream::{
 
 const NAME: &str = "attack.k8s.io";
 
-/// More polls than any of these services needs; a service that spins is ended
-/// so that paused time goes on.
+/// More polls than any of these services needs. A service that spins is ended, so that paused time
+/// advances.
 const SPIN: usize = 5_000;
 
 fn protocols(half_close: bool) -> ChannelProtocols {
@@ -50,7 +50,7 @@ fn connect() -> Connect {
     Connect::to("/").offer(NAME).buffer(4096)
 }
 
-/// Counts the polls of a service, and ends one that is polled without end.
+/// Counts the polls of a service, and ends it after too many.
 struct Counted<F> {
     future: Pin<Box<F>>,
     polls: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ macro_rules! counted_service {
 }
 
 fn bad_frame() -> Frame {
-    // A continuation of nothing.
+    // A continuation without a message.
     Frame::new(0, vec![0; 3])
 }
 
@@ -120,7 +120,7 @@ async fn a_flush_in_its_grace_is_not_polled_again_and_again() {
     let polls = Arc::new(AtomicUsize::new(0));
     let service = counted_service!(polls, async |mut set: ChannelSet| {
         let mut stdout = set.take_writer(1).unwrap();
-        // Above the budget, so that room is none of the reasons to be woken.
+        // Above the budget, so that room is not a reason to be woken.
         stdout.send(vec![7; 100_000]).await?;
         stdout.flush().await?;
         Ok(())
@@ -230,7 +230,7 @@ async fn last_words_that_were_never_said_do_not_keep_their_session() {
     );
 }
 
-/// What the service read, and how it ended.
+/// Returns everything that was read, and how it ended.
 async fn read_all(mut stdin: ChannelReader) -> (Vec<u8>, io::Result<()>) {
     let mut all = Vec::new();
     let end = stdin.read_to_end(&mut all).await;
@@ -267,7 +267,7 @@ async fn a_close_inside_a_message_is_no_end_of_input() {
     }
 }
 
-/// A spawned reader with a small window, on another thread than the driver.
+/// A spawned reader has a small window, and runs on another thread than the driver.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_window_loses_nothing() {
     const MESSAGES: usize = 3_000;
@@ -316,10 +316,10 @@ async fn a_large_write_of_another_task_leaves_a_buffering_transport() {
         let mut stdout = set.take_writer(1).unwrap();
         let mut stdin = set.take_reader(0).unwrap();
         let task = tokio::spawn(async move {
-            // The session's task sleeps meanwhile.
+            // The session's task is asleep meanwhile.
             tokio::time::sleep(Duration::from_secs(1)).await;
             stdout.write_all(&[7; 30_000]).await?;
-            // The answer comes only once all of it is there.
+            // The client answers only once it has everything.
             stdin.read_exact(&mut [0]).await?;
             io::Result::Ok(())
         });

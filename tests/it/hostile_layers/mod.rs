@@ -1,5 +1,5 @@
-//! Services and bodies inside of each layer that panic, fail, are never ready or never end, at
-//! each stage: the client gets an answer or a Close, and nothing is left running.
+//! Services and bodies inside each layer that panic, fail, are never ready or never end, at each
+//! stage: the client gets an answer or a Close, and nothing is left running.
 
 mod scenarios;
 
@@ -42,11 +42,11 @@ use crate::support::{
     layer, serve, within,
 };
 
-/// What ends by itself ends sooner; what takes longer hangs.
+/// Longer than anything that ends by itself.
 const LONG: Duration = Duration::from_secs(600);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How a service or a body goes wrong, and where.
+/// The fault of a service or a body, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     NotReady,
@@ -55,10 +55,10 @@ enum Fault {
     PanicsInCall,
     PanicsAtOnce,
     FailsAtOnce,
-    /// Behind the upgrade, with a byte said.
+    /// After the upgrade, and after one byte.
     PanicsLater,
     FailsLater,
-    /// And panics once more where what panicked is dropped.
+    /// Panics once more when the future that panicked is dropped.
     PanicsTwice,
     PanicsInDrop,
     NeverEnds,
@@ -80,7 +80,7 @@ const ALL: [Fault; 11] = [
     NeverEnds,
 ];
 
-/// What the client, and the operator, do meanwhile.
+/// Other events in the meantime, by the client or the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meanwhile {
     Waits,
@@ -89,10 +89,10 @@ enum Meanwhile {
     Drains,
 }
 
-/// Whose service it is.
+/// The layer around the faulty service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Around {
-    /// A body, and the service that makes it.
+    /// The body, not the service that makes it.
     Reader,
     ReadersBody,
     Ports,
@@ -101,7 +101,7 @@ enum Around {
     TapsFunction,
 }
 
-/// Counts as running until it is dropped, which may be a trap.
+/// Counts as running until it is dropped. The drop may panic.
 struct Guard {
     fault: Fault,
     running: Arc<AtomicUsize>,
@@ -125,7 +125,8 @@ impl Drop for Guard {
     }
 }
 
-/// A future of a service. What panics in its poll is not dropped before the layer drops it.
+/// A future of a service. If it panics in its poll, its contents are dropped only when the layer
+/// drops it.
 struct Guarded<T> {
     future: Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>,
     _guard: Guard,
@@ -139,7 +140,7 @@ impl<T> Future for Guarded<T> {
     }
 }
 
-/// Goes wrong before, or a second behind, what it has to say.
+/// Has its fault before its output, or one second after it.
 async fn go_wrong(
     fault: Fault,
     say: impl Future<Output = Result<(), BoxError>>,
@@ -159,7 +160,7 @@ async fn go_wrong(
     }
 }
 
-/// A service of whatever comes, which has a fault.
+/// A faulty service over any request.
 #[derive(Clone)]
 struct Faulty<F> {
     fault: Fault,
@@ -205,13 +206,13 @@ async fn port(fault: Fault, mut port: ForwardedPort) -> Result<(), BoxError> {
     go_wrong(fault, say).await
 }
 
-/// Has nothing to say before its answer.
+/// Has no output before its answer.
 async fn answer(fault: Fault, _: Request<Incoming>) -> Result<Response<Empty<Bytes>>, BoxError> {
     go_wrong(fault, async { Ok(()) }).await?;
     Ok(Response::default())
 }
 
-/// A body that says a byte, and goes wrong before or a second behind it.
+/// A body of one byte, with a fault before it or one second after it.
 struct FaultyBody {
     guard: Guard,
     said: bool,

@@ -4,7 +4,8 @@ use super::*;
 
 type Answering = BoxCloneService<Request<Incoming>, Response<axum::body::Body>, BoxError>;
 
-/// Also keeps the first request of the client over HTTP/2 away, which is no upgrade.
+/// Boxes a service, and answers the first request of the client over HTTP/2, which is not an
+/// upgrade.
 fn boxed<S, B>(service: S) -> Answering
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -24,7 +25,7 @@ where
     }))
 }
 
-/// What each scenario is of.
+/// One combination of layer, fault and event.
 #[derive(Clone, Copy, Debug)]
 struct Scenario {
     around: Around,
@@ -33,12 +34,12 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Whether there is such a thing, and an end of it to wait for.
+    /// Returns whether the combination exists, and has an end that can be awaited.
     fn exists(self) -> bool {
         let has_no_end = self.fault == NeverEnds && self.meanwhile == Meanwhile::Waits;
         let is_readiness = matches!(self.fault, NotReady | FailsToBeReady | PanicsInReady);
         match self.around {
-            // How long it takes to answer is the HTTP service's own.
+            // An HTTP service may take as long as it likes to answer.
             Around::Reader => !matches!(
                 (self.fault, self.meanwhile),
                 (
@@ -47,17 +48,17 @@ impl Scenario {
                 )
             ),
             Around::ReadersBody => !is_readiness && self.fault != PanicsInCall && !has_no_end,
-            // axum's handlers are always ready.
+            // Handlers of axum are always ready.
             Around::Extractor => !is_readiness && !has_no_end,
             Around::Ports | Around::Tap => !has_no_end,
             Around::TapsFunction => self.fault == PanicsInCall,
         }
     }
 
-    /// What the client has to see where it waits.
+    /// Returns what a client that waits has to see.
     fn expected(self) -> Seen {
         match (self.around, self.fault) {
-            // An HTTP service's own errors pass, and become what hyper makes of them.
+            // Errors of an HTTP service pass through, and hyper decides what becomes of them.
             (Around::Reader, FailsToBeReady | PanicsInReady | FailsAtOnce | FailsLater) => {
                 Seen::Lost
             }
@@ -65,7 +66,7 @@ impl Scenario {
             (Around::Reader, _) => Seen::Refused(500),
             (_, NotReady) => Seen::Refused(504),
             (_, FailsToBeReady | PanicsInReady) => Seen::Refused(500),
-            // A port ends alone, with its text.
+            // Only the port ends, with its text.
             (Around::Ports, _) => Seen::Closed(Some(1000)),
             (_, PanicsInCall | PanicsAtOnce | FailsAtOnce) => Seen::Refused(500),
             (_, PanicsLater | FailsLater | PanicsTwice) => Seen::Closed(Some(1011)),
@@ -149,16 +150,16 @@ impl Scenario {
     }
 }
 
-/// What came of it for the client.
+/// The result, as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Refused(u16),
     Closed(Option<u16>),
-    /// Neither.
+    /// Neither an answer nor a session.
     Lost,
 }
 
-/// What a client sees that has got its session.
+/// Watches a session as its client.
 async fn watch<T>(mut client: Raw<T>, meanwhile: Meanwhile, sessions: &Sessions) -> Seen
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -167,7 +168,7 @@ where
         Meanwhile::Waits => {}
         Meanwhile::Closes => client.close(Some(1000)).await.unwrap(),
         Meanwhile::Leaves => return Seen::Lost,
-        // Goes on whether it is awaited or not.
+        // The drain goes on whether it is awaited or not.
         Meanwhile::Drains => drop(sessions.drain(LONG)),
     }
     while let Some(frame) = client.next().await {
@@ -208,7 +209,7 @@ async fn run(scenario: Scenario, is_http2: bool) {
     let sessions = Sessions::default();
     let running = Arc::new(AtomicUsize::new(0));
     let service = scenario.service(&sessions, &running);
-    // Over HTTP/2 the connection outlives its session.
+    // Over HTTP/2, the connection outlives the session.
     let mut connection = None;
     let seen = {
         let sees: Pin<Box<dyn Future<Output = Seen>>> = if is_http2 {
@@ -219,7 +220,7 @@ async fn run(scenario: Scenario, is_http2: bool) {
             Box::pin(over_http1(scenario, service, &sessions))
         };
         match scenario.meanwhile {
-            // In the middle of whatever it is.
+            // Somewhere midway.
             Meanwhile::Leaves => timeout(SECOND / 2, sees).await.ok(),
             _ => Some(within(LONG, sees).await),
         }
@@ -232,14 +233,14 @@ async fn run(scenario: Scenario, is_http2: bool) {
         },
         Meanwhile::Leaves => {}
     }
-    // Longer than a grace, and than what is lingered for.
+    // Longer than the grace and the lingering.
     sleep(Duration::from_secs(60)).await;
     assert_eq!(running.load(Ordering::Relaxed), 0, "left running: {what}");
     assert_eq!(sessions.len(), 0, "{what}");
     drop(connection);
 }
 
-/// Each fault under each layer, whatever else happens, over both versions of HTTP.
+/// Runs each fault inside a layer, with each other event, over both versions of HTTP.
 async fn run_all(around: Around) {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(50));
     let mut count = 0;

@@ -50,14 +50,14 @@ async fn an_error_that_cannot_be_shown_is_the_same_under_axum() {
     }
 }
 
-/// kubectl prints a Status and nothing else.
+/// kubectl prints nothing but a Status.
 #[tokio::test(start_paused = true)]
 async fn an_error_of_a_command_that_cannot_be_shown_is_a_status() {
     let mut wrong = Wrong::default();
     for (trap, when) in all().filter(|(_, when)| *when != When::Ready) {
         let failing = Failing { trap, when };
         let command = move |_: RemoteCommand| failing.fail::<ExitStatus>();
-        // Of the command, and of a layer around the layer that tells of it.
+        // Errors of the command, and of a service around the layer that reports them.
         for around in [false, true] {
             let inner = RemoteCommandLayer::new().layer(service_fn(command));
             let service = WsStreamLayer::new(remotecommand::Protocols::default())
@@ -70,7 +70,7 @@ async fn an_error_of_a_command_that_cannot_be_shown_is_a_status() {
                     transcript.close_code == Some(1000)
                         && status.is_some_and(|it| it.reason() == Some("InternalError"))
                 }
-                // A layer that fails in the first poll is no command.
+                // A service around it that fails in the first poll is not a command.
                 _ => around && when == When::AtOnce && is_500(&seen),
             };
             let what = format!("{} {when:?} around: {around}", trap.name());
@@ -79,7 +79,7 @@ async fn an_error_of_a_command_that_cannot_be_shown_is_a_status() {
     }
 }
 
-/// A layer around a service that lets it begin, and fails in its place.
+/// A service that lets the inner one begin, and fails in its place.
 #[derive(Clone)]
 struct Around<S>(S, Option<Failing>);
 
@@ -135,7 +135,7 @@ async fn an_error_of_a_port_that_cannot_be_shown_is_its_own() {
             .await
             .unwrap()
             .unwrap();
-        // The other port goes on until its client says that it is done.
+        // The other port goes on until the client ends it.
         sleep(Duration::from_secs(5)).await;
         client.send(0, b"still there").await.unwrap();
         client.close(Some(1000)).await.unwrap();
@@ -146,7 +146,7 @@ async fn an_error_of_a_port_that_cannot_be_shown_is_its_own() {
     }
 }
 
-/// Whether the error channel of port 81 says so.
+/// Returns whether the error channel of port 81 reports the failure.
 fn is_told(transcript: &Transcript, channel: u8) -> bool {
     let text = transcript.channel(channel);
     text.get(2..)
@@ -171,7 +171,7 @@ impl Body for FailingBody {
 #[tokio::test(start_paused = true)]
 async fn an_error_of_a_body_that_cannot_be_shown_is_500_or_1011() {
     let mut wrong = Wrong::default();
-    // Each poll makes an error, so one with a trap in its drop is no good here.
+    // Each poll makes an error, so an error that panics when it is dropped does not fit here.
     let shown = |(trap, when): &(Trap, When)| *when != When::Ready && *trap != Trap::Drop;
     for (trap, when) in all().filter(shown) {
         let failing = Failing { trap, when };
@@ -193,7 +193,7 @@ async fn an_error_of_a_body_that_cannot_be_shown_is_500_or_1011() {
     }
 }
 
-/// The payload of a panic is the user's too.
+/// The payload of a panic is a value of the user as well.
 struct Payload;
 
 impl Drop for Payload {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The end of a source is the end of what it said, whatever its drop does.
+/// The text of a source is complete at its end, even if its drop panics.
 #[tokio::test(start_paused = true)]
 async fn the_drop_of_a_source_at_its_end_changes_nothing() {
     struct Source(&'static [u8], #[allow(dead_code, reason = "goes off")] Bomb);
@@ -27,7 +27,7 @@ async fn the_drop_of_a_source_at_its_end_changes_nothing() {
     wrong.check("a source".into(), right, &seen);
 }
 
-/// Functions that the layer is given: each is asked, panics, and is answered for.
+/// Each function that a layer is given is called, panics, and has an answer.
 #[tokio::test(start_paused = true)]
 async fn functions_of_the_user_that_panic_are_500() {
     let mut wrong = Wrong::default();

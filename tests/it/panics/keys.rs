@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a key does, and from which use on.
+/// The use from which on a key panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Hash,
@@ -62,7 +62,7 @@ async fn a_key_that_panics_costs_its_own_session_at_most() {
     let mut wrong = Wrong::default();
     for trap in [Use::Hash, Use::Eq, Use::Clone, Use::Drop] {
         for after in 0..6 {
-            // A panic of the session as well: its place is given back while that unwinds.
+            // The session panics as well, and its place is released while that unwinds.
             for panics in [false, true] {
                 let uses = Arc::<AtomicUsize>::default();
                 let sessions = Sessions::default();
@@ -87,7 +87,7 @@ async fn a_key_that_panics_costs_its_own_session_at_most() {
                     let seen = see(Connect::to("/"), service.clone()).await;
                     let right = match &seen {
                         Seen::Session(it) => it.close_code == Some(1000),
-                        // What a key that cannot be found has taken is taken for ever.
+                        // A place whose key cannot be found again is lost for ever.
                         _ => is_500(&seen) || refused_with(&seen, 429),
                     };
                     wrong.check(format!("{trap:?} {after} {panics}"), right, &seen);

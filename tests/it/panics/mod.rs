@@ -1,7 +1,8 @@
-//! The user's code under a net: errors that cannot be shown, values that panic when they are
-//! dropped, cloned or compared. Each costs its own session at most, and the client is told.
+//! Panics of the user's code are contained: of errors that cannot be shown, of values that panic
+//! when they are dropped, cloned or compared. Each costs at most its own session, and the client is
+//! told.
 //!
-//! With a subscriber for `tracing`, because it is what shows the errors.
+//! Logs are captured, because logging formats the errors.
 
 mod errors;
 mod functions;
@@ -50,11 +51,11 @@ use tower_wsstream::{
 use crate::support::{HttpService, SERVICE_FAILED, logs, standard};
 
 const LONG: Duration = Duration::from_secs(600);
-/// What an error of the user's does when it is looked at.
+/// The use of an error at which it panics.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trap {
     Display,
-    /// It returns an error of its own.
+    /// `Display` returns an error of its own.
     DisplayFails,
     DisplayOfItsSource,
     Source,
@@ -127,7 +128,7 @@ impl Drop for Trapped {
     }
 }
 
-/// When the error comes.
+/// The time of the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
     Ready,
@@ -177,17 +178,17 @@ fn all() -> impl Iterator<Item = (Trap, When)> {
     TRAPS.into_iter().flat_map(of)
 }
 
-/// What a client has seen.
+/// The result, as the client sees it.
 #[derive(Debug)]
 enum Seen {
     Refused(StatusCode, Option<Status>),
     Session(Transcript),
-    /// Neither an answer nor a session.
+    /// There was neither an answer nor a session.
     Nothing(#[allow(dead_code, reason = "shown")] String),
 }
 
 async fn see(connect: Connect, service: impl HttpService) -> Seen {
-    // Every event is shown.
+    // Every event is formatted.
     logs::capture();
     let connected = timeout(LONG, connect.connect(service)).await;
     match connected.expect("an answer, or none, but in time") {
@@ -211,7 +212,7 @@ fn is_1011(seen: &Seen) -> bool {
     matches!(seen, Seen::Session(transcript) if transcript.close_code == Some(1011))
 }
 
-/// All that went wrong, because each is a kind of its own.
+/// All failures of a test, because each is of a different kind.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -229,7 +230,7 @@ impl Drop for Wrong {
     }
 }
 
-/// A value that panics when it is dropped, where nothing unwinds already.
+/// Panics when it is dropped, unless the thread unwinds already.
 #[derive(Clone)]
 struct Bomb;
 

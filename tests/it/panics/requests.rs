@@ -39,7 +39,7 @@ async fn a_refusal_survives_the_drop_of_the_requests_extensions() {
     wrong.check("a reader's".into(), refused_with(&seen, 403), &seen);
 }
 
-/// A body of a request that panics when it is dropped.
+/// The body of a request, which panics when it is dropped.
 struct BombBody(#[allow(dead_code, reason = "goes off")] Bomb);
 
 impl Body for BombBody {
@@ -81,7 +81,7 @@ async fn the_drop_of_the_extensions_of_a_readers_answer_changes_nothing() {
     wrong.check("a reader's".into(), right, &seen);
 }
 
-/// A handler of an upgrade that cannot have its extensions gets no session.
+/// If the extensions of an upgrade cannot be cloned, its handler gets no session.
 #[tokio::test(start_paused = true)]
 async fn an_extension_that_panics_in_clone_is_500_of_the_extractor() {
     struct Unclonable;
@@ -114,7 +114,7 @@ async fn an_extension_that_panics_in_clone_is_500_of_the_extractor() {
     assert_eq!(rejection.status(), 500);
 }
 
-/// A client that leaves takes the service with it, whatever that does.
+/// If the client leaves, the service is dropped, even if that panics.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_dropped_drops_the_service_quietly() {
     for explicit in [false, true] {
@@ -122,7 +122,7 @@ async fn an_answer_that_is_dropped_drops_the_service_quietly() {
         struct Never(Arc<()>, bool);
         impl Drop for Never {
             fn drop(&mut self) {
-                // The original stays; what is made of it goes off.
+                // The original stays; its clones panic.
                 let original = Arc::strong_count(&self.0) == 1;
                 assert!(original || std::thread::panicking(), "on purpose");
             }

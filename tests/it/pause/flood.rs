@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// More Pings than anybody could answer to a peer that reads none of it: they
-/// are read all the same, and what is kept of the answers is bounded.
+/// More Pings than can be answered to a peer that does not read: they are still read, and the
+/// answers that are kept are bounded.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_that_nobody_reads_the_answers_of() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -31,11 +31,11 @@ async fn a_flood_of_pings_that_nobody_reads_the_answers_of() {
         if n % 1000 == 0 {
             client.send(0, b"data").await.unwrap();
             assert_eq!(within(LONG, line.recv()).await.unwrap(), b"data");
-            // The answers wait for room, and nobody turns in circles for it.
+            // The answers wait for room without spinning.
             sleep(Duration::from_secs(5)).await;
         }
     }
-    // What the transport held, what was half out, sixteen that waited.
+    // The Pongs that the transport held, one that was partly written, and sixteen that waited.
     client.close_channel(0).await.unwrap();
     let told = within(LONG, client.read_to_end()).await;
     let pongs: Vec<u32> = (told.controls.iter())

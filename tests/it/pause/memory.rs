@@ -1,4 +1,4 @@
-//! Over memory.
+//! Pauses over memory.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn reading_goes_on_when_the_reader_reads() {
                 within(AT_ONCE, stdin.read_buf(&mut all)).await.unwrap();
             }
             assert!(all.len() >= WINDOW);
-            // And no Pong any more, but an answer.
+            // The next frame is an answer, not a Pong.
             client.bytes(&frame(true, PING, b"alive?")).await.unwrap();
             let answer = within(LONG, client.next()).await.unwrap();
             assert_eq!(&answer.payload[..], b"alive?");
@@ -66,7 +66,7 @@ async fn reading_goes_on_when_the_reader_is_dropped() {
     }
 }
 
-/// A reader that a task of its own holds, which reads a byte now and then.
+/// The reader belongs to a task of its own, which reads a byte now and then.
 #[tokio::test(start_paused = true)]
 async fn pauses_come_and_go_and_no_byte_is_lost() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -161,7 +161,7 @@ async fn output_flows_while_reading_is_paused() {
     within(LONG, sending).await.unwrap();
 }
 
-/// Neither side reads: nothing moves, and nothing may cost anything.
+/// Neither side reads: nothing moves, and nothing may use CPU.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_stuck_both_ways_sleeps() {
     let _watchdog = Watchdog::bites_after(BITE);

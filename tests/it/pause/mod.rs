@@ -1,4 +1,4 @@
-//! Reading that is paused: the peer is kept alive, and watched.
+//! Reading that is paused: the peer is kept alive, and its connection is watched.
 
 mod flood;
 mod memory;
@@ -21,10 +21,10 @@ use crate::support::{
 
 const WINDOW: usize = 256 * 1024;
 const PERIOD: Duration = Duration::from_millis(500);
-/// Much less: what comes as late as a Pong was woken by its timer.
+/// Much less than the period: an event as late as a Pong was woken by the timer of the Pong.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// Hands its stdin to the test, and waits for the end.
+/// Hands the reader of channel 0 to the test, and waits for the end.
 async fn hand_over(
     mut set: ChannelSet,
     stdin: oneshot::Sender<ChannelReader>,
@@ -37,14 +37,14 @@ async fn hand_over(
     Ok(())
 }
 
-/// A session whose reader reads nothing, and more than it has room for.
+/// Opens a session whose reader does not read, and sends more than there is room for.
 async fn paused(subprotocol: &str) -> (Raw<DuplexStream>, ChannelReader) {
     let (sender, stdin) = oneshot::channel();
     let mut client = open_with(once(|set| hand_over(set, sender)), subprotocol, 4 * WINDOW).await;
     for _ in 1..WINDOW / 8192 {
         client.send(0, &[7; 8192]).await.unwrap();
     }
-    // Four characters make three bytes, or the last ones of a message fewer.
+    // Four characters make three bytes, the last four of a message perhaps fewer.
     let last = if subprotocol == subprotocols::V4_BASE64 {
         8190
     } else {

@@ -4,15 +4,15 @@ use super::*;
 
 #[derive(Clone, Copy, Debug)]
 enum Death {
-    /// The process is killed with unread bytes in its socket, or wants it so.
+    /// The process is killed with unread bytes in its socket, or asks for the same.
     Reset,
-    /// Its socket is closed; the FIN lies behind what we do not read.
+    /// Its socket is closed. The FIN lies behind data that we do not read.
     Close,
-    /// The same, with bytes of ours that it has not read.
+    /// Likewise, with bytes of ours that it has not read.
     CloseUnread,
 }
 
-/// What the client has sent was more than there is room for; then it dies.
+/// The client sends more than there is room for, and then dies.
 async fn die(mut client: Raw<TcpStream>, death: Death) {
     let message = frame(true, BINARY, &on(0, &[7; 8192]));
     let filling = async {
@@ -20,11 +20,11 @@ async fn die(mut client: Raw<TcpStream>, death: Death) {
             client.bytes(&message).await.unwrap();
         }
     };
-    // Until nothing more goes: both kernels are full.
+    // Until both kernels are full.
     assert!(timeout(Duration::from_millis(300), filling).await.is_err());
     match death {
         Death::Reset => client.io.set_zero_linger().unwrap(),
-        // What came meanwhile is read, so that the kernel says FIN.
+        // Reads what arrived meanwhile, so that the kernel sends a FIN.
         Death::Close => {
             let mut sink = [0; 4096];
             while client.io.try_read(&mut sink).is_ok_and(|n| n > 0) {}
@@ -65,18 +65,18 @@ async fn over_tcp_the_death_of_a_client_is_noticed_while_reading_is_paused() {
                 "{death:?} noticed after {elapsed:?}"
             );
             soonest = soonest.min(elapsed);
-            // The window's bytes first.
+            // The bytes of the window come first.
             let (bytes, end) = within(Duration::from_secs(5), reader).await.unwrap();
             assert!(bytes.len() >= WINDOW && bytes.iter().all(|byte| *byte == 7));
             assert_eq!(end, End::Error(io::ErrorKind::ConnectionReset, cause));
         }
-        // The next Pong draws the reset, and that is noticed: not only the
-        // failure of the Pong after it.
+        // The next Pong provokes a reset, which is noticed at once, not only when the Pong after it
+        // fails.
         assert!(soonest < PERIOD, "{death:?} noticed after {soonest:?}");
     }
 }
 
-/// A half-closed client is not dead: it reads.
+/// A half-closed client is alive: it still reads.
 #[tokio::test]
 async fn over_tcp_a_client_that_only_stopped_sending_is_not_lost_while_reading_is_paused() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -113,7 +113,7 @@ async fn over_tcp_reading_goes_on_after_it_was_watched() {
         for _ in 0..WINDOW / 8192 + 10 {
             client.bytes(&message).await.unwrap();
         }
-        // Two, so that the watch has begun.
+        // Two Pongs, so that the watch has begun.
         for _ in 0..2 {
             let pong = within(Duration::from_secs(5), client.next()).await.unwrap();
             assert_eq!(pong.opcode, PONG);

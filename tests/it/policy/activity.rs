@@ -6,9 +6,9 @@ use super::*;
 enum Activity {
     Message,
     LargeMessage,
-    /// A channel, and nothing for it.
+    /// A channel number without payload.
     NoPayload,
-    /// For a channel that nobody reads, or that does not exist.
+    /// A message for a channel without a reader, or one that does not exist.
     ForNobody,
     Fragments,
     Write,
@@ -49,7 +49,7 @@ impl Activity {
     }
 }
 
-/// The writer is the test's: no write of it wakes the session's own timer.
+/// The test holds the writer, so no write wakes the session's own timer.
 #[tokio::test(start_paused = true)]
 async fn data_in_either_direction_moves_the_idle_end() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -99,8 +99,8 @@ async fn a_message_of_any_kind_is_data_on_every_subprotocol() {
     }
 }
 
-/// 10 s of payload, and not one message that begins or ends: it is data all the
-/// time, or no large upload ever came through.
+/// For 10 s there is payload, but no message begins or ends. It counts as data throughout, or no
+/// large upload would ever complete.
 #[tokio::test(start_paused = true)]
 async fn every_piece_of_a_message_is_data() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -138,7 +138,7 @@ async fn every_piece_of_a_message_is_data() {
     }
 }
 
-/// A client reads 1 MiB for 40 s, accepted as one message at the start.
+/// A client takes 40 s to read 1 MiB, which was accepted as one message at the start.
 #[tokio::test(start_paused = true)]
 async fn output_that_leaves_slowly_is_data() {
     let _watchdog = Watchdog::bites_after(BITE);

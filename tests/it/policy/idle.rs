@@ -1,4 +1,4 @@
-//! What follows from the idle timeout.
+//! The end of an idle session.
 
 use super::*;
 
@@ -27,7 +27,7 @@ async fn an_idle_service_learns_it_and_may_still_speak() {
                 IDLE + Duration::from_millis(900),
             );
             assert_eq!(told.text(1), "you are idle");
-            // The error of a service in its grace makes the cause no other.
+            // An error of the service in its grace does not change the cause.
             let close = (told.close, &*told.reason);
             let expected = if well {
                 (1000, "")
@@ -63,11 +63,11 @@ async fn an_idle_service_that_ignores_it_is_dropped_after_its_grace() {
     assert_eq!(told.close, Some(Some(1001)));
     assert_eq!(told.reason, "idle timeout");
     assert!(told.text(1).starts_with("..."), "{told:?}");
-    // The client says nothing any more, so the socket is let go later.
+    // The client is silent, so the socket is released later.
     assert!(start.elapsed() >= IDLE + secs(3));
 }
 
-/// The service has returned, and somebody still holds a writer.
+/// The service has returned, but another task still holds a writer.
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_writer_is_forgotten_ends_when_idle() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -89,7 +89,7 @@ async fn a_session_whose_writer_is_forgotten_ends_when_idle() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_ends_is_not_idle() {
     let _watchdog = Watchdog::bites_after(BITE);
-    // In its grace after a Close that ended its input.
+    // In the grace after a Close that ended its input.
     let service = once_in(idle(), |mut set: ChannelSet| async move {
         let mut stdin = set.take_reader(0).unwrap();
         let mut stdout = set.take_writer(1).unwrap();
@@ -109,7 +109,7 @@ async fn a_session_that_ends_is_not_idle() {
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!((&*told.text(1), told.close), ("done", Some(Some(1000))));
 
-    // While its last output waits for the peer.
+    // While its last output waits for the peer to read.
     let service = once_in(idle(), |mut set: ChannelSet| async move {
         let mut stdout = set.take_writer(1).unwrap();
         stdout.send(vec![7; 300_000]).await?;
@@ -130,7 +130,7 @@ mod command {
 
     use super::*;
 
-    /// Waits for nothing, and never ends.
+    /// Never ends.
     async fn never(_command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         std::future::pending().await
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The control frames of a time, with the second in which each came.
+/// Receives nothing but Pings for `time`, and returns when each arrived.
 async fn pings(client: &mut Raw<DuplexStream>, time: Duration) -> Vec<Duration> {
     let start = Instant::now();
     let mut seen = Vec::new();
@@ -88,7 +88,7 @@ async fn no_byte_after_a_ping_is_the_end() {
     });
     let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
     let start = Instant::now();
-    // What came before the Ping is no answer to it.
+    // Data from before the Ping does not answer it.
     sleep(Duration::from_millis(29_999)).await;
     client.send(0, b"early").await.unwrap();
     assert_eq!(pings(&mut client, secs(1)).await.len(), 1);
@@ -98,7 +98,7 @@ async fn no_byte_after_a_ping_is_the_end() {
     assert_at("the end", at - start, secs(40));
     let end = End::Error(io::ErrorKind::TimedOut, EndCause::PeerUnresponsive);
     assert_eq!(read.await.unwrap(), (b"early".to_vec(), end));
-    // Nobody is there to be told: the socket is let go.
+    // The peer is gone, so the socket is released without a Close.
     within(EXACT, dropped).await.unwrap_err();
     assert_eq!(client.next().await, None);
 }
@@ -143,7 +143,7 @@ async fn a_peer_that_answers_lives() {
     assert!(ended.try_recv().is_err());
 }
 
-/// Fills a channel that nobody reads, and some more.
+/// Fills a channel that is not read, and sends `more` bytes beyond that.
 async fn fill(client: &mut Raw<DuplexStream>, more: usize) {
     for _ in 0..16 {
         client.send(0, &[7; 16 * 1024]).await.unwrap();
@@ -154,8 +154,8 @@ async fn fill(client: &mut Raw<DuplexStream>, more: usize) {
 #[tokio::test(start_paused = true)]
 async fn time_in_which_nothing_is_read_does_not_count() {
     let _watchdog = Watchdog::bites_after(BITE);
-    // The pause begins before a Ping, or after it, and ends between two of
-    // them, or right before the answer to one is due.
+    // The pause begins before or after a Ping, and ends between two Pings, or right before an
+    // answer is due.
     for begins in [0, 5_000, 31_000, 39_990] {
         for (lasts, more) in [
             (600_000, 65_536),
@@ -191,7 +191,7 @@ async fn time_in_which_nothing_is_read_does_not_count() {
     }
 }
 
-/// Peers that read in no time: output that has left is as good as read.
+/// Assumes that peers read at once: output that has left counts as read.
 fn prompt() -> WsStreamLayer {
     let limits = Limits::default().min_read_rate(u64::MAX);
     beating(30, 10).limits(limits)
@@ -201,8 +201,8 @@ fn prompt() -> WsStreamLayer {
 async fn time_in_which_output_waits_does_not_count() {
     let _watchdog = Watchdog::bites_after(BITE);
     let size = 300_000;
-    // The peer reads again between two Pings, right after one, or right
-    // before its answer is due.
+    // The peer starts to read between two Pings, right after one, or right before its answer is
+    // due.
     for reads_at in [600_000, 601_000, 609_900, 615_000] {
         let (mut client, mut output, ended) = waiting(prompt(), subprotocols::V5, 1000).await;
         let start = Instant::now();
@@ -225,14 +225,14 @@ async fn time_in_which_output_waits_does_not_count() {
     }
 }
 
-/// The kernel takes 4 MiB, and a Ping lies behind all of it: a slow reader answers when it
-/// gets there.
+/// The kernel takes 4 MiB, and the Ping lies behind all of it. A slow reader answers once it gets
+/// there.
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_has_time_for_the_output_in_front_of_the_ping() {
     let _watchdog = Watchdog::bites_after(BITE);
     const RATE: usize = 300_000;
     let size = 3 << 20;
-    // The second goes on typing meanwhile: what it sends says nothing of what it has read.
+    // The second client types meanwhile. Its input says nothing about what it has read.
     for types in [false, true] {
         let (mut client, mut output, mut ended) =
             waiting(beating(1, 2), subprotocols::V5, 4 << 20).await;
@@ -257,7 +257,7 @@ async fn a_slow_reader_has_time_for_the_output_in_front_of_the_ping() {
         }
         assert_eq!(read, size + 1);
         assert!(ended.try_recv().is_err());
-        // From now on nothing is in front of a Ping.
+        // From now on nothing lies in front of a Ping.
         let start = Instant::now();
         let (cause, at) = within(LONG, ended).await.unwrap();
         assert_eq!(cause, EndCause::PeerUnresponsive);
@@ -265,15 +265,15 @@ async fn a_slow_reader_has_time_for_the_output_in_front_of_the_ping() {
     }
 }
 
-/// The write that makes it wait, and all that is left of it then, are no turns
-/// in which the session would look.
+/// The output is queued and leaves within calls of the writer, so the session itself does not
+/// notice that it waited.
 #[tokio::test(start_paused = true)]
 async fn time_in_which_a_little_output_waits_does_not_count() {
     let _watchdog = Watchdog::bites_after(BITE);
     let (mut client, mut output, ended) = waiting(prompt(), subprotocols::V5, 55_000).await;
     let start = Instant::now();
     sleep(secs(31)).await;
-    // More than what is left to the session's own turn, so it leaves at once.
+    // More than is left for the session's own round, so it leaves at once.
     output.send(vec![7; 60_000]).await.unwrap();
     sleep(Duration::from_millis(8900)).await;
     for _ in 0..3 {
@@ -294,7 +294,7 @@ async fn nothing_is_asked_after_our_close() {
         Ok(())
     });
     let (mut read, mut write) = open(service, subprotocols::V5).await.into_halves();
-    // It sends on for as long as the server listens, and longer than that.
+    // The peer goes on sending for longer than the server listens.
     let sending = tokio::spawn(async move {
         let start = Instant::now();
         while write

@@ -1,4 +1,4 @@
-//! What an operator may choose about time: the idle timeout and the keep-alive.
+//! The policies about time: the idle timeout and the keep-alive.
 
 mod activity;
 mod config;
@@ -35,7 +35,7 @@ fn beating(every: u64, timeout: u64) -> WsStreamLayer {
     layer().config(config().keep_alive(KeepAlive::every(secs(every)).timeout(secs(timeout))))
 }
 
-/// Something happened then, and not a tick sooner.
+/// Checks that an event happened at its time, and not sooner.
 #[track_caller]
 fn assert_at(what: &str, at: Duration, expected: Duration) {
     assert!(
@@ -44,11 +44,10 @@ fn assert_at(what: &str, at: Duration, expected: Duration) {
     );
 }
 
-/// Why a session ended, and when.
+/// The cause and the time of a session's end.
 type Ended = oneshot::Receiver<(EndCause, Instant)>;
 
-/// A session that does nothing but to wait for its end, with its output in the
-/// hands of the test.
+/// Opens a session that only waits for its end, and whose writer the test holds.
 async fn waiting(
     layer: WsStreamLayer,
     offer: &str,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// When a session at a path of a router ends, if it does within an hour.
+/// Returns when a session at a path ends, if that is within an hour.
 async fn end_at(router: impl HttpService, path: &str) -> Option<Duration> {
     let (near, far) = tokio::io::duplex(4096);
     serve(far, router);
@@ -46,7 +46,7 @@ async fn each_route_has_the_idle_timeout_it_was_given_last() {
             of(Some(30)).layer(layer().layer(tower::service_fn(never))),
         );
     let end = |path| end_at(router.clone(), path);
-    // All at the same time: none of them touches another.
+    // All at the same time, because none of them affects another.
     let ends = futures_util::future::join_all([
         end("/layer"),
         end("/longer"),

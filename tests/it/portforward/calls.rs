@@ -1,4 +1,4 @@
-//! Which port is polled, and when its service is called.
+//! The polls of ports, and the calls of their service.
 
 use super::*;
 
@@ -43,7 +43,7 @@ async fn a_wake_of_one_port_polls_no_other() {
     }
 }
 
-/// tokio gives a task a budget, which a busy port can use up alone.
+/// A busy port can use up the task's cooperative budget alone.
 #[tokio::test]
 async fn a_port_that_is_always_busy_starves_no_other() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -73,7 +73,7 @@ async fn a_port_that_is_always_busy_starves_no_other() {
 
 // Readiness.
 
-/// Insists on a poll of its readiness before every call, as tower allows it.
+/// Requires a poll of its readiness before every call, as tower permits.
 #[derive(Debug, Default)]
 struct Strict {
     ready: bool,
@@ -173,7 +173,7 @@ async fn load_shed_inside_tells_the_ports_it_has_no_place_for() {
     let mut client = within(LONG, connect().connect(service.clone()))
         .await
         .unwrap();
-    // Every port of it: that can be said in time.
+    // The session has no other port, so the refusal can be the answer.
     let (status, _) = refused(connect().connect(service)).await;
     assert_eq!(status, 503);
     client.send(0, b"hello").await.unwrap();

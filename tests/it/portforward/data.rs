@@ -11,7 +11,7 @@ async fn two_ports_at_once_give_back_every_byte() {
         let sent = [payload(80, 2 * MIB), payload(443, 3 * MIB)];
         let pieces = sent.clone();
         let sending = tokio::spawn(async move {
-            // Of different sizes, so that they do not keep step.
+            // The sizes differ, so that the ports do not keep step.
             let mut left = [pieces[0].chunks(33_000), pieces[1].chunks(50_001)];
             let mut more = true;
             while more {
@@ -112,8 +112,8 @@ async fn a_stalled_port_stalls_only_itself() {
     }
 }
 
-/// A port whose service reads no more, and says so by dropping its reader, holds
-/// nobody up, whatever comes for it.
+/// A port whose service has dropped its reader does not block the others, however much arrives for
+/// it.
 #[tokio::test(start_paused = true)]
 async fn a_port_that_only_writes_holds_nobody_up() {
     let service = forward(async |port: ForwardedPort| match port.index {

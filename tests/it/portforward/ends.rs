@@ -1,8 +1,8 @@
-//! How ports and their session end.
+//! The ends of ports and of their session.
 
 use super::*;
 
-/// How a port ends.
+/// The end of a port.
 #[derive(Clone, Copy, Debug)]
 enum How {
     Error,
@@ -127,7 +127,7 @@ async fn ports_that_panic_in_their_drop_do_not_abort_the_process() {
     let connect = Connect::to("/?ports=80,81,82").offer(V4);
     let client = within(LONG, connect.connect(service)).await.unwrap();
     drop(client);
-    // Each of the three panics when its grace is over.
+    // Each of the three panics once its grace is over.
     sleep(secs(60)).await;
 }
 
@@ -157,7 +157,7 @@ async fn the_session_ends_with_its_last_port() {
         assert_eq!(heard, Received::Message(channel, Bytes::from(text)));
         assert_eq!(start.elapsed().as_secs(), at);
     }
-    // All is told.
+    // Everything has been reported.
     assert_eq!(
         client.receive().await,
         Received::Closed {
@@ -168,7 +168,7 @@ async fn the_session_ends_with_its_last_port() {
     assert_eq!(start.elapsed().as_secs(), 30);
 }
 
-/// A Close of the client is the end of what it sends, and no more than that.
+/// A Close of the client ends only its input.
 #[tokio::test(start_paused = true)]
 async fn what_a_port_says_after_the_clients_close_is_heard() {
     for (offer, code) in [
@@ -254,7 +254,7 @@ async fn an_idle_session_tells_each_port() {
     assert_eq!(transcript.close_code, Some(1000), "all was told");
 }
 
-/// Tells when it is dropped.
+/// Notes its drop.
 struct Dropped(mpsc::UnboundedSender<usize>, usize);
 
 impl Drop for Dropped {

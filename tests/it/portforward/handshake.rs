@@ -10,7 +10,7 @@ async fn the_number_of_the_port_comes_first_and_alone() {
             "ports=80&ports=65535&ports=258",
             "&ports=80%2C65535&x=y&ports=258",
         ] {
-            // Written in the very first poll.
+            // Written in the first poll.
             let service = forward(async |mut port: ForwardedPort| {
                 port.stream.write_all(b"hello").await?;
                 port.stream

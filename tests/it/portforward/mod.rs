@@ -1,4 +1,4 @@
-//! Port-forward: each port a service of its own, and what its client is told.
+//! Port-forward: each port calls the service, and its error channel reports how that ends.
 
 mod calls;
 mod data;
@@ -43,14 +43,14 @@ use crate::support::{
 const OFFERS: [&str; 3] = ["", V4, V4_BASE64];
 const MIB: usize = 1 << 20;
 
-/// Says nothing of its own.
+/// A layer without Pings.
 fn layer() -> WsStreamLayer {
     WsStreamLayer::new(Protocols::default()).config(SessionConfig::default().keep_alive(None))
 }
 
 type Forward<F> = WsStream<PortForward<ServiceFn<F>>>;
 
-/// The ports of a function.
+/// Returns a service whose ports run a function.
 fn forward<F, Fut>(function: F) -> Forward<F>
 where
     F: FnMut(ForwardedPort) -> Fut,
@@ -67,7 +67,7 @@ where
     layer.layer(PortForwardLayer::new().layer(service_fn(function)))
 }
 
-/// A client that reads and writes its frames by hand.
+/// Connects a client that reads and writes its frames by hand.
 async fn open<F, Fut>(service: Forward<F>, query: &str, offer: &str) -> Raw<DuplexStream>
 where
     F: FnMut(ForwardedPort) -> Fut + Clone + Send + 'static,
@@ -89,14 +89,14 @@ async fn refused(connecting: impl Future<Output = Result<Client, BoxError>>) -> 
     (refused.status().as_u16(), message)
 }
 
-/// Sends back what comes, until the client has closed the session.
+/// Echoes until the client closes the session.
 async fn echo(mut port: ForwardedPort) -> Result<(), BoxError> {
     let (mut from, mut to) = tokio::io::split(&mut port.stream);
     tokio::io::copy(&mut from, &mut to).await?;
     Ok(())
 }
 
-/// The next message; what keeps a paused session alive is passed over.
+/// Receives the next message, and skips the Pongs of a paused session.
 async fn message(client: &mut Raw<DuplexStream>) -> (u8, Vec<u8>) {
     loop {
         let frame = within(LONG, client.next()).await.expect("a frame");
@@ -110,7 +110,7 @@ fn greeting(port: u16) -> Vec<u8> {
     port.to_le_bytes().to_vec()
 }
 
-/// The messages of each channel, of which there are so many.
+/// Groups messages by channel.
 fn by_channel(messages: &[(u8, Vec<u8>)], channels: usize) -> Vec<Vec<Vec<u8>>> {
     let mut sorted = vec![Vec::new(); channels];
     for (channel, payload) in messages {
@@ -119,7 +119,7 @@ fn by_channel(messages: &[(u8, Vec<u8>)], channels: usize) -> Vec<Vec<Vec<u8>>> 
     sorted
 }
 
-/// The texts on the error channel of a port, without its first message.
+/// Returns the texts on the error channel of a port, without the first message.
 fn texts(transcript: &Transcript, index: usize) -> Vec<String> {
     let mut texts = Vec::new();
     for (channel, payload) in &transcript.messages {
@@ -132,7 +132,7 @@ fn texts(transcript: &Transcript, index: usize) -> Vec<String> {
     texts
 }
 
-/// Bytes of which no two ports have the same.
+/// Returns bytes that differ between any two ports.
 fn payload(port: u16, len: usize) -> Vec<u8> {
     let byte = |at: usize| (at.wrapping_mul(31) ^ (at >> 8) ^ usize::from(port)) as u8;
     (0..len).map(byte).collect()

@@ -9,7 +9,7 @@ fn no_pod() -> BoxError {
 #[tokio::test(start_paused = true)]
 async fn ports_that_all_refuse_at_once_are_an_answer() {
     let service = forward(async |mut port: ForwardedPort| {
-        // Nothing of it is accepted before the upgrade is.
+        // Nothing is accepted before the upgrade is.
         let mut writing = pin!(port.stream.write_all(b"too soon"));
         let early = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx).is_ready())).await;
         assert!(!early);
@@ -57,12 +57,12 @@ async fn with_explicit_acceptance_ports_can_look_up_first() {
     assert_eq!((status, &*message), (404, "no such pod"));
     assert_eq!(start.elapsed().as_secs(), 2);
 
-    // One that accepts does so for all; what failed before is told then.
+    // A port that accepts does so for all. Earlier failures are then reported.
     let service = forward_in(layer(), async |mut port: ForwardedPort| {
         match port.index {
             0 => return Err(no_pod()),
             1 => sleep(secs(2)).await,
-            // From a task of its own, and without waiting.
+            // From another task, and without waiting.
             _ => {
                 sleep(secs(3)).await;
                 let session = port.session.clone();
@@ -88,7 +88,7 @@ async fn with_explicit_acceptance_ports_can_look_up_first() {
     }
     assert_eq!(transcript.close_code, Some(1000));
 
-    // What is no refusal is none.
+    // An error that is not a rejection does not refuse.
     let service = forward_in(layer(), async |_: ForwardedPort| Err("failed".into()));
     let connect = Connect::to("/?ports=80").offer(V4);
     let client = within(LONG, connect.connect(service)).await.unwrap();

@@ -43,7 +43,7 @@ async fn a_policy_of_a_request_that_makes_no_sense_is_a_500_that_names_it() {
     }
 }
 
-/// When a session ends that would go on, with these extensions of its request.
+/// Returns when a session ends that would go on by itself, for a request with these extensions.
 async fn limited(insert: impl Fn(&mut Extensions) + Clone + Send + 'static) -> Duration {
     let (tell, told) = oneshot::channel();
     let inner = once_in(
@@ -66,7 +66,7 @@ async fn limited(insert: impl Fn(&mut Extensions) + Clone + Send + 'static) -> D
         client.send(0, b"busy").await.unwrap();
         client.into_halves()
     };
-    // Data does not help.
+    // Data does not prolong it.
     let busy = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -103,7 +103,7 @@ async fn a_session_ends_at_its_time_limit_whatever_moves() {
         .await;
         assert_eq!(ended.as_secs(), n);
     }
-    // Measured against the system's clock, which is not paused.
+    // `ValidUntil` refers to the system's clock, which is not paused.
     for (until, expected) in [
         (SystemTime::now() + secs(50), 48..=50),
         (SystemTime::now() + secs(5000), 100..=100),
@@ -121,7 +121,7 @@ async fn a_session_ends_at_its_time_limit_whatever_moves() {
     }
 }
 
-/// A credential does not last longer because its service takes long to accept.
+/// A credential is not valid for longer if the service takes long to accept.
 #[tokio::test(start_paused = true)]
 async fn what_expires_does_so_while_the_service_gets_ready() {
     let secs = Duration::from_secs;
@@ -187,8 +187,8 @@ async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
 
-/// It holds while the session is open. What comes behind our Close is discarded as it comes:
-/// the peer's own Close lies behind it.
+/// The rate applies while the session is open. Input behind our Close is discarded as it arrives,
+/// because the peer's own Close lies behind it.
 #[tokio::test(start_paused = true)]
 async fn input_behind_our_close_is_discarded_without_a_rate() {
     let rate = ByteRate::default().inbound(1000);

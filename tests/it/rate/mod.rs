@@ -1,4 +1,4 @@
-//! How fast a session may move bytes, and how long it may last.
+//! The rates and the time limits of sessions.
 
 mod limits;
 mod transfer;
@@ -34,7 +34,7 @@ use crate::support::{
 };
 
 const MIB: u64 = 1 << 20;
-/// 30 s within 5 %.
+/// Checks for 30 s, within 5 %.
 #[track_caller]
 fn assert_thirty_seconds(took: Duration) {
     let secs = took.as_secs_f64();

@@ -122,8 +122,8 @@ async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
     assert!((3.8..4.2).contains(&secs), "{secs}");
 }
 
-/// What it sends leaves in its own poll until the rate is used up. Only the session's
-/// task has a timer, and nothing else wakes that.
+/// The output leaves in the polls of the writing task until the rate is used up. Only the session's
+/// task has a timer, and nothing else wakes it.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
     let rate = ByteRate::default().outbound(10_000);
@@ -150,7 +150,7 @@ async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
     );
 }
 
-/// The queue was empty when the rate was used up, so that nobody waited for it yet.
+/// The queue was empty when the rate was used up, so no timer was set.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
     let rate = ByteRate::default().outbound(1000);
@@ -193,7 +193,7 @@ async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
         (told.channel(1).len(), told.close),
         (200_000, Some(Some(1000)))
     );
-    // The last piece leaves whole, and is not waited for.
+    // The last piece leaves whole, without a wait.
     let secs = start.elapsed().as_secs();
     assert!((130..=200).contains(&secs), "{secs} s");
 }
@@ -233,7 +233,7 @@ async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
     let first = within(SOON, client.next()).await.unwrap();
     assert_eq!(first.opcode, BINARY);
     let start = Instant::now();
-    // Reserved bits are nobody's.
+    // A frame with reserved bits.
     client.bytes(&[0xff, 0x80, 0, 0, 0, 0]).await.unwrap();
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.close, Some(Some(1002)));
@@ -276,7 +276,7 @@ async fn what_came_before_a_loss_is_read_at_its_rate_and_then_the_loss() {
     assert!(matches!(end, End::Error(..)), "{end:?}");
 }
 
-/// Counts the reads of the server's end.
+/// Counts the reads of the server.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
 
 impl AsyncRead for Counted {
@@ -306,7 +306,7 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// In real time: while time stands still, nothing is earned between two reads.
+/// Runs in real time: while time is paused, no bytes are earned between two reads.
 #[tokio::test]
 async fn what_a_rate_lets_in_is_not_read_byte_by_byte() {
     const LEN: u64 = 3 * MIB;

@@ -79,7 +79,7 @@ async fn an_error_before_anything_is_an_http_answer() {
     assert!(refused.starts_with("HTTP/1.1 500 "), "{refused}");
 }
 
-/// Two pieces, and then it panics.
+/// A body of two pieces, which then panics.
 struct Panics(usize);
 
 impl Body for Panics {

@@ -34,7 +34,7 @@ async fn the_service_gets_an_ordinary_get_and_its_failures_pass_unchanged() {
     assert_eq!(names, ["host"], "nothing of the handshake");
 }
 
-/// A body that has nothing to say yet never accepts, and so would never be answered.
+/// A body without data never accepts explicitly, and so would never be answered.
 #[tokio::test(start_paused = true)]
 async fn the_response_accepts_whatever_the_configuration_says() {
     let config = SessionConfig::default().accept(AcceptMode::Explicit);
@@ -93,7 +93,7 @@ async fn a_request_that_is_no_upgrade_passes_unchanged() {
     assert_eq!(body, "as it was");
 }
 
-/// Gives a text in reads of ten bytes, and then an error or its end.
+/// Reads a text ten bytes at a time, and then fails or ends.
 struct Slowly(&'static str, bool);
 
 impl tokio::io::AsyncRead for Slowly {

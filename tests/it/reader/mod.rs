@@ -1,4 +1,4 @@
-//! An HTTP response body as messages: the cases of Go's reader, and the hard ends.
+//! The body of an HTTP response as messages: the cases of Go's reader, and abrupt ends.
 
 mod body;
 mod followed;
@@ -33,7 +33,7 @@ use crate::support::{self, BINARY, CLOSE, LONG, Raw, SOON, TEXT, frame, serve, w
 
 const TEXT_OF_30: &str = "this is a test string of bytes";
 
-/// A body of pieces, and then how it ends.
+/// Returns a body of these pieces. An error ends it.
 type Pieces =
     StreamBody<futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, io::Error>>>>;
 
@@ -45,7 +45,7 @@ fn pieces(pieces: Vec<Result<&'static [u8], io::Error>>) -> Pieces {
     StreamBody::new(futures_util::stream::iter(frames))
 }
 
-/// Frames until the end, and the code of the Close.
+/// Reads frames to the end, and the code of the Close.
 async fn read_out(client: &mut Raw<DuplexStream>) -> (Vec<support::Frame>, Option<Option<u16>>) {
     let mut frames = Vec::new();
     while let Some(frame) = within(SOON, client.next()).await {
@@ -79,7 +79,7 @@ where
     Raw::handshake(near, offer).await
 }
 
-/// A body that waits for what the test sends, and tells when it is dropped.
+/// A body whose pieces the test sends, and which notes its drop.
 struct Followed {
     pieces: mpsc::UnboundedReceiver<Bytes>,
     _alive: Arc<()>,
@@ -98,7 +98,7 @@ impl Body for Followed {
     }
 }
 
-/// A session of a body that waits.
+/// Opens a session of such a body.
 async fn follow(
     layer: WsReaderLayer,
 ) -> (Raw<DuplexStream>, mpsc::UnboundedSender<Bytes>, Arc<()>) {

@@ -52,7 +52,7 @@ async fn no_upgrade_goes_to_the_fallback_whole() {
     assert!(response.extensions().get::<Rejection>().is_none());
     assert_eq!(probe.asked()[1..], [0; 2]);
 
-    // What is an upgrade and a bad one is refused, and no page for the fallback.
+    // A bad upgrade is refused, and does not go to the fallback.
     let bad = Head::to("/page").without("Sec-WebSocket-Key");
     refused(service, &bad, 400, RejectionKind::BadRequest).await;
 }
@@ -74,8 +74,8 @@ async fn another_method_is_405() {
     assert!(!refusal.message.contains('X'), "{}", refusal.message);
 }
 
-/// hyper would say `Connection: Upgrade, close` in the 101, which strict clients refuse:
-/// after the session has begun.
+/// hyper would send `Connection: Upgrade, close` in the 101, which strict clients reject, when the
+/// session has begun already.
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_closes_its_connection_is_400() {
     for lines in [
@@ -202,7 +202,7 @@ async fn a_foreign_origin_is_403() {
             vec!["http://elsewhere", "localhost", ALLOW, FORWARDED],
         ),
         ("null", same(), vec!["null", "localhost", ALLOW, FORWARDED]),
-        // As behind a proxy that strips the port of the host.
+        // As sent by a proxy that strips the port from the host.
         (
             "http://localhost:81",
             same(),
@@ -252,7 +252,7 @@ async fn a_foreign_origin_is_403() {
             .message
             .contains("more than one Origin header")
     );
-    // The same origin passes on to the next check, and any origin where that is set.
+    // The same origin passes to the next check, and so does any origin if that is configured.
     let same = Head::to("/").with("Origin", "http://localhost").offer("x");
     let layer = WsStreamLayer::new(table());
     refused_by_head(layer, &same, 403, RejectionKind::NoCommonSubprotocol).await;
@@ -312,7 +312,7 @@ async fn invalid_limits_are_500_that_names_the_knob() {
             refused_by_head(layer.clone(), &Head::to("/"), 500, RejectionKind::Config).await;
         assert!(refusal.message.contains(&error), "{}", refusal.message);
         assert_eq!(refusal.reason, "InternalError");
-        // What is no upgrade does not care.
+        // A request that is not an upgrade is not affected.
         refused_by_head(layer, &Head::plain("/"), 426, RejectionKind::NotAnUpgrade).await;
     }
     assert!(WsStreamLayer::new(table()).limits(limits).check().is_ok());

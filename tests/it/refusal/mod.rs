@@ -1,4 +1,4 @@
-//! A refusal is an HTTP answer: whatever can be known before the 101.
+//! Refusals before the 101, each of which is an HTTP answer.
 
 mod afterwards;
 mod head;
@@ -37,7 +37,7 @@ fn table() -> ChannelProtocols {
     ChannelProtocols::standard([ChannelType::Read, ChannelType::Write]).unwrap()
 }
 
-/// Says how often it was asked for what.
+/// The calls of a probe.
 #[derive(Debug, Default)]
 struct Counts {
     clones: AtomicUsize,
@@ -45,7 +45,7 @@ struct Counts {
     calls: AtomicUsize,
 }
 
-/// A service that counts, and is always ready.
+/// A service that counts its calls, and is always ready.
 #[derive(Debug, Default)]
 struct Probe {
     counts: Arc<Counts>,
@@ -83,7 +83,7 @@ impl Probe {
     }
 }
 
-/// A refusal by the head alone: the inner service is not even cloned.
+/// Checks a refusal by the head alone, for which the inner service is not even cloned.
 async fn refused_by_head(
     layer: WsStreamLayer,
     head: &Head,
@@ -109,7 +109,7 @@ impl LayerOn for WsStreamLayer {
     }
 }
 
-/// For the counts of the other tests to mean anything.
+/// Proves that the counts of the other tests can differ.
 #[tokio::test(start_paused = true)]
 async fn an_accepted_handshake_spawns_one_task_and_asks_a_clone() {
     let probe = Probe::default();

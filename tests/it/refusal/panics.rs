@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Where a [`Bomb`] goes off.
+/// The place at which a [`Bomb`] panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Clone,
@@ -13,7 +13,7 @@ enum At {
     Poll,
     /// In the first poll, and again when the future is dropped.
     PollAndDrop,
-    /// When an error was returned, in the drop of the future.
+    /// In the drop of the future, after it has returned an error.
     FailAndDrop,
 }
 
@@ -58,7 +58,7 @@ impl Service<ChannelSet> for Bomb {
     }
 }
 
-/// The future of a [`Bomb`], with a hand on the channels.
+/// The future of a [`Bomb`], which owns the channels.
 struct Fuse(At, #[expect(dead_code, reason = "held")] Option<ChannelSet>);
 
 impl Future for Fuse {
@@ -72,15 +72,14 @@ impl Future for Fuse {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        // Where nothing unwinds: a panic in the middle of one aborts, and no
-        // `catch_unwind` can help.
+        // Not while the thread unwinds: a panic during a panic aborts, and cannot be caught.
         let armed = matches!(self.0, At::PollAndDrop | At::FailAndDrop);
         assert!(!armed, "the bomb of {:?}, dropped", self.0);
     }
 }
 
 async fn bombed(at: At) {
-    // Kept by the caller, so that only what is made of it goes off.
+    // The caller keeps the original, so only its clones panic.
     let service = std::mem::ManuallyDrop::new(layer().layer_on(Bomb(at)));
     let (request, _wire) = hold(&Head::to("/")).await;
     let before = tasks();
@@ -131,8 +130,7 @@ async fn a_panic_in_the_drop_of_a_failed_future_is_500() {
     bombed(At::FailAndDrop).await;
 }
 
-/// The answer is decided by the call; what the drop of the ready service does
-/// is the server's log.
+/// The call decides on the answer. A panic in the drop of the ready service is only logged.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_drop_of_the_service_after_its_call_refuses_nothing() {
     #[derive(Clone)]

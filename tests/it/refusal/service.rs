@@ -85,7 +85,7 @@ async fn a_readiness_error_is_a_refusal() {
 
 // By its first poll.
 
-/// A service whose future ends at once with this error.
+/// Returns a service whose future fails at once with this error.
 fn failing<E: Into<BoxError>>(
     error: impl Fn() -> E + Clone,
 ) -> impl Service<ChannelSet, Response = (), Error = BoxError, Future: Send + 'static> + Clone {

@@ -1,4 +1,4 @@
-//! What comes of input that was taken.
+//! Input that was read into the reserve.
 
 use super::*;
 
@@ -34,7 +34,7 @@ async fn every_byte_arrives_in_order_once_the_reader_reads() {
     }
 }
 
-/// A reader that takes a little has made no room: first the loan goes back.
+/// A reader that takes a little makes no room, because the loan is returned first.
 #[tokio::test(start_paused = true)]
 async fn a_reader_comes_down_to_the_window_before_there_is_room_again() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -48,7 +48,7 @@ async fn a_reader_comes_down_to_the_window_before_there_is_room_again() {
     stalled.expect(0, 3 * CHUNK).await;
     sleep(AFTER).await;
     assert_taken(stalled.taken(), full + 8 * CHUNK, "no room");
-    // What came back is lent again, as slowly as before.
+    // Chunks that came back are lent again, as slowly as before.
     sleep(3 * BEAT).await;
     assert_taken(stalled.taken(), full + 11 * CHUNK, "lent anew");
     sleep(10 * BEAT).await;
@@ -60,7 +60,7 @@ async fn a_reader_comes_down_to_the_window_before_there_is_room_again() {
     stalled.expect(11 * CHUNK + 1, rest).await;
 }
 
-/// The trickle carries what is behind the data: 100 KiB are seven chunks.
+/// The trickle reaches messages behind the data: 100 KiB are seven chunks.
 #[tokio::test(start_paused = true)]
 async fn a_resize_and_a_ping_behind_stalled_input_are_seen() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -102,7 +102,7 @@ async fn a_resize_and_a_ping_behind_stalled_input_are_seen() {
     }
 }
 
-/// Nothing is wrong with a window that is full to the last byte.
+/// A window may be full to the last byte.
 #[tokio::test(start_paused = true)]
 async fn what_is_directly_behind_a_full_window_is_seen_at_once() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -181,7 +181,7 @@ async fn what_was_taken_arrives_before_the_loss_of_the_connection() {
     }
 }
 
-/// What trickles in is data as long as it does.
+/// Bytes that trickle in count as data.
 #[tokio::test(start_paused = true)]
 async fn a_stalled_session_is_idle_once_nothing_is_taken() {
     let _watchdog = Watchdog::bites_after(BITE);

@@ -1,5 +1,5 @@
-//! A channel that nobody reads: a trickle goes into the stall reserve, so that
-//! an unmodified client lives on, and no byte is lost.
+//! A channel that is not read: input trickles into the stall reserve, so that an unmodified client
+//! lives on, and no byte is lost.
 
 mod effects;
 mod pace;
@@ -30,15 +30,15 @@ use crate::support::{
     open_with, protocols, read_out, within,
 };
 
-/// What is lent at once, and how often.
+/// The size of a loan, and its period.
 const CHUNK: usize = 16 * 1024;
 const BEAT: Duration = Duration::from_millis(500);
-/// Small, and never a multiple of anything that matters.
+/// Small, and not a multiple of anything relevant.
 const WINDOW: usize = 4 * CHUNK;
-/// What memory between the two ends holds.
+/// The capacity of the transport.
 const BETWEEN: usize = 1000;
 
-/// Time enough to look after what happens at a beat.
+/// Enough time after a beat to see its effect.
 const AFTER: Duration = Duration::from_millis(100);
 
 fn chunks(n: usize) -> WsStreamLayer {
@@ -50,7 +50,7 @@ fn layer(reserve: usize) -> WsStreamLayer {
     support::layer().limits(limits.stall_reserve(reserve))
 }
 
-/// The payload's byte at a place: no two pieces of it look alike.
+/// Returns the byte of the payload at a position. No two pieces of the payload are alike.
 fn byte(at: usize) -> u8 {
     (at.wrapping_mul(31) ^ (at >> 8).wrapping_mul(7) ^ (at >> 16)) as u8
 }
@@ -59,14 +59,14 @@ fn payload(from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(byte).collect()
 }
 
-/// How much of a payload lies in one message.
+/// The division of a payload into messages.
 #[derive(Clone, Copy, Debug)]
 enum Messages {
     One,
     Of(usize),
 }
 
-/// What a client writes for so many bytes on channel 0.
+/// Returns the frames of a client for `total` bytes on channel 0.
 fn wire(offer: &str, messages: Messages, total: usize) -> Vec<u8> {
     let len = match messages {
         Messages::One => total,
@@ -84,11 +84,11 @@ fn wire(offer: &str, messages: Messages, total: usize) -> Vec<u8> {
         .collect()
 }
 
-/// A session whose reader is in the test's hands, and what is sent to it.
+/// A session whose reader the test holds, and a client that sends to it.
 struct Stalled {
     stdin: Option<ChannelReader>,
     resize: Option<ChannelReader>,
-    /// Bytes that the client got rid of.
+    /// The bytes that the client could write.
     taken: Arc<AtomicUsize>,
     sending: JoinHandle<WriteHalf<DuplexStream>>,
     frames: mpsc::UnboundedReceiver<(Frame, Instant)>,
@@ -141,7 +141,7 @@ impl Stalled {
         }
     }
 
-    /// Waits until so many beats after the pause began, and then for a moment.
+    /// Waits until shortly after the given beat since the pause began.
     async fn beats(&self, n: u32) {
         sleep_until(self.start + n * BEAT + AFTER).await;
     }
@@ -150,7 +150,7 @@ impl Stalled {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Everything that comes is the payload from `from` on.
+    /// Reads to the end, and checks that it is the payload from `from` on.
     async fn expect(&mut self, from: usize, len: usize) {
         let stdin = self.stdin.as_mut().unwrap();
         let mut all = vec![0; len];
@@ -162,7 +162,7 @@ impl Stalled {
         self.ended.try_recv().is_err()
     }
 
-    /// The client is gone, without a word.
+    /// Drops the client without a Close.
     async fn vanish(
         self,
     ) -> (
@@ -177,7 +177,7 @@ impl Stalled {
     }
 }
 
-/// So many bytes were taken; what lies between the ends goes in one piece.
+/// Checks how many bytes were taken, up to the capacity of the transport.
 #[track_caller]
 fn assert_taken(taken: usize, expected: usize, what: impl std::fmt::Debug) {
     let off = taken.abs_diff(expected);

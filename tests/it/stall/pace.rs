@@ -1,12 +1,12 @@
-//! How much is lent, and how fast.
+//! The size and the pace of loans.
 
 use super::*;
 
-/// One message, so that every byte is payload, and the sums are exact.
+/// There is one message, so every byte is payload, and the sums are exact.
 #[tokio::test(start_paused = true)]
 async fn a_chunk_is_taken_in_each_half_second_until_the_reserve_is_used_up() {
     let _watchdog = Watchdog::bites_after(BITE);
-    // What is less than a chunk is lent to nobody.
+    // Less than a chunk is not lent.
     for (reserve, lent) in [
         (0, 0),
         (CHUNK - 1, 0),
@@ -25,7 +25,7 @@ async fn a_chunk_is_taken_in_each_half_second_until_the_reserve_is_used_up() {
             let expected = full + CHUNK * lent.min(beat as usize);
             assert_taken(stalled.taken(), expected, (reserve, beat));
         }
-        // And on, with Pongs.
+        // Only Pongs from here on.
         stalled.beats(2000).await;
         assert_taken(stalled.taken(), full + lent * CHUNK, reserve);
         assert!(stalled.is_alive());
@@ -34,7 +34,7 @@ async fn a_chunk_is_taken_in_each_half_second_until_the_reserve_is_used_up() {
             assert_eq!((frame.opcode, frame.payload.len()), (PONG, 0));
             pongs += 1;
             let late = (at - stalled.start).checked_sub(pongs * BEAT).unwrap();
-            // Each may lose a tick of the clock.
+            // Each may be a tick late.
             assert!(late < 4 * BEAT, "Pong {pongs} is late by {late:?}");
         }
         assert!(pongs >= 1996, "{pongs} Pongs");
@@ -49,7 +49,7 @@ async fn the_default_reserve_lasts_for_eight_minutes() {
     const RESERVE: usize = 16 << 20;
     let layer = WsStreamLayer::new(protocols()).config(SessionConfig::default().keep_alive(None));
     let mut wire = wire(subprotocols::V5, Messages::One, 8);
-    // The same for a message without end.
+    // The same holds for an endless message.
     wire.truncate(1);
     wire.extend([0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0, 0]);
     wire.resize(RESERVE + 4 * WINDOW, 0);
@@ -68,8 +68,7 @@ async fn the_default_reserve_lasts_for_eight_minutes() {
     assert_taken(stalled.taken(), full + RESERVE, "and no more");
 }
 
-/// Whatever the size of its messages: what a client got rid of is the window,
-/// the reserve, and one read.
+/// With messages of any size, a client can write the window, the reserve, and one read.
 #[tokio::test(start_paused = true)]
 async fn what_a_session_holds_is_bounded_by_window_and_reserve() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -82,7 +81,7 @@ async fn what_a_session_holds_is_bounded_by_window_and_reserve() {
             (Messages::One, total),
         ] {
             let bytes = wire(offer, messages, total);
-            // Of the wire, for each byte of payload.
+            // The bytes on the wire for each byte of payload.
             let cost = bytes.len() as f64 / total as f64;
             let mut stalled = Stalled::new(chunks(5), offer, bytes).await;
             stalled.beats(40).await;

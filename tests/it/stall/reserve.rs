@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A session of the layer that sends without end, and what it got rid of when
-/// its window was full.
+/// Opens a session whose client sends without end, and returns how much it could write until the
+/// window was full.
 async fn another(layer: &WsStreamLayer, total: usize) -> (Stalled, usize) {
     let wire = wire(subprotocols::V5, Messages::One, total);
     let stalled = Stalled::new(layer.clone(), subprotocols::V5, wire).await;
@@ -25,7 +25,7 @@ async fn the_reserve_of_all_sessions_goes_to_who_comes_first() {
     let both = second.taken() - two + third.taken() - three;
     assert_taken(both, 2 * CHUNK, "what is left");
 
-    // A layer with another reserve has nothing to do with it.
+    // A layer with another reserve is not affected.
     let (other, four) = another(&chunks(4), 1 << 20).await;
     other.beats(10).await;
     assert_taken(other.taken(), four + 4 * CHUNK, "another reserve");
@@ -35,11 +35,11 @@ async fn the_reserve_of_all_sessions_goes_to_who_comes_first() {
 enum GivesBack {
     Reads,
     DropsReader,
-    /// Its client vanishes, and the reader is dropped.
+    /// The client vanishes, and the reader is dropped.
     Ends,
-    /// The same, and somebody still holds the reader, who then reads.
+    /// The client vanishes. The reader is still held, and read later.
     EndsThenReads,
-    /// The same, and drops it.
+    /// The client vanishes. The reader is still held, and dropped later.
     EndsThenDrops,
 }
 
@@ -91,8 +91,7 @@ async fn a_session_gives_back_what_it_was_lent() {
     }
 }
 
-/// What is given back is given back once: after all that, no more can be lent
-/// than before.
+/// Each loan is returned only once: afterwards, no more can be lent than before.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_given_back_twice() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -116,7 +115,7 @@ async fn nothing_is_given_back_twice() {
     assert_taken(lent, 4 * CHUNK, "the total");
 }
 
-/// The client of a session that had been stalled is none the worse for it.
+/// A client whose session was stalled is as well off as before.
 #[tokio::test(start_paused = true)]
 async fn a_session_may_stall_again_and_again() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -144,13 +143,13 @@ async fn a_session_may_stall_again_and_again() {
 #[tokio::test(start_paused = true)]
 async fn channels_of_a_session_share_its_reserve() {
     let _watchdog = Watchdog::bites_after(BITE);
-    // Channel 4 is full already, and channel 0 then takes all there is.
+    // Channel 4 is full already, and channel 0 then takes the whole reserve.
     let mut bytes = frame(true, BINARY, &on(4, &payload(0, WINDOW)));
     bytes.extend(wire(subprotocols::V5, Messages::One, WINDOW + 5 * CHUNK));
     bytes.extend(frame(true, BINARY, &on(4, b"behind")));
     let mut stalled = Stalled::new(chunks(5), subprotocols::V5, bytes.clone()).await;
     stalled.beats(20).await;
-    // Stuck at channel 4 now, until its own reader reads.
+    // Reading is now stuck at channel 4 until its reader reads.
     let resize = stalled.resize.as_mut().unwrap();
     let mut all = vec![0; WINDOW + 6];
     within(LONG, resize.read_exact(&mut all)).await.unwrap();

@@ -6,10 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Runs a test in a child process: this program once more, which is told to run only the test
-/// whose closure `test` is.
+/// Runs a test in a child process, which is this program again with the name of the test, taken
+/// from the closure `test`.
 ///
-/// For a test that would abort the process if it failed, or that changes a limit of the process.
+/// Use this for a test that would abort the process if it failed, or that changes a limit of the
+/// process.
 pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
     const INSIDE: &str = "WSSTREAM_TEST_INSIDE";
 

@@ -1,11 +1,11 @@
-//! The end of a channel, as its reader sees it.
+//! The end of a channel, as the reader sees it.
 
 use std::io;
 
 use tokio::io::AsyncReadExt;
 use tower_wsstream::{ChannelReader, EndCause};
 
-/// How a channel ended for its reader.
+/// The end of a channel, as the reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Eof,
@@ -13,7 +13,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// What an error says: its kind, and its cause in words.
+    /// Returns the end that an error stands for: its kind, and its cause.
     pub(crate) fn of(error: &io::Error) -> Self {
         let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
         let cause: &EndCause = cause.expect("the cause is the payload");
@@ -21,7 +21,7 @@ impl End {
     }
 }
 
-/// Reads all there is, and how it ended; a second read must say the same.
+/// Reads to the end. A second read must end in the same way.
 pub(crate) async fn read_out(reader: &mut ChannelReader) -> (Vec<u8>, End) {
     let mut all = Vec::new();
     let end = match reader.read_to_end(&mut all).await {

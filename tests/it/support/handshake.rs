@@ -1,4 +1,4 @@
-//! A handshake by hand: a real hyper connection, its request in the test's hands.
+//! Handshakes made by hand: hyper's connection is real, and the test holds the request.
 
 use std::{fmt::Debug, io, pin::Pin};
 
@@ -20,14 +20,14 @@ use tower_wsstream::{
     body::{NoBody, ResponseBody},
 };
 
-/// What a client is told of an error or a panic before its session began.
+/// The message for a client whose service failed or panicked before its session began.
 pub(crate) const SERVICE_FAILED: &str =
     "the service failed before the session began: see the server's log";
 
-/// The body of an answer where the fallback is the default one.
+/// The body of an answer of a layer with the default fallback.
 pub(crate) type Answer = ResponseBody<ResponseBody<NoBody>>;
 
-/// A connection that waits for its answer, and moves only when it is let.
+/// A connection that waits for its answer, and runs only when it is told to.
 pub(crate) struct Wire {
     connection: Pin<Box<dyn Future<Output = ()> + Send>>,
     answer: oneshot::Sender<Response<Answer>>,
@@ -35,7 +35,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Answers, and lets the connection run on.
+    /// Sends the answer, and spawns the connection.
     pub(crate) fn answer(self, response: Response<Answer>) -> DuplexStream {
         assert!(self.answer.send(response).is_ok(), "hyper waits for it");
         tokio::spawn(self.connection);
@@ -43,7 +43,7 @@ impl Wire {
     }
 }
 
-/// Sends a request to hyper, and holds what its service gets.
+/// Sends a request to hyper, and returns the request that hyper's service gets.
 pub(crate) async fn hold(head: &Head) -> (Request<Incoming>, Wire) {
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     client.write_all(&head.bytes()).await.unwrap();
@@ -75,16 +75,16 @@ pub(crate) fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// A refusal, with everything about it that holds for each checked.
+/// A refusal. The properties that all refusals share have been checked.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) message: String,
     pub(crate) reason: String,
-    /// Those beside the body's own.
+    /// Without those that describe the body.
     pub(crate) headers: HeaderMap,
 }
 
-/// Makes a handshake that is refused so, and for which nothing is spawned.
+/// Makes a handshake that is refused like this, and checks that nothing is spawned for it.
 pub(crate) async fn refused<S, B>(
     service: S,
     head: &Head,
@@ -104,7 +104,7 @@ where
     refusal(response, status, kind).await
 }
 
-/// Checks that an answer is this refusal.
+/// Checks that the answer is such a refusal.
 pub(crate) async fn refusal<B>(
     response: Response<ResponseBody<B>>,
     status: u16,
@@ -144,7 +144,7 @@ where
     }
 }
 
-/// All of a header map, sorted, for a comparison as a whole.
+/// Returns all headers, sorted, so that they can be compared as a whole.
 pub(crate) fn sorted(headers: &HeaderMap) -> Vec<(&str, &str)> {
     let mut all: Vec<_> = headers
         .iter()
@@ -154,7 +154,7 @@ pub(crate) fn sorted(headers: &HeaderMap) -> Vec<(&str, &str)> {
     all
 }
 
-/// Reads the head of an answer and not a byte more.
+/// Reads the head of an answer, and not one byte more.
 pub(crate) async fn read_head(client: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -163,7 +163,7 @@ pub(crate) async fn read_head(client: &mut (impl AsyncReadExt + Unpin)) -> Strin
     String::from_utf8(head).unwrap()
 }
 
-/// The client end of a connection whose 101 was read.
+/// Returns the client end of a connection whose 101 has been read.
 pub(crate) async fn speak<T>(stream: T) -> WebSocketStream<T>
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,

@@ -1,13 +1,13 @@
 //! The head of a request, written by hand.
 
-/// The key of RFC 6455, section 1.3, and what it is accepted with.
+/// The key of RFC 6455, section 1.3, and its accept key.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A bearer token, which must not be seen anywhere.
 pub(crate) const TOKEN: &str = "c2VjcmV0LXRva2Vu";
 
-/// The head of a request, as it goes over the wire.
+/// The head of a request, from which its bytes are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     line: String,
@@ -15,7 +15,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// A valid handshake that offers nothing.
+    /// Creates a valid handshake that offers no subprotocol.
     pub(crate) fn to(target: &str) -> Self {
         Self::plain(target)
             .with("Connection", "Upgrade")
@@ -24,7 +24,7 @@ impl Head {
             .with("Sec-WebSocket-Key", KEY)
     }
 
-    /// A request that asks for no upgrade.
+    /// Creates a request that does not ask for an upgrade.
     pub(crate) fn plain(target: &str) -> Self {
         let head = Self {
             line: format!("GET {target} HTTP/1.1"),
@@ -47,7 +47,7 @@ impl Head {
         self.with("Sec-WebSocket-Protocol", names)
     }
 
-    /// Another request line, written as `POST / HTTP/1.1`.
+    /// Replaces the request line, for example by `POST / HTTP/1.1`.
     pub(crate) fn line(mut self, line: &str) -> Self {
         line.clone_into(&mut self.line);
         self

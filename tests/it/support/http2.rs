@@ -1,4 +1,4 @@
-//! A server over HTTP/2, and a client that asks for WebSockets by extended CONNECT.
+//! A server over HTTP/2, and a client that opens WebSockets by extended CONNECT.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -17,19 +17,19 @@ use tokio::task::AbortHandle;
 
 use super::{raw::Raw, serve::HttpService};
 
-/// What a session's stream may hold, and what all of them may: many streams' worth.
+/// The flow-control windows of one stream, and of a connection: many streams' worth.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
 
 pub(crate) type Http2 = Raw<TokioIo<Upgraded>>;
 
-/// One connection; each clone can ask for sessions on it.
+/// One connection. Each clone can open sessions on it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     send: SendRequest<Empty<Bytes>>,
 }
 
-/// A refusal: its head, and its body as text.
+/// A refusal, with its body as text.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
@@ -37,11 +37,11 @@ pub(crate) struct Refused {
     pub(crate) body: String,
 }
 
-/// Serves a connection over memory; the handle cuts the wire.
+/// Serves a connection in memory. The handle cuts the wire.
 pub(crate) async fn connect<S: HttpService>(service: S) -> (Connection, AbortHandle) {
     let (near, mut here) = tokio::io::duplex(256 * 1024);
     let (mut there, far) = tokio::io::duplex(256 * 1024);
-    // The wire between them, to be cut.
+    // The wire between the two ends, which can be cut.
     let wire = tokio::spawn(async move {
         let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
     });
@@ -61,12 +61,12 @@ pub(crate) async fn connect<S: HttpService>(service: S) -> (Connection, AbortHan
         .expect("a preface");
     tokio::spawn(connection);
     let mut connection = Connection { send };
-    // Extended CONNECT may only be used once the server's settings have come.
+    // Extended CONNECT may be used only once the server's settings have arrived.
     let _ = connection.get("/").await;
     (connection, wire.abort_handle())
 }
 
-/// A handshake that lacks nothing.
+/// Returns a valid handshake.
 pub(crate) fn request(path: &str, offer: &str) -> Request<Empty<Bytes>> {
     let mut request = Request::builder()
         .method(Method::CONNECT)
@@ -81,7 +81,7 @@ pub(crate) fn request(path: &str, offer: &str) -> Request<Empty<Bytes>> {
 }
 
 impl Connection {
-    /// A request that is no upgrade.
+    /// Sends a request that is not an upgrade.
     pub(crate) async fn get(&mut self, path: &str) -> Refused {
         let request = Request::get(format!("http://localhost{path}"))
             .version(Version::HTTP_2)
@@ -95,7 +95,7 @@ impl Connection {
         upgraded(answer, offer).await
     }
 
-    /// The answer, where it is a 200.
+    /// Sends a request, and returns the answer if it is a 200.
     pub(crate) async fn ask(
         &mut self,
         request: Request<Empty<Bytes>>,
@@ -103,7 +103,7 @@ impl Connection {
         self.try_ask(request).await.expect("an answer")
     }
 
-    /// The same where the stream may be reset instead.
+    /// Sends a request whose stream may be reset instead of answered.
     pub(crate) async fn try_ask(
         &mut self,
         request: Request<Empty<Bytes>>,
@@ -123,7 +123,7 @@ impl Connection {
     }
 }
 
-/// The client end of a session that was accepted.
+/// Returns the client end of an accepted session.
 pub(crate) async fn upgraded(mut answer: Response<Incoming>, offer: &str) -> Http2 {
     let on: OnUpgrade = hyper::upgrade::on(&mut answer);
     Raw::over(TokioIo::new(on.await.expect("a stream")), offer)

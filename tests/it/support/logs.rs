@@ -1,4 +1,4 @@
-//! What a test's own thread logs.
+//! The log of a test's own thread.
 //!
 //! `tracing` decides once for the whole process whether an event is of interest, so the tests
 //! share one subscriber. It sees an event only if the thread of that event captures its log.
@@ -17,7 +17,7 @@ thread_local! {
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Captures what this thread logs from now on. What it captured before is discarded.
+/// Captures the log of this thread from now on, and discards everything captured before.
 pub(crate) fn capture() {
     static SUBSCRIBER: Once = Once::new();
 
@@ -36,7 +36,7 @@ pub(crate) fn capture() {
     CAPTURED.set(Some(Vec::new()));
 }
 
-/// Returns what this thread has logged since [`capture`].
+/// Returns the log of this thread since [`capture`].
 pub(crate) fn captured() -> String {
     let bytes = CAPTURED.with_borrow(Option::clone);
     String::from_utf8(bytes.expect("this thread captures its log")).unwrap()

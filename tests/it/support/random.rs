@@ -1,11 +1,11 @@
-//! Scenarios made from random numbers: a seed repeats each.
+//! Scenarios made from random numbers. Each can be repeated by its seed.
 
 use std::{env, panic, sync::Once};
 
-/// Runs `scenario` for each of `seeds` seeds, whose panics "on purpose" are not printed.
+/// Runs `scenario` once for each seed. Panics whose message says "on purpose" are not printed.
 ///
-/// The environment may ask for other seeds: `SEEDS` is their number, and `FIRST` is the first,
-/// as in `SEEDS=6000 cargo test --all-features --test it any_peer`.
+/// The environment variable `SEEDS` replaces the number of seeds, and `FIRST` the first one:
+/// `SEEDS=6000 cargo test --all-features --test it any_peer`.
 pub(crate) async fn for_each_seed(seeds: u64, scenario: impl AsyncFn(u64)) {
     hide_panics_on_purpose();
     let number = |name| env::var(name).ok().and_then(|n| n.parse().ok());
@@ -34,7 +34,7 @@ pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) fn of_seed(seed: u64) -> Self {
-        // Seeds that follow each other begin alike, so they are spread first.
+        // Spreads consecutive seeds, whose first numbers would be alike.
         let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..10 {
             random.next(2);
@@ -42,7 +42,7 @@ impl Random {
         random
     }
 
-    /// Returns a second generator, which goes its own way from here.
+    /// Returns a second, independent generator.
     pub(crate) fn split(&mut self) -> Self {
         Self(self.next(u64::MAX) | 1)
     }

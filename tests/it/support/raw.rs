@@ -19,7 +19,7 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// One frame as it came.
+/// A frame, as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) fin: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The code of a Close, if it has one.
+    /// Returns the code of a Close, if it has one.
     pub(crate) fn close_code(&self) -> Option<u16> {
         assert_eq!(self.opcode, CLOSE);
         let code = self.payload.get(..2)?;
@@ -36,7 +36,7 @@ impl Frame {
     }
 }
 
-/// A frame of a client, masked.
+/// Returns a masked frame of a client.
 pub(crate) fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [0x5a, 0x01, 0xff, 0x80];
     let mut frame = head(fin, opcode, payload.len() as u64);
@@ -46,7 +46,7 @@ pub(crate) fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Its head up to the mask.
+/// Returns the head of a frame, up to the mask.
 fn head(fin: bool, opcode: u8, len: u64) -> Vec<u8> {
     let mut head = vec![u8::from(fin) << 7 | opcode];
     match len {
@@ -63,14 +63,14 @@ fn head(fin: bool, opcode: u8, len: u64) -> Vec<u8> {
     head
 }
 
-/// What a binary message of this channel is made of.
+/// Returns the payload of a binary message for a channel.
 pub(crate) fn on(channel: u8, payload: &[u8]) -> Vec<u8> {
     let mut message = vec![channel];
     message.extend_from_slice(payload);
     message
 }
 
-/// The same for a base64 subprotocol.
+/// Returns the payload of a base64 message for a channel.
 pub(crate) fn base64(channel: u8, payload: &[u8]) -> Vec<u8> {
     use ::base64::Engine;
     let mut message = vec![b'0' + channel];
@@ -79,7 +79,7 @@ pub(crate) fn base64(channel: u8, payload: &[u8]) -> Vec<u8> {
     message
 }
 
-/// The client end.
+/// The client end of a session.
 #[derive(Debug)]
 pub(crate) struct Raw<T> {
     pub(crate) io: T,
@@ -88,7 +88,7 @@ pub(crate) struct Raw<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
-    /// A client end whose handshake was made already.
+    /// Wraps a stream whose handshake has been made.
     pub(crate) fn over(io: T, offer: &str) -> Self {
         Self {
             io,
@@ -97,12 +97,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
-    /// Makes the handshake; the head of the answer where that is not 101.
+    /// Makes the handshake. If the answer is not a 101, its head is the error.
     pub(crate) async fn handshake(io: T, offer: &str) -> Result<Self, String> {
         Self::handshake_at(io, "/", offer).await
     }
 
-    /// The same with a path and query.
+    /// Makes the handshake at a path, which may have a query.
     pub(crate) async fn handshake_at(io: T, path: &str, offer: &str) -> Result<Self, String> {
         let mut io = tokio::io::BufReader::with_capacity(1024, io);
         let head = match offer {
@@ -129,7 +129,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         })
     }
 
-    /// Reading here, writing from another task.
+    /// Splits the client, so that another task can write.
     pub(crate) fn into_halves(self) -> (Raw<Join<ReadHalf<T>, Sink>>, WriteHalf<T>) {
         let (read, write) = tokio::io::split(self.io);
         let raw = Raw {
@@ -145,7 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         self.io.write_all(bytes).await
     }
 
-    /// Sends one message of a channel, as the subprotocol wants it.
+    /// Sends one message of a channel, encoded for the subprotocol.
     pub(crate) async fn send(&mut self, channel: u8, payload: &[u8]) -> io::Result<()> {
         let frame = match self.base64 {
             true => frame(true, TEXT, &base64(channel, payload)),
@@ -166,7 +166,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         self.bytes(&frame(true, CLOSE, payload)).await
     }
 
-    /// The next frame; `None` where the connection ended or broke.
+    /// Receives the next frame, or `None` if the connection ended or broke.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.parse() {
@@ -179,7 +179,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
-    /// A frame that is complete.
+    /// Takes a complete frame out of the buffer.
     fn parse(&mut self) -> Option<Frame> {
         let head = self.buf.get(..2)?;
         let (first, len) = (head[0], head[1]);
@@ -202,11 +202,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         })
     }
 
-    /// Everything up to the end of the connection. A Close is answered, as clients do.
+    /// Reads to the end of the connection, and answers a Close, as clients do.
     pub(crate) async fn read_to_end(&mut self) -> Told {
         let told = self.read_to_close().await;
         if let Some(code) = told.close {
-            // A client that has said its own is not heard any more.
+            // A client that has sent its own Close is not read any more.
             let _ = self.close(code).await;
             let behind = self.next().await;
             assert_eq!(behind, None, "behind the Close");
@@ -214,7 +214,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         told
     }
 
-    /// Everything up to the Close, which is not answered, or to the end without one.
+    /// Reads up to a Close, which is not answered, or to the end of the connection.
     pub(crate) async fn read_to_close(&mut self) -> Told {
         let mut told = Told::default();
         let mut message = None;
@@ -231,7 +231,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
                 PING | PONG => told.controls.push(frame),
                 opcode => {
                     assert_eq!(opcode == 0, message.is_some(), "fragments in order");
-                    // What a base64 fragment ends with is padded alone.
+                    // Each base64 fragment has a padding of its own.
                     let (channel, payload) = match message.take() {
                         None => self.split(&frame.payload),
                         Some((channel, mut payload)) => {
@@ -249,7 +249,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         told
     }
 
-    /// A message, or its first fragment, as channel and payload.
+    /// Splits a message, or its first fragment, into channel and payload.
     pub(crate) fn split(&self, payload: &[u8]) -> (u8, Vec<u8>) {
         let (first, rest) = payload.split_first().expect("a channel");
         match self.base64 {
@@ -269,13 +269,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     }
 }
 
-/// What a client was told.
+/// Everything that a client received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) messages: Vec<(u8, Vec<u8>)>,
-    /// Pings and Pongs.
+    /// The Pings and Pongs.
     pub(crate) controls: Vec<Frame>,
-    /// Whether a Close came, and its code.
+    /// The Close, if there was one, and its code.
     pub(crate) close: Option<Option<u16>>,
     pub(crate) reason: String,
 }

@@ -52,7 +52,7 @@ where
     type Body = B;
 }
 
-/// Serves one connection.
+/// Spawns a server for one connection.
 pub(crate) fn serve<T, S>(io: T, service: S)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -67,14 +67,14 @@ where
     });
 }
 
-/// Serves a connection over memory, whose client end it returns.
+/// Serves a connection in memory, and returns the client end.
 pub(crate) fn serve_in_memory<S: HttpService>(service: S) -> DuplexStream {
     let (client, server) = tokio::io::duplex(64 * 1024);
     serve(server, service);
     client
 }
 
-/// A session over memory that holds `capacity` bytes in each direction.
+/// Opens a session in memory that holds `capacity` bytes in each direction.
 pub(crate) async fn open_with<S>(service: S, offer: &str, capacity: usize) -> Raw<DuplexStream>
 where
     S: HttpService,
@@ -84,7 +84,7 @@ where
     Raw::handshake(near, offer).await.expect("no refusal")
 }
 
-/// The same with room for any message of a test.
+/// Opens a session in memory that holds any message of a test.
 pub(crate) async fn open<S>(service: S, offer: &str) -> Raw<DuplexStream>
 where
     S: HttpService,
@@ -92,7 +92,7 @@ where
     open_with(service, offer, 256 * 1024).await
 }
 
-/// A session over memory, and when the server let go of its end.
+/// Opens a session in memory. The receiver resolves once the server has dropped its end.
 pub(crate) async fn open_watched<S>(
     service: S,
     offer: &str,
@@ -114,10 +114,10 @@ where
     (raw, watch)
 }
 
-/// Kernel buffers of a TCP session, so small that both sides wait often.
+/// The size of kernel buffers that make both sides wait often.
 const SMALL: u32 = 4 * 1024;
 
-/// A session over TCP on loopback; with `small`, over the smallest buffers.
+/// Opens a session over TCP on loopback, optionally with small buffers.
 pub(crate) async fn open_tcp<S>(service: S, offer: &str, small: bool) -> Raw<TcpStream>
 where
     S: HttpService,
@@ -141,7 +141,7 @@ where
         .expect("no refusal")
 }
 
-/// Tells when it is dropped.
+/// Notes its drop.
 struct Watched<T> {
     io: T,
     _dropped: oneshot::Sender<()>,

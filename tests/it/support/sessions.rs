@@ -12,7 +12,7 @@ use tower_wsstream::{
     subprotocols,
 };
 
-/// No subprotocol offered, and all with different rules.
+/// No subprotocol, and one of each set of rules.
 pub(crate) const ALL: [&str; 6] = [
     "",
     subprotocols::CHANNEL,
@@ -22,7 +22,8 @@ pub(crate) const ALL: [&str; 6] = [
     subprotocols::V5,
 ];
 
-/// Channels 0 and 4 come in, 1 to 3 go out: as for a command with a terminal.
+/// Returns the table of a command with a terminal: channels 0 and 4 are inbound, 1 to 3 are
+/// outbound.
 pub(crate) fn protocols() -> ChannelProtocols {
     let channels = [Read, Write, Write, Write, Read];
     let raw = ChannelProtocolConfig::new(Encoding::Binary, channels);
@@ -38,25 +39,25 @@ pub(crate) fn protocols() -> ChannelProtocols {
         .expect("a table like that of exec")
 }
 
-/// A layer over [`protocols`] that says nothing of its own, and takes no more than its windows:
-/// Pings and the stall reserve have tests of their own.
+/// Returns a layer over [`protocols`] without Pings and without a stall reserve, which have tests
+/// of their own.
 pub(crate) fn layer() -> WsStreamLayer {
     WsStreamLayer::new(protocols()).config(config())
 }
 
-/// A layer whose channel 0 is the client's to write, and channel 1 ours, with every default.
+/// Returns a layer with the default configuration, an inbound channel 0 and an outbound channel 1.
 pub(crate) fn standard() -> WsStreamLayer {
     WsStreamLayer::new(ChannelProtocols::standard([Read, Write]).unwrap())
 }
 
-/// Without Pings, and without a reserve for channels that stall.
+/// Returns a configuration without Pings and without a stall reserve.
 pub(crate) fn config() -> SessionConfig {
     SessionConfig::default()
         .keep_alive(None)
         .limits(Limits::default().stall_reserve(0))
 }
 
-/// The sessions of a function.
+/// Returns a service whose sessions run a function.
 pub(crate) fn session<F, Fut>(function: F) -> WsStream<ServiceFn<F>>
 where
     F: FnMut(ChannelSet) -> Fut,
@@ -65,8 +66,7 @@ where
     layer().layer(tower::service_fn(function))
 }
 
-/// The sessions of a function that takes what it needs only once: there will be
-/// one session.
+/// Returns a service for the one session that runs a function.
 pub(crate) fn once<F, Fut>(
     function: F,
 ) -> WsStream<ServiceFn<impl FnMut(ChannelSet) -> Fut + Clone + Send + 'static>>
@@ -77,7 +77,7 @@ where
     once_in(layer(), function)
 }
 
-/// The same inside a layer of one's own.
+/// Returns a service for one session, inside a layer of the caller's.
 pub(crate) fn once_in<F, Fut>(
     layer: WsStreamLayer,
     function: F,
@@ -93,7 +93,7 @@ where
     }))
 }
 
-/// Sends back on channel 1 what arrives on channel 0.
+/// Sends the input of channel 0 back on channel 1.
 pub(crate) async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     let mut input = channels.take_reader(0).ok_or("no channel 0")?;
     let mut output = channels.take_writer(1).ok_or("no channel 1")?;

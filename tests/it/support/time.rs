@@ -14,13 +14,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Longer than anything that ends by itself: what takes this long hangs.
+/// Longer than anything that ends by itself. A wait this long means a hang.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
-/// Longer than an answer takes.
+/// Longer than any answer takes.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-/// How long a [`Watchdog`] waits, in real time.
+/// The real time that a [`Watchdog`] grants a test.
 pub(crate) const BITE: Duration = Duration::from_secs(50);
 
 /// Two ticks of tokio's clock, by which a timer may be late.
@@ -39,7 +39,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     within(LONG, future).await
 }
 
-/// Fails where time (paused, or real) passes and nothing comes.
+/// Awaits a future, and panics if it takes longer than `time`.
 pub(crate) async fn within<F: Future>(time: Duration, future: F) -> F::Output {
     match timeout(time, future).await {
         Ok(output) => output,
@@ -47,8 +47,8 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> F::Output {
     }
 }
 
-/// Ends the process where a test takes real time: with paused time a session
-/// that spins keeps the clock from moving, and the test from failing.
+/// Aborts the process if a test takes too much real time. A session that spins keeps paused time
+/// from advancing, so no timeout of the test would expire.
 #[must_use = "it watches until it is dropped"]
 pub(crate) struct Watchdog(Arc<AtomicBool>);
 

@@ -28,7 +28,7 @@ async fn a_half_close_ends_a_side_and_not_the_recording() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_tells_the_cause_behind_all_records() {
-    // A handle that was given away may be read when the session is over.
+    // A handle that was given away can be read after the session.
     let (tap, mut records) = Tap::new(Overflow::Backpressure);
     let mut client = tapped(tap, async |mut channels: ChannelSet| {
         let mut input = channels.take_reader(0).unwrap();
@@ -39,7 +39,7 @@ async fn the_end_tells_the_cause_behind_all_records() {
             sleep(LONG / 2).await;
             read(&mut input, 4).await.unwrap();
             input.read_u8().await.unwrap_err();
-            // Read to its end: it is no source any more, dropped or not.
+            // It was read to its end, so dropping it changes nothing.
             std::future::pending::<()>().await;
             drop(input);
         });

@@ -67,8 +67,7 @@ async fn a_read_waits_for_room_with_nothing_taken() {
     read_to_end(client).await;
 }
 
-/// What is in its hands a service passes on before it lets it go, in a queue that
-/// holds less than that.
+/// A copy passes on everything it holds before it reads more, although the queue holds less.
 #[tokio::test(start_paused = true)]
 async fn a_copy_needs_no_room_for_both_of_its_sides() {
     let (tap, mut records) = Tap::with_capacity(Overflow::Backpressure, 1);

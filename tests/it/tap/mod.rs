@@ -1,4 +1,4 @@
-//! Taps: what is recorded, who waits for it, what is lost, and the end.
+//! Taps: records, backpressure, loss, and the end of a recording.
 
 mod end;
 mod full;
@@ -38,11 +38,10 @@ use Direction::{Inbound, Outbound};
 
 use crate::support::LONG;
 
-/// Longer than everything that ends by itself; what takes longer hangs.
-/// What a record counts beside its bytes.
+/// The size of a record in the queue, beside its bytes.
 const RECORD: usize = 128;
 
-/// Input on 0, output on 1, both on 2.
+/// Returns a table with input on channel 0, output on 1, and both on 2.
 fn protocols() -> ChannelProtocols {
     use ChannelType::{Read, ReadWrite, Write};
     let channels = |encoding| ChannelProtocolConfig::new(encoding, [Read, Write, ReadWrite]);
@@ -58,7 +57,7 @@ fn layer() -> WsStreamLayer {
     WsStreamLayer::new(protocols()).config(SessionConfig::default().keep_alive(None))
 }
 
-/// A layer for the one session that there is.
+/// Returns a layer for one session.
 fn with(tap: Tap) -> TapLayer<impl Fn(&ChannelSet) -> Option<Tap> + Clone + Send + Sync + 'static> {
     let tap = Arc::new(Mutex::new(Some(tap)));
     TapLayer::new(move |_: &ChannelSet| {
@@ -67,7 +66,7 @@ fn with(tap: Tap) -> TapLayer<impl Fn(&ChannelSet) -> Option<Tap> + Clone + Send
     })
 }
 
-/// A session of a function with a tap on it.
+/// Opens a session of a function with a tap.
 async fn tapped_on<F, Fut>(subprotocol: &str, tap: Tap, function: F) -> Client
 where
     F: FnOnce(ChannelSet) -> Fut + Send + 'static,
@@ -114,7 +113,7 @@ fn is(direction: Direction, channel: u8, bytes: &[u8]) -> Seen {
     (direction, channel, bytes.to_vec())
 }
 
-/// All records, the cause of the end, and what was lost before that.
+/// Reads all records, the cause of the end, and the loss before it.
 async fn rest(records: &mut TapReader) -> (Vec<Payload>, EndCause, Lost) {
     let mut all = Vec::new();
     let end = loop {
@@ -145,7 +144,7 @@ async fn read(reader: &mut ChannelReader, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Its answer, where there is no session.
+/// Returns the status of a handshake that is refused.
 async fn refused<F>(layer: TapLayer<F>, accept: AcceptMode) -> u16
 where
     F: Fn(&ChannelSet) -> Option<Tap> + Clone + Send + Sync + 'static,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A reader, in the one form or the other.
+/// A reader, in either form.
 enum Input {
     Reader(ChannelReader),
     Stream(ChannelStream),
@@ -22,7 +22,7 @@ enum Step {
     Sleep,
 }
 
-/// A step, and whether it is given one poll only.
+/// Generates a step, and whether it gets only one poll.
 fn step() -> impl Strategy<Value = (Step, bool)> {
     let len = || prop_oneof![4 => 0..200_usize, 2 => 900..3000_usize, 1 => 20_000..70_000_usize];
     let step = prop_oneof![
@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = (Step, bool)> {
     (step, any::<bool>())
 }
 
-/// Waits for it, or polls it once and drops it.
+/// Awaits a future, or polls it once and drops it.
 async fn attempt<T>(future: impl Future<Output = T>, once: bool) -> Option<T> {
     match once {
         true => future.now_or_never(),
@@ -47,7 +47,7 @@ async fn attempt<T>(future: impl Future<Output = T>, once: bool) -> Option<T> {
     }
 }
 
-/// Does what the steps say, and notes what it has had and said.
+/// Runs the steps, and logs the data that was read and written.
 async fn run(
     steps: Vec<(Step, bool)>,
     inputs: &mut [Input; 2],
@@ -77,7 +77,7 @@ async fn run(
                 {
                     let bytes = bytes?;
                     let bytes = bytes[..len.min(bytes.len())].to_vec();
-                    // In between anything may happen, a write too.
+                    // In between, anything may happen, including a write.
                     if n % 3 == 0 {
                         tokio::task::yield_now().await;
                     }
@@ -127,14 +127,14 @@ fn joined<'a>(log: impl IntoIterator<Item = &'a Seen>, of: Direction, channel: u
     log.flat_map(|(.., bytes)| bytes).copied().collect()
 }
 
-/// Takes what was lost out of the log.
+/// Removes the lost records from the log.
 fn skip<'a>(log: &mut impl Iterator<Item = &'a Seen>, lost: Lost) {
     let skipped = (0..lost.payloads).map(|_| log.next().expect("something was lost").2.len());
     assert_eq!(skipped.sum::<usize>() as u64, lost.bytes);
 }
 
-/// The records are what the service has had and said, in that order; where some
-/// are missing the count says which.
+/// The records are the data that the service read and wrote, in that order. If records are missing,
+/// the count says which.
 async fn random_session(
     steps: Vec<(Step, bool)>,
     subprotocol: &str,

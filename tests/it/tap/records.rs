@@ -1,4 +1,4 @@
-//! What is recorded.
+//! The contents of records.
 
 use super::*;
 
@@ -10,7 +10,7 @@ async fn every_kind(mut channels: ChannelSet) -> Result<(), BoxError> {
     read(&mut input, 2).await?;
     let shown = input.fill_buf().await?.len();
     assert_eq!(shown, 8, "all of the message");
-    // What is looked at and not consumed the service has not had.
+    // Data that was peeked at and not consumed is not recorded.
     input.consume(3);
     output.write_all(b"written").await?;
     output.send("sent").await?;
@@ -92,7 +92,7 @@ async fn a_record_has_the_time_at_which_the_service_had_it() {
     .await;
     client.send(0, b"x").await.unwrap();
     read_to_end(client).await;
-    // Taken long afterwards.
+    // The record is taken long afterwards.
     sleep(Duration::from_secs(100)).await;
     let (all, ..) = rest(&mut records).await;
     let times: Vec<_> = all
@@ -128,7 +128,7 @@ async fn a_command_is_recorded_with_its_sizes_and_without_its_status() {
 #[tokio::test(start_paused = true)]
 async fn each_layer_records_for_itself() {
     let (outer, mut outer_records) = Tap::new(Overflow::Backpressure);
-    // Full after one.
+    // The queue is full after one record.
     let (inner, mut inner_records) = Tap::with_capacity(Overflow::Lossy, 1);
     let service = ServiceBuilder::new()
         .layer(layer())

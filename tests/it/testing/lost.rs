@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a service reads of a client that does as the function says.
+/// Returns everything that a service reads from a client with this behaviour, and how it ended.
 async fn read_of<F, Fut>(connect: Connect, behave: F) -> (Vec<u8>, End)
 where
     F: FnOnce(Client) -> Fut,
@@ -39,7 +39,7 @@ async fn a_lost_client_is_an_error_behind_all_that_it_has_sent() {
         assert_eq!(bytes.len(), 100_004, "{offer}");
         assert_lost(end);
 
-        // With one message, which has no other to push it.
+        // With one message, which no later one pushes out.
         let lost = async |mut client: Client| {
             client.send(0, b"all").await.unwrap();
             drop(client);
@@ -54,7 +54,7 @@ async fn a_lost_client_is_an_error_behind_all_that_it_has_sent() {
     }
 }
 
-/// Where the server may be anywhere when its client goes.
+/// The server may be anywhere when the client vanishes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_lost_while_others_run_has_said_all() {
     for connect in transports("/") {
@@ -70,7 +70,7 @@ async fn a_client_that_is_lost_while_others_run_has_said_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_can_be_lost_inside_of_a_message() {
-    // Of each length that base64 treats in its own way, and of each of a frame's.
+    // Messages of each length that matters for base64 or for the head of a frame.
     for len in [0, 1, 2, 3, 100, 125, 126, 65_535, 70_000] {
         let payload = vec![7; len];
         for (offer, connect) in everything() {
@@ -109,7 +109,7 @@ async fn nothing_is_left_of_a_client_that_is_gone() {
     for (_, connect) in everything() {
         let client = soon(connect.clone().connect(session(echo))).await.unwrap();
         client.lose();
-        // Whose service does not read, so that what it sends cannot arrive.
+        // The service does not read, so the client's data cannot arrive.
         let never = session(async |channels: ChannelSet| {
             let _channels = channels;
             pending().await

@@ -1,4 +1,4 @@
-//! The client end that users test their services with: the same over each transport.
+//! The client end for users' tests, over each transport.
 
 mod lost;
 mod sessions;
@@ -39,7 +39,7 @@ use crate::support::{
     tasks, transports, within,
 };
 
-/// The same with each subprotocol, and none.
+/// Returns requests over each transport, with each subprotocol and with none.
 fn everything() -> impl Iterator<Item = (&'static str, Connect)> {
     let offering = |offer: &'static str| {
         transports("/").map(|connect| match offer {

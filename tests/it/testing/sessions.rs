@@ -23,7 +23,7 @@ async fn a_session_is_the_same_over_each_transport_and_subprotocol() {
     }
 }
 
-/// The client cannot know what a name means that is not one of Kubernetes'.
+/// The client cannot know the meaning of a name that is not one of Kubernetes'.
 #[tokio::test(start_paused = true)]
 async fn a_table_of_ones_own_is_spoken_in_its_encodings() {
     const TABLE: [(&str, Encoding); 3] = [
@@ -89,7 +89,7 @@ async fn messages_that_name_no_channel_are_those_of_channel_0() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mebibyte_comes_back_through_a_small_buffer() {
-    // Gathers first: this client does not read while it writes.
+    // The service collects its input first, because this client does not read while it writes.
     async fn gather(mut channels: ChannelSet) -> Result<(), BoxError> {
         let mut all = Vec::new();
         let mut input = channels.take_reader(0).ok_or("no channel 0")?;
@@ -162,7 +162,7 @@ async fn the_handshake_is_the_only_request_and_says_what_it_was_told_to() {
             count.fetch_add(1, Ordering::Relaxed);
             session.clone().oneshot(request)
         });
-        // The second is the one that is spoken.
+        // The second one is selected.
         let client = connect
             .offer("chat")
             .offer(subprotocols::V5)

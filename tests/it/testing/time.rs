@@ -44,7 +44,7 @@ async fn hours_are_over_at_once_and_exactly() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_upgrade_is_told_as_each_transport_can() {
-    // A route that hides the upgrade, as a layer may that rebuilds requests.
+    // A route that hides the upgrade, as a layer that rebuilds requests may.
     for (connect, code) in transports("/").into_iter().zip([426, 400]) {
         let session = session(echo);
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -59,12 +59,11 @@ async fn what_is_no_upgrade_is_told_as_each_transport_can() {
     }
 }
 
-/// Pings keep the clock moving: without a bound of the client's own the test would run,
-/// and burn a core, for ever.
+/// Pings keep the clock moving. Without a bound in the client, the test would spin for ever.
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_what_never_comes_ends() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    // Reads nothing, and goes on for ever.
+    // The service reads nothing, and never ends.
     let service = WsStreamLayer::new(protocols())
         .limits(Limits::default().stall_reserve(0))
         .layer(service_fn(async |channels: ChannelSet| {
@@ -99,7 +98,7 @@ async fn a_wait_for_what_never_comes_ends() {
 
         let mut full = client().await;
         let flood = vec![7; 1 << 20];
-        // Over HTTP/2 there is room for a few writes of any size.
+        // Over HTTP/2, a few writes of any size have room.
         let (start, error) = loop {
             let start = Instant::now();
             let sent = timeout(DAY, full.send(0, &flood)).await.unwrap();
@@ -109,7 +108,7 @@ async fn a_wait_for_what_never_comes_ends() {
         };
         assert_over(start, MINUTE, error.to_string());
 
-        // Not even the handshake is answered.
+        // The handshake is not answered either.
         let silent = service_fn(|_: http::Request<hyper::body::Incoming>| {
             pending::<Result<http::Response<axum::body::Body>, BoxError>>()
         });

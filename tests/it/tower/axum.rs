@@ -1,4 +1,4 @@
-//! Stacks as routes of axum's: what `Router::route_service` wants is `Sync` too.
+//! Stacks as routes of axum: `Router::route_service` requires `Sync` as well.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use tower_wsstream::{WsStream, access::SessionRateLimitLayer};
 
 use super::*;
 
-/// A route whose type has a name.
+/// Adds a route whose type can be named.
 type Route = BoxCloneSyncService<Request, Response, Infallible>;
 
 fn boxed() -> Route {
@@ -65,7 +65,7 @@ async fn a_buffered_stack_is_a_route() {
     finish(client).await;
 }
 
-/// Why the box must be that one.
+/// Shows why the box has to be this one.
 #[test]
 fn a_stack_is_sync_if_its_box_is() {
     assert_eq!(

@@ -1,7 +1,8 @@
-//! What needs a `buffer` in front of it: tower's `rate_limit`, which is no `Clone`.
+//! Layers that need a `buffer` in front of them, as tower's `rate_limit`, which does not implement
+//! `Clone`.
 //!
-//! A buffer answers "ready" for a place in its queue, and its first poll is pending:
-//! so the session is accepted, and then waits in the queue.
+//! A buffer is ready while its queue has a place, and its first poll is pending. So the session is
+//! accepted, and then waits in the queue.
 
 use tokio::sync::mpsc;
 use tower_wsstream::{
@@ -17,7 +18,7 @@ async fn greet(mut set: ChannelSet) -> Result<(), BoxError> {
     echo_nothing(set).await
 }
 
-/// Stays until the client is gone.
+/// Waits until the client is gone.
 async fn echo_nothing(set: ChannelSet) -> Result<(), BoxError> {
     set.session().ended().await;
     Ok(())
@@ -41,7 +42,7 @@ async fn rate_limit_behind_a_buffer_accepts_and_then_makes_wait() {
         .await
         .unwrap();
     is_greeted(&mut first).await;
-    // One more than the queue holds: the buffer's worker has one in its hand.
+    // One more than the queue holds, because the worker of the buffer holds one.
     let mut waiting = Vec::new();
     for _ in 0..3 {
         waiting.push(

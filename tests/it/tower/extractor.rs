@@ -1,4 +1,4 @@
-//! The extractor in handlers of axum's.
+//! The extractor in handlers of axum.
 
 use ::axum::{
     Router,
@@ -78,7 +78,7 @@ async fn what_is_no_upgrade_never_reaches_the_handler() {
     assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
 }
 
-/// A handler that takes a `Result` of the extractor may serve SPDY itself.
+/// A handler that takes a `Result` from the extractor can serve SPDY itself.
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_of_another_kind_stays_for_the_handler() {
     for (upgrade, refused) in [("SPDY/3.1", true), ("websocket", false)] {

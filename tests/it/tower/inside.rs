@@ -52,8 +52,8 @@ async fn concurrency_limit_outside_counts_handshakes() {
     sleep(secs(4)).await;
     assert!(!first.is_finished() && !second.is_finished());
 
-    // The place of the first is back at its 101, with the session still open; from
-    // then on the second has a time of its own.
+    // The first one releases its place at its 101, with the session still open. From then on the
+    // second has a timeout of its own.
     handle.allow(1);
     let _first = soon(first).await.unwrap().unwrap();
     let _session = handle.next_request().await.unwrap();
@@ -140,7 +140,7 @@ async fn timeout_inside_ends_a_command_with_a_status() {
                 Some(3)
             );
             assert_eq!(transcript.close_code, Some(1000), "the outcome was told");
-            // From the first poll, also where the client closes later.
+            // Counted from the first poll, even if the client closes later.
             assert_after(start, secs(60));
         }
     }
@@ -186,17 +186,17 @@ async fn timeout_outside_bounds_the_handshake_alone() {
         }
     );
 
-    // tower's is an error of the service, for which hyper has no answer.
+    // tower's layer fails the service, for which hyper has no answer.
     handle.allow(0);
     let lost = soon(Connect::to("/").connect(service)).await.unwrap_err();
     assert!(!lost.is::<Refused>(), "{lost}");
     assert_after(start, secs(50 + 5));
 }
 
-// What kubectl can print.
+// Refusals that kubectl prints.
 
-/// kubectl shows no refused upgrade: inside of the layer of commands, limits are
-/// told by a Status.
+/// kubectl does not show refused upgrades. Inside the layer of commands, limits are reported by a
+/// Status.
 #[tokio::test(start_paused = true)]
 async fn limits_inside_of_the_layer_of_commands_are_told_by_a_status() {
     fn told(error: BoxError) -> BoxError {

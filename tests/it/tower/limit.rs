@@ -1,4 +1,4 @@
-//! `SessionLimitLayer`: so many sessions of each user, and 429 for one more.
+//! `SessionLimitLayer`: a number of sessions for each user, and 429 beyond that.
 
 use std::sync::{
     Arc,
@@ -14,11 +14,11 @@ use tower_wsstream::{
 
 use super::*;
 
-/// What an authentication layer knows.
+/// The user, as an authentication layer knows it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct User(String);
 
-/// Takes the word of the path for it.
+/// Takes the user from the path.
 fn authenticate(mut request: http::Request<Incoming>) -> http::Request<Incoming> {
     let user = request.uri().path().trim_start_matches('/').to_owned();
     if !user.is_empty() {
@@ -70,7 +70,7 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
         assert_limit(&refused_by(Connect::to("/anna"), service.clone()).await);
         assert_after(start, Duration::ZERO);
 
-        // Nobody else has less room for it, and who has no name has all.
+        // Other users keep their places, and requests without a user are not limited.
         let mut other = connect("/bert").await.unwrap();
         for _ in 0..5 {
             hears_its_echo(&mut connect("/").await.unwrap()).await;
@@ -79,7 +79,7 @@ async fn a_session_beyond_its_users_places_is_429_before_the_upgrade() {
             hears_its_echo(client).await;
         }
 
-        // A place is free when its service is done, for one.
+        // A place is free once its service is done, for one more session.
         finish(first).await;
         let mut third = connect("/anna").await.unwrap();
         hears_its_echo(&mut third).await;
@@ -98,7 +98,7 @@ async fn a_refusal_has_its_kind_and_nothing_is_spawned_for_it() {
     support::refused(service, &Head::to("/"), 429, kind).await;
 }
 
-/// How a session goes that has got its place.
+/// The course of a session that has a place.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
     PanicsInCall,
@@ -107,7 +107,7 @@ enum Ends {
     Fails,
     Refuses,
     Returns,
-    /// Its client has enough of it.
+    /// The client leaves.
     Stays,
     StaysUndecided,
 }
@@ -161,16 +161,16 @@ async fn however_a_session_ends_its_place_is_free() {
         for n in 1..=3 {
             let connect = Connect::to("/").connect(service.clone());
             match how {
-                // Before there is an answer.
+                // Before the answer.
                 Ends::StaysUndecided => {
                     assert!(timeout(secs(1), connect).await.is_err());
                 }
                 _ => drop(soon(connect).await),
             }
-            // Long enough for a client to be missed, and for the grace.
+            // Long enough to notice a lost client, and for the grace.
             sleep(secs(5)).await;
             assert_eq!(calls.load(Ordering::Relaxed), n, "refused: {how:?}");
-            // The test's and the function's: none is kept for the session.
+            // The test's and the function's clone: none is kept for the session.
             assert_eq!(Arc::strong_count(&key), 2, "{how:?}");
         }
     }
@@ -193,7 +193,7 @@ async fn what_its_user_has_no_place_for_counts_for_no_rate() {
     }
     let second = soon(Connect::to("/bert").connect(service.clone())).await;
     let second = second.unwrap();
-    // Nor does one that a rate refuses keep its place.
+    // A session that is refused by a rate releases its place.
     for _ in 0..2 {
         let beyond = refused_by(Connect::to("/carl"), service.clone()).await;
         assert_ne!(beyond.headers()["retry-after"], "1", "the rate");
@@ -236,8 +236,8 @@ async fn commands_can_be_counted_on_either_side_of_their_layer() {
     }
 }
 
-/// exec, port-forward, channels of one's own and a log: what one of them has, the others have
-/// not, and each is refused where its client sees it.
+/// exec, port-forward, channels of one's own and a log share their places, and each is refused
+/// where its client sees it.
 #[tokio::test(start_paused = true)]
 async fn places_are_shared_by_sessions_of_different_kinds() {
     use http_body_util::BodyExt;
@@ -289,7 +289,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
         .service_fn(move |request: http::Request<Incoming>| {
             let place = of_logs.try_acquire(of(&request.into_parts().0).unwrap());
             let answer = place.map(|place| {
-                // Says nothing, and does not end.
+                // Is silent, and does not end.
                 let (near, far) = tokio::io::duplex(1);
                 let held = (place, far);
                 let body = WsReader::new(near).map_frame(move |frame| {
@@ -300,7 +300,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
             });
             async { answer.map_err(BoxError::from) }
         });
-    // A plain answer of such a handler.
+    // A plain answer of the handler.
     let answered = tower::util::ServiceExt::map_result(logs, |answer: Result<_, BoxError>| {
         Ok::<_, BoxError>(match answer {
             Ok(answer) => http::Response::map(answer, ::axum::body::Body::new),
@@ -321,7 +321,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
         soon(client.read_to_end()).await.status().unwrap()
     };
 
-    // Two, of which one has two ports and counts once.
+    // Two sessions, of which one has two ports and counts once.
     let command = soon(exec_of("anna").connect(exec.clone())).await.unwrap();
     let ports = soon(forward_of("anna").connect(forward.clone()))
         .await
@@ -346,7 +346,7 @@ async fn places_are_shared_by_sessions_of_different_kinds() {
         .unwrap();
     hears_its_echo(&mut others).await;
 
-    // A place that one kind gives back is another's: the log has it for as long as its body.
+    // A place that one kind releases is free for another. A log holds it as long as its body lives.
     drop(ports);
     sleep(secs(120)).await;
     let log = soon(Connect::to("/anna").connect(answered.clone()))

@@ -1,15 +1,15 @@
-//! Tower's own layers, tower-http's and axum around a session and inside of it.
+//! Layers of tower, tower-http and axum, around a session and inside it.
 //!
-//! What the table "Which side of the layer" in `src/docs/layers.md` says is
-//! tested here, but for what other files prove already:
+//! These tests cover the table "Which side of the layer" of `guide::layers`, except for
+//! promises that other areas cover:
 //!
 //! | promise | where |
 //! |---|---|
-//! | a service that is never ready is 504 after the accept timeout | `refusal.rs` |
-//! | `load_shed` inside is 503 with `Retry-After`, and nothing is spawned | `refusal.rs` |
-//! | what is no upgrade, or refused by its head, takes no place of a session | `accept.rs` |
-//! | readiness is the fallback's alone | `accept.rs` |
-//! | a place comes back when the service is done, not when the client has left | `accept.rs` |
+//! | a service that is never ready is 504 after the accept timeout | `refusal` |
+//! | `load_shed` inside is 503 with `Retry-After`, and nothing is spawned | `refusal` |
+//! | a request that is not an upgrade, or is refused by its head, takes no place of a session | `accept` |
+//! | readiness is the fallback's alone | `accept` |
+//! | a place comes back when the service is done, not when the client has left | `accept` |
 
 mod axum;
 mod buffer;

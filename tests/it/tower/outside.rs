@@ -1,4 +1,4 @@
-//! tower-http's layers in front of the upgrade: done with it at the 101.
+//! tower-http's layers in front of the upgrade, whose work ends at the 101.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,8 +18,8 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All of them. A body of `TraceLayer` is no `Default`, which `TimeoutLayer` and
-/// `ValidateRequestHeaderLayer` need of what is inside of them.
+/// All of them. The body of `TraceLayer` does not implement `Default`, which `TimeoutLayer` and
+/// `ValidateRequestHeaderLayer` require of their inner service.
 macro_rules! stack {
     ($inner:expr) => {
         ServiceBuilder::new()
@@ -100,7 +100,7 @@ async fn the_body_of_the_101_keeps_its_size_through_all_of_them() {
     assert!(response.body().is_end_stream());
 }
 
-/// Compression is at work, so that the tests above mean something.
+/// Proves that compression is at work, so the tests above can fail.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_passes_them_and_is_compressed() {
     let service = stack!(service_fn(never));
@@ -116,7 +116,8 @@ async fn a_refusal_passes_them_and_is_compressed() {
     );
 }
 
-/// What wraps the body of the 101 and does not pass its size on makes it look like a stream.
+/// A layer that wraps the body of the 101 and does not pass its size on makes it look like a
+/// stream.
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_wraps_bodies_belongs_outside_of_compression() {
     let head = Head::to("/").with("Accept-Encoding", "gzip");
@@ -140,12 +141,12 @@ async fn a_layer_that_wraps_bodies_belongs_outside_of_compression() {
     let response = inside.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
-    // Clients that do not look at it have their session.
+    // Clients that ignore it still get their session.
     let connect = Connect::to("/").header(header::ACCEPT_ENCODING, "gzip");
     let mut client = soon(connect.connect(inside)).await.unwrap();
     hears_its_echo(&mut client).await;
 
-    // The other way out: no compression of what has no body.
+    // Another solution: no compression for answers without a body.
     let picky = CompressionLayer::new().compress_when(
         |status: StatusCode, _: http::Version, _: &HeaderMap, _: &http::Extensions| {
             status != StatusCode::SWITCHING_PROTOCOLS
@@ -184,7 +185,7 @@ async fn a_handshake_that_waits_ends_with_the_outer_timeout() {
     let refused = refused_by(with_token(), service.clone()).await;
     assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     assert_after(start, TIMEOUT);
-    // And nothing of it is left: the next place goes to who comes next.
+    // Nothing of it is left: the next request gets the place.
     handle.allow(1);
     let _client = soon(with_token().connect(service)).await.unwrap();
     soon(handle.next_request()).await.unwrap();
@@ -259,8 +260,8 @@ async fn trace_sees_the_answer_and_counts_only_our_own_failures() {
     );
 }
 
-/// As compression does with a client that takes no encoding at all: 406, and
-/// behind it a service that was accepted.
+/// Compression answers 406 to a client that takes no encoding at all, although the service behind
+/// it was accepted.
 #[tokio::test(start_paused = true)]
 async fn a_101_that_an_outer_layer_replaces_ends_its_session_at_once() {
     let (ends, mut end) = tokio::sync::mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! `SessionRateLimitLayer`: 429 and when to come back.
+//! `SessionRateLimitLayer`: 429, with the time to retry after.
 
 use tower_wsstream::{
     access::SessionRateLimitLayer,
@@ -40,7 +40,7 @@ async fn beyond_the_rate_is_429_with_retry_after() {
     assert_after(start, Duration::ZERO);
     sleep(Duration::from_millis(30_200)).await;
     assert_rate(&refused_by(Connect::to("/"), service.clone()).await, "30");
-    // The end of a session makes no room: not how many there are is counted.
+    // The end of a session makes no room, because starts are counted, not open sessions.
     finish(kept.pop().unwrap()).await;
     assert_rate(&refused_by(Connect::to("/"), service.clone()).await, "30");
 

@@ -1,7 +1,7 @@
-//! What each public type is: `Send`, `Sync`, `Copy`, `Clone`, `Unpin`, exactly.
+//! The exact auto traits of each public type: `Send`, `Sync`, `Copy`, `Clone`, `Unpin`.
 //!
-//! A type that loses one of them breaks who holds it across an await, shares it,
-//! or names it in a route of axum's; one that gains one has promised it.
+//! A type that loses one of them breaks users who hold it across an await, share it, or use it in a
+//! route of axum. A type that gains one has promised it.
 
 use std::{collections::BTreeSet, fs, future::Ready, marker::PhantomData, path::Path};
 
@@ -45,8 +45,8 @@ use tower_wsstream::{
     ws_stream::{UpgradeRequired, WsStreamFuture},
 };
 
-/// Asks a type what it is: an associated constant of its own wins over that of a
-/// trait, where the bounds of its `impl` hold.
+/// Asks which traits a type implements: where the bounds of its `impl` hold, an inherent constant
+/// wins over that of a trait.
 pub(crate) struct Ask<T>(PhantomData<T>);
 
 macro_rules! ask {
@@ -73,7 +73,7 @@ ask! {
     IsUnpin, UNPIN: Unpin;
 }
 
-/// What a type is, in words.
+/// Lists the traits of a type by name.
 macro_rules! traits {
     ($type:ty) => {{
         #[allow(unused_imports, reason = "who is all of it needs none")]
@@ -93,23 +93,23 @@ macro_rules! traits {
 }
 pub(crate) use traits;
 
-/// A handle has one owner; a value may be had twice.
+/// Handles have one owner; values can be cloned.
 const HANDLE: &str = "Send Sync Unpin";
 const CLONE: &str = "Send Sync Clone Unpin";
 const COPY: &str = "Send Sync Copy Clone Unpin";
 
-/// For what is as good as what is in it.
+/// For types that implement what their contents implement.
 type Good = UpgradeRequired;
 type Done = Ready<()>;
 
-/// The public types and what they are.
+/// The public types and their traits.
 macro_rules! table {
     ($($expected:ident: $($type:ty),* ;)*) => {
         [$($((stringify!($type), traits!($type), $expected)),*),*]
     };
 }
 
-/// For the answers of the other tests to mean anything.
+/// Proves that the answers of the other tests can differ.
 #[test]
 fn types_that_are_less_are_told_from_those_that_are_more() {
     use std::{cell::Cell, marker::PhantomPinned, rc::Rc};
@@ -159,10 +159,9 @@ fn every_public_type_is_what_it_is() {
     assert!(missing.is_empty(), "not in the table above: {missing:?}");
 }
 
-/// The names that begin with a capital in the `pub use` of the modules that can be
-/// seen.
+/// Returns the names of types in the `pub use` of public modules.
 fn public_types() -> impl Iterator<Item = String> {
-    /// Traits, which are nothing of the kind, and other names of what is std's.
+    /// Traits, and aliases of std's types.
     const NO_TYPES: [&str; 4] = ["Admit", "ProtocolSource", "Policy", "BoxError"];
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -215,7 +214,7 @@ fn futures_of_the_handles_can_be_spawned() {
     let _ = of;
 }
 
-/// As tower's own do.
+/// As services of tower do.
 #[test]
 fn every_service_shows_the_inner_one_and_gives_it_back() {
     fn given<T>(layer: impl tower::Layer<u8, Service = T>, shown: fn(&mut T) -> u8) {
@@ -257,7 +256,7 @@ fn a_layer_is_as_good_as_what_it_is_given() {
     assert_eq!(traits!(PortForward<NotClone>), HANDLE);
     assert_eq!(traits!(PortForwardFuture<Good, NotUnpin>), HANDLE);
     assert_eq!(traits!(SessionLimit<NotSync, NotSync>), "Send Clone Unpin");
-    // The answer boxes what waits for the inner service.
+    // The answer boxes the future that waits for the inner service.
     assert_eq!(traits!(WsStreamFuture<Done, NotUnpin>), HANDLE);
     assert_eq!(traits!(WsStreamFuture<NotUnpin, Good>), "Send Sync");
 }

@@ -1,4 +1,4 @@
-//! What a channel and a session may queue.
+//! The budgets of a channel and of a session.
 
 use super::*;
 
@@ -11,7 +11,7 @@ async fn a_full_channel_leaves_its_siblings_their_budget() {
         let mut stderr = set.take_writer(2).unwrap();
         drop(set);
         sleep(Duration::from_millis(10)).await;
-        // Nobody reads: accepted is the budget, and the write that passes it.
+        // The client does not read: the budget is accepted, and the write that exceeds it.
         for writer in [&mut stdout, &mut stderr] {
             let mut accepted = 0;
             while let Some(n) = writer.write(&[7; 1000]).now_or_never() {
@@ -70,7 +70,7 @@ async fn a_writer_that_changes_its_task_while_it_waits_is_woken_there() {
             while let Some(n) = stdout.write(&[7; 1000]).now_or_never() {
                 n?;
             }
-            // Waits here once, and goes on elsewhere.
+            // Waits in this task once, and goes on in another.
             std::future::poll_fn(|cx| {
                 assert!(pin!(stdout.write(&[7; 1000])).poll(cx).is_pending());
                 Poll::Ready(())
@@ -92,8 +92,8 @@ async fn a_writer_that_changes_its_task_while_it_waits_is_woken_there() {
     }
 }
 
-/// A waker may own the task that owns the writer: woken or dropped under the
-/// lock of the writers it would wait for itself.
+/// A waker may own the task that owns the writer. If it were woken or dropped under the lock of the
+/// writers, it would deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_that_are_aborted_while_they_write_harm_nobody() {
     let _watchdog = Watchdog::bites_after(BITE);

@@ -52,7 +52,7 @@ async fn a_dozen_writers_over_tcp_to_a_slow_reader() {
         let mut client = open_tcp(service, subprotocols::V4, true).await;
         let mut slow = [0; 1500];
         let slowly = async {
-            // Up to the Close: the server waits for its answer.
+            // Up to the Close, because the server waits for its answer.
             while !client.buf.ends_with(&[0x88, 2, 0x03, 0xe8]) {
                 for _ in 0..20 {
                     tokio::task::yield_now().await;
@@ -68,7 +68,7 @@ async fn a_dozen_writers_over_tcp_to_a_slow_reader() {
     }
 }
 
-/// One reader goes to sleep and comes back: what was lost while it slept shows.
+/// The client stops reading and goes on: a wake-up that was lost meanwhile shows.
 #[tokio::test(start_paused = true)]
 async fn a_dozen_writers_survive_a_client_that_stops_and_goes_on() {
     let _watchdog = Watchdog::bites_after(BITE);

@@ -1,4 +1,4 @@
-//! What a flush promises.
+//! The promises of a flush.
 
 use super::*;
 
@@ -9,7 +9,7 @@ async fn what_is_written_leaves_without_a_flush() {
             let service = once(move |mut set: ChannelSet| async move {
                 let mut stdout = set.take_writer(1).unwrap();
                 let prompt = async move {
-                    // In the first poll, and long after it.
+                    // In the first poll, or long after it.
                     stdout.write_all(b"$ ").await.unwrap();
                     sleep(Duration::from_secs(1)).await;
                     stdout.write_all(b"$ ").await.unwrap();
@@ -34,7 +34,7 @@ async fn what_is_written_leaves_without_a_flush() {
     }
 }
 
-/// Reads so many bytes, of frames whole and in part.
+/// Reads `bytes` bytes of frames, whole or in part.
 async fn take(client: &mut Raw<impl AsyncRead + AsyncWrite + Unpin>, bytes: usize) {
     let mut piece = vec![0; bytes];
     client.io.read_exact(&mut piece).await.unwrap();
@@ -77,8 +77,8 @@ async fn a_flush_waits_until_the_transport_has_taken_everything() {
     }
 }
 
-/// A flush of one channel while another waits for room, which its budget alone
-/// never gives: neither sleeps for ever.
+/// One channel flushes while another waits for room that its own budget does not give: neither
+/// sleeps for ever.
 #[tokio::test(start_paused = true)]
 async fn a_flush_and_a_full_sibling_both_go_on() {
     let _watchdog = Watchdog::bites_after(BITE);
@@ -104,8 +104,8 @@ async fn a_flush_and_a_full_sibling_both_go_on() {
     assert_eq!(told.close, Some(Some(1000)));
 }
 
-/// While the peer takes nothing a session must cost nothing: the clock stands
-/// still where somebody spins, and so does this test.
+/// While the peer takes nothing, a session must not use CPU. If a task spins, the clock stands
+/// still, and this test hangs.
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_waits_does_not_spin() {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(5));
@@ -130,7 +130,7 @@ async fn a_flush_that_waits_does_not_spin() {
     assert_eq!(told.channel(1).len(), 10_000);
 }
 
-/// The same behind the end of the session, when every writer has failed.
+/// Likewise after the end of the session, when every writer has failed.
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_waits_behind_the_end_does_not_spin() {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(5));
@@ -149,7 +149,7 @@ async fn a_flush_that_waits_behind_the_end_does_not_spin() {
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.channel(1).len(), 10_000);
     assert_eq!(told.close, Some(Some(4000)));
-    // What was accepted before the end has left: the flush may say so.
+    // Output that was accepted before the end has left, so the flush may succeed.
     within(LONG, result).await.unwrap().unwrap();
 }
 

@@ -1,5 +1,5 @@
-//! The one path of all writers: order, wake-ups, flush and budgets, over
-//! transports that take little at a time.
+//! The path that all writers share: order, wake-ups, flushes and budgets, over transports that take
+//! little at a time.
 
 mod budget;
 mod dozen;
@@ -36,7 +36,7 @@ use crate::support::{
 
 const DOZEN: u8 = 12;
 
-/// Twelve channels that go out, and a thirteenth that comes in.
+/// Returns a layer with twelve outbound channels and one inbound channel.
 fn dozen() -> WsStreamLayer {
     let mut channels = vec![ChannelType::Write; DOZEN.into()];
     channels.push(ChannelType::Read);
@@ -49,7 +49,7 @@ fn dozen() -> WsStreamLayer {
     WsStreamLayer::new(table.unwrap())
 }
 
-/// The `n`th message of a channel, 64 bytes.
+/// Returns the `n`th message of a channel, of 64 bytes.
 fn message(channel: u8, n: u32) -> [u8; 64] {
     let mut message = [channel; 64];
     message[..4].copy_from_slice(&n.to_be_bytes());
@@ -63,8 +63,7 @@ async fn write_messages(mut writer: ChannelWriter, messages: u32) {
     }
 }
 
-/// Half of them in the service's future, half in tasks of their own; nobody
-/// flushes.
+/// Half of the writers write in the service's future, half in tasks of their own. None flushes.
 async fn dozen_writers(mut set: ChannelSet, messages: u32) -> Result<(), BoxError> {
     let mut own = Vec::new();
     for channel in 0..DOZEN {

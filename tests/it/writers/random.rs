@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One step of a task that has some channels for itself.
+/// A step of a task that owns some channels.
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize, usize),
@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What one task has written, a message each.
+/// The messages that one task has written.
 type Log = Vec<(u8, Vec<u8>)>;
 
 async fn run(mut writers: [Option<ChannelWriter>; 2], steps: Vec<Step>) -> Log {
@@ -67,9 +67,8 @@ async fn run(mut writers: [Option<ChannelWriter>; 2], steps: Vec<Step>) -> Log {
     log
 }
 
-/// Two tasks, one of them the service, with two channels each. The model is
-/// what each has written: on the wire it is the same, in that order over both
-/// of its channels.
+/// Two tasks, one of them the service, have two channels each. The messages of each task arrive in
+/// the order in which it wrote them, across both of its channels.
 async fn random_schedule(
     steps: [Vec<Step>; 2],
     subprotocol: &str,
@@ -170,7 +169,7 @@ async fn limits_of_one_byte_still_let_everything_through() {
     assert_eq!(told.channel(1).len(), 200_000);
 }
 
-/// A payload with an owner whose drop can be seen.
+/// A payload whose drop can be observed.
 struct Owned(
     Vec<u8>,
     #[allow(dead_code, reason = "it is held, and nothing else")] Arc<()>,
@@ -182,7 +181,7 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
-/// A large message leaves, its client reads it, and the session lives on.
+/// A large message leaves and is read, and the session lives on.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_has_left_is_not_kept() {
     let _watchdog = Watchdog::bites_after(BITE);

@@ -1,5 +1,5 @@
-//! What a service can do wrong, in each phase of its session: the client always
-//! gets its answer, and nothing is left running.
+//! Faults of a service, in each phase of its session: the client always gets its answer, and
+//! nothing is left running.
 
 mod service;
 
@@ -22,15 +22,15 @@ use crate::support::tasks;
 enum What {
     Error,
     Panic,
-    /// It returns `Ok`, whatever is unread.
+    /// The service returns `Ok`, even if input is unread.
     Ok,
     Never,
-    /// It drops a handle, or all, and goes on for a while.
+    /// It drops one handle or all, and goes on for a while.
     DropsOne,
     DropsAll,
-    /// Another task has its handles for two seconds more.
+    /// Another task holds its handles for two more seconds.
     Leaks,
-    /// Its future does, after it has returned.
+    /// The drop of its future panics, after it has returned.
     PanicsInDrop,
 }
 
@@ -52,19 +52,19 @@ enum When {
     PollReady,
     Call,
     FirstPoll,
-    /// With an [`AcceptMode::Explicit`] that it has not used.
+    /// With [`AcceptMode::Explicit`], before it has accepted.
     Undecided,
     AfterMessage,
     /// The client does not read.
     InLargeWrite,
-    /// The client sends more than the window takes.
+    /// The client sends more than the window holds.
     Paused,
     OutputHeld,
     /// The client has ended its input.
     AfterInput,
     AfterClose,
     InGrace,
-    /// Its own Close waits for the client to read.
+    /// The Close of the server waits for the client to read.
     Closing,
     Lingering,
 }
@@ -94,7 +94,7 @@ struct Cell {
 }
 
 impl Cell {
-    /// Whether there is such a thing.
+    /// Returns whether the combination exists.
     fn makes_sense(self) -> bool {
         match self.when {
             When::PollReady => matches!(self.what, Error | Panic | Never),
@@ -104,12 +104,12 @@ impl Cell {
         }
     }
 
-    /// The answer where there is no session.
+    /// Returns the status of the refusal, if there is no session.
     fn refusal(self) -> Option<u16> {
         match (self.when, self.what) {
             (When::PollReady | When::Undecided, Never) => Some(504),
             (When::PollReady, _) => Some(500),
-            // Of a command that is told with a Status.
+            // A command reports it with a Status.
             (When::Call | When::FirstPoll | When::Undecided, Error | Panic) => {
                 (!self.command).then_some(500)
             }
@@ -126,16 +126,16 @@ impl Cell {
         }
     }
 
-    /// Whether the command's Status is a success.
+    /// Returns whether the command's Status is a success.
     fn succeeds(self) -> bool {
         match self.when {
-            // It had not returned when the session said its last.
+            // It had not returned when the session sent its last words.
             When::Closing | When::Lingering => false,
             _ => !matches!(self.what, Error | Panic | Never),
         }
     }
 
-    /// Within this time of the client's last act there is an end.
+    /// Returns the time within which the session ends after the client's last act.
     fn limit(self) -> Duration {
         let half_close = self.subprotocol == subprotocols::V5;
         let grace = if half_close { secs(1) } else { secs(30) };
@@ -147,7 +147,7 @@ impl Cell {
         let when = match self.when {
             When::InGrace => millis(500),
             When::OutputHeld | When::Lingering => millis(300),
-            // What comes in a trickle before the Close is seen.
+            // The trickle takes a while until the Close is seen.
             When::Paused => secs(5),
             _ => Duration::ZERO,
         };
@@ -155,7 +155,7 @@ impl Cell {
         what + when + millis(300)
     }
 
-    /// Whether the client has to end what the service does not.
+    /// Returns whether the client has to end the session, because the service does not.
     fn is_endless(self) -> bool {
         let ends = matches!(
             self.when,
@@ -185,7 +185,7 @@ async fn handshake(cell: Cell, alive: &Arc<()>) -> Result<Raw<DuplexStream>, Str
     };
     let layer = WsStreamLayer::new(Protocols::default())
         .config(SessionConfig::default().keep_alive(None).accept(accept));
-    // So little that a client that does not read is felt.
+    // So small that a client that does not read matters.
     let (near, far) = tokio::io::duplex(4096);
     if cell.command {
         let service = ServiceBuilder::new().layer(RemoteCommandLayer::new());
@@ -196,17 +196,17 @@ async fn handshake(cell: Cell, alive: &Arc<()>) -> Result<Raw<DuplexStream>, Str
     within(LONG, Raw::handshake_at(near, PATH, cell.subprotocol)).await
 }
 
-/// What the client does first, and when it begins to read.
+/// Plays the client's part before it begins to read.
 async fn provoke(cell: Cell, client: &mut Raw<DuplexStream>) {
     match cell.when {
         When::AfterMessage => client.send(0, b"x").await.unwrap(),
         When::InLargeWrite | When::Closing => {
-            // Or a command's output is held.
+            // Otherwise the output of a command is held.
             client.send(0, b"x").await.unwrap();
             sleep(secs(1)).await;
         }
         When::Paused => {
-            // A service that has returned takes the rest while it is closing.
+            // The service has returned, and the closing session takes the rest.
             for _ in 0..30 {
                 within(LONG, client.send(0, &[1; 10_000])).await.unwrap();
             }
@@ -239,12 +239,12 @@ async fn scenario(cell: Cell) {
             let elapsed = start.elapsed();
             assert!(elapsed <= cell.limit(), "{cell:?} takes {elapsed:?}");
             check(cell, &told);
-            // While the server lingers its service has no more than the grace.
+            // While the server lingers, its service has only the grace.
             sleep(secs(2)).await;
             assert_eq!(Arc::strong_count(&alive), 1, "{cell:?} keeps its service");
         }
     }
-    // What leaked ends by itself.
+    // Handles that leaked end by themselves.
     sleep(secs(3)).await;
     assert_eq!(tasks(), before, "{cell:?} leaves tasks behind");
     assert_eq!(Arc::strong_count(&alive), 1, "{cell:?} leaves its service");

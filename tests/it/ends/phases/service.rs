@@ -4,7 +4,7 @@ use super::*;
 
 type Finish = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-/// Brings the session to where the service does it.
+/// Brings the session into the phase of the fault.
 async fn reach(when: When, handles: &mut Handles) -> Result<(), BoxError> {
     let Handles {
         stdin,
@@ -83,7 +83,7 @@ async fn run(cell: Cell, mut handles: Handles) -> Result<(), BoxError> {
     Result::Ok(())
 }
 
-/// Panics when it is dropped, where that is wanted.
+/// Panics when it is dropped if it is told to.
 struct Mine(bool);
 
 impl Drop for Mine {
@@ -171,7 +171,7 @@ impl Service<RemoteCommand> for Inner {
     }
 }
 
-/// Not an `async` block, which would drop the future before it has returned.
+/// This is not an `async` block, which would drop the future before it has returned.
 pub(super) struct AsExit(Mined);
 
 impl Future for AsExit {

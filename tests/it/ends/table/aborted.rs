@@ -2,12 +2,12 @@
 
 use super::*;
 
-/// A runtime that is shut down: what handles see that were carried out of it.
+/// Returns the view of handles that were carried out of a runtime before its shutdown.
 fn aborted(kind: Kind, subprotocol: &'static str) -> Saw {
     let (handed, handles) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
-    // Ends behind the runtime, so that the connection is not what is lost.
+    // The client outlives the runtime, so the connection is not lost.
     let (near, far) = tokio::io::duplex(4096);
     let (client, handles) = runtime.block_on(async move {
         let inner = hand(handed, kind);
@@ -44,7 +44,7 @@ fn aborted(kind: Kind, subprotocol: &'static str) -> Saw {
     })
 }
 
-/// Hands the handles out, and stays.
+/// Returns a service that hands its handles out, and never ends.
 fn hand(
     handed: oneshot::Sender<Handles>,
     kind: Kind,

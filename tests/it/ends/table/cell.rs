@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Holds the handles of a session, in a task of its own.
+/// Observes a session through its handles, in a task of its own.
 async fn observe(
     cause: Cause,
     handles: Handles,
@@ -30,10 +30,10 @@ async fn observe(
             input,
         };
     }
-    // It must keep nothing open, and is tried again in the end.
+    // This writer must not keep the session open. It is tried again at the end.
     let _ = stderr.shutdown().await;
     if cause == Completed {
-        // The session would wait for it.
+        // Otherwise the session would wait for it.
         let _ = stdout.shutdown().await;
     }
     let _ = ready.send(());
@@ -50,11 +50,11 @@ async fn observe(
     }
 }
 
-/// What one session is made of.
+/// The parts of one session.
 struct Plan {
     cause: Cause,
     how: How,
-    /// Its error is the end that it was told, as a read's is with `?`.
+    /// The service fails with the cause that it was told, as with `?` after a read.
     passes_on: bool,
     ready: oneshot::Sender<()>,
     over: oneshot::Receiver<()>,
@@ -63,7 +63,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// The service's part.
+    /// Plays the service's part.
     async fn run(mut self, handles: Handles, kind: Kind) -> Result<(), BoxError> {
         let session = handles.session.clone();
         let (cause, saw) = (self.cause, self.saw);
@@ -73,7 +73,7 @@ impl Plan {
             return Err(Rejection::new(http::StatusCode::NOT_FOUND, "not here").into());
         }
         match cause {
-            // It is a layer around the command that fails.
+            // Here a service around the layer of commands fails.
             ServiceFailed | ServicePanicked if kind == Kind::Command => {
                 std::future::pending::<()>().await;
             }
@@ -140,7 +140,7 @@ fn service(plan: Plan, kind: Kind, registry: &tower_wsstream::Sessions) -> Sessi
             BoxCloneSyncService::new(service_fn(move |set| {
                 let inner = command.clone().oneshot(set);
                 let mut go = go.clone();
-                // A layer around the command that fails in its place.
+                // A service around the layer of commands, which fails in its place.
                 let around: Finish = Box::pin(async move {
                     if !matches!(cause, ServiceFailed | ServicePanicked) {
                         return std::future::pending().await;
@@ -160,7 +160,7 @@ fn service(plan: Plan, kind: Kind, registry: &tower_wsstream::Sessions) -> Sessi
     })
 }
 
-/// A server that has the answer, and does not send it.
+/// Serves a connection whose answer is made, but not sent.
 fn withhold(io: DuplexStream, cause: Cause, mut service: Sessions) {
     serve(
         io,
@@ -177,7 +177,7 @@ fn withhold(io: DuplexStream, cause: Cause, mut service: Sessions) {
     );
 }
 
-/// What the client was told, if it became one at all.
+/// Plays the client's part, and returns what it received if it got a session.
 async fn trigger(
     cause: Cause,
     subprotocol: &str,
@@ -191,7 +191,7 @@ async fn trigger(
     if matches!(cause, UpgradeFailed | UpgradeTimedOut) {
         withhold(far, cause, service);
         let answer = Raw::handshake_at(near, PATH, subprotocol);
-        // Without an end there would be none: the server has its connection still.
+        // This would never end, because the server still has its connection.
         let answer = tokio::time::timeout(secs(20), answer).await;
         assert!(!matches!(answer, Ok(Ok(_))), "no 101 has been sent");
         return None;
@@ -239,7 +239,7 @@ async fn trigger(
     Some(within(LONG, client.read_to_end()).await)
 }
 
-/// One cell. Returns the variant that the handles saw.
+/// Runs one cell, and returns the variant that the handles saw.
 async fn cell(cause: Cause, how: How, kind: Kind, subprotocol: &str) -> String {
     cell_of(cause, how, false, kind, subprotocol).await
 }

@@ -25,7 +25,7 @@ pub(super) fn check_handles(
     assert_eq!(saw.input, (before.to_vec(), end), "{context}");
     let broken = End::Error(ErrorKind::BrokenPipe, saw.cause.clone());
     if cause == Stalled {
-        // Its writers are gone, or it would not be over for them.
+        // Its writers are gone, or the session would not be over for them.
         return;
     }
     match &saw.write {

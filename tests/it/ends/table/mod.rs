@@ -1,5 +1,5 @@
-//! The table of [`EndCause`], as its documentation has it: each cause on each
-//! subprotocol, with a plain service and with a command's.
+//! The table in the documentation of [`EndCause`]: each cause on each subprotocol, with a plain
+//! service and with a command.
 
 mod aborted;
 mod cell;
@@ -17,7 +17,7 @@ use tower_wsstream::{
 use self::check::{check_client, check_handles};
 use super::*;
 
-/// One for each way into each cause.
+/// A way in which a session ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cause {
     Completed,
@@ -80,15 +80,15 @@ const EVERY: [&str; 8] = [
 
 const HALF_CLOSE: &str = subprotocols::V5;
 
-/// What the handles see.
+/// The view of the handles.
 struct Row {
-    /// The variant, and what it says.
+    /// The variant, and its text.
     variant: &'static str,
     words: &'static str,
-    /// A reader without half-close and with it; `None` for EOF.
+    /// The end of a reader without half-close and with it; `None` for EOF.
     whole: Option<ErrorKind>,
     half: Option<ErrorKind>,
-    /// Whether a writer still works in the grace.
+    /// True if a writer still works in the grace.
     late: bool,
 }
 
@@ -210,7 +210,7 @@ fn row(cause: Cause) -> Row {
             InvalidData,
             false,
         ),
-        // Only behind a cause that stays what it was.
+        // Only after a cause that stays as it was.
         Stalled => row(
             "Stalled",
             "the service has finished",
@@ -221,8 +221,7 @@ fn row(cause: Cause) -> Row {
     }
 }
 
-/// What comes on channel 3 from a command: in JSON since v4, before that its
-/// message alone.
+/// The message of a command on channel 3: JSON since v4, before that only its text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Say {
     Nothing,
@@ -233,12 +232,12 @@ enum Say {
     Idle,
     Limited,
     Drained,
-    /// The session ended first.
+    /// The session ended before the command.
     Ended,
 }
 
 impl Say {
-    /// Reason, code, and what is in the message.
+    /// The reason, the code, and a part of the message.
     fn words(self) -> Option<(&'static str, u16, &'static str)> {
         Some(match self {
             Self::Nothing => return None,
@@ -257,10 +256,10 @@ impl Say {
     }
 }
 
-/// `None` where no Close comes.
+/// The code of a Close; `None` if there is no Close.
 type Code = Option<Option<u16>>;
 
-/// How the service can end behind a cause.
+/// Returns the ways in which the service can end after a cause.
 fn hows(cause: Cause) -> &'static [How] {
     match cause {
         Completed | Stalled => &[How::Ok],
@@ -273,8 +272,8 @@ fn hows(cause: Cause) -> &'static [How] {
     }
 }
 
-/// What the client gets: the code of the Close where the service is a plain one;
-/// what a command says, and the code behind that.
+/// Returns the client's view: the code of the Close for a plain service, and for a command its
+/// message and the code behind that.
 fn client(cause: Cause, how: How) -> (Code, Say, Code) {
     let said = |ended| match how {
         How::Ok => Say::Exit,
@@ -325,17 +324,17 @@ struct Handles {
 
 struct Saw {
     cause: EndCause,
-    /// A write as soon as the cause is known.
+    /// The result of a write as soon as the cause is known.
     write: io::Result<()>,
     input: (Vec<u8>, End),
-    /// A write when all is over.
+    /// The result of a write when everything is over.
     after: io::Result<()>,
 }
 
 const PATH: &str = "/exec?command=x&stdin=true&stdout=true&stderr=true";
 
-/// The variants of `EndCause`, from its source: the compiler lets no other crate
-/// match them all.
+/// Returns the variants of `EndCause` from its source, because no other crate can match all of
+/// them.
 fn variants() -> Vec<&'static str> {
     let source = include_str!("../../../../src/error/end_cause.rs");
     let (_, body) = source.split_once("pub enum EndCause {\n").unwrap();
