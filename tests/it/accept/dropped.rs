@@ -189,7 +189,6 @@ impl Error for Sly {
 }
 
 #[tokio::test(start_paused = true)]
-
 async fn no_write_is_accepted_once_a_refusal_is_decided() {
     let wrote = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&wrote);
@@ -236,7 +235,6 @@ impl Wake for Flush {
 }
 
 #[test]
-
 fn handles_outside_learn_that_the_runtime_is_gone() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -280,7 +278,6 @@ fn handles_outside_learn_that_the_runtime_is_gone() {
 
 /// Last words may own the session that owns them.
 #[tokio::test(start_paused = true)]
-
 async fn last_words_that_are_not_said_are_dropped_with_the_session() {
     for refused in [true, false] {
         let (drops, mut dropped) = mpsc::unbounded_channel();

@@ -97,7 +97,6 @@ async fn handles_of_a_session_that_is_never_upgraded_wait_and_then_fail() {
 
 /// `Duration::MAX` stands for never.
 #[tokio::test(start_paused = true)]
-
 async fn durations_without_end_do_not_panic() -> Result<(), BoxError> {
     let layer = standard().config(
         SessionConfig::default()

@@ -98,7 +98,6 @@ async fn a_handshake_that_closes_its_connection_is_400() {
 }
 
 #[tokio::test(start_paused = true)]
-
 async fn http_1_0_is_400() {
     let head = Head::to("/").line("GET / HTTP/1.0");
     let layer = WsStreamLayer::new(table());

@@ -104,7 +104,6 @@ async fn a_panic_in_poll_ready_is_500() {
 }
 
 #[tokio::test(start_paused = true)]
-
 async fn a_panic_in_poll_ready_and_in_the_drop_of_the_service_is_500() {
     bombed(At::ReadyAndDrop).await;
 }
@@ -120,7 +119,6 @@ async fn a_panic_in_the_first_poll_is_500() {
 }
 
 #[tokio::test(start_paused = true)]
-
 async fn a_panic_in_the_first_poll_and_in_the_drop_of_the_future_is_500() {
     bombed(At::PollAndDrop).await;
 }
