@@ -83,7 +83,8 @@ struct Text {
 }
 
 impl Text {
-    /// Returns the complete characters. Invalid UTF-8 becomes U+FFFD.
+    /// Adds bytes, and returns the characters that are now complete. Invalid UTF-8
+    /// becomes U+FFFD.
     fn push(&mut self, bytes: &[u8]) -> String {
         let mut bytes = [&self.rest, bytes].concat();
         let mut text = String::new();
@@ -103,7 +104,7 @@ impl Text {
         text
     }
 
-    /// Returns the rest, which can no longer become a character.
+    /// Returns the rest, which can no longer be completed.
     fn finish(&mut self) -> String {
         let rest = std::mem::take(&mut self.rest);
         String::from_utf8_lossy(&rest).into_owned()
@@ -218,7 +219,8 @@ impl Cast {
         lines.push_str(&format!("{event}\n"));
     }
 
-    /// Writes the header, if it is not there yet. It has the size that came before all output.
+    /// Writes the header, unless it has been written. Its size is the first one that the
+    /// client sent, or [`SIZE`] if there was output before that.
     fn begin(&mut self, (width, height): (u64, u64), lines: &mut String) {
         if std::mem::replace(&mut self.begun, true) {
             return;
@@ -259,7 +261,7 @@ async fn main() -> Result<(), BoxError> {
         }
     }
     // With backpressure a slow disk slows sessions down, and no recording has a gap. A
-    // recording that fails is given up, and its session continues.
+    // recording that fails is abandoned, and its session continues.
     let tap = TapLayer::new(move |channels: &ChannelSet| {
         if !is_terminal(channels) {
             return None;

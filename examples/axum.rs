@@ -41,9 +41,9 @@ use tower_wsstream::{
     policy::IdleTimeoutLayer,
 };
 
-/// The number of sessions at once.
+/// The largest number of sessions at once.
 const SESSIONS: usize = 64;
-/// The number of sessions that may begin in a second.
+/// The largest number of sessions that may begin in a second.
 const SESSIONS_A_SECOND: u64 = 20;
 
 const IDLE: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Lets requests with the token in. The others never reach the upgrade.
+/// Lets requests with the token through. Others never reach the upgrade.
 async fn authorize(
     request: Request,
     next: Next,
@@ -106,7 +106,7 @@ fn app(live: &Sessions) -> Result<Router, ConfigError> {
     let console = ServiceBuilder::new()
         .layer(IdleTimeoutLayer::new(CONSOLE_IDLE))
         .service(sessions.clone());
-    // The span has the path alone, because the query of an exec holds its command.
+    // The span contains only the path, because the query of an exec holds its command.
     let trace = TraceLayer::new_for_http().make_span_with(|request: &Request| {
         tracing::info_span!("request", method = %request.method(), path = request.uri().path())
     });

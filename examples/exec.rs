@@ -35,7 +35,8 @@ use tower_wsstream::{
     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
 };
 
-/// A command and its input. A drop before the command has been waited for kills it.
+/// A command and its input. Dropping it kills the command, unless the command has been
+/// waited for.
 struct Running {
     child: Child,
     /// Dropped after the child: a command that is killed must not see the end of its
@@ -45,8 +46,8 @@ struct Running {
 
 impl Drop for Running {
     /// Kills the process group, because `kill_on_drop` leaves the processes that the
-    /// command has started. Those that have left the group survive this too; `pod-server`
-    /// finds them.
+    /// command has started. A process that has left the group survives this too;
+    /// `pod-server` finds those.
     fn drop(&mut self) {
         let leader = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = leader.and_then(Pid::from_raw) {
@@ -83,15 +84,15 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 
     let input = feed(command.stdin, &mut running.input);
     let (out, err) = (pump(out, command.stdout), pump(err, command.stderr));
-    // The wait comes last. Until then the numbers of the process and of its group are not
+    // The wait comes last. Until then the IDs of the process and of its group are not
     // reused, so `Running` can still kill a group whose shell has exited and has left
     // processes that hold its output.
     let exit = async {
         tokio::try_join!(out, err)?;
         running.child.wait().await
     };
-    // The session is over when the command and its output are. Its input does not count,
-    // because a client may keep that open for ever.
+    // The session is over when the command and its output have ended. The input does
+    // not count, because a client may keep it open forever.
     tokio::select! {
         exit = exit => Ok(exit?.into()),
         cut_off = input => Err(cut_off.into()),
@@ -102,7 +103,7 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
 async fn feed(from: Option<ChannelReader>, to: &mut Option<ChildStdin>) -> io::Error {
     if let (Some(mut from), Some(input)) = (from, &mut *to) {
         match copy_buf(&mut from, input).await {
-            // The command may close its input: the rest is discarded.
+            // If the command closes its input, the rest is discarded.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => return error,
             Ok(_) => {}
@@ -124,8 +125,9 @@ fn app(sessions: Sessions) -> Router {
     let exec = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()).sessions(sessions))
         .layer(RemoteCommandLayer::new())
-        // These count sessions. They are inside, because kubectl shows refusals from here:
-        // further out they would be refused upgrades, which kubectl does not show.
+        // These layers count sessions. They are inside, because kubectl shows a refusal
+        // from here. Further out they would refuse the upgrade, and kubectl would not
+        // show why.
         .load_shed()
         .concurrency_limit(64)
         .service_fn(run);
@@ -155,7 +157,7 @@ async fn serve(listener: TcpListener, app: Router) -> Infallible {
     loop {
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
-            // There is usually no descriptor left, until a connection ends.
+            // Usually there is no descriptor left until a connection ends.
             Err(error) => {
                 eprintln!("accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;

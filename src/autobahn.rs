@@ -89,7 +89,7 @@ async fn serve_connection(stream: TcpStream, lengths: Lengths) {
     drop(connection.await);
 }
 
-/// Skips the head of the handshake. Counts the bytes of the head's end that have been seen.
+/// Skips the head of the handshake. Counts how many bytes of the end of the head have been seen.
 #[derive(Default)]
 struct Head(usize);
 
@@ -150,7 +150,7 @@ impl Sink for Announce {
     }
 }
 
-/// Copies bytes from the suite to the session, and announces messages.
+/// Copies bytes from the suite to the session, and announces each message.
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -204,7 +204,7 @@ impl Opcodes {
     }
 }
 
-/// Returns the length of a server's frame header by its second byte.
+/// Returns the length of a server's frame header, which its second byte tells.
 fn head_len(second: u8) -> usize {
     match second {
         126 => 4,
@@ -213,7 +213,7 @@ fn head_len(second: u8) -> usize {
     }
 }
 
-/// Copies bytes from the session to the suite, and sets opcodes.
+/// Copies bytes from the session to the suite, and sets the opcode of each message.
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -232,7 +232,7 @@ async fn answers(
     }
 }
 
-/// Connects a connection of the suite to a new session.
+/// Connects one connection of the suite to a new session.
 async fn proxy(suite: TcpStream) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let near = TcpStream::connect(listener.local_addr()?).await?;

@@ -1,4 +1,4 @@
-//! A session in its stride does not allocate: not for 10,000 messages of any size, in either
+//! A session that has warmed up does not allocate: not for 10,000 messages of any size, in either
 //! direction, after the first 100.
 //!
 //! The server is hyper with the default `WsStreamLayer`, over TCP. The client is a thread that has
@@ -201,7 +201,7 @@ fn download(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     WRITTEN.store(0, Ordering::SeqCst);
     let mut stream = connect(address, &format!("/source/{size}"), subprotocol);
     let mut buffer = vec![0; 64 * 1024];
-    // Any session in its stride fills its socket, and the queue behind it.
+    // Any session that has warmed up fills its socket, and the queue behind it.
     let mut before = 0;
     loop {
         thread::sleep(Duration::from_millis(10));
@@ -225,8 +225,8 @@ fn round_trips(address: SocketAddr, size: usize, subprotocol: &str) -> usize {
     let mut go = |count| {
         for _ in 0..count {
             stream.write_all(&message).unwrap();
-            // A large message arrives in pieces, as many as it takes chunks of the window, and each
-            // piece is answered. So only the bytes that come back are counted.
+            // A large message arrives in as many pieces as it takes chunks of the window, and each
+            // piece is answered. Only the bytes that come back are therefore counted.
             let mut payload = 0;
             while payload < size {
                 let mut head = [0; 2];
@@ -288,8 +288,8 @@ const RUNS: [(&str, Run); 3] = [
     ("round trips", round_trips),
 ];
 
-/// Makes all runs of a subprotocol against one runtime, and returns the most allocations of any
-/// run.
+/// Makes every run of a subprotocol against one runtime, and returns the most allocations that a
+/// run has made.
 fn most(builder: &mut Builder, subprotocol: &str) -> usize {
     let runtime = Arc::new(builder.enable_all().build().unwrap());
     let address = serve(&runtime);
@@ -301,7 +301,8 @@ fn most(builder: &mut Builder, subprotocol: &str) -> usize {
             let _ = runtime.block_on(stopped);
         }
     });
-    // tokio allocates its list of tasks without budget when the first task has used up its own.
+    // tokio allocates its list of the tasks that have used up their budget when the first task does
+    // so.
     download(address, 32 * 1024, subprotocol);
     let mut most = 0;
     for size in [64, 32 * 1024] {

@@ -11,7 +11,7 @@ use tower_wsstream::{
 
 use super::*;
 
-/// Long enough for any machine, so that only a test that hangs fails.
+/// A timeout that is long enough for any machine, so that only a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn sh(script: &str) -> Client {
@@ -105,7 +105,8 @@ async fn an_upload_that_is_cut_off_does_not_look_complete() {
     assert!(!complete.exists());
 }
 
-/// The shell has exited by then, but its output has not ended.
+/// When the client is lost, the shell has exited, but a process that it started still
+/// holds its output open.
 #[tokio::test]
 async fn processes_of_an_exited_command_die_with_the_session() {
     let mut client = sh("sleep 40 & echo $!").await;

@@ -78,7 +78,7 @@ impl ChannelReader {
         self.channel
     }
 
-    /// Turns the reader into a stream of the bytes as they arrived.
+    /// Converts the reader into a stream of [`Bytes`], which yields data as it arrives.
     ///
     /// Bytes that the stream has handed out no longer count towards the receive window.
     pub fn into_stream(self) -> ChannelStream {

@@ -45,7 +45,7 @@ use crate::{
 /// kubectl that writes gives up by itself after 60 s.
 const STALL: Duration = Duration::from_secs(90);
 
-/// The phases of the end.
+/// The phases of a session, from open to closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// There is no cause to end yet, and messages go both ways.
@@ -75,7 +75,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Closing {
     config: Arc<SessionConfig>,
-    /// A clean Close of the peer may only mean that its input is finished.
+    /// Set if a clean Close from the peer may mean only that its input is finished.
     close_ends_input: bool,
     phase: Phase,
     /// The first cause. It is `None` while the phase is `Open`, and only then.

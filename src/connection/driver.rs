@@ -1,4 +1,4 @@
-//! One poll loop over reads, timers and the phases of the end.
+//! One poll loop over reads, timers and the closing phases.
 //!
 //! A round of the session's task always runs in this order:
 //!
@@ -6,8 +6,8 @@
 //!    as much as there is room for;
 //! 2. the service's future is polled, if it was woken;
 //! 3. [`Driver::end_turn`] sends the output that was written to the channels;
-//! 4. [`Driver::finish_round`] handles expired deadlines and the phases of the end, and arms the
-//!    one timer.
+//! 4. [`Driver::finish_round`] handles expired deadlines and the closing phases, and arms the one
+//!    timer.
 //!
 //! Output is sent after the service was polled, so that it leaves in the same round. If a poll of
 //! the task used up tokio's budget before any output could leave, the next round leaves out the
@@ -51,7 +51,7 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    /// A clean Close of the peer may only mean that its input is finished.
+    /// Set if a clean Close from the peer may mean only that its input is finished.
     pub(crate) close_ends_input: bool,
     /// The time at which the credentials of the request expire.
     pub(crate) expiry: Option<Instant>,
@@ -86,14 +86,15 @@ pub(crate) struct Driver {
     pub(super) decoder: Decoder,
     pub(super) mux: Mux,
     pub(super) beats: Beats,
-    /// Set while output is held back. Once there is a connection, [`Deadline::Hold`] ends it.
+    /// Set while output is held back. Once there is a connection, [`Deadline::Hold`] ends the hold.
     pub(super) hold: Option<Hold>,
     pub(super) closing: Closing,
     pub(super) deadlines: Deadlines,
     timer: Timer,
-    /// The timer had fired before this round's reads, so they show whether the peer is silent.
+    /// Set if the timer had fired before this round's reads, so that they show whether the peer is
+    /// silent.
     pub(super) fired: bool,
-    /// A buffer that is kept for its capacity.
+    /// An empty buffer that is kept for its capacity.
     woken: Vec<Waker>,
     expiry: Option<Instant>,
     pub(super) story: Story,
@@ -225,7 +226,7 @@ impl Driver {
         if let Some(hold) = &self.hold {
             self.deadlines.set(Deadline::Hold, after(now, hold.at_most));
         }
-        // A session that is already ending is bounded by the deadlines of its end.
+        // A session that is already ending is bounded by its closing deadlines.
         if self.closing.is_open() {
             if let Some(timeout) = policy.idle_timeout {
                 self.deadlines.set(Deadline::Idle, after(now, timeout));
@@ -289,7 +290,7 @@ impl Driver {
         false
     }
 
-    /// Returns whether the only deadlines are those that data moves away.
+    /// Returns whether the only deadlines are those that data postpones.
     fn is_quiet(&self) -> bool {
         self.closing.is_open()
             && !self.deadlines.is_set(Deadline::Cut)
@@ -344,7 +345,7 @@ impl Driver {
     }
 }
 
-/// Tells the handles of the end, even if the session never got its task.
+/// Tells the handles that the session has ended, even if it never got its task.
 impl Drop for Driver {
     fn drop(&mut self) {
         self.finish();

@@ -51,7 +51,7 @@ impl Driver {
                 Deadline::Answer => self.check_answer(now, progress),
                 Deadline::Ping => self.ping(now, progress),
                 Deadline::Grace => service.drop_future(),
-                // The state machine of the end checks these at the end of the round.
+                // The closing state machine checks these at the end of the round.
                 Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
             }
         }

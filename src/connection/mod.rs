@@ -1,4 +1,4 @@
-//! The task of a session. No other code reads the socket, or decides on the end of the session.
+//! The task of a session. No other code reads the socket, or decides when the session ends.
 
 mod closing;
 mod consequences;

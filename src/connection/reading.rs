@@ -27,16 +27,16 @@ const READ_LARGE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) half: Half,
-    /// Bytes that were read but not decoded: those that came with the upgrade, or those from the
-    /// first byte on for which there was no room. At most one read.
+    /// Bytes that were read but not decoded, at most one read of them: those that arrived with the
+    /// upgrade, or those for which there was no room.
     pub(super) undecoded: Bytes,
-    /// The only room is a loan from the stall reserve.
+    /// Set if the only room is a loan from the stall reserve.
     pub(super) lent: bool,
     /// Limits the rate of reads.
     pub(super) rate: Option<Bucket>,
-    /// The next read uses the large buffer.
+    /// Set if the next read uses the large buffer.
     large: bool,
-    /// The last poll of the transport found nothing more to read.
+    /// Set if the last poll of the transport found nothing more to read.
     exhausted: bool,
 }
 
@@ -76,13 +76,13 @@ impl Driver {
         if self.deadlines.is_set(Deadline::Pause) {
             self.reading.half.unwatch(cx);
         }
-        // The pause continues while the only room is a loan.
+        // While the only room is a loan from the stall reserve, the pause continues.
         if !std::mem::take(&mut self.reading.lent) {
             self.deadlines.clear(Deadline::Pause);
         }
         self.reading.exhausted = false;
-        // Reads until the transport has no more data, which registers the waker, or until a buffer
-        // was filled: then the service has its turn first.
+        // Reads until the transport returns `Pending`, having registered the waker, or until a read
+        // fills the buffer. In the latter case, the service is polled before the next read.
         while !self.closing.has_read_ended() && self.reading.undecoded.is_empty() {
             let Some(allowed) = self.allowance() else {
                 self.deadlines.clear(Deadline::Pause);
@@ -118,7 +118,7 @@ impl Driver {
             return Some(allowed);
         }
         self.deadlines.set(Deadline::ReadRate, rate.ready_at());
-        // A Pong of the peer cannot be seen while nothing is read.
+        // A Pong from the peer cannot be seen while nothing is read.
         self.deadlines.clear(Deadline::Answer);
         None
     }
@@ -207,7 +207,7 @@ impl Driver {
                     return bytes.len();
                 }
             }
-            // There may be room by now, since the decoder asked for it.
+            // There may be room now that was missing when the decoder asked for it.
             if fed == bytes.len() || self.mux.poll_room().is_pending() {
                 break;
             }

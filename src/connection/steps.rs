@@ -27,7 +27,7 @@ impl Driver {
         self.advance(Event::Cause(cause), Instant::now());
     }
 
-    /// Reports an event to the state machine of the end, and carries out the steps that follow.
+    /// Reports an event to the closing state machine, and carries out the steps that follow.
     pub(super) fn advance(&mut self, event: Event, now: Instant) {
         let mut event = event;
         loop {
@@ -106,7 +106,7 @@ impl Driver {
         self.wire.turn.wake_driver();
     }
 
-    /// Advances the end after a round of the task.
+    /// Advances the closing state machine after a round of the task.
     pub(super) fn advance_end(
         &mut self,
         now: Instant,
@@ -118,7 +118,7 @@ impl Driver {
         let grace_over = self.deadlines.is_expired(Deadline::Grace, now);
         if (self.closing).may_say_last(service_done, open_writers, grace_over) {
             let told = self.say_last(service);
-            // The closure may have taken long, and the peer's time counts from here.
+            // The closure may have taken a long time, and the peer's time counts from here.
             self.advance(Event::LastWordsSaid { told }, Instant::now());
         }
         let output = self.output(progress);
@@ -142,7 +142,8 @@ impl Driver {
         }
     }
 
-    /// Queues the last words. Returns whether they tell the peer the outcome.
+    /// Queues the last words, if there are any. Returns whether the peer then knows the outcome in
+    /// full.
     fn say_last(&mut self, service: &ServiceState) -> bool {
         let Some(cause) = self.closing.cause() else {
             return false;

@@ -102,8 +102,8 @@ impl Task {
     /// Accepts the upgrade, and returns the task to spawn, which waits for the connection.
     pub(crate) fn accepted(mut self, on: OnUpgrade, registered: Registered) -> Self {
         self.registered = Some(registered);
-        // The service may have failed too late for a refusal. This is logged here, because a
-        // service that is done is not polled again.
+        // If the service failed too late to refuse the upgrade, this is the only chance to log it,
+        // because a service that is done is not polled again.
         self.span.in_scope(|| self.service.log_failure());
         self.driver.expect(on);
         self

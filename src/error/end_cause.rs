@@ -56,7 +56,7 @@ use crate::close_reason::CloseReason;
 /// | `Aborted` | `ConnectionReset` | fails | | | none | none | none | none |
 ///
 /// "Too late" means after the [grace](crate::SessionConfig::grace), when the service is dropped.
-/// After a clean Close of the peer, a subprotocol without half-close has the
+/// After a clean Close from the peer, a subprotocol without half-close has the
 /// [longer grace](crate::SessionConfig::closed_grace). A command whose own error is the end of its
 /// session, for example because it passes on the error of a read with `?`, reports the same as one
 /// that is too late. If a refusal is the reason for `Aborted`, the client gets an HTTP answer

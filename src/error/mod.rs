@@ -1,6 +1,6 @@
-//! The cause of a session's end, and the examination and display of errors.
+//! The cause of a session's end, and helpers that inspect errors and format them.
 //!
-//! This module imports only `unwind` and `close_reason`, so that every other one can name an
+//! This module imports only `unwind` and `close_reason`, so that every other module can name an
 //! [`EndCause`].
 
 mod boxed;

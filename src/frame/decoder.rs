@@ -155,11 +155,11 @@ impl Decoder {
         Ok(input.len() - rest.len())
     }
 
-    /// Decodes whole, short, unfragmented messages one after the other, without a look at the state
+    /// Decodes whole, short, unfragmented messages one after the other, without checking the state
     /// in between. This is the fused step.
     ///
     /// Returns the rest of the input, from the first byte that is not part of such a message. The
-    /// slow path finds out whether that is valid.
+    /// slow path decides whether that is valid.
     #[inline]
     fn whole_messages<'a, S: Sink>(
         &self,
@@ -215,7 +215,7 @@ impl Decoder {
             *rest = &rest[len..];
             return self.start(header, sink);
         }
-        // The head is cut by the end of a read. This is rare, so it does not matter that a few more
+        // The end of a read has cut the head. This is rare, so it does not matter that a few more
         // bytes are copied, or that the first two bytes are parsed twice.
         loop {
             let have = usize::from(self.held_len);
@@ -232,7 +232,7 @@ impl Decoder {
         }
     }
 
-    /// Moves up to `n` bytes into `held`, and returns their number.
+    /// Moves up to `n` bytes into `held`, and returns how many were moved.
     fn hold(&mut self, n: usize, rest: &mut &[u8]) -> usize {
         let (bytes, tail) = rest.split_at(n.min(rest.len()));
         let have = usize::from(self.held_len);
@@ -268,7 +268,7 @@ impl Decoder {
         if begins.is_some() {
             self.message_len = 0;
         }
-        // Saturating, because a message without a limit may be endless. Its length is not used.
+        // Saturates, because a message without a limit may be endless. Its length is not used then.
         self.message_len = self.message_len.saturating_add(header.len);
         if header.len > self.max_frame || self.message_len > self.max_message {
             return Err(FrameError::TooLarge.into());
@@ -310,8 +310,8 @@ impl Decoder {
     fn text<S: Sink>(&mut self, rest: &mut &[u8], sink: &mut S) -> Result<bool, S::Error> {
         let mut buffer = [0; TEXT_PIECE];
         while self.left > 0 && !rest.is_empty() {
-            // The piece is cut to the room before it is checked: bytes that are not taken come
-            // again, and must not be checked twice.
+            // The piece is cut to the room before it is checked: the bytes for which there is no
+            // room are passed again later, and must not be checked twice.
             let piece = self.take(rest, sink.room().min(TEXT_PIECE));
             if piece.is_empty() {
                 return Ok(false);

@@ -1,4 +1,4 @@
-//! Random streams of a client, fed to our decoder and to tungstenite, which share no code.
+//! Random streams from a client, fed to our decoder and to tungstenite, which share no code.
 //!
 //! A stream is valid or has exactly one defect. Both decoders must report the same messages and
 //! control frames, in the same order, and then the same class of error. Our decoder gets the bytes
@@ -309,7 +309,8 @@ fn defect() -> impl Strategy<Value = Defect> {
     ]
 }
 
-/// The way in which our decoder gets the bytes: the places of the cuts, and the room for them.
+/// The delivery of the bytes to our decoder: where the input is cut, and how much room the sink
+/// has.
 #[derive(Clone, Debug)]
 struct Delivery {
     cuts: Vec<Index>,
@@ -353,7 +354,7 @@ fn ours(bytes: &[u8], delivery: &Delivery) -> Outcome {
     (recorder.events, class)
 }
 
-/// The transport that tungstenite reads from. Answers of tungstenite are discarded.
+/// The transport that tungstenite reads from. Data that tungstenite writes is discarded.
 struct Incoming<'a>(Cursor<&'a [u8]>);
 
 impl Read for Incoming<'_> {

@@ -31,7 +31,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Creates a valid frame of a client.
+    /// Creates a valid frame from a client.
     pub(super) fn new(fin: bool, opcode: u8, payload: impl Into<Vec<u8>>) -> Frame {
         let payload = payload.into();
         Frame {
@@ -85,7 +85,7 @@ pub(super) fn wire<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Vec<u8> {
     out
 }
 
-/// An output of the decoder, where messages are whole.
+/// An output of the decoder, with the payload of each message in one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Text(Vec<u8>),
@@ -101,7 +101,7 @@ pub(super) struct Recorder {
     pub(super) events: Vec<Event>,
     /// The message that has not ended yet.
     pub(super) open: Option<(MessageKind, Vec<u8>)>,
-    /// The lengths of all pieces, including whole messages.
+    /// The lengths of all pieces. A message that the decoder passes on whole is one piece.
     pub(super) pieces: Vec<usize>,
     /// The answers of `room`, used in turn. If there are none, room is unlimited.
     pub(super) rooms: Vec<usize>,

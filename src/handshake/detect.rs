@@ -9,11 +9,12 @@ use tower::{BoxError, filter::Predicate};
 use super::headers::members;
 use crate::{protocol::subprotocols, rejection::Rejection};
 
-/// The beginning and the end of a subprotocol that tunnels SPDY through a WebSocket.
+/// The prefix and the suffix of the name of a subprotocol that tunnels SPDY through a WebSocket.
 const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";
 const TUNNEL_SUFFIX: &[u8] = b".k8s.io";
 
-/// The way in which a request asks for a WebSocket. It decides on the form of the answer.
+/// The kind of handshake with which a request asks for a WebSocket. It decides the form of the
+/// answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
     /// The `Upgrade` of HTTP/1.1, answered with a 101.
@@ -23,7 +24,7 @@ pub(crate) enum Upgrade {
 }
 
 impl Upgrade {
-    /// Returns the version of HTTP whose rules the answer follows.
+    /// Returns the HTTP version whose rules the answer follows.
     pub(crate) fn version(self) -> Version {
         match self {
             Self::Http1 => Version::HTTP_11,
@@ -32,13 +33,13 @@ impl Upgrade {
     }
 }
 
-/// Returns the way in which the request asks for a WebSocket, if it does.
+/// Returns how the request asks for a WebSocket, or `None` if it does not.
 ///
 /// A request with an invalid handshake counts as well. It is refused later, with the reason, and is
 /// never passed to a fallback.
 pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
-    // HTTP/2 has no `Connection` (RFC 9113, 8.2.2). HTTP/1.0 passes here, and is refused later with
-    // the reason.
+    // HTTP/2 has no `Connection` header (RFC 9113, 8.2.2). HTTP/1.0 passes here, and is refused
+    // later with the reason.
     if request.version() > Version::HTTP_11 {
         return is_extended_connect(request).then_some(Upgrade::Http2);
     }

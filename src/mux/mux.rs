@@ -121,7 +121,7 @@ impl Mux {
         rooms.min().unwrap_or(usize::MAX)
     }
 
-    /// Ends the channels after a Close frame of the peer.
+    /// Ends the channels after a Close frame from the peer.
     ///
     /// For a channel that the peer has not ended before, a clean Close is an EOF only if the
     /// subprotocol gives the peer no other way to end it.

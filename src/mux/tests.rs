@@ -31,7 +31,7 @@ const READABLE: [u8; 3] = [0, 2, 4];
 const CHANNELS: usize = 5;
 const CLOSE: u8 = 255;
 
-/// One message of the peer.
+/// One message from the peer.
 #[derive(Clone, Debug)]
 struct Message {
     channel: u8,
@@ -41,7 +41,7 @@ struct Message {
     cuts: Vec<Index>,
     /// There is a Ping between the fragments.
     ping: bool,
-    /// The place of a line break in base64, which has no meaning.
+    /// The place of a line break in the base64 text. The line break has no meaning.
     line_break: Option<Index>,
 }
 
@@ -70,7 +70,7 @@ enum Act {
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![4 => 0..130_usize, 2 => 0..3000_usize, 2 => 0..40_000_usize];
     (len, any::<u8>()).prop_map(|(len, first)| {
-        // Every byte depends on its place, so that a lost or doubled byte is noticed.
+        // Every byte depends on its place, so that a lost or duplicated byte is noticed.
         (0..len)
             .map(|at| first.wrapping_add((at % 251) as u8))
             .collect()
@@ -119,7 +119,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 #[derive(Default)]
 struct Script {
     bytes: Vec<u8>,
-    /// The channel whose payload a byte is, for each byte.
+    /// The channel that each byte belongs to, if the byte is payload.
     owner: Vec<Option<u8>>,
     /// The spans of the messages.
     spans: Vec<Span>,

@@ -65,7 +65,7 @@ impl Deadline {
 
 /// A table with at most one instant for each [`Deadline`].
 ///
-/// It is the only place that stores one. The policies and the machine of the end decide when a
+/// It is the only place that stores one. The policies and the closing state machine decide when a
 /// deadline moves, and what follows once it has expired.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadlines {
@@ -160,7 +160,7 @@ impl Deadlines {
 
 /// A view of a session's deadlines at one moment.
 ///
-/// It is for decisions that are made at that moment and set deadlines that count from it.
+/// Decisions that are made at that moment use it to set deadlines that count from it.
 #[derive(Debug)]
 pub(crate) struct Clock<'a> {
     now: Instant,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{BoxError, Rejection, unwind::drop_quietly};
 
-/// The future of a session, which runs all ports of a request.
+/// The future of a [`PortForward`](super::PortForward), which runs all ports of one session.
 ///
 /// Dropping it drops the futures of all ports.
 #[must_use = "futures do nothing unless polled"]
@@ -74,7 +74,7 @@ impl<S, F> Forwarding<S, F> {
     }
 }
 
-// The futures, which must not move, are in boxes.
+// The futures that must not move are boxed.
 impl<S, F> Unpin for PortForwardFuture<S, F> {}
 
 impl<S> Future for PortForwardFuture<S, S::Future>

@@ -76,8 +76,7 @@ impl<S, F> Pair<S, F> {
         }
     }
 
-    /// Sends the number of the port as the first message on both channels, and lets the service
-    /// write.
+    /// Sends the port number as the first message on both channels, and lets the service write.
     pub(super) fn greet(&mut self) {
         let greeting = Bytes::copy_from_slice(&self.port.to_le_bytes());
         if let Some((mut data, hand)) = self.data.take() {

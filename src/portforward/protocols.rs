@@ -70,7 +70,8 @@ impl ProtocolSource for Protocols {
         if count > self.max_ports {
             return Err(too_many(self.max_ports, ""));
         }
-        // Otherwise the negotiation would refuse this with a 403 that does not say why.
+        // Without this check, the handshake would refuse the request with a 403 that does not say
+        // why.
         if count > MAX_BASE64_PORTS && needs_base64(&head.headers) {
             return Err(too_many(MAX_BASE64_PORTS, " for base64"));
         }

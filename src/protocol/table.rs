@@ -43,8 +43,8 @@ pub(crate) const CREDENTIAL_PREFIX: &str = "base64url.bearer.authorization.k8s.i
 /// last channel is 254.
 const MAX_CHANNELS: usize = 255;
 
-/// The largest number of channels with base64. A channel is the character `'0' + channel` there,
-/// and that of an 80th channel would not be printable ASCII.
+/// The largest number of channels with base64, where the character `'0' + channel` stands for a
+/// channel. The character for an 80th channel would not be printable ASCII.
 const MAX_BASE64_CHANNELS: usize = 79;
 
 /// The directions of a channel, from the server's point of view.

@@ -169,13 +169,13 @@ impl Rejection {
         .with_header(RETRY_AFTER, RETRY_SOON)
     }
 
-    /// Runs a step of the user's code, and refuses if it panics. `what` is the name of the code in
+    /// Runs a step of the user's code, and returns a refusal if it panics. `what` names the code in
     /// the log.
     pub(crate) fn on_panic<T>(what: &'static str, step: impl FnOnce() -> T) -> Result<T, Self> {
         catch(step).map_err(|_| Self::panicked(what))
     }
 
-    /// Refuses after a panic of the user's code. `what` is its name in the log.
+    /// Refuses after a panic of the user's code. `what` names the code in the log.
     fn panicked(what: &'static str) -> Self {
         tracing::error!("{what} panicked");
         Self::internal()

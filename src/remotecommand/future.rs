@@ -33,7 +33,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Refused { rejection: Option<Rejection> },
-        /// The outcome is already decided, and will be in the last words.
+        /// The outcome is already decided, and the last words will report it.
         Decided,
         Running {
             #[pin]

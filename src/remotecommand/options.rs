@@ -14,10 +14,10 @@ use crate::{
 /// | API server | `stdin`, `stdout`, `stderr` | unless it is absent, `0`, or `false` in upper or lower case: `?stdout` and `stdout=` set it |
 /// | kubelet, container runtime | `input`, `output`, `error` | if it is `1` |
 ///
-/// A query is in the API server's dialect, unless all streams that it names are from the
-/// kubelet's. `tty`, `command` (which may be repeated) and `container` are the same in both, and
-/// `tty` follows the rule of the dialect. The first of several values wins, and unknown parameters
-/// are ignored.
+/// A query is in the API server's dialect, unless it names streams, and only by the kubelet's
+/// names. `tty`, `command` (which may be repeated) and `container` are the same in both, and `tty`
+/// follows the rule of the dialect. The first of several values wins, and unknown parameters are
+/// ignored.
 ///
 /// `Debug` shows the program but not its arguments, which may contain passwords.
 ///
@@ -136,7 +136,7 @@ impl Options {
     }
 }
 
-/// The way in which a server of Kubernetes names streams and parses flags.
+/// The names of the streams and the rule for flags that a Kubernetes server uses.
 #[derive(Clone, Copy)]
 enum Dialect {
     /// The dialect of the generated conversions in apimachinery: `Convert_Slice_string_To_bool`.
@@ -148,7 +148,7 @@ enum Dialect {
 impl Dialect {
     const ALL: [Self; 2] = [Self::ApiServer, Self::Kubelet];
 
-    /// Returns the dialect of a query with the parameters for which `names` is true.
+    /// Returns the dialect of a query that has the parameters for which `names` returns `true`.
     fn of(names: impl Fn(&str) -> bool) -> Self {
         let speaks = |dialect: Self| dialect.streams().into_iter().any(&names);
         if speaks(Self::Kubelet) && !speaks(Self::ApiServer) {
@@ -185,7 +185,7 @@ fn known(name: &str) -> Option<&'static str> {
     known.find(|known| *known == name)
 }
 
-/// Returns the known parameters, in their order.
+/// Returns the known parameters, in order.
 fn parameters(query: &str) -> Result<Vec<Parameter<'_>>, Rejection> {
     let mut parameters = Vec::new();
     for (name, value) in pairs(query) {

@@ -30,17 +30,17 @@ impl<S> RemoteCommandService<S> {
         Self { inner, hold }
     }
 
-    /// Returns the inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for later sessions.
+    /// Returns a mutable reference to the inner service. Changes apply to later sessions.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service, and discards the layer.
+    /// Consumes the service, and returns the inner one.
     pub fn into_inner(self) -> S {
         self.inner
     }

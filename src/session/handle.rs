@@ -335,7 +335,7 @@ impl Session {
         self.inner.progress.is_cut()
     }
 
-    /// Returns the data that each channel has received and sent so far.
+    /// Returns the amounts of data that each channel has received and sent so far.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
         self.inner.wire.traffic()
     }

@@ -78,7 +78,7 @@ impl Client {
     /// Sends one message on a channel.
     ///
     /// # Errors
-    /// Fails like [`send_frame`](Self::send_frame).
+    /// Fails in the same cases as [`send_frame`](Self::send_frame).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -91,9 +91,9 @@ impl Client {
     /// and the session continues.
     ///
     /// # Errors
-    /// Fails if the subprotocol has no half-close, and like [`send_frame`](Self::send_frame). Without
-    /// half-close, [`close`](Self::close) ends all input. To send the bytes of a CLOSE regardless,
-    /// use [`send_frame`](Self::send_frame).
+    /// Fails if the subprotocol has no half-close, and in the same cases as
+    /// [`send_frame`](Self::send_frame). Without half-close, [`close`](Self::close) ends all input.
+    /// To send the bytes of a CLOSE regardless, use [`send_frame`](Self::send_frame).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -113,7 +113,7 @@ impl Client {
     /// On a subprotocol without half-close, a Close with 1000 or without a code ends all input.
     ///
     /// # Errors
-    /// Fails like [`send_frame`](Self::send_frame).
+    /// Fails in the same cases as [`send_frame`](Self::send_frame).
     ///
     /// # Cancel safety
     /// Not cancel safe: if the future is dropped, the message may or may not be sent.
@@ -127,7 +127,7 @@ impl Client {
 
     /// Sends any frame, for tests of a client that breaks the rules.
     ///
-    /// Send a Close frame with [`close`](Self::close) instead, after which nothing more is sent.
+    /// To send a Close frame, use [`close`](Self::close) instead: nothing more is sent after it.
     ///
     /// # Errors
     /// Fails if the connection is lost or closed, or if the service does not read for the duration

@@ -62,7 +62,7 @@ impl Frame {
     }
 
     pub(super) fn into_tungstenite(self) -> tungstenite::protocol::frame::Frame {
-        // Not `Frame::message`, which takes the opcodes of data only.
+        // Not `Frame::message`, which accepts only the opcodes of data.
         let header = FrameHeader {
             is_final: self.fin,
             opcode: OpCode::from(self.opcode),
@@ -71,7 +71,7 @@ impl Frame {
         tungstenite::protocol::frame::Frame::from_payload(header, self.payload)
     }
 
-    /// Returns the bytes of a frame with this payload and `missing` more bytes, without the latter.
+    /// Returns the bytes of a frame that announces `missing` more bytes of payload than it has.
     pub(super) fn cut_off(mut self, missing: usize) -> Result<Vec<u8>, tungstenite::Error> {
         /// The masking key. tungstenite masks only frames that it sends itself, and any key will do.
         const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

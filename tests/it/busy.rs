@@ -221,7 +221,7 @@ async fn an_answer_that_was_not_read_yet_is_an_answer() {
     );
 }
 
-/// Likewise for data that waits in the kernel, and the idle timeout.
+/// Data that waits in the kernel counts for the idle timeout in the same way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 #[ignore = "needs real time, and a machine with some to spare"]
 async fn data_that_was_not_read_yet_is_activity() {

@@ -176,7 +176,7 @@ async fn a_service_that_ignores_the_drain_is_dropped_after_its_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_without_a_connection_is_cut_at_the_deadline_whatever_its_grace() {
-    // If the session spins during the grace, the clock stands still.
+    // If the session spun during the grace, the paused clock would never reach the deadline.
     let _watchdog = Watchdog::bites_after(Duration::from_secs(20));
     let sessions = Sessions::default();
     let layer = layer(&sessions).config(config().sessions(sessions.clone()).grace(DEADLINE * 10));
@@ -204,7 +204,7 @@ async fn new_sessions_are_refused_with_503_once_it_is_closed() {
     let refused = Raw::handshake(near, subprotocols::V5).await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 1"), "{refused}");
-    // Sessions from before go on.
+    // Sessions that began earlier go on.
     first.send(0, b"more").await.unwrap();
     first.close_channel(0).await.unwrap();
     let told = within(SOON, first.read_to_end()).await;

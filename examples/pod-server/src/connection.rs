@@ -27,44 +27,44 @@ use crate::{
     write_deadline::WriteDeadline,
 };
 
-/// For a TLS handshake, which is two round trips and some arithmetic. Until then the client has
-/// shown nothing, and costs a descriptor and the state of TLS.
+/// The deadline for a TLS handshake, which takes two round trips and some arithmetic. Until then
+/// the client has sent no request, and costs a descriptor and the TLS state.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For a request, from the start of a connection and from one request to the next. A connection
-/// without a request costs a descriptor, and every client that reaches the port can open many.
+/// The deadline for a request, counted from the start of the connection or from the previous
+/// request. A connection without a request costs a descriptor, and every client that reaches the
+/// port can open many.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For the answer to a Ping, over HTTP/2. A connection in graceful shutdown ends only once its
-/// client has acknowledged that, and a client that has vanished never does. So each is pinged
-/// every [`REQUEST_TIMEOUT`].
+/// The deadline for the answer to a Ping over HTTP/2. A connection in graceful shutdown ends only
+/// once its client has acknowledged the shutdown, and a client that has vanished never does. Each
+/// connection is therefore pinged every [`REQUEST_TIMEOUT`].
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// For a client of a plain answer that takes no byte of it. A reader of the page at which a pager
-/// has stopped is not cut off, and a thousand clients that never read give their descriptors back
-/// while the server is still usable. Until then a client costs what the kernel holds for it,
-/// 4 MiB at most, and its place in the log.
+/// The deadline for a client that reads no byte of a plain answer. A user whose pager has stopped
+/// at a page is not cut off, and a thousand clients that never read give their descriptors back
+/// while the server is still usable. Until then such a client costs its place in the log, and at
+/// most 4 MiB in the kernel.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// The pause after a failed accept. As a rule the server is out of descriptors, until a
-/// connection ends.
+/// The pause after a failed accept. Usually the server is out of descriptors until a connection
+/// ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The bytes that one stream of HTTP/2 may send before it is read: as many as the receive window
-/// of a channel, which is what reads it.
+/// The receive window of one HTTP/2 stream. It is as large as that of the channel that reads the
+/// stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The streams on one connection. RFC 9113 (6.5.2) recommends no less than 100; a client that
-/// needs more opens another connection.
+/// The largest number of streams on one connection. RFC 9113 (6.5.2) recommends no fewer than 100;
+/// a client that needs more opens another connection.
 const MAX_STREAMS: u32 = 100;
 
-/// All streams may be stalled at once, each with its whole window unread, and the next byte still
-/// has room. With less, stalled sessions would take the window from those that run beside them on
-/// the same connection. This is also the cost of a connection whose sessions are all stalled:
-/// 25 MiB.
+/// The receive window of one connection. It has room for the whole window of every stream, so
+/// stalled sessions cannot take room from those that run beside them on the same connection. This
+/// is also the cost of a connection whose sessions are all stalled: 25 MiB.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 
-/// The settings of all connections, and the router behind them. Cheap to clone.
+/// The settings of all connections, and the router behind them. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Connections {
     tls: Option<TlsAcceptor>,
@@ -94,15 +94,15 @@ impl Connections {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    // Not after the upgrade, because the library sees only that. Without it the
-                    // echo of a keystroke waits for an acknowledgement.
+                    // Set before the upgrade, because the library sees the connection only
+                    // afterwards. Without it, the echo of a keystroke waits for an acknowledgement.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "TCP_NODELAY was not set");
                     }
                     let deadline = WriteDeadline::set(&stream, WRITE_TIMEOUT)
                         .inspect_err(|error| tracing::debug!(%error, "no write deadline"));
-                    // In a task even during the TLS handshake: a client that is slow at it keeps
-                    // no other out.
+                    // The task includes the TLS handshake, so a client with a slow handshake does
+                    // not keep others out.
                     tokio::spawn(self.clone().serve(stream, deadline.ok()));
                 }
                 Err(error) => {
@@ -113,7 +113,7 @@ impl Connections {
         }
     }
 
-    /// Serves a connection until it ends or is upgraded. The upgrade lifts its deadline.
+    /// Serves a connection until it ends or is upgraded. The upgrade lifts the deadline.
     pub(crate) async fn serve<I>(self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -144,9 +144,9 @@ impl Connections {
                 async move {
                     let response = answer.await?;
                     let limit = deadline.as_ref().map(|deadline| deadline.limit());
-                    // Over HTTP/2 an upgraded stream leaves the socket, and the deadline on it,
-                    // to the other streams. Those have one each beside it, for a client that
-                    // reads from the socket, but nothing of a stream.
+                    // Over HTTP/2, the socket keeps its deadline after an upgrade, because the
+                    // other streams still use it. Each stream also has a deadline of its own, for a
+                    // client that reads from the socket but not from the stream.
                     if let Some(deadline) = deadline
                         && response.status() == StatusCode::SWITCHING_PROTOCOLS
                     {
@@ -174,8 +174,8 @@ impl Connections {
                         tracing::debug!("connection: no request came for {REQUEST_TIMEOUT:?}");
                         return;
                     }
-                    // Requests in flight go on for as long as they take, and so do sessions;
-                    // nothing new begins. A client opens another connection for that.
+                    // Requests and sessions in flight go on for as long as they take, but nothing
+                    // new begins: the client has to open another connection.
                     Phase::Asking | Phase::Leaving => {
                         phase = Phase::Leaving;
                         served.as_mut().graceful_shutdown();
@@ -189,13 +189,13 @@ impl Connections {
     }
 }
 
-/// The life of a connection.
+/// A phase in the life of a connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
-    /// No request has come.
+    /// No request has arrived.
     Silent,
     Asking,
-    /// Shut down gracefully: it gets the answers that it waits for, and no others.
+    /// Shutting down gracefully: requests in flight are answered, and no others.
     Leaving,
 }
 

@@ -6,15 +6,15 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::stdio::{Input, Output};
 
-/// One message of kubectl, and half of a pipe's capacity: a command goes on writing while a
-/// piece is on its way.
+/// The size of one copy: a message of kubectl, and half of a pipe's capacity, so that a command can
+/// write while a piece is in transit.
 const PIECE: usize = 32 * 1024;
 
-/// Why there is no more input to copy.
+/// The reason why there is no more input to copy.
 pub(crate) enum Fed {
-    /// The client has ended it.
+    /// The client has ended its input.
     All,
-    /// The command takes no more of it. How much it reads is its own affair.
+    /// The command accepts no more input. How much it reads is up to the command.
     Enough,
 }
 
@@ -42,7 +42,7 @@ pub(crate) async fn feed(
             }
             None => {
                 if let Some(to) = input.take() {
-                    // Fails if the terminal is gone, and its command with it.
+                    // Fails if the terminal is gone, together with its command.
                     let _ = to.end().await;
                 }
                 return Ok(Fed::All);
@@ -52,11 +52,11 @@ pub(crate) async fn feed(
     Ok(Fed::Enough)
 }
 
-/// Copies a command's output to a client until it ends, and then ends the channel. Without a
-/// channel it reads the output all the same, so that the command can go on.
+/// Copies a command's output to a client, and ends the channel when the output ends. Without a
+/// channel, the output is read and discarded, so that the command can continue.
 ///
-/// There is no flush in the loop: what a writer has accepted leaves at the end of the session
-/// task's turn, however little it is.
+/// The loop does not flush: data that a writer has accepted leaves at the end of the session task's
+/// turn, however little it is.
 pub(crate) async fn pump(
     from: &mut Option<Output>,
     mut to: Option<impl AsyncWrite + Unpin>,

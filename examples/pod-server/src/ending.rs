@@ -34,7 +34,7 @@ const HANG_UP: Duration = Duration::from_millis(800);
 /// file system say, or belongs to another user. More signals do not help.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// The way in which a command is ended.
+/// The manner of ending a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// SIGKILL at once: the client is gone.

@@ -1,8 +1,8 @@
 //! The output of one process for any number of clients. The process waits for none of them.
 //!
 //! The output is copied into the backlog of each attached client, and the session of that client
-//! writes it out. A backlog is bounded: a client that is further behind loses its place, and is
-//! told so; the process and the other clients do not notice.
+//! writes it out. A backlog is bounded: a client that falls further behind than that loses its
+//! place, and is told so; the process and the other clients do not notice.
 //!
 //! The process prints its input, so one client that types a large file could outrun the others in
 //! a moment. Therefore the input, and the input alone, waits while a client is behind: see
@@ -55,13 +55,13 @@ impl Hub {
         self.seat(&mut self.lock())
     }
 
-    /// Returns the last `lines` lines of output, or all that is kept.
+    /// Returns the last `lines` lines of output, or all output that is kept if `lines` is `None`.
     pub(crate) fn recent(&self, lines: Option<u64>) -> Vec<u8> {
         self.lock().recent.lines(lines).to_vec()
     }
 
     /// Returns the last `lines` lines as [`recent`](Self::recent) does, and attaches a client that
-    /// gets the output behind them, without a gap.
+    /// gets the output after them, without a gap.
     pub(crate) fn follow(self: &Arc<Self>, lines: Option<u64>) -> (Vec<u8>, Attached) {
         let mut state = self.lock();
         let attached = self.seat(&mut state);
@@ -80,7 +80,7 @@ impl Hub {
         }
     }
 
-    /// Hands output to all clients. Waits for none.
+    /// Hands output to all clients, and waits for none of them.
     pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -90,7 +90,7 @@ impl Hub {
         }
     }
 
-    /// The process has ended, and no more output will come.
+    /// Records that the process has ended, and that there will be no more output.
     pub(crate) fn end(&self, status: ExitStatus) {
         let mut state = self.lock();
         state.ended = Some(status);
@@ -99,19 +99,19 @@ impl Hub {
         }
     }
 
-    /// Waits for the clients that are behind, [`PATIENCE`] for each at most.
+    /// Waits for the clients that are behind, for at most [`PATIENCE`] each.
     ///
-    /// A client that does not read holds up the input for that long, each time that it falls
-    /// behind, and the output never.
+    /// A client that does not read holds up the input for that long each time it falls behind. It
+    /// never holds up the output.
     pub(crate) async fn calm(&self) {
         loop {
             let mut caught_up = pin!(self.caught_up.notified());
-            // Registered before the check, so that no notification falls between.
+            // Registered before the check, so that no notification is lost in between.
             caught_up.as_mut().enable();
             let Some(until) = self.waits_until() else {
                 return;
             };
-            // Whichever comes first; then check again.
+            // After either of the two, the loop checks again.
             let _ = timeout_at(until, caught_up).await;
         }
     }
@@ -127,7 +127,7 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic leaves nothing in here half done.
+        // No panic can leave a change half done, so poisoning does not matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,7 +174,7 @@ impl Attached {
         ended.map(|status| Ok(Next::Ended(status)))
     }
 
-    /// Notes that so many bytes of the output that was taken have gone to the client.
+    /// Notes that `length` bytes of the output that was taken have been sent to the client.
     pub(crate) fn written(&self, length: usize) {
         let mut state = self.hub.lock();
         let seat = state.seats.get_mut(&self.seat);

@@ -69,7 +69,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             value.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
         };
         if flag("previous") {
-            // The log of the present run would pass for it.
+            // Without this, the log of the current run would be taken for that of the previous one.
             return Err(bad_request(format!(
                 "previous terminated container \"{CONTAINER}\" in pod \"{POD}\" not found"
             )));
@@ -90,19 +90,20 @@ fn body(asked: &Asked, hub: &Arc<Hub>) -> Body {
     }))
 }
 
-/// The most that one frame of the body holds. Over HTTP/2 hyper owns a frame once it is handed
-/// out, and the last one keeps its place there until the client takes it.
+/// The size of the largest frame of the body. Over HTTP/2, hyper owns a frame that it was given,
+/// and keeps the last one in memory until the client reads it.
 const PIECE: usize = 16 * 1024;
 
 /// One client's way through the log. Dropping it frees its place.
 #[derive(Debug)]
 struct Reading {
-    /// The rest of the last chunk. The first chunk is the output from before.
+    /// The part of the current chunk that is left to send. The first chunk is the earlier output.
     chunk: Bytes,
     following: Option<Attached>,
-    /// The size of the last chunk, until the next is asked for: by then it was written.
+    /// The size of the last chunk from the hub. The chunk counts as written once the next one is
+    /// requested.
     in_hand: usize,
-    /// The bytes that may still be sent.
+    /// The number of bytes that may still be sent.
     left: u64,
 }
 

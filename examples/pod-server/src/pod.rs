@@ -38,7 +38,7 @@ const PIECE: usize = 32 * 1024;
 /// keep the machine busy.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// A handle to the pod's process, whichever run of it.
+/// A handle to the pod's process, across its restarts.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     inner: Arc<Inner>,
@@ -50,11 +50,11 @@ struct Inner {
     restarts: AtomicU32,
 }
 
-/// The newest run of the process, for those that attach or read the log.
+/// The newest run of the process, for clients that attach or read the log.
 #[derive(Debug)]
 struct Run {
     hub: Arc<Hub>,
-    /// Why there is none, once the process has ended.
+    /// The input of the process, or the reason why it has none because it has ended.
     input: Result<mpsc::Sender<Bytes>, String>,
 }
 
@@ -85,15 +85,15 @@ impl Pod {
         }
     }
 
-    /// Returns the output of the process; that of one that has ended, until the next has
-    /// started.
+    /// Returns the output of the process. Once it has ended, this is the output of that run until
+    /// the next one has started.
     pub(crate) fn output(&self) -> Arc<Hub> {
         Arc::clone(&self.current().hub)
     }
 
-    /// Returns how often the process was started again.
+    /// Returns how many times the process was restarted.
     pub(crate) fn restarts(&self) -> u32 {
-        // Relaxed: a number to be shown.
+        // Relaxed: the number is only shown.
         self.inner.restarts.load(Ordering::Relaxed)
     }
 
@@ -159,8 +159,8 @@ struct Running {
 }
 
 impl Running {
-    /// Moves bytes until the process has exited and its output has ended, and tells the attached
-    /// clients, however it has ended.
+    /// Moves bytes until the process has exited and its output has ended. The attached clients are
+    /// told of the end even if this fails.
     async fn finish(self) -> ExitStatus {
         let Self {
             mut process,
@@ -170,7 +170,8 @@ impl Running {
         let status = match move_bytes(&mut process, &hub, lines).await {
             Ok(()) => process.finish().await,
             Err(error) => {
-                // Now, so that what is told next is true.
+                // Dropped first, because the drop ends the process, and the log and the clients are
+                // told that it was ended.
                 drop(process);
                 Err(error)
             }
@@ -210,7 +211,7 @@ async fn move_bytes(
     output.await
 }
 
-/// Hands all of an output to the attached clients, as fast as it comes.
+/// Hands all of an output to the attached clients, as fast as it arrives.
 async fn publish(from: &mut Option<Output>, stream: Stream, hub: &Hub) -> io::Result<()> {
     let Some(from) = from else {
         return Ok(());
@@ -222,14 +223,13 @@ async fn publish(from: &mut Option<Output>, stream: Stream, hub: &Hub) -> io::Re
             return Ok(());
         }
         hub.push(stream, &piece[..length]);
-        // Clients that share this thread would be behind through no fault of theirs.
+        // Without this, clients on the same thread would fall behind through no fault of their own.
         tokio::task::yield_now().await;
     }
 }
 
-/// Types the input of the attached clients, one piece after the other, until the process takes
-/// no more. While it takes its time, each client that waits holds one piece here, and the rest
-/// stays with the client.
+/// Types the input of the attached clients, one piece after the other, until the process accepts no
+/// more. While the process is slow, each client that waits has one piece here and keeps the rest.
 async fn type_in(mut lines: mpsc::Receiver<Bytes>, input: &mut Option<Input>, hub: &Hub) {
     let Some(input) = input else {
         return;
@@ -249,7 +249,7 @@ async fn type_in(mut lines: mpsc::Receiver<Bytes>, input: &mut Option<Input>, hu
     // All senders are gone, and with them the pod itself.
 }
 
-/// There is no process to attach to at the moment. Holds the reason.
+/// The error of a pod whose process is not running at the moment. It contains the reason.
 #[derive(Debug)]
 pub(crate) struct NotRunning(String);
 

@@ -1,4 +1,4 @@
-//! A command that runs: its pipes or its terminal, and the promise that it does not outlive its
+//! A running command: its pipes or its terminal, and the guarantee that it does not outlive its
 //! session.
 //!
 //! Each command leads a session of its own (`setsid`), so that all its processes can be found
@@ -36,7 +36,7 @@ pub(crate) struct Spec<'a> {
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
-    /// Columns and rows of the terminal, if they are known already. A program that draws at
+    /// The columns and rows of the terminal, if they are already known. A program that draws at
     /// once then draws in the right size.
     pub(crate) size: Option<(u16, u16)>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Spec<'a> {
 /// processes of its session, in the [`Manner`] that was set last.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// `None` once finished.
+    /// `None` once the command is finished.
     leader: Option<Box<dyn ChildWrapper>>,
     pub(crate) exit: Exit,
     pub(crate) manner: Manner,
@@ -56,7 +56,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command. Returns once it runs.
+    /// Starts the command, and returns once it runs.
     pub(crate) fn start(spec: Spec<'_>) -> Result<Self, CannotStart> {
         let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let started = if spec.tty {
@@ -102,7 +102,7 @@ impl Process {
             pty.resize(Size::new(rows, columns)).map_err(plain)?;
         }
         let mut command = command(spec.argv);
-        // As container runtimes set it, and as every client's terminal understands it.
+        // Container runtimes set this value, and every client's terminal understands it.
         command.env("TERM", "xterm");
         let child = pty_process::Command::from(command)
             .spawn(pts)
@@ -141,16 +141,15 @@ impl Process {
     /// Waits for the exit of the first process, and returns its exit status. Call it when the
     /// output has ended.
     ///
-    /// Processes that it has left in the background are left alone, as container runtimes do.
-    /// They hold none of the output, which would not have ended otherwise, so they were left on
-    /// purpose.
+    /// Processes that it has left in the background keep running, as under container runtimes. They
+    /// do not hold the output, which has ended, so they were left on purpose.
     pub(crate) async fn finish(mut self) -> io::Result<ExitStatus> {
         self.exit.wait().await?;
         let mut leader = self
             .leader
             .take()
             .ok_or_else(|| io::Error::other("finished twice"))?;
-        // Does not wait: it has exited.
+        // This does not block, because the process has exited.
         leader.wait().await
     }
 }
@@ -167,11 +166,11 @@ impl Drop for Process {
 fn command(argv: &[OsString]) -> Command {
     let (program, arguments) = match argv.split_first() {
         Some((program, arguments)) => (program.as_os_str(), arguments),
-        // An empty name is refused by exec.
+        // `exec` refuses an empty name.
         None => ("".as_ref(), &[][..]),
     };
     let mut command = Command::new(program);
-    // The token of the server is none of the command's business.
+    // The command must not see the server's token.
     command.args(arguments).env_remove(TOKEN_VARIABLE);
     command
 }
@@ -184,12 +183,12 @@ fn plain(error: pty_process::Error) -> io::Error {
     }
 }
 
-/// Tells when the first process of a command has exited, and does not reap it. Reaping would free
-/// its number while other processes of its session live; see [`ending`].
+/// Detects that the first process of a command has exited, without reaping it. Reaping would free
+/// its ID while other processes of its session live; see [`ending`].
 #[derive(Debug)]
 pub(crate) struct Exit {
     // A pidfd, which is readable once the process has exited. It is driven as a pipe, because
-    // tokio's `AsyncFd` takes `unsafe`.
+    // tokio's `AsyncFd` would need `unsafe`.
     process: pipe::Receiver,
 }
 
@@ -201,15 +200,15 @@ impl Exit {
         })
     }
 
-    /// Cancel safe, and may be called again afterwards.
+    /// Waits until the process has exited. Cancel safe, and may be called again afterwards.
     pub(crate) async fn wait(&mut self) -> io::Result<()> {
         // Nothing is read, so it stays readable.
         self.process.readable().await
     }
 }
 
-/// A command that does not run. Its text reads like that of a container runtime, which is what
-/// people search for.
+/// The error of a command that could not be started. Its text reads like that of a container
+/// runtime, because that is what people search for.
 #[derive(Debug)]
 pub(crate) struct CannotStart {
     program: OsString,
@@ -224,11 +223,11 @@ impl fmt::Display for CannotStart {
             io::ErrorKind::NotFound if !program.as_bytes().contains(&b'/') => {
                 f.write_str("executable file not found in $PATH")
             }
-            // Found before the fork.
+            // This error was found before the fork.
             io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
                 f.write_str("an argument holds a NUL byte")
             }
-            // Without Rust's `(os error 2)`, as C and Go say it.
+            // The text leaves out Rust's `(os error 2)`, as in C and Go.
             _ => match error.to_string().split_once(" (os error") {
                 Some((text, _)) => f.write_str(&text.to_lowercase()),
                 None => write!(f, "{error}"),

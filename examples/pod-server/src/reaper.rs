@@ -1,7 +1,7 @@
 //! One thread that ends commands.
 //!
-//! It looks at the processes of the machine for all commands that are being ended at that moment.
-//! A thousand sessions that are lost together therefore cost a few looks, and not a few each.
+//! Each scan of the machine's processes serves all commands that are being ended at that moment. A
+//! thousand sessions that are lost together therefore cost a few scans, rather than a few each.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -16,11 +16,11 @@ use crate::{
     stat::processes,
 };
 
-/// The pause between two looks.
+/// The shortest pause between two scans.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The ratio of a pause to the look before it. On a machine with many processes the
-/// thread uses a fifth of one processor, however many sessions end.
+/// The ratio of a pause to the scan before it. On a machine with many processes, the thread uses a
+/// fifth of one processor, however many sessions end.
 const REST: u32 = 4;
 
 /// The longest pause, so that SIGKILL is not late.
@@ -51,15 +51,15 @@ static ENDINGS: Endings = Endings {
     all_ended: Condvar::new(),
 };
 
-/// All commands that are being ended, and the thread that does it. The thread exists only as
-/// long as there are any.
+/// All commands that are being ended, and the thread that ends them. The thread exists only as long
+/// as there are such commands.
 struct Endings {
     state: Mutex<State>,
     all_ended: Condvar,
 }
 
 struct State {
-    /// Those that the thread has not taken over yet.
+    /// The endings that the thread has not taken over yet.
     new: Vec<Ending>,
     /// Set while the thread exists.
     is_running: bool,
@@ -75,7 +75,8 @@ impl Endings {
         let thread = thread::Builder::new().name("endings".into());
         match thread.spawn(|| self.run()) {
             Ok(_) => state.is_running = true,
-            // The next command that ends tries again, for this one too.
+            // This command waits until the next one is ended, which tries again to start the
+            // thread.
             Err(error) => tracing::error!(%error, "no thread to end a command with"),
         }
     }
@@ -107,7 +108,7 @@ impl Endings {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic leaves nothing in here half done.
+        // No panic can leave a change half done, so poisoning does not matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

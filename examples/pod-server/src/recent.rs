@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-/// The bytes that are kept: hours of ticks. A client that asks for the log gets a copy at once, so
-/// this is also the cost of a client that asks and does not read: 25 MiB for a hundred of them.
+/// The number of bytes that are kept: hours of ticks. A client that asks for the log gets a copy at
+/// once, so this is also the cost of a client that asks and does not read: 25 MiB for a hundred of
+/// them.
 pub(crate) const KEPT: usize = 256 * 1024;
 
 /// The output of both streams in the order of its arrival, as a terminal would show it.
@@ -17,7 +18,7 @@ pub(crate) struct Recent {
 impl Default for Recent {
     fn default() -> Self {
         Self {
-            // All of it now: a buffer that grows would end at up to twice as much.
+            // Allocated in full now, because a buffer that grows could end up at twice the size.
             bytes: VecDeque::with_capacity(KEPT),
             is_cut: false,
         }
@@ -37,8 +38,9 @@ impl Recent {
         self.bytes.extend(kept);
     }
 
-    /// Returns the last `lines` lines, or all that is kept. A line without an end counts too; one
-    /// that has lost its beginning is left out, unless there is nothing else.
+    /// Returns the last `lines` lines, or everything that is kept if `lines` is `None`. A last line
+    /// without an end counts too. A first line that has lost its beginning is left out, unless it
+    /// has no end either.
     pub(crate) fn lines(&mut self, lines: Option<u64>) -> &[u8] {
         let is_cut = self.is_cut;
         let mut text: &[u8] = self.bytes.make_contiguous();
@@ -56,7 +58,7 @@ fn last(text: &[u8], lines: u64) -> &[u8] {
     let Some(before) = lines.checked_sub(1) else {
         return &[];
     };
-    // More lines than can be addressed are more than there are.
+    // A number that does not fit into `usize` is larger than the number of lines.
     let before = usize::try_from(before).unwrap_or(usize::MAX);
     // The very last byte may end a line, but begins none.
     let mut ends = (0..text.len().saturating_sub(1))

@@ -1,8 +1,8 @@
-//! A deadline for a connection whose client takes nothing.
+//! A deadline for a connection whose client does not read.
 //!
-//! hyper waits forever for a client to take its answer. The kernel need not, and it alone knows
-//! whether a client that reads slowly has taken a byte: hyper learns of it only when a whole
-//! buffer has gone.
+//! hyper waits forever for a client to read its answer. The kernel can stop waiting, and only the
+//! kernel knows whether a slow client has read a byte: hyper learns of it only when a whole buffer
+//! has left.
 
 use std::{
     io,
@@ -12,11 +12,11 @@ use std::{
 
 use rustix::net::sockopt::set_tcp_user_timeout;
 
-/// A limit on a socket for the time in which its client takes or acknowledges no byte that was
-/// written. It stays when this is dropped.
+/// A limit on how long the client of a socket may neither read nor acknowledge any byte that was
+/// written. The limit stays in force when this is dropped.
 #[derive(Debug)]
 pub(crate) struct WriteDeadline {
-    // Another descriptor of the socket, because hyper owns the first.
+    // A second descriptor of the socket, because hyper owns the first.
     socket: OwnedFd,
     limit: Duration,
 }
@@ -33,7 +33,7 @@ impl WriteDeadline {
         self.limit
     }
 
-    /// Lifts the limit for a session. The user who has stopped the output of a terminal is still
+    /// Lifts the limit for a session. A user who has stopped the output of a terminal is still
     /// there, and the library decides how long it waits.
     pub(crate) fn lift(&self) {
         if let Err(error) = set_tcp_user_timeout(&self.socket, 0) {

@@ -21,7 +21,8 @@ use tower_wsstream::{
 
 use crate::tokens::Tokens;
 
-/// The number of commands at once. One more is refused with 503, before the upgrade.
+/// The largest number of commands at once. Any further one is refused with 503, before
+/// the upgrade.
 const SESSIONS: usize = 64;
 
 /// Returns the route of the URLs that `Exec` issues. It takes every method, because the
@@ -38,8 +39,8 @@ pub(crate) fn routes(commands: Tokens<PathAndQuery>, live: &Sessions) -> Router 
         .route_layer(from_fn_with_state(commands, redeem))
 }
 
-/// Replaces the URI by that of the command for which the token was issued. So the client
-/// cannot change the command, and no layer from here on sees the token.
+/// Replaces the URI with that of the command for which the token was issued. The client
+/// therefore cannot change the command, and no layer from here on sees the token.
 async fn redeem(
     State(commands): State<Tokens<PathAndQuery>>,
     Path(token): Path<String>,
@@ -59,8 +60,8 @@ async fn redeem(
     Ok(next.run(request).await)
 }
 
-/// Runs a command. If this fails or is dropped, it kills the process, but not those that
-/// the process has started. `pod-server` ends those too.
+/// Runs a command. If this fails or is dropped, it kills the process, but not the
+/// processes that the command has started. `pod-server` ends those too.
 async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let RemoteCommand {
         options,
@@ -70,7 +71,8 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         request,
         ..
     } = command;
-    // The head would keep a read buffer of the server for as long as the command runs.
+    // The head would keep one of the server's read buffers alive for as long as the
+    // command runs.
     drop(request);
     let (program, arguments) = options.command.split_first().ok_or("no command")?;
     // Declared before the child, and so dropped after it: a command that is killed must
@@ -102,11 +104,12 @@ fn pipe(wanted: bool) -> Stdio {
     }
 }
 
-/// Resolves only if the input was cut off, which the command must not take for its end.
+/// Passes the client's input on. Resolves only if the input was cut off, which the
+/// command must not take for its end.
 async fn feed(from: Option<ChannelReader>, to: &mut Option<ChildStdin>) -> io::Error {
     if let (Some(mut from), Some(input)) = (from, to.as_mut()) {
         match copy_buf(&mut from, input).await {
-            // The command may close its input: the rest is discarded.
+            // If the command closes its input, the rest is discarded.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return error,
             _ => {}
         }

@@ -10,18 +10,19 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The validity of a token, which clients use at once. Kubernetes' own streaming server has
-/// the same.
+/// The time for which a token is valid. Clients use it immediately. The value is that of
+/// Kubernetes' own streaming server.
 pub(crate) const VALID: Duration = Duration::from_secs(60);
 
-/// The number of tokens that may wait, which bounds the memory. Kubernetes' own streaming
-/// server has the same.
+/// The largest number of unused tokens, which bounds the memory. The value is that of
+/// Kubernetes' own streaming server.
 pub(crate) const AT_ONCE: usize = 1000;
 
-/// The length of a token: too long to guess.
+/// The number of random bytes in a token, which make it too long to guess.
 const BYTES: usize = 16;
 
-/// A store of values that wait for their token. Clones share the store.
+/// A store of values that are waiting for their token to be used. Clones share the
+/// store.
 pub(crate) struct Tokens<T> {
     waiting: Arc<Mutex<HashMap<String, Waiting<T>>>>,
 }
@@ -32,10 +33,10 @@ struct Waiting<T> {
 }
 
 impl<T> Tokens<T> {
-    /// Issues a token for a value, or `None` if too many wait already.
+    /// Issues a token for a value, or returns `None` if too many are already waiting.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// Fails if the system has no random bytes.
     pub(crate) fn issue(&self, what: T) -> io::Result<Option<String>> {
         let mut random = [0; BYTES];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -57,7 +58,7 @@ impl<T> Tokens<T> {
         Ok(Some(token))
     }
 
-    /// Returns the value of a token that is used for the first time, and in time.
+    /// Returns the value of a token, if the token has neither been used nor expired.
     pub(crate) fn redeem(&self, token: &str) -> Option<T> {
         let waiting = self.lock().remove(token)?;
         (Instant::now() < waiting.until).then_some(waiting.what)

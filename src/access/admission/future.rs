@@ -10,7 +10,7 @@ use super::SessionPermit;
 use crate::{error::BoxError, rejection::Rejection};
 
 pin_project! {
-    /// The future of an [`Admission`](super::Admission): the session, or its refusal.
+    /// The future of an [`Admission`](super::Admission), which runs the session or refuses it.
     ///
     /// Dropping it releases the session's permit.
     #[must_use = "futures do nothing unless polled"]

@@ -78,7 +78,7 @@ pub struct SessionLimitLayer<R = ChannelSet> {
 /// The service of a [`SessionLimitLayer`].
 pub type SessionLimit<S, R = ChannelSet> = Admission<S, PerKey<R>>;
 
-/// The future of a [`SessionLimit`]: the session, or its refusal.
+/// The future of a [`SessionLimit`], which runs the session or refuses it.
 pub type SessionLimitFuture<F> = AdmissionFuture<F>;
 
 impl<R> SessionLimitLayer<R> {

@@ -60,7 +60,7 @@ pub struct SessionRateLimitLayer {
 /// The service of a [`SessionRateLimitLayer`].
 pub type SessionRateLimit<S> = Admission<S, Rate>;
 
-/// The future of a [`SessionRateLimit`]: the session, or its refusal.
+/// The future of a [`SessionRateLimit`], which runs the session or refuses it.
 pub type SessionRateLimitFuture<F> = AdmissionFuture<F>;
 
 impl SessionRateLimitLayer {

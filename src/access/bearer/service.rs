@@ -25,17 +25,17 @@ impl<S> BearerSubprotocol<S> {
         Self { inner }
     }
 
-    /// Returns the inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the inner service, to change it for later requests.
+    /// Returns a mutable reference to the inner service. Changes apply to later requests.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the inner service, and discards the layer.
+    /// Consumes the service, and returns the inner one.
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -31,7 +31,7 @@ fn request(lines: &[&str]) -> Request<()> {
         .unwrap()
 }
 
-/// Returns the headers that reach the inner service, or the refusal.
+/// Returns the headers that reach the inner service, or the rejection.
 async fn passed(request: Request<()>) -> Result<HeaderMap, Rejection> {
     fn echo(request: Request<()>) -> Ready<Result<Response<()>, BoxError>> {
         let mut response = Response::new(());
@@ -269,7 +269,7 @@ async fn readiness_is_the_inner_services_and_a_refusal_does_not_call_it() {
     assert_eq!(assert_ready_ok!(refused.poll()).status(), 401);
     assert_pending!(task::spawn(handle.next_request()).poll());
 
-    // The readiness that the refusal did not use is there for the next request.
+    // The readiness that the refused request did not use is kept for the next one.
     let good = request(&[&entry("token"), "a"]);
     let mut passed = task::spawn(service.enter(|_, mut service| service.call(good)));
     assert_pending!(passed.poll());

@@ -7,7 +7,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The future of a session in a [`TapService`](super::TapService).
+    /// The future of a [`TapService`](super::TapService), which runs one session.
     #[must_use = "futures do nothing unless polled"]
     pub struct TapFuture<F> {
         #[pin]

@@ -25,7 +25,7 @@ use crate::session::Session;
 /// take a hundred times the memory that it counts.
 pub(super) const RECORD: usize = 128;
 
-/// The way in which a tap handles records for which there is no room.
+/// The treatment of records for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -50,7 +50,7 @@ struct State {
     held: usize,
     /// Counts the payloads that were lost since the last entry.
     lost: Lost,
-    /// The reader is gone.
+    /// Set once the reader is gone.
     closed: bool,
     /// The number of sources that may still add records: the tap until it is attached, and handles
     /// after that.
@@ -73,7 +73,8 @@ pub(crate) enum Next {
     Over(Option<Session>, Lost),
 }
 
-/// Bytes on their way past the taps. The first tap that records them makes the one copy.
+/// Bytes on their way past the taps. The first tap that records a slice copies it, and the other
+/// taps share the copy.
 pub(super) enum Passing<'a> {
     Slice(&'a [u8]),
     Shared {

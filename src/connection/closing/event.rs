@@ -1,10 +1,10 @@
-//! The events that the state machine of the end handles, and the steps that it returns.
+//! The events that the closing state machine handles, and the steps that it returns.
 
 use std::io;
 
 use crate::{error::EndCause, frame::ClosePayload};
 
-/// An event in the end of a session.
+/// An event that concerns the end of a session.
 #[derive(Debug)]
 pub(in crate::connection) enum Event {
     /// There is a cause to end. The first one is reported to the service. A later one can only make

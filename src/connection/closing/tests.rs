@@ -125,7 +125,7 @@ impl Machine {
 #[test]
 fn each_event_in_each_phase() {
     type Make = fn() -> Event;
-    // The event, how long after the phase began it comes, and what it does in each of `PHASES`.
+    // Each row has an event, its delay after the phase began, and its effect in each of `PHASES`.
     #[rustfmt::skip]
     let rows: [(&str, u64, Make, [&str; 7]); 25] = [
         ("a cause that waits", 0, || Event::Cause(EndCause::TimeLimit),
@@ -328,7 +328,7 @@ fn the_first_close_of_the_service_counts() {
         machine.describe(Event::LastWordsSaid { told: true }),
         "Close 4001"
     );
-    // After another cause, its frame is not sent.
+    // After another cause, the Close frame that the service requested is not sent.
     let mut machine = Machine::at(Phase::Ending);
     let _ = machine.on(close_requested());
     assert_eq!(
@@ -394,7 +394,7 @@ enum Act {
     Heard,
     ServiceDone,
     WritersGone,
-    /// From now on, the last words tell the outcome, or do not.
+    /// Sets whether the last words tell the outcome from now on.
     Tells(bool),
     Output(Output),
     Shutdown(Shutdown),

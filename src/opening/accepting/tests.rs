@@ -1,4 +1,4 @@
-//! Every event in every stage. There is no socket, and the connection never comes.
+//! Every event in every stage. There is no socket, and the connection never arrives.
 
 use std::{
     future::poll_fn,
@@ -21,7 +21,7 @@ use crate::{
 
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The stages that can wait, in their order.
+/// The indices of the stages that can wait, in the order of the stages.
 const LOOKING_UP: usize = 0;
 const WAITING: usize = 1;
 const UNDECIDED: usize = 2;
@@ -62,7 +62,7 @@ impl Gate {
 #[derive(Clone)]
 struct World {
     gates: [Arc<Gate>; 3],
-    /// Each value of the user's holds a clone of this.
+    /// Each of the user's values holds a clone of this.
     alive: Arc<()>,
     /// The user's values panic when they are dropped.
     explode: bool,
@@ -118,7 +118,8 @@ impl World {
     fn service(&self) -> Scripted {
         Scripted {
             held: self.held(),
-            // A counter of its own, because this clone of the world is not a value of the user's.
+            // A counter of its own, because this clone of the world is not one of the user's
+            // values.
             world: Self {
                 alive: Arc::new(()),
                 ..self.clone()

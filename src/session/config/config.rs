@@ -21,8 +21,8 @@ pub(crate) const DEFAULT_UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default time in which the service can clean up after the end of the session.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
-/// The default time in which the service can finish after a Close frame that may only mean the end
-/// of the client's input: the client may still wait for the result of work that is left.
+/// The default time in which the service can finish after a Close frame that may mean no more than
+/// the end of the client's input: the client may still wait for the result of work that is left.
 pub(crate) const DEFAULT_CLOSED_GRACE: Duration = Duration::from_secs(30);
 
 /// The default bound on the peer's silence after our Close, and while lingering. In this time, a slow
@@ -263,12 +263,12 @@ impl SessionConfig {
         self
     }
 
-    /// Sets how long the service may continue after a clean Close of the peer that may only mean the
-    /// end of its input. Default 30 s, counted from that Close.
+    /// Sets how long the service may continue after a clean Close from the peer that may mean no
+    /// more than the end of its input. Default 30 s, counted from that Close.
     ///
-    /// A Close may mean this in a session that has input, on a subprotocol without half-close:
-    /// clients have no other way there to signal the end of their input. Otherwise the ordinary
-    /// [grace](Self::grace) applies, as in every session of a
+    /// A Close may have this meaning in a session that has input, on a subprotocol without
+    /// half-close, where clients have no other way to signal the end of their input. Otherwise the
+    /// ordinary [grace](Self::grace) applies, as in every session of a
     /// [`WsReaderLayer`](crate::reader::WsReaderLayer). See
     /// [`ChannelProtocolConfig::close_ends_input`](crate::ChannelProtocolConfig::close_ends_input).
     #[must_use]

@@ -101,7 +101,7 @@ impl Inbound {
         used
     }
 
-    /// Returns all data that has ever arrived on each channel.
+    /// Returns the amount of data that has ever arrived on each channel.
     pub(crate) fn received_on_each(&self) -> Vec<Traffic> {
         let received = |pipe: &Option<Pipe>| pipe.as_ref().map(Pipe::received);
         let pipes = self.pipes.iter().map(received);

@@ -42,7 +42,7 @@ pub(crate) struct Pipe {
 
 #[derive(Default)]
 struct State {
-    /// The chunks in their order, of which only the last may have room left.
+    /// The chunks in order, of which only the last may have room left.
     queue: VecDeque<Chunk>,
     /// The number of chunks that the reader holds.
     held: usize,
@@ -51,10 +51,10 @@ struct State {
     /// The number of chunks that the mux may fill until it commits.
     promised: usize,
     end: Option<End>,
-    /// Set if incoming data is discarded, as it is once the reader was dropped.
+    /// Set if incoming data is discarded, as it is once the reader has been dropped.
     discard: bool,
     reader: Option<Waker>,
-    /// All data that ever arrived, including data that was not read.
+    /// The amount of data that has ever arrived, including data that was not read.
     received: Traffic,
     /// The number of bytes for which the driver waits, with reading paused, or 0.
     wanted: usize,
@@ -166,7 +166,7 @@ impl Pipe {
         }
     }
 
-    /// Returns all data that ever arrived.
+    /// Returns the amount of data that has ever arrived.
     pub(crate) fn received(&self) -> Traffic {
         self.lock().received
     }

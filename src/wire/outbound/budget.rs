@@ -14,7 +14,7 @@ struct Share {
     queued: usize,
     /// The position of the channel's last byte in the stream of all data ever accepted.
     end: u64,
-    /// All data that the channel has ever accepted.
+    /// The amount of data that the channel has ever accepted.
     accepted: Traffic,
 }
 
@@ -65,7 +65,7 @@ impl Budget {
         self.left >= self.shares[usize::from(channel)].end
     }
 
-    /// Returns all data that this channel has ever accepted.
+    /// Returns the amount of data that this channel has ever accepted.
     pub(super) fn accepted_on(&self, channel: u8) -> Traffic {
         self.shares[usize::from(channel)].accepted
     }

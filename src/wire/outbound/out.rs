@@ -168,7 +168,7 @@ impl Out {
         Poll::Ready(Ok(()))
     }
 
-    /// Queues a message, and writes out if there is enough for a system call.
+    /// Queues a message, and writes the queue out if it is large enough to be worth a system call.
     pub(super) fn write(&mut self, channel: u8, payload: &[u8]) {
         let open = self.lets_data_out();
         if open && self.queue.is_over_cap(payload.len()) {

@@ -383,7 +383,7 @@ impl Outbound {
         !self.lock().queue.is_empty()
     }
 
-    /// Returns all data that the writer of each channel has ever accepted.
+    /// Returns the amount of data that each channel's writer has ever accepted.
     pub(crate) fn accepted_on_each(&self) -> Vec<Traffic> {
         let out = self.lock();
         (0..out.writers.channels())

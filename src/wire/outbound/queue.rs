@@ -141,7 +141,7 @@ impl SendQueue {
         self.budget.is_flushed(channel)
     }
 
-    /// Returns all data that this channel has ever accepted.
+    /// Returns the amount of data that this channel has ever accepted.
     pub(super) fn accepted_on(&self, channel: u8) -> Traffic {
         self.budget.accepted_on(channel)
     }
@@ -299,8 +299,8 @@ impl SendQueue {
         }
     }
 
-    /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the Pong
-    /// tells how much of it the peer has read.
+    /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the
+    /// Pong tells how much of that data the peer has read.
     pub(super) fn ping(&mut self) {
         if !self.closing {
             self.control.ping(self.budget.left());

@@ -48,7 +48,7 @@ async fn channels_go_both_ways_by_their_type() -> Result<(), BoxError> {
             client.receive().await,
             Received::Message(1, Bytes::from("server"))
         );
-        // Likewise in the other direction: both channels are bidirectional.
+        // The other direction works too: both channels are bidirectional.
         channels[0].write_all(b"zero").await?;
         assert_eq!(
             client.receive().await,

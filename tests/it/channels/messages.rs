@@ -1,4 +1,4 @@
-//! From messages to the bytes of a channel.
+//! The path from messages to the bytes of a channel.
 
 use super::*;
 
@@ -123,7 +123,7 @@ async fn fragments_are_handed_on_before_their_message_is_whole() {
         .await
         .unwrap();
     expect(&mut readers.stdin, b"first").await;
-    // Half of a frame has arrived, and is handed on too.
+    // Half of a frame is delivered as soon as it has arrived.
     let second = frame(true, CONTINUATION, &[7; 1000]);
     client.bytes(&second[..508]).await.unwrap();
     expect(&mut readers.stdin, &[7; 500]).await;

@@ -16,8 +16,8 @@ async fn has_shut_down(client: &mut Raw<DuplexStream>) -> bool {
     fin.is_ok()
 }
 
-/// A proxy that copies bytes closes both of its connections at the first end of file. A FIN right
-/// behind our Close would cost the client everything it has not read yet.
+/// A proxy that copies bytes closes both of its connections at the first EOF. A FIN right behind
+/// our Close would cost the client everything it has not read yet.
 #[tokio::test(start_paused = true)]
 async fn fin_waits_for_the_peers_close() {
     for answer in [Some(1000), Some(4001), None] {
@@ -76,7 +76,7 @@ async fn fin_goes_at_once_behind_the_answer_to_a_close() {
     assert!(has_shut_down(&mut client).await);
 }
 
-/// Nothing is decoded any more, so there is no Close to wait for.
+/// After a fault, nothing is decoded any more, so there is no Close to wait for.
 #[tokio::test(start_paused = true)]
 async fn fin_goes_at_once_behind_the_close_for_a_fault() {
     for (fault, code) in [
@@ -94,7 +94,7 @@ async fn fin_goes_at_once_behind_the_close_for_a_fault() {
     }
 }
 
-/// Likewise for a fault behind our own Close.
+/// A fault behind our own Close also means that there is no Close to wait for.
 #[tokio::test(start_paused = true)]
 async fn a_fault_ends_the_wait_for_the_peers_close() {
     let client = open(session(goodbye), subprotocols::V5).await;
@@ -138,7 +138,7 @@ async fn after_thirty_seconds_of_silence_the_socket_is_let_go() {
     assert_after(start, secs(30));
 }
 
-/// With and without an answer to our Close.
+/// The limit applies with and without an answer to our Close.
 #[tokio::test(start_paused = true)]
 async fn lingering_ends_after_five_minutes_whatever_comes() {
     for answers in [true, false] {
@@ -265,7 +265,7 @@ async fn a_slow_reader_gets_all_of_a_long_end() {
     let mut client = open_with(service, subprotocols::V5, 4096).await;
     let mut bytes = 0;
     let close = loop {
-        // In writes of up to 32 KiB.
+        // A frame has up to 32 KiB.
         let frame = within(LONG, client.next()).await.expect("not cut off");
         sleep(secs(8)).await;
         match frame.opcode {
@@ -288,7 +288,7 @@ async fn ninety_seconds_without_a_byte_taken_abort_a_close() {
     });
     let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
     let start = within(LONG, written.recv()).await.unwrap();
-    // Each byte that is taken restarts the deadline.
+    // Each byte that the client reads restarts the deadline.
     for _ in 0..3 {
         sleep(secs(80)).await;
         client.io.read_exact(&mut [0; 100]).await.unwrap();
@@ -300,7 +300,7 @@ async fn ninety_seconds_without_a_byte_taken_abort_a_close() {
     assert!(rest.len() <= 4096, "{} bytes", rest.len());
 }
 
-/// A client that writes before it reads would deadlock with us.
+/// If we did not read while we close, a client that writes before it reads would deadlock with us.
 #[tokio::test(start_paused = true)]
 async fn closing_reads_while_it_writes() {
     for subprotocol in [subprotocols::V4, subprotocols::V5, subprotocols::V4_BASE64] {
@@ -322,7 +322,7 @@ async fn closing_reads_while_it_writes() {
     }
 }
 
-/// Without lingering, the kernel replaces the last bytes by a reset.
+/// Without lingering, the kernel replaces the last bytes with a reset.
 #[tokio::test]
 async fn over_tcp_nothing_is_lost_to_a_client_that_goes_on_sending() {
     let _watchdog = Watchdog::bites_after(secs(50));

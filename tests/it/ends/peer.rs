@@ -164,7 +164,7 @@ async fn how_each_end_of_the_peer_looks_from_both_sides() {
             assert_eq!(seen.input, (b"before".to_vec(), end), "{context}");
             let said = seen.cause.to_string();
             assert!(said.starts_with(words), "{context}: {said}");
-            // A Close of the peer is followed by a grace, a fault is not.
+            // A Close from the peer is followed by a grace period, but a fault is not.
             if matches!(what, Close(_)) {
                 seen.write.expect(&context);
             } else {

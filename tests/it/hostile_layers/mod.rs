@@ -42,7 +42,7 @@ use crate::support::{
     layer, serve, within,
 };
 
-/// Longer than anything that ends by itself.
+/// A timeout that is longer than anything that ends by itself.
 const LONG: Duration = Duration::from_secs(600);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -80,7 +80,7 @@ const ALL: [Fault; 11] = [
     NeverEnds,
 ];
 
-/// Other events in the meantime, by the client or the operator.
+/// An event in the meantime that the client or the operator causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meanwhile {
     Waits,
@@ -92,8 +92,8 @@ enum Meanwhile {
 /// The layer around the faulty service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Around {
-    /// The body, not the service that makes it.
     Reader,
+    /// The fault is in the body, not in the service that makes the body.
     ReadersBody,
     Ports,
     Extractor,
@@ -101,7 +101,7 @@ enum Around {
     TapsFunction,
 }
 
-/// Counts as running until it is dropped. The drop may panic.
+/// A guard that counts as running until it is dropped, and whose drop may panic.
 struct Guard {
     fault: Fault,
     running: Arc<AtomicUsize>,
@@ -125,7 +125,7 @@ impl Drop for Guard {
     }
 }
 
-/// A future of a service. If it panics in its poll, its contents are dropped only when the layer
+/// The future of a service. If it panics in its poll, its contents are dropped only when the layer
 /// drops it.
 struct Guarded<T> {
     future: Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>,
@@ -140,7 +140,7 @@ impl<T> Future for Guarded<T> {
     }
 }
 
-/// Has its fault before its output, or one second after it.
+/// Commits the fault before the output of `say`, or one second after it.
 async fn go_wrong(
     fault: Fault,
     say: impl Future<Output = Result<(), BoxError>>,
@@ -206,7 +206,7 @@ async fn port(fault: Fault, mut port: ForwardedPort) -> Result<(), BoxError> {
     go_wrong(fault, say).await
 }
 
-/// Has no output before its answer.
+/// Answers with an empty response, or commits the fault, which no output precedes.
 async fn answer(fault: Fault, _: Request<Incoming>) -> Result<Response<Empty<Bytes>>, BoxError> {
     go_wrong(fault, async { Ok(()) }).await?;
     Ok(Response::default())

@@ -48,7 +48,7 @@ impl Scenario {
                 )
             ),
             Around::ReadersBody => !is_readiness && self.fault != PanicsInCall && !has_no_end,
-            // Handlers of axum are always ready.
+            // axum's handlers are always ready.
             Around::Extractor => !is_readiness && !has_no_end,
             Around::Ports | Around::Tap => !has_no_end,
             Around::TapsFunction => self.fault == PanicsInCall,
@@ -58,7 +58,8 @@ impl Scenario {
     /// Returns what a client that waits has to see.
     fn expected(self) -> Seen {
         match (self.around, self.fault) {
-            // Errors of an HTTP service pass through, and hyper decides what becomes of them.
+            // An HTTP service's errors, and panics in its readiness, pass through to hyper, and the
+            // client gets no answer.
             (Around::Reader, FailsToBeReady | PanicsInReady | FailsAtOnce | FailsLater) => {
                 Seen::Lost
             }
@@ -66,7 +67,7 @@ impl Scenario {
             (Around::Reader, _) => Seen::Refused(500),
             (_, NotReady) => Seen::Refused(504),
             (_, FailsToBeReady | PanicsInReady) => Seen::Refused(500),
-            // Only the port ends, with its text.
+            // Only the port ends, and its error channel gets the text.
             (Around::Ports, _) => Seen::Closed(Some(1000)),
             (_, PanicsInCall | PanicsAtOnce | FailsAtOnce) => Seen::Refused(500),
             (_, PanicsLater | FailsLater | PanicsTwice) => Seen::Closed(Some(1011)),
@@ -155,7 +156,7 @@ impl Scenario {
 enum Seen {
     Refused(u16),
     Closed(Option<u16>),
-    /// Neither an answer nor a session.
+    /// The connection ended with neither an answer nor a session.
     Lost,
 }
 
@@ -220,7 +221,7 @@ async fn run(scenario: Scenario, is_http2: bool) {
             Box::pin(over_http1(scenario, service, &sessions))
         };
         match scenario.meanwhile {
-            // Somewhere midway.
+            // The client leaves somewhere in the middle.
             Meanwhile::Leaves => timeout(SECOND / 2, sees).await.ok(),
             _ => Some(within(LONG, sees).await),
         }

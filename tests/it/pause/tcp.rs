@@ -8,7 +8,7 @@ enum Death {
     Reset,
     /// Its socket is closed. The FIN lies behind data that we do not read.
     Close,
-    /// Likewise, with bytes of ours that it has not read.
+    /// Its socket is closed, and our bytes in it have not been read.
     CloseUnread,
 }
 

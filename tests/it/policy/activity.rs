@@ -1,4 +1,4 @@
-//! Which activity moves the idle timeout.
+//! The activity that moves the idle timeout.
 
 use super::*;
 
@@ -138,7 +138,7 @@ async fn every_piece_of_a_message_is_data() {
     }
 }
 
-/// A client takes 40 s to read 1 MiB, which was accepted as one message at the start.
+/// A client takes 36 s to read 1 MiB, which was accepted as one message at the start.
 #[tokio::test(start_paused = true)]
 async fn output_that_leaves_slowly_is_data() {
     let _watchdog = Watchdog::bites_after(BITE);

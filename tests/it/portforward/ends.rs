@@ -168,7 +168,7 @@ async fn the_session_ends_with_its_last_port() {
     assert_eq!(start.elapsed().as_secs(), 30);
 }
 
-/// A Close of the client ends only its input.
+/// A Close from the client ends only its input.
 #[tokio::test(start_paused = true)]
 async fn what_a_port_says_after_the_clients_close_is_heard() {
     for (offer, code) in [

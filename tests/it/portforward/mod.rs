@@ -119,7 +119,8 @@ fn by_channel(messages: &[(u8, Vec<u8>)], channels: usize) -> Vec<Vec<Vec<u8>>> 
     sorted
 }
 
-/// Returns the texts on the error channel of a port, without the first message.
+/// Returns the messages on the error channel of a port as text, without the first one, which is the
+/// port number.
 fn texts(transcript: &Transcript, index: usize) -> Vec<String> {
     let mut texts = Vec::new();
     for (channel, payload) in &transcript.messages {

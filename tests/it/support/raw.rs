@@ -36,7 +36,7 @@ impl Frame {
     }
 }
 
-/// Returns a masked frame of a client.
+/// Returns a masked frame from a client.
 pub(crate) fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [0x5a, 0x01, 0xff, 0x80];
     let mut frame = head(fin, opcode, payload.len() as u64);
@@ -231,7 +231,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
                 PING | PONG => told.controls.push(frame),
                 opcode => {
                     assert_eq!(opcode == 0, message.is_some(), "fragments in order");
-                    // Each base64 fragment has a padding of its own.
+                    // Each base64 fragment has its own padding.
                     let (channel, payload) = match message.take() {
                         None => self.split(&frame.payload),
                         Some((channel, mut payload)) => {

@@ -23,7 +23,7 @@ async fn a_session_is_the_same_over_each_transport_and_subprotocol() {
     }
 }
 
-/// The client cannot know the meaning of a name that is not one of Kubernetes'.
+/// A name that Kubernetes does not define tells the client nothing about its encoding.
 #[tokio::test(start_paused = true)]
 async fn a_table_of_ones_own_is_spoken_in_its_encodings() {
     const TABLE: [(&str, Encoding); 3] = [

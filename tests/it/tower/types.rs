@@ -1,7 +1,7 @@
 //! The exact auto traits of each public type: `Send`, `Sync`, `Copy`, `Clone`, `Unpin`.
 //!
-//! A type that loses one of them breaks users who hold it across an await, share it, or use it in a
-//! route of axum. A type that gains one has promised it.
+//! A type that loses one of them breaks users who hold it across an await, share it, or use it in
+//! an axum route. A type that gains one has made a promise that it must keep.
 
 use std::{collections::BTreeSet, fs, future::Ready, marker::PhantomData, path::Path};
 
@@ -98,7 +98,7 @@ const HANDLE: &str = "Send Sync Unpin";
 const CLONE: &str = "Send Sync Clone Unpin";
 const COPY: &str = "Send Sync Copy Clone Unpin";
 
-/// For types that implement what their contents implement.
+/// Contents for the types that implement what their contents implement.
 type Good = UpgradeRequired;
 type Done = Ready<()>;
 
@@ -161,7 +161,7 @@ fn every_public_type_is_what_it_is() {
 
 /// Returns the names of types in the `pub use` of public modules.
 fn public_types() -> impl Iterator<Item = String> {
-    /// Traits, and aliases of std's types.
+    /// Names that are not types of this crate: traits, and aliases of std's types.
     const NO_TYPES: [&str; 4] = ["Admit", "ProtocolSource", "Policy", "BoxError"];
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -214,7 +214,7 @@ fn futures_of_the_handles_can_be_spawned() {
     let _ = of;
 }
 
-/// As services of tower do.
+/// Like tower's own services, ours give access to their inner service.
 #[test]
 fn every_service_shows_the_inner_one_and_gives_it_back() {
     fn given<T>(layer: impl tower::Layer<u8, Service = T>, shown: fn(&mut T) -> u8) {

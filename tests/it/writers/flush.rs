@@ -130,7 +130,7 @@ async fn a_flush_that_waits_does_not_spin() {
     assert_eq!(told.channel(1).len(), 10_000);
 }
 
-/// Likewise after the end of the session, when every writer has failed.
+/// Nor must a session use CPU after its end, when every writer has failed.
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_waits_behind_the_end_does_not_spin() {
     let _watchdog = Watchdog::bites_after(Duration::from_secs(5));

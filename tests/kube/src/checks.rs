@@ -1,4 +1,4 @@
-//! What must hold over every subprotocol that kube speaks.
+//! Checks that must hold for every subprotocol that kube speaks.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use crate::pod::{POD, Pod, code, told, why};
 use crate::report::{Failure, equal};
 
-/// A check's outcome, and what is worth a word in its line.
+/// The outcome of a check, with a remark for its line of the report.
 pub(crate) type Checked = Result<String, Failure>;
 
-/// kube's own default for each of its pipes is 1 KiB; its messages are as large.
+/// The size of kube's pipes in these checks. Its default is 1 KiB, and its messages are
+/// as large as its pipes.
 const WIDE: usize = 64 << 10;
 
-/// stdin through `cat`, stderr beside it, success.
+/// Checks stdin through `cat`, stderr beside it, and success.
 pub(crate) async fn streams(pod: &Pod) -> Checked {
     let command = ["sh", "-c", "cat; echo to-err >&2"];
     let ended = pod.run(&command, Some(b"hello\n")).await?;
@@ -27,7 +28,8 @@ pub(crate) async fn streams(pod: &Pod) -> Checked {
     Ok(String::new())
 }
 
-/// Each as the client is told it; without stdin, so that only the server ends it.
+/// Checks that the client is told each exit code. There is no stdin, so that only the
+/// server ends the session.
 pub(crate) async fn exit_codes(pod: &Pod) -> Checked {
     for (script, wanted) in [
         ("true", "0"),
@@ -44,7 +46,7 @@ pub(crate) async fn exit_codes(pod: &Pod) -> Checked {
     Ok(String::new())
 }
 
-/// The reason is in words, and nothing breaks.
+/// Checks that the reason is in words, and that nothing breaks.
 pub(crate) async fn cannot_start(pod: &Pod) -> Checked {
     let status = pod.run(&["no-such-command"], None).await?.status;
     equal(
@@ -59,7 +61,7 @@ pub(crate) async fn cannot_start(pod: &Pod) -> Checked {
     Ok(message)
 }
 
-/// An answer before the upgrade is an error that kube can read.
+/// Checks that an answer before the upgrade is an error that kube can read.
 pub(crate) async fn no_such_pod(pod: &Pod) -> Checked {
     let params = AttachParams::default();
     match pod.api.exec("nobody", ["true"], &params).await {
@@ -72,7 +74,8 @@ pub(crate) async fn no_such_pod(pod: &Pod) -> Checked {
     }
 }
 
-/// A terminal takes on the first size and every later one, and says what is typed.
+/// Checks that a terminal takes on the first size and every later one, and echoes what
+/// is typed.
 pub(crate) async fn resize(pod: &Pod) -> Checked {
     let script = r#"read line; echo "got $line"
         becomes() { until [ "$(stty size)" = "$1" ]; do sleep 0.05; done; echo "is $1"; }
@@ -98,7 +101,7 @@ pub(crate) async fn resize(pod: &Pod) -> Checked {
     Ok(String::new())
 }
 
-/// Reads until the words have come.
+/// Reads until the words have arrived.
 async fn hear(stdout: &mut (impl AsyncRead + Unpin), words: &str) -> Result<(), Failure> {
     let mut heard = String::new();
     let mut piece = [0; 1024];
@@ -112,9 +115,9 @@ async fn hear(stdout: &mut (impl AsyncRead + Unpin), words: &str) -> Result<(), 
     Ok(())
 }
 
-/// `shutdown` is the end of stdin and of nothing else: on v5 a CLOSE of the
-/// channel, on v4 a Close of the whole WebSocket, behind which the command still
-/// works and is heard.
+/// Checks that `shutdown` ends stdin and nothing else: on v5 with a CLOSE of the
+/// channel, on v4 with a Close of the whole WebSocket, after which the command still
+/// works and its output arrives.
 pub(crate) async fn work_after_the_end_of_stdin(pod: &Pod) -> Checked {
     let file = Scratch::new();
     let script = r#"cat >"$1"; sleep 3; echo done; echo done-too >&2; exit 4"#;
@@ -128,7 +131,7 @@ pub(crate) async fn work_after_the_end_of_stdin(pod: &Pod) -> Checked {
     Ok(String::new())
 }
 
-/// An end of stdin with nothing before it.
+/// Checks an end of stdin with nothing before it.
 pub(crate) async fn empty_stdin(pod: &Pod) -> Checked {
     let ended = pod.run(&["wc", "-c"], Some(b"")).await?;
     equal(ended.stdout.as_slice(), b"0\n", "stdout")?;
@@ -136,10 +139,10 @@ pub(crate) async fn empty_stdin(pod: &Pod) -> Checked {
     Ok(String::new())
 }
 
-/// `join` at once, as many users have it: it ends stdin, on v4 with a Close before
-/// the command has begun.
+/// Checks a `join` at once, which many users call: it ends stdin, on v4 with a Close
+/// before the command has begun.
 pub(crate) async fn joined_at_once(pod: &Pod) -> Checked {
-    // With stdin: without it a Close is a goodbye, and the command ends.
+    // With stdin, because without it a Close is a goodbye, and the command ends.
     let params = AttachParams::default().stdin(true).stdout(false);
     let mut process = pod.exec(&["sh", "-c", "sleep 1; exit 3"], &params).await?;
     let status = process.take_status().ok_or("kube gives no status")?;
@@ -171,7 +174,7 @@ pub(crate) async fn download(pod: &Pod, mib: usize) -> Checked {
     Ok(format!("{mib} MiB"))
 }
 
-/// Through `cat`, both ways at the same time.
+/// Sends data through `cat`, in both directions at the same time.
 pub(crate) async fn there_and_back(pod: &Pod, mib: usize) -> Checked {
     let stdin = bytes(mib << 20);
     let params = AttachParams::default()
@@ -184,7 +187,7 @@ pub(crate) async fn there_and_back(pod: &Pod, mib: usize) -> Checked {
     Ok(format!("{mib} MiB"))
 }
 
-/// None gets another's words or exit code.
+/// Checks that no session gets the output or the exit code of another.
 pub(crate) async fn at_once(pod: &Pod, sessions: usize) -> Checked {
     try_join_all((1..=sessions).map(|number| async move {
         let script = format!("cat; echo err-{number} >&2; sleep 1; exit {number}");
@@ -201,7 +204,8 @@ pub(crate) async fn at_once(pod: &Pod, sessions: usize) -> Checked {
     Ok(format!("{sessions} sessions"))
 }
 
-/// A process that was there before: it ticks each second and says lines again.
+/// Checks attaching to a process that is already running: it ticks each second and
+/// repeats lines.
 pub(crate) async fn attach(pod: &Pod) -> Checked {
     let params = AttachParams::default().stdin(true).stderr(false);
     let mut process = pod.api.attach(POD, &params).await?;
@@ -214,7 +218,7 @@ pub(crate) async fn attach(pod: &Pod) -> Checked {
     Ok(String::new())
 }
 
-/// Bytes without a pattern that a mistake could fit into.
+/// Returns bytes without a pattern that could hide a mistake.
 pub(crate) fn bytes(count: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut made = Vec::with_capacity(count + 8);
@@ -240,13 +244,13 @@ fn same(seen: &[u8], wanted: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// A path of its own, whose file is gone afterwards.
+/// A unique path, whose file is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        // Relaxed: only that no number comes twice.
+        // Relaxed: the numbers only have to differ.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("wsstream-kube-{}-{number}", std::process::id());
         Self(std::env::temp_dir().join(name))

@@ -1,5 +1,5 @@
-//! The runs. Each is short and against one server. It returns named figures, with the
-//! one that counts first.
+//! The runs. Each is short and against one server. It returns named figures, the most
+//! important one first.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,10 +23,10 @@ pub type Figures = Vec<(&'static str, f64)>;
 const MIB: f64 = 1024.0 * 1024.0;
 const GIB: f64 = 1024.0 * MIB;
 
-/// The time that is not counted: connections warm up, and windows open.
+/// The time before counting begins, in which connections warm up and windows open.
 const WARM_UP: Duration = Duration::from_millis(150);
 
-/// One run: `dl:CHUNK[:TASKS]`, `dl64:CHUNK`, `ul:SIZE`, `ul64:SIZE`,
+/// Makes one run: `dl:CHUNK[:TASKS]`, `dl64:CHUNK`, `ul:SIZE`, `ul64:SIZE`,
 /// `echo:CONNECTIONS:WINDOW:SIZE`, `echo64:..`, `rtt:SIZE`, `hs:CONCURRENCY`,
 /// `mixed:CONNECTIONS`, `idle:CONNECTIONS[:TOUCH]`, `stall:CHUNK[:CONNECTIONS]`,
 /// `exec:TIMES`.
@@ -96,7 +96,8 @@ impl Clocks {
     fn new(s: &Server) -> Self {
         Clocks(Instant::now(), s.cpu(), own_cpu(), machine_busy())
     }
-    /// Returns wall time, and the CPU of server, client and all others.
+    /// Returns the wall time, and the CPU time of the server, the client and everything
+    /// else.
     fn read(&self, s: &Server) -> (f64, f64, f64, f64) {
         let (w, sc, cc, b) = (
             self.0.elapsed().as_secs_f64(),
@@ -179,7 +180,8 @@ async fn download(
 }
 
 async fn upload(s: &Server, chunk: usize, b64: bool, secs: f64) -> io::Result<Figures> {
-    // base64 has no CLOSE signal, at which the sink could count, so only binary runs use v5.
+    // base64 has no CLOSE signal to tell the sink when to count, so only binary runs
+    // use v5.
     let proto = if b64 {
         "base64.channel.k8s.io"
     } else {
@@ -283,7 +285,8 @@ async fn echo(
                                 return Err(io::Error::other("echo ended"));
                             }
                             k.feed(&buf[..n]);
-                            // By bytes, because a server of byte channels may merge messages.
+                            // Counted in bytes, because a server with byte channels may
+                            // merge messages.
                             let now = if b64 { k.msgs } else { k.bytes / size as u64 };
                             let d = (now - seen) as usize;
                             if d > 0 {
@@ -374,9 +377,11 @@ async fn rtt(s: &Server, size: usize, secs: f64) -> io::Result<Figures> {
     ])
 }
 
-/// Runs a command that does nothing from the connection to the Close, over and over.
+/// Runs a command that does nothing, from the connection to the Close, in one session
+/// after another.
 ///
-/// There is no figure for the CPU of other processes, because the commands are such.
+/// There is no figure for the CPU of other processes, because the commands are other
+/// processes.
 async fn execs(s: &Server, times: usize) -> io::Result<Figures> {
     for _ in 0..times.min(10) {
         exec_once(s).await?;
@@ -398,7 +403,8 @@ async fn execs(s: &Server, times: usize) -> io::Result<Figures> {
     ])
 }
 
-/// Runs one command: a Status that tells of success has to come, then a Close with 1000.
+/// Runs one command: a Status that reports success has to arrive, then a Close with
+/// 1000.
 async fn exec_once(s: &Server) -> io::Result<()> {
     const TARGET: &str = "/exec?command=true&stdout=true&stderr=true";
     let mut c = open(s.address(), TARGET, "v5.channel.k8s.io").await?;
@@ -480,7 +486,8 @@ async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
     LocalSet::new()
         .run_until(async {
-            // All connect before any runs, because running ones leave no time to connect.
+            // All connections are opened before any of them runs, because running ones
+            // leave no time to connect.
             let mut opened = vec![];
             for n in 0..conns {
                 let target = match n % 3 {

@@ -76,7 +76,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-/// A message as it was pushed, or as it came out.
+/// The channel and the payload of a message, as it was pushed or as it left.
 type Message = (u8, Vec<u8>);
 
 /// The bytes that left, decoded without the queue's own code.

@@ -25,12 +25,12 @@ enum What {
     /// The service returns `Ok`, even if input is unread.
     Ok,
     Never,
-    /// It drops one handle or all, and goes on for a while.
+    /// The service drops one handle or all of them, and goes on for a while.
     DropsOne,
     DropsAll,
-    /// Another task holds its handles for two more seconds.
+    /// Another task holds the service's handles for two more seconds.
     Leaks,
-    /// The drop of its future panics, after it has returned.
+    /// The drop of the service's future panics, after the service has returned.
     PanicsInDrop,
 }
 
@@ -64,7 +64,7 @@ enum When {
     AfterInput,
     AfterClose,
     InGrace,
-    /// The Close of the server waits for the client to read.
+    /// The server's Close waits for the client to read.
     Closing,
     Lingering,
 }
@@ -126,10 +126,10 @@ impl Cell {
         }
     }
 
-    /// Returns whether the command's Status is a success.
+    /// Returns whether the command's Status reports success.
     fn succeeds(self) -> bool {
         match self.when {
-            // It had not returned when the session sent its last words.
+            // The command had not returned when the session sent its last words.
             When::Closing | When::Lingering => false,
             _ => !matches!(self.what, Error | Panic | Never),
         }
@@ -185,7 +185,7 @@ async fn handshake(cell: Cell, alive: &Arc<()>) -> Result<Raw<DuplexStream>, Str
     };
     let layer = WsStreamLayer::new(Protocols::default())
         .config(SessionConfig::default().keep_alive(None).accept(accept));
-    // So small that a client that does not read matters.
+    // Small, so that a client that does not read stalls the service.
     let (near, far) = tokio::io::duplex(4096);
     if cell.command {
         let service = ServiceBuilder::new().layer(RemoteCommandLayer::new());
@@ -201,7 +201,7 @@ async fn provoke(cell: Cell, client: &mut Raw<DuplexStream>) {
     match cell.when {
         When::AfterMessage => client.send(0, b"x").await.unwrap(),
         When::InLargeWrite | When::Closing => {
-            // Otherwise the output of a command is held.
+            // Without input, the output of a command is held.
             client.send(0, b"x").await.unwrap();
             sleep(secs(1)).await;
         }

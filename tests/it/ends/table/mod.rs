@@ -80,7 +80,7 @@ const EVERY: [&str; 8] = [
 
 const HALF_CLOSE: &str = subprotocols::V5;
 
-/// The view of the handles.
+/// The end of a session as its handles see it.
 struct Row {
     /// The variant, and its text.
     variant: &'static str,
@@ -210,7 +210,7 @@ fn row(cause: Cause) -> Row {
             InvalidData,
             false,
         ),
-        // Only after a cause that stays as it was.
+        // A stall follows another cause, which the handles keep.
         Stalled => row(
             "Stalled",
             "the service has finished",
@@ -221,7 +221,7 @@ fn row(cause: Cause) -> Row {
     }
 }
 
-/// The message of a command on channel 3: JSON since v4, before that only its text.
+/// The message of a command on channel 3: JSON from v4 on, and only its text before that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Say {
     Nothing,
@@ -256,7 +256,7 @@ impl Say {
     }
 }
 
-/// The code of a Close; `None` if there is no Close.
+/// The code of a Close: `Some(None)` for a Close without a code, and `None` without a Close.
 type Code = Option<Option<u16>>;
 
 /// Returns the ways in which the service can end after a cause.
