@@ -55,7 +55,7 @@
 //! use tower_wsstream::{
 //!     BoxError, ChannelSet, WsStreamLayer,
 //!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
-//!     tap::{Overflow, Record, Tap, TapLayer, TapReader},
+//!     channel::tap::{Overflow, Record, Tap, TapLayer, TapReader},
 //! };
 //!
 //! async fn audit(session: u64, mut records: TapReader) {
@@ -89,7 +89,7 @@
 //! use tower_wsstream::{
 //!     ChannelSet,
 //!     remotecommand::Options,
-//!     tap::{Overflow, Tap, TapLayer, TapReader},
+//!     channel::tap::{Overflow, Tap, TapLayer, TapReader},
 //! };
 //!
 //! let (recordings, _recorder) = mpsc::unbounded_channel::<TapReader>();
