@@ -108,7 +108,10 @@ pub(crate) async fn serve<S, B>(
     // No client shall wait in a queue that is no longer served.
     drop(listener);
     drop(told);
+    // The drain begins with this call, before the connections are told: the 101 of a session that
+    // began behind that would say `close`, which strict clients refuse.
+    let drained = sessions.drain(DRAIN);
     stopping.send_replace(());
     // At the same time: over HTTP/2 a connection stays open as long as its sessions.
-    let _ = tokio::join!(sessions.drain(DRAIN), timeout(DRAIN, stopping.closed()));
+    let _ = tokio::join!(drained, timeout(DRAIN, stopping.closed()));
 }
