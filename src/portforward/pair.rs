@@ -16,11 +16,12 @@ use crate::{
     BoxError, ChannelWriter,
     channel::ChannelSink,
     error::Report,
-    unwind::{catch, drop_quietly},
+    unwind::{Quiet, catch, drop_quietly},
 };
 
 /// The name in the log of a value that panics while it is dropped.
 pub(super) const PORT_SERVICE: &str = "the service of a port";
+const PORT: &str = "the request of a port";
 
 /// A port of the session.
 pub(super) struct Pair<S, F> {
@@ -37,7 +38,11 @@ pub(super) struct Pair<S, F> {
 }
 
 enum State<S, F> {
-    Waiting { service: S, port: ForwardedPort },
+    /// Each is dropped on its own: two panics in one drop would abort the process.
+    Waiting {
+        service: Quiet<S>,
+        port: Quiet<ForwardedPort>,
+    },
     Running(Pin<Box<F>>),
     Ended,
 }
@@ -58,7 +63,10 @@ impl<S, F> Pair<S, F> {
         Self {
             port: port.port,
             waker,
-            state: State::Waiting { service, port },
+            state: State::Waiting {
+                service: Quiet::new(service, PORT_SERVICE),
+                port: Quiet::new(port, PORT),
+            },
             data: Some((data.into_sink(), hand)),
             errors: Some(errors.into_sink()),
             greeted: false,
@@ -160,11 +168,15 @@ where
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         if let Self::Waiting { service, .. } = self {
-            ready!(guarded(|| service.poll_ready(cx).map_err(Into::into)))?;
+            ready!(guarded(|| service
+                .get_mut()
+                .poll_ready(cx)
+                .map_err(Into::into)))?;
             *self = match mem::replace(self, Self::Ended) {
                 Self::Waiting { mut service, port } => {
-                    let called = guarded(|| Poll::Ready(Ok(service.call(port))));
-                    drop_quietly(service, PORT_SERVICE);
+                    let port = port.into_inner();
+                    let called = guarded(|| Poll::Ready(Ok(service.get_mut().call(port))));
+                    drop(service);
                     Self::Running(Box::pin(ready!(called)?))
                 }
                 other => other,

@@ -64,7 +64,10 @@ where
         };
         let due = Due::new(ports.len());
         // The first port calls the instance that was polled for readiness.
-        let clone = self.inner.clone();
+        let clone = match on_panic(|| self.inner.clone()) {
+            Ok(clone) => clone,
+            Err(rejection) => return PortForwardFuture::refused(rejection),
+        };
         let mut ready = Some(std::mem::replace(&mut self.inner, clone));
         // If a later step fails, this drops the ports one at a time. A clone that panics must not
         // unwind through them, because a second panic in a drop would abort the process.
@@ -72,9 +75,7 @@ where
         for (index, port) in ports.into_iter().enumerate() {
             let service = match ready.take() {
                 Some(service) => Ok(service),
-                None => {
-                    Rejection::on_panic("the clone of the inner service", || self.inner.clone())
-                }
+                None => on_panic(|| self.inner.clone()),
             };
             match service
                 .and_then(|service| pair(&mut channels, service, index, port, &request, &due))
@@ -85,6 +86,11 @@ where
         }
         PortForwardFuture::forwarding(session)
     }
+}
+
+/// Refuses the upgrade if the clone of the service panics.
+fn on_panic<S>(clone: impl FnOnce() -> S) -> Result<S, Rejection> {
+    Rejection::on_panic("the clone of the inner service", clone)
 }
 
 /// Creates a port with its channels, or refuses if the session does not have them.

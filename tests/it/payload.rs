@@ -127,3 +127,19 @@ async fn a_payload_that_panics_in_its_drop_harms_no_session() {
         assert_eq!(told.close, Some(Some(1000)));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn last_words_that_panic_in_their_drop_are_said() {
+    let _watchdog = Watchdog::bites_after(BITE);
+    for len in SIZES {
+        let service = once(move |set: ChannelSet| async move {
+            let words = LastWords::new(1, payload(len, Bomb));
+            set.session().say_last(move |_| Some(words));
+            Ok(())
+        });
+        let mut client = open(service, subprotocols::V5).await;
+        let told = within(LONG, client.read_to_end()).await;
+        assert_eq!(told.channel(1).len(), len);
+        assert_eq!(told.close, Some(Some(1000)));
+    }
+}

@@ -43,16 +43,25 @@ impl<K: Hash + Eq + Clone> HeldPermits<K> {
     pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<Permit<K>> {
         // The clone is made before the lock is taken, and an unused one is dropped after the lock
         // is released. Both run the user's code, which may acquire or release a permit itself.
-        let stored = key.clone();
+        let mut stored = Some(key.clone());
         let mut counts = self.lock();
-        match counts.get_mut(&key) {
-            Some(count) if *count < self.most => *count += 1,
-            None if self.most > 0 => {
-                counts.insert(stored, 1);
+        let is_free = match counts.get_mut(&key) {
+            Some(count) if *count < self.most => {
+                *count += 1;
+                true
             }
-            _ => return None,
-        }
+            None if self.most > 0 => {
+                counts.extend(stored.take().map(|key| (key, 1)));
+                true
+            }
+            _ => false,
+        };
         drop(counts);
+        drop_quietly(stored, KEY);
+        if !is_free {
+            drop_quietly(key, KEY);
+            return None;
+        }
         Some(Permit {
             held: Arc::clone(self),
             key: Some(key),
@@ -103,6 +112,25 @@ mod tests {
     };
 
     use super::*;
+
+    /// A key that panics each time it is dropped.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the drop of a key, on purpose");
+        }
+    }
+
+    #[test]
+    fn a_key_that_panics_in_each_drop_is_counted() {
+        let held = Arc::new(HeldPermits::new(2));
+        let permits = [(); 3].map(|()| held.acquire(Bomb));
+        assert_eq!(permits.each_ref().map(Option::is_some), [true, true, false]);
+        drop(permits);
+        assert!(held.acquire(Bomb).is_some());
+    }
 
     #[test]
     fn keys_that_are_gone_leave_nothing_behind() {

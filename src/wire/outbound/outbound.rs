@@ -29,12 +29,14 @@ use super::{
     gate::{Event, Gate},
     out::{Out, Progress},
     queue::FLUSH,
+    spent::PAYLOAD,
     waiting::Wait,
 };
 use crate::{
     error::EndCause,
     frame::ClosePayload,
     policy::Bucket,
+    unwind::drop_quietly,
     wire::{WireConfig, traffic::Traffic, transport::WriteHalf, turn::Turn},
 };
 
@@ -341,6 +343,8 @@ impl Outbound {
         if usize::from(channel) < out.writers.channels() {
             out.queue.push_bytes(channel, &mut payload);
         }
+        drop(out);
+        drop_quietly(payload, PAYLOAD);
     }
 
     /// Queues the Close frame. With `discard`, it replaces everything that is queued.

@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::{unwind::drop_quietly, wire::stock};
 
+/// The name in the log of a value that panics while it is dropped.
+pub(super) const PAYLOAD: &str = "the owner of a payload";
+
 /// Payloads that the queue no longer needs.
 ///
 /// `Bytes::from_owner` turns any value into a payload, so dropping a payload may run the user's code.
@@ -36,7 +39,7 @@ impl Drop for Spent {
             return;
         }
         for payload in payloads.drain(..) {
-            drop_quietly(payload, "the owner of a payload");
+            drop_quietly(payload, PAYLOAD);
         }
         stock::give_spent(payloads);
     }
