@@ -1,7 +1,9 @@
 // Serves HTTP/1.1 and HTTP/2 on one listener, and WebSockets over both. A client that sends
 // no request is disconnected. A client that does not read its answer is waited for: if that
 // matters, the repository's `examples/pod-server` has the deadlines (`TCP_USER_TIMEOUT` for a
-// connection, a reset for a stream of HTTP/2). Copy this file: the examples use it as it is.
+// connection, a reset for a stream of HTTP/2). The number of connections is not bounded: the
+// guide's page `serving` says where a semaphore goes. Copy this file: the examples use it as
+// it is.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 

@@ -10,9 +10,9 @@
 //!
 //! Both limits use one service, [`Admission`], with different rules, [`PerKey`] and [`Rate`]. They
 //! refuse with 429 before the upgrade. The guide has a
-//! [table](crate::guide::layers#which-side-of-the-layer) of these layers and tower's own, in the
-//! order in which they belong. An [`OriginPolicy`](crate::policy::OriginPolicy) decides which web
-//! pages may connect.
+//! [table](crate::guide::layers#which-side-of-the-layer) of these layers and tower's own, and the
+//! [order](crate::guide::layers#the-order-inside) in which they belong. An
+//! [`OriginPolicy`](crate::policy::OriginPolicy) decides which web pages may connect.
 
 mod admission;
 mod bearer;

@@ -13,6 +13,12 @@
 //!           or silence
 //! ```
 //!
+//! - Each name is a [`Phase`], and the label of an arrow is what has to happen for the next phase.
+//! - "grace" is [`Deadline::Grace`], and "at once" a cause that does not wait for the service.
+//! - "the queue is out": all output has left, with the Close frame at its end.
+//! - "FIN" is the end of the peer's sending side, and "silence" an expired [`Deadline::Silence`] or
+//!   [`Deadline::CloseLimit`].
+//!
 //! Every phase goes straight to `Closed` when the connection is lost, when the phase's deadlines
 //! expire, and when a drain cuts the session. [`Deadline::Grace`] is independent of the phases: it
 //! bounds how long the service may continue after a cause.
@@ -75,7 +81,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Closing {
     config: Arc<SessionConfig>,
-    /// Set if a clean Close from the peer may mean only that its input is finished.
+    /// Set if a clean Close from the peer may mean that only the client's input has ended.
     close_ends_input: bool,
     phase: Phase,
     /// The first cause. It is `None` while the phase is `Open`, and only then.
@@ -271,8 +277,9 @@ impl Closing {
         }
     }
 
-    /// Starts the deadlines of `Flushing` from now: the queue begins to leave now, or this side
-    /// held it back until now.
+    /// Enters `Flushing`, or starts it again: its deadlines count from now, because the queue begins
+    /// to leave now, or this side held it back until now. No step follows: the queue leaves at the
+    /// end of each round.
     fn flush(&mut self, bytes: u64, clock: &mut Clock<'_>) {
         let policy = &self.config.policy;
         let granted = (policy.limits.time_to_read(bytes))
@@ -283,7 +290,10 @@ impl Closing {
         self.phase = Phase::Flushing;
     }
 
-    /// Leaves each phase that is over.
+    /// Leaves each phase that is over, and returns the step that the next phase begins with.
+    ///
+    /// Returns [`Step::Wait`] if the phase continues. `ShuttingDown` is the exception: the transport
+    /// is asked again in each round, by [`Step::ShutDown`].
     fn move_on(&mut self, output: Output, clock: &mut Clock<'_>) -> Step {
         match self.phase {
             Phase::Open | Phase::Ending | Phase::Closed => Step::Wait,
@@ -320,6 +330,8 @@ impl Closing {
         clock.set(Deadline::Silence, self.config.close_timeout);
     }
 
+    /// Leaves `Awaiting` with [`Step::ShutDown`] if the peer has answered, will not be heard, or is
+    /// late. Otherwise returns [`Step::Wait`].
     fn stop_awaiting(&mut self, clock: &mut Clock<'_>) -> Step {
         let answered = self.peer_closed || self.read_ended || self.deaf;
         if !answered && !Self::is_peer_late(clock) {
@@ -351,6 +363,8 @@ impl Closing {
         }
     }
 
+    /// Leaves `Lingering` with [`Step::Release`] if nothing more can be read, or the peer is late.
+    /// Otherwise returns [`Step::Wait`].
     fn stop_lingering(&mut self, clock: &mut Clock<'_>) -> Step {
         if !self.read_ended && !Self::is_peer_late(clock) {
             return Step::Wait;

@@ -51,7 +51,7 @@ pub(crate) struct DriverParts {
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) format: Format,
     pub(crate) half_close: bool,
-    /// Set if a clean Close from the peer may mean only that its input is finished.
+    /// Set if a clean Close from the peer may mean that only the client's input has ended.
     pub(crate) close_ends_input: bool,
     /// The time at which the credentials of the request expire.
     pub(crate) expiry: Option<Instant>,

@@ -60,10 +60,14 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(WsStreamLayer::new(Protocols::default()))
 //!     .layer(PortForwardLayer::new())
-//!     .concurrency_limit(512) // ports, not sessions
+//!     .load_shed() // a port beyond the limit ends with an error, and does not wait
+//!     .concurrency_limit(512) // ports of all sessions together
 //!     .service_fn(forward);
 //! # let _ = service;
 //! ```
+//!
+//! [`Protocols::max_ports`] limits the ports of one session. The guide has a
+//! [stack](crate::guide::layers#port-forward) with limits on sessions as well.
 //!
 //! When the target ends its output, `copy_bidirectional` continues to wait for the client, which
 //! does not learn of that end. With [`ForwardedStream::into_split`] and a timeout of your own, a

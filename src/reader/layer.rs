@@ -29,10 +29,12 @@ const MESSAGE: usize = 32 * 1024;
 ///
 /// Limits inside of this layer are those of an HTTP service: a `concurrency_limit` counts requests
 /// until their response, not sessions, whether it is inside or outside. To hold a permit for as long
-/// as the session, put it into the body.
+/// as the session, put it into the body, for example one of
+/// [`SessionPermits::try_acquire`](crate::access::SessionPermits::try_acquire). The guide has a
+/// [section](crate::guide::layers#logs) on this.
 ///
-/// Readiness and errors are those of the service, and this layer does not limit the time in which
-/// the service responds. If the service panics before it has responded to an upgrade, the answer is
+/// Readiness and errors are those of the service. This layer does not limit the time in which the
+/// service responds: a `timeout` inside of it does. If the service panics before it has responded to an upgrade, the answer is
 /// a 500. The policies of a session come from the [`SessionConfig`] and from request extensions, as
 /// with [`WsStreamLayer`](crate::WsStreamLayer).
 #[derive(Clone, Debug)]

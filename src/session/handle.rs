@@ -88,8 +88,8 @@ impl Session {
         async move { inner.progress.wait(|it| it.cause().cloned()).await }
     }
 
-    /// Accepts the upgrade with [`AcceptMode::Explicit`](crate::AcceptMode), and waits until it has
-    /// been accepted.
+    /// Accepts the upgrade, if the layer waits for that
+    /// ([`AcceptMode::Explicit`](crate::AcceptMode::Explicit)), and waits until it has been accepted.
     ///
     /// From then on, an error of the service ends a session instead of answering a request. This
     /// returns at once if the upgrade has already been accepted.
@@ -146,8 +146,8 @@ impl Session {
     /// from the service: 1000 means that the outcome was reported in full, which is known only once
     /// the service has returned.
     ///
-    /// Like a write, this accepts the upgrade: even if the service then fails in its first poll, the
-    /// client gets a session, which ends with this code. With
+    /// Like a write, this accepts the upgrade: the client gets a session that ends with this code,
+    /// even if the service then fails, in its first poll or later. With
     /// [`AcceptMode::Explicit`](crate::AcceptMode), it does not accept. Until the service has
     /// accepted, an error is still a refusal, while `Ok` accepts, and the session ends with this
     /// code.

@@ -57,7 +57,9 @@ use crate::{channel::ChannelSet, rejection::Rejection};
 /// # }
 /// ```
 ///
-/// Inside of `RemoteCommandLayer`, which has taken the request out of the channels:
+/// Inside of `RemoteCommandLayer`, which has taken the request out of the channels. A refusal is
+/// still the answer to the upgrade, which kubectl does not show, unless a `map_err` around this layer
+/// makes a Status of it; see the [guide](crate::guide::errors#kubectl).
 ///
 /// ```
 /// # #[cfg(feature = "remotecommand")] {

@@ -19,8 +19,10 @@ use crate::rejection::Rejection;
 /// # Examples
 ///
 /// This limit allows each user four sessions of any kind. kubectl does not show why an upgrade was
-/// refused, so for exec and attach the layer belongs inside of `RemoteCommandLayer`, where a
-/// refusal is reported as a Status. For port-forward it belongs outside of `PortForwardLayer`:
+/// refused, so for exec and attach the layer belongs inside of `RemoteCommandLayer`, with a
+/// `map_err` around it that makes a Status of the refusal, as `told` does here. Without it, the
+/// refusal is still the answer to the upgrade; see the [guide](crate::guide::errors#kubectl). For
+/// port-forward it belongs outside of `PortForwardLayer`:
 /// inside, it would count each port. A followed log holds its permit for as long as its body lives.
 /// The handler of the log returns a [`Rejection`], which needs the feature `axum08`. kubectl
 /// retries for ten seconds before it shows an answer with `Retry-After`, so the refusal of a log is
@@ -28,7 +30,7 @@ use crate::rejection::Rejection;
 ///
 /// ```
 /// # #[cfg(all(feature = "axum08", feature = "portforward", feature = "remotecommand"))] {
-/// use axum::{Extension, Router, body::Body, extract::State, routing::get};
+/// use axum::{Extension, Router, body::Body, extract::State, routing::any};
 /// use http::request::Parts;
 /// use http_body_util::BodyExt;
 /// use tower::ServiceBuilder;
@@ -82,7 +84,8 @@ use crate::rejection::Rejection;
 ///     .layer(PortForwardLayer::new())
 ///     .service_fn(async |_: ForwardedPort| Ok::<_, BoxError>(()));
 /// let logs: Router = Router::new()
-///     .route("/log", get(log))
+///     // Over HTTP/2, the method is CONNECT.
+///     .route("/log", any(log))
 ///     .layer(WsReaderLayer::new())
 ///     .with_state(permits);
 /// # let _ = (exec, port_forward, logs);

@@ -21,8 +21,8 @@ pub(crate) const DEFAULT_UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default time in which the service can clean up after the end of the session.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
-/// The default time in which the service can finish after a Close frame that may mean no more than
-/// the end of the client's input: the client may still wait for the result of work that is left.
+/// The default time in which the service can finish after a Close frame that may mean that only the
+/// client's input has ended: the client may still wait for the result of work that is left.
 pub(crate) const DEFAULT_CLOSED_GRACE: Duration = Duration::from_secs(30);
 
 /// The default bound on the peer's silence after our Close, and while lingering. In this time, a slow
@@ -138,8 +138,11 @@ impl SessionConfig {
     /// The wait includes the [lookup of the
     /// subprotocols](crate::WsStreamLayer::from_async_fn), the readiness of the inner service and,
     /// with [`AcceptMode::Explicit`], its acceptance. With [`AcceptMode::Immediate`], the first poll
-    /// accepts even if it is pending. This does not bound the response of the service inside of a
-    /// [`WsReaderLayer`](crate::reader::WsReaderLayer).
+    /// ends the wait: a first poll that is pending accepts too. This does not bound the response of
+    /// the service inside of a [`WsReaderLayer`](crate::reader::WsReaderLayer).
+    ///
+    /// Keep this below the time after which the server gives up on a connection without a new
+    /// request; see the [guide](crate::guide::serving#shutting-down).
     #[must_use]
     pub fn accept_timeout(mut self, timeout: Duration) -> Self {
         self.accept_timeout = timeout;
@@ -263,8 +266,8 @@ impl SessionConfig {
         self
     }
 
-    /// Sets how long the service may continue after a clean Close from the peer that may mean no
-    /// more than the end of its input. Default 30 s, counted from that Close.
+    /// Sets how long the service may continue after a clean Close from the peer that may mean
+    /// that only the client's input has ended. Default 30 s, counted from that Close.
     ///
     /// A Close may have this meaning in a session that has input, on a subprotocol without
     /// half-close, where clients have no other way to signal the end of their input. Otherwise the

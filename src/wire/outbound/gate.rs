@@ -15,6 +15,10 @@
 //!   any but Broken -- Taken ---------> Gone, which is final
 //! ```
 //!
+//! - Each name is a state of the [`Gate`], and the label of an arrow is the [`Event`] on which it is
+//!   taken.
+//! - [`Event::Installed`] happens once. Any other event without an arrow changes nothing.
+//!
 //! A writer that finds the gate shut waits. Only the driver opens it again, and wakes the waiting
 //! writers at the end of that turn.
 

@@ -11,7 +11,11 @@
 //!   driver's wake-up.
 //! * A writer waits only while the [gate](super::gate) is shut, output is held, or the upgrade is
 //!   undecided. Only the driver opens the gate and releases held output, and it wakes the waiting
-//!   writers at the end of its turn. So a writer that writes out does not have to wake other writers.
+//!   writers at the end of its turn. [`Outbound::accept`] decides the upgrade, and wakes them at
+//!   once. So a writer that writes out does not have to wake other writers.
+//! * [`Outbound::poll_refused`] waits until writes fail, even while the gate is open.
+//!   [`Outbound::refuse_writers`] and [`Outbound::take_transport`] wake its caller at once. After any
+//!   other refusal, or an error of the transport, the driver does so at the end of its turn.
 //! * The user's wakers are not woken, dropped or cloned under the lock, because this may drop a task
 //!   that owns a writer. For the same reason, payloads are not dropped there: the owner of a payload
 //!   may own a writer.
