@@ -24,7 +24,7 @@ use tower_wsstream::Rejection;
 use crate::{
     hub::{Attached, Hub, Next},
     pod::Pod,
-    routes::{bad_request, wrong_method},
+    refusal::{bad_request, wrong_method},
     seat::Lagged,
     target::{CONTAINER, POD, Pairs},
 };

@@ -8,10 +8,7 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{
-        Method, StatusCode,
-        header::{ALLOW, HeaderValue, UPGRADE},
-    },
+    http::{Method, header::UPGRADE},
     middleware::{Next, from_extractor, from_fn_with_state},
     response::Response,
     routing::{MethodRouter, any_service},
@@ -27,7 +24,13 @@ use tower_wsstream::{
 };
 
 use crate::{
-    attach, discovery, exec, forward, guard, guard::Guard, logs, pod::Pod, target::Target,
+    attach, discovery, exec, forward,
+    guard::{self, Guard},
+    logs,
+    pod::Pod,
+    refusal::{bad_request, not_found, wrong_method},
+    target::Target,
+    trace,
 };
 
 /// kubectl falls back to SPDY when its WebSocket was refused, and prints the answer to that
@@ -54,9 +57,9 @@ pub(crate) fn router(
         .idle_timeout(idle_timeout)
         .sessions(sessions.clone());
     let trace = TraceLayer::new_for_http()
-        .make_span_with(span)
+        .make_span_with(trace::span)
         .on_request(())
-        .on_response(log_answer)
+        .on_response(trace::log_answer)
         .on_failure(());
     let router = subresources(pod, &config)
         .merge(discovery::router(pod.clone()))
@@ -138,37 +141,6 @@ async fn refuse_spdy(
         return Err(bad_request(text));
     }
     Ok(next.run(request).await)
-}
-
-/// Makes the span of a request, with the path alone: the query of an exec holds its command.
-fn span(request: &Request) -> tracing::Span {
-    tracing::info_span!("request", method = %request.method(), path = request.uri().path())
-}
-
-/// Logs an answer, with the reason of a refusal. The reason is a value of its own, which is
-/// escaped: it may quote the request.
-fn log_answer<B>(response: &Response<B>, latency: Duration, _: &tracing::Span) {
-    let status = response.status().as_u16();
-    match response.extensions().get::<Rejection>() {
-        Some(rejection) => tracing::info!(status, why = rejection.message(), "refused"),
-        None => tracing::debug!(status, ?latency, "answered"),
-    }
-}
-
-pub(crate) fn bad_request(message: impl Into<String>) -> Rejection {
-    Rejection::new(StatusCode::BAD_REQUEST, message)
-}
-
-pub(crate) fn not_found(message: impl Into<String>) -> Rejection {
-    Rejection::new(StatusCode::NOT_FOUND, message)
-}
-
-pub(crate) async fn wrong_method() -> Rejection {
-    Rejection::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "the server does not allow this method on the requested resource",
-    )
-    .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::body::Body;
+use axum::{
+    body::Body,
+    http::{StatusCode, header::ALLOW},
+};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
