@@ -67,9 +67,10 @@ pub(crate) fn router(
         .method_not_allowed_fallback(wrong_method)
         .layer(
             ServiceBuilder::new()
-                .layer(trace)
-                // In front of the guard: a browser sends its token among its subprotocols.
+                // In front of the guard, which reads the token, and of everything that logs: a
+                // browser sends its token among its subprotocols.
                 .layer(BearerSubprotocolLayer::new())
+                .layer(trace)
                 .layer(from_fn_with_state(guard, guard::check)),
         );
     // In front of the routes, because it changes the path that they match.

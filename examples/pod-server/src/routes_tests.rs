@@ -23,10 +23,11 @@ use super::*;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// The paths of the subresources of the one pod, and of its container.
-const SUBRESOURCES: [&str; 11] = [
+const SUBRESOURCES: [&str; 12] = [
     "/api/v1/namespaces/default/pods/demo/exec",
     "/api/v1/namespaces/default/pods/demo/attach",
     "/api/v1/namespaces/default/pods/demo/portforward",
+    "/api/v1/namespaces/default/pods/demo/log",
     "/exec/default/demo/main",
     "/exec/default/demo/00000000-0000-4000-8000-000000000001/main",
     "/attach/default/demo/main",
@@ -93,7 +94,7 @@ async fn paths_of_clients_and_of_an_api_server_are_there() {
     let (router, _pod) = server();
     for path in SUBRESOURCES {
         // Only a WebSocket is missing. The log needs none, but a number.
-        let (query, expected) = match path.contains("Logs") {
+        let (query, expected) = match path.to_lowercase().contains("log") {
             true => ("?tailLines=x", StatusCode::BAD_REQUEST),
             false => ("", StatusCode::UPGRADE_REQUIRED),
         };
@@ -172,7 +173,7 @@ async fn other_pods_and_containers_are_refused() {
 #[tokio::test]
 async fn a_command_runs_through_all_layers() {
     let (router, _pod) = server();
-    for path in [SUBRESOURCES[0], SUBRESOURCES[3]] {
+    for path in [SUBRESOURCES[0], SUBRESOURCES[4]] {
         let path = format!("{path}?command=sh&command=-c&command=echo+hi%3B+exit+3&stdout=1");
         let client = Connect::to(path)
             .offer("v5.channel.k8s.io")
@@ -223,7 +224,13 @@ async fn spdy_is_refused_with_words() {
 async fn discovery_names_every_subresource() {
     let (_, list) = get("/api/v1").await;
     let resources = list["resources"].as_array().unwrap();
-    for name in ["pods", "pods/log", "pods/exec", "pods/attach"] {
+    for name in [
+        "pods",
+        "pods/log",
+        "pods/exec",
+        "pods/attach",
+        "pods/portforward",
+    ] {
         assert!(
             resources.iter().any(|entry| entry["name"] == name),
             "{name}"
