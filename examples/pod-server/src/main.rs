@@ -51,6 +51,8 @@ mod guard;
 mod hub;
 mod logs;
 mod options;
+#[cfg(test)]
+mod own_process;
 mod pod;
 mod process;
 mod reaper;
