@@ -16,7 +16,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -70,10 +70,13 @@ pub(crate) struct Connections {
     tls: Option<TlsAcceptor>,
     http: auto::Builder<Streams>,
     router: Router,
+    stop: watch::Receiver<()>,
 }
 
 impl Connections {
-    pub(crate) fn new(tls: Option<TlsAcceptor>, router: Router) -> Self {
+    /// Creates connections that shut down gracefully once `stop` has changed. Each connection
+    /// holds a clone of the receiver, so its sender can wait for all of them.
+    pub(crate) fn new(tls: Option<TlsAcceptor>, router: Router, stop: watch::Receiver<()>) -> Self {
         let mut http = auto::Builder::new(Streams);
         http.http1()
             .timer(TokioTimer::new())
@@ -86,7 +89,12 @@ impl Connections {
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Self { tls, http, router }
+        Self {
+            tls,
+            http,
+            router,
+            stop,
+        }
     }
 
     /// Accepts and serves connections forever.
@@ -114,14 +122,18 @@ impl Connections {
     }
 
     /// Serves a connection until it ends or is upgraded. The upgrade lifts the deadline.
-    pub(crate) async fn serve<I>(self, io: I, deadline: Option<WriteDeadline>)
+    pub(crate) async fn serve<I>(mut self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Some(tls) = &self.tls else {
             return self.serve_http(io, deadline).await;
         };
-        match timeout(HANDSHAKE_TIMEOUT, tls.accept(io)).await {
+        let accepted = tokio::select! {
+            accepted = timeout(HANDSHAKE_TIMEOUT, tls.accept(io)) => accepted,
+            _ = self.stop.changed() => return,
+        };
+        match accepted {
             Ok(Ok(stream)) => self.serve_http(stream, deadline).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake: not done after {HANDSHAKE_TIMEOUT:?}"),
@@ -132,7 +144,12 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Self { http, router, .. } = self;
+        let Self {
+            http,
+            router,
+            mut stop,
+            ..
+        } = self;
         let asked = Arc::new(Notify::new());
         let deadline = deadline.map(Arc::new);
         let service = {
@@ -166,6 +183,13 @@ impl Connections {
                 () = asked.notified() => {
                     phase = Phase::Asking;
                     until = Instant::now() + REQUEST_TIMEOUT;
+                }
+                _ = stop.changed(), if phase != Phase::Leaving => {
+                    if phase == Phase::Silent {
+                        return;
+                    }
+                    phase = Phase::Leaving;
+                    served.as_mut().graceful_shutdown();
                 }
                 () = sleep_until(until), if phase != Phase::Leaving => match phase {
                     // hyper has no deadline for the bytes that tell HTTP/1.1 from HTTP/2, nor
