@@ -31,7 +31,8 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
     } = port;
     // It would keep a read buffer of the server for as long as the port is open.
     drop(request);
-    tracing::info!(port, "portforward");
+    // Not at info: one request may name more than a hundred ports.
+    tracing::debug!(port, "portforward");
     let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
     if let Err(error) = target.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");

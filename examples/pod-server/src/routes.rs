@@ -73,7 +73,8 @@ pub(crate) fn router(
                 .layer(trace)
                 .layer(from_fn_with_state(guard, guard::check)),
         );
-    // In front of the routes, because it changes the path that they match.
+    // In front of the routes, because it changes the path that they match. It trims the end only:
+    // a doubled slash inside of a path is not found.
     let trimmed = NormalizePathLayer::trim_trailing_slash().layer(router);
     Router::new().fallback_service(trimmed)
 }
