@@ -47,6 +47,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// most 4 MiB in the kernel.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// The time for a connection of a server that stops to flush its last answer. After it, a client
+/// that has not acknowledged the shutdown is not waited for.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// The pause after a failed accept. Usually the server is out of descriptors until a connection
 /// ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -152,12 +156,16 @@ impl Connections {
         } = self;
         let asked = Arc::new(Notify::new());
         let deadline = deadline.map(Arc::new);
+        // Cloned for each answer, until its body is dropped.
+        let answers = Arc::new(());
         let service = {
             let asked = Arc::clone(&asked);
+            let answers = Arc::downgrade(&answers);
             service_fn(move |request: Request<_>| {
                 asked.notify_one();
                 let answer = router.clone().oneshot(request);
                 let deadline = deadline.clone();
+                let held = answers.upgrade();
                 async move {
                     let response = answer.await?;
                     let limit = deadline.as_ref().map(|deadline| deadline.limit());
@@ -169,7 +177,7 @@ impl Connections {
                     {
                         deadline.lift();
                     }
-                    Ok::<_, Infallible>(response.map(|body| Timed::new(body, limit)))
+                    Ok::<_, Infallible>(response.map(|body| Timed::new(body, limit, held)))
                 }
             })
         };
@@ -180,18 +188,21 @@ impl Connections {
             tokio::select! {
                 biased;
                 outcome = &mut served => break outcome,
-                () = asked.notified() => {
+                () = asked.notified(), if phase != Phase::Stopping => {
                     phase = Phase::Asking;
                     until = Instant::now() + REQUEST_TIMEOUT;
                 }
-                _ = stop.changed(), if phase != Phase::Leaving => {
+                _ = stop.changed(), if phase != Phase::Stopping => {
                     if phase == Phase::Silent {
                         return;
                     }
-                    phase = Phase::Leaving;
+                    phase = Phase::Stopping;
+                    until = Instant::now() + STOP_GRACE;
                     served.as_mut().graceful_shutdown();
                 }
                 () = sleep_until(until), if phase != Phase::Leaving => match phase {
+                    Phase::Stopping if Arc::strong_count(&answers) == 1 => return,
+                    Phase::Stopping => until = Instant::now() + STOP_GRACE,
                     // hyper has no deadline for the bytes that tell HTTP/1.1 from HTTP/2, nor
                     // for the first request over HTTP/2.
                     Phase::Silent => {
@@ -221,6 +232,8 @@ enum Phase {
     Asking,
     /// Shutting down gracefully: requests in flight are answered, and no others.
     Leaving,
+    /// Leaving, because the server stops. The connection ends without its client's consent.
+    Stopping,
 }
 
 #[cfg(test)]

@@ -166,11 +166,12 @@ async fn extended_connect_is_offered_over_http_2() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
+/// GET / of the host "a", on stream 1 of HTTP/2, with nothing behind its headers.
+const REQUEST: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+
 /// It has its answer, and acknowledges nothing, not even the GOAWAY.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_fallen_silent_is_not_waited_for() {
-    // GET / of the host "a", on stream 1, with nothing behind its headers.
-    const REQUEST: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
     let http_2 = [PREFACE, EMPTY_SETTINGS, REQUEST].concat();
     let http_1 = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
     for said in [http_1, http_2] {
@@ -223,6 +224,10 @@ async fn a_stop_waits_for_answers_and_for_nothing_else() {
     idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         .await
         .unwrap();
+    // It has its answer, and will not acknowledge the shutdown.
+    let (mut deaf, deafness) = connect(None);
+    let said = [PREFACE, EMPTY_SETTINGS, REQUEST].concat();
+    deaf.write_all(&said).await.unwrap();
     let (mut silent, begun) = connect(None);
     silent.write_all(b"GET / HT").await.unwrap();
     let (_client, silence) = connect(None);
@@ -235,6 +240,8 @@ async fn a_stop_waits_for_answers_and_for_nothing_else() {
         within(serving).await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(1));
     }
+    within(deafness).await.unwrap();
+    assert!(start.elapsed() <= Duration::from_secs(1) + 2 * STOP_GRACE);
     for (answer, serving) in [(answer_1, slow_1), (answer_2, slow_2)] {
         let response = within(answer).await.unwrap().unwrap();
         assert_eq!(text(response).await, "slow");
