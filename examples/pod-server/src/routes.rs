@@ -16,11 +16,11 @@ use axum::{
 use tower::{Layer, ServiceBuilder};
 use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
-    Rejection, SessionConfig, Sessions, WsStreamLayer,
-    access::BearerSubprotocolLayer,
+    BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, WsStreamLayer,
+    access::{BearerSubprotocolLayer, SessionPermits},
     portforward::{self, PortForwardLayer},
     reader::WsReaderLayer,
-    remotecommand::{self, RemoteCommandLayer},
+    remotecommand::{self, RemoteCommand, RemoteCommandLayer},
 };
 
 use crate::{
@@ -45,23 +45,26 @@ const NO_SPDY_PORTS: &str = "this server forwards ports over channels of a WebSo
 /// The path of a pod at an API server.
 const POD: &str = "/api/v1/namespaces/{namespace}/pods/{pod}";
 
-/// Builds the whole server. A session without data for `idle_timeout` is ended; all of them are
-/// counted in `sessions`, which can drain them.
-pub(crate) fn router(
-    pod: &Pod,
-    guard: Guard,
-    idle_timeout: Option<Duration>,
-    sessions: &Sessions,
-) -> Router {
+/// The limits of the sessions.
+pub(crate) struct Limits {
+    /// A session without data for this long is ended.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Sessions of all kinds take their permits from here. All clients share one key, because the
+    /// server does not tell them apart.
+    pub(crate) permits: SessionPermits<()>,
+}
+
+/// Builds the whole server. Its sessions are counted in `sessions`, which can drain them.
+pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessions) -> Router {
     let config = SessionConfig::default()
-        .idle_timeout(idle_timeout)
+        .idle_timeout(limits.idle_timeout)
         .sessions(sessions.clone());
     let trace = TraceLayer::new_for_http()
         .make_span_with(trace::span)
         .on_request(())
         .on_response(trace::log_answer)
         .on_failure(());
-    let router = subresources(pod, &config)
+    let router = subresources(pod, &config, &limits.permits)
         .merge(discovery::router(pod.clone()))
         .fallback(async || not_found("the server could not find the requested resource"))
         .method_not_allowed_fallback(wrong_method)
@@ -80,27 +83,28 @@ pub(crate) fn router(
 }
 
 /// The routes whose requests become sessions.
-fn subresources(pod: &Pod, config: &SessionConfig) -> Router {
-    let commands = WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone());
-    let exec = ServiceBuilder::new()
-        .layer(commands.clone())
+fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>) -> Router {
+    let commands = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone()))
         .layer(RemoteCommandLayer::new())
-        .service_fn(exec::run);
-    let attach = ServiceBuilder::new()
-        .layer(commands)
-        .layer(RemoteCommandLayer::new())
-        .service_fn({
-            let pod = pod.clone();
-            move |command| attach::run(pod.clone(), command)
-        });
+        // Inside, because kubectl shows no answer but a Status.
+        .map_err(tell_limit)
+        .layer(permits.layer(|_: &RemoteCommand| Some(())));
+    let exec = commands.clone().service_fn(exec::run);
+    let attach = commands.service_fn({
+        let pod = pod.clone();
+        move |command| attach::run(pod.clone(), command)
+    });
     let forward = ServiceBuilder::new()
         .layer(WsStreamLayer::new(portforward::Protocols::default()).config(config.clone()))
+        // Inside of the next layer, each port would take a permit.
+        .layer(permits.layer(|_: &ChannelSet| Some(())))
         .layer(PortForwardLayer::new())
         .service_fn(forward::run);
     // Plain requests pass through this layer: the log is an ordinary answer as well.
     let log = ServiceBuilder::new()
         .layer(WsReaderLayer::new().config(config.clone()).ping(true))
-        .service(logs::route(pod.clone()));
+        .service(logs::route(pod.clone(), permits.clone()));
 
     // Any method, because over HTTP/2 a WebSocket begins with CONNECT.
     let exec = without_spdy(any_service(exec), NO_SPDY);
@@ -121,6 +125,15 @@ fn subresources(pod: &Pod, config: &SessionConfig) -> Router {
         .route("/containerLogs/{namespace}/{pod}/{container}", log.clone())
         .route("/containerLogs/{namespace}/{pod}/{uid}/{container}", log)
         .route_layer(from_extractor::<Target>())
+}
+
+/// Makes a Status of the refusal of a session beyond the limit.
+fn tell_limit(error: BoxError) -> BoxError {
+    let rejection = Rejection::from_error(&*error);
+    match rejection.kind() {
+        RejectionKind::SessionLimit => rejection.to_status().into(),
+        _ => error,
+    }
 }
 
 /// Answers a client that speaks SPDY with `text`.

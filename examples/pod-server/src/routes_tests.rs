@@ -38,11 +38,24 @@ const SUBRESOURCES: [&str; 12] = [
     "/containerLogs/default/demo/00000000-0000-4000-8000-000000000001/main",
 ];
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            idle_timeout: None,
+            permits: SessionPermits::new(usize::MAX),
+        }
+    }
+}
+
 /// The router of a pod, and what keeps that running.
 fn server() -> (Router, impl Future<Output = ()>) {
+    limited(&Limits::default())
+}
+
+fn limited(limits: &Limits) -> (Router, impl Future<Output = ()> + use<>) {
     let argv = ["/bin/sh", "-c", "read go"].map(OsString::from);
     let (pod, keep_running) = Pod::start(argv.into()).unwrap();
-    let router = router(&pod, Guard::new(None), None, &Sessions::default());
+    let router = router(&pod, Guard::new(None), limits, &Sessions::default());
     (router, keep_running)
 }
 
@@ -195,6 +208,44 @@ async fn an_exec_without_a_command_is_refused() {
         refusal.message(),
         Some("you must specify at least one command for the container")
     );
+}
+
+#[tokio::test]
+async fn sessions_of_all_kinds_share_one_limit() {
+    let (router, _pod) = limited(&Limits {
+        permits: SessionPermits::new(1),
+        ..Limits::default()
+    });
+    let log = format!("{PODS}/demo/log?follow=true");
+    let connect = async |path: &str, subprotocol: &str| {
+        let client = Connect::to(format!("{PODS}/demo/{path}")).offer(subprotocol);
+        client.connect(router.clone()).await
+    };
+    let first = ask(&router, Method::GET, &log).await;
+    assert_eq!(first.status(), StatusCode::OK);
+
+    // kubectl shows a Status, and no other answer to these two.
+    for path in ["exec?command=true&stdout=1", "attach?stdout=1"] {
+        let client = connect(path, "v5.channel.k8s.io").await.unwrap();
+        let status = client.read_to_end().await.status().unwrap();
+        assert_eq!(status.code(), Some(429), "{path}");
+    }
+    for (path, subprotocol) in [
+        ("portforward?ports=1", "v4.channel.k8s.io"),
+        ("log", "binary.k8s.io"),
+    ] {
+        let error = connect(path, subprotocol).await.unwrap_err();
+        let refused = error.downcast_ref::<Refused>().unwrap();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    let second = ask(&router, Method::GET, &log).await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+
+    drop(first);
+    let attached = connect("attach?stdout=1", "v5.channel.k8s.io").await;
+    let second = ask(&router, Method::GET, &log).await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    drop(attached);
 }
 
 #[tokio::test]

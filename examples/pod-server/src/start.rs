@@ -19,7 +19,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tower_wsstream::Sessions;
+use tower_wsstream::{Sessions, access::SessionPermits};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -27,7 +27,9 @@ use crate::{
     guard::Guard,
     options::{Options, TOKEN_VARIABLE, TlsFiles},
     pod::Pod,
-    reaper, routes, signals, ticker, tls,
+    reaper,
+    routes::{self, Limits},
+    signals, ticker, tls,
 };
 
 /// The time for the tasks of a server that has stopped, and after them for the commands that end
@@ -91,7 +93,11 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         )?;
 
         let sessions = Sessions::default();
-        let router = routes::router(&pod, Guard::new(token), options.idle_timeout(), &sessions);
+        let limits = Limits {
+            idle_timeout: options.idle_timeout(),
+            permits: SessionPermits::new(options.max_sessions()),
+        };
+        let router = routes::router(&pod, Guard::new(token), &limits, &sessions);
         let (stopping, stop) = watch::channel(());
         let serving = Connections::new(tls, router, stop).serve_all(listener);
         let mut keep_running = pin!(keep_running);

@@ -46,7 +46,7 @@ async fn a_log_that_is_being_sent_is_completed() {
     let pod = pod().await;
     for query in ["", "?follow=true"] {
         let sessions = Sessions::default();
-        let router = routes::router(&pod, Guard::new(None), None, &sessions);
+        let router = routes::router(&pod, Guard::new(None), &Limits::default(), &sessions);
         let (stopping, stop) = watch::channel(());
         let (client, server) = duplex(1024);
         tokio::spawn(Connections::new(None, router, stop).serve(server, None));
