@@ -96,6 +96,7 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
         move |command| attach::run(pod.clone(), command)
     });
     let forward = ServiceBuilder::new()
+        .map_response(forward::log_answer)
         .layer(WsStreamLayer::new(portforward::Protocols::default()).config(config.clone()))
         // Inside of the next layer, each port would take a permit.
         .layer(permits.layer(|_: &ChannelSet| Some(())))
