@@ -16,7 +16,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -47,6 +47,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// most 4 MiB in the kernel.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// The time for a connection of a server that stops to flush its last answer. After it, a client
+/// that has not acknowledged the shutdown is not waited for.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// The pause after a failed accept. Usually the server is out of descriptors until a connection
 /// ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -70,10 +74,13 @@ pub(crate) struct Connections {
     tls: Option<TlsAcceptor>,
     http: auto::Builder<Streams>,
     router: Router,
+    stop: watch::Receiver<()>,
 }
 
 impl Connections {
-    pub(crate) fn new(tls: Option<TlsAcceptor>, router: Router) -> Self {
+    /// Creates connections that shut down gracefully once `stop` has changed. Each connection
+    /// holds a clone of the receiver, so its sender can wait for all of them.
+    pub(crate) fn new(tls: Option<TlsAcceptor>, router: Router, stop: watch::Receiver<()>) -> Self {
         let mut http = auto::Builder::new(Streams);
         http.http1()
             .timer(TokioTimer::new())
@@ -86,7 +93,12 @@ impl Connections {
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Self { tls, http, router }
+        Self {
+            tls,
+            http,
+            router,
+            stop,
+        }
     }
 
     /// Accepts and serves connections forever.
@@ -114,14 +126,18 @@ impl Connections {
     }
 
     /// Serves a connection until it ends or is upgraded. The upgrade lifts the deadline.
-    pub(crate) async fn serve<I>(self, io: I, deadline: Option<WriteDeadline>)
+    pub(crate) async fn serve<I>(mut self, io: I, deadline: Option<WriteDeadline>)
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Some(tls) = &self.tls else {
             return self.serve_http(io, deadline).await;
         };
-        match timeout(HANDSHAKE_TIMEOUT, tls.accept(io)).await {
+        let accepted = tokio::select! {
+            accepted = timeout(HANDSHAKE_TIMEOUT, tls.accept(io)) => accepted,
+            _ = self.stop.changed() => return,
+        };
+        match accepted {
             Ok(Ok(stream)) => self.serve_http(stream, deadline).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake: not done after {HANDSHAKE_TIMEOUT:?}"),
@@ -132,15 +148,24 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Self { http, router, .. } = self;
+        let Self {
+            http,
+            router,
+            mut stop,
+            ..
+        } = self;
         let asked = Arc::new(Notify::new());
         let deadline = deadline.map(Arc::new);
+        // Cloned for each answer, until its body is dropped.
+        let answers = Arc::new(());
         let service = {
             let asked = Arc::clone(&asked);
+            let answers = Arc::downgrade(&answers);
             service_fn(move |request: Request<_>| {
                 asked.notify_one();
                 let answer = router.clone().oneshot(request);
                 let deadline = deadline.clone();
+                let held = answers.upgrade();
                 async move {
                     let response = answer.await?;
                     let limit = deadline.as_ref().map(|deadline| deadline.limit());
@@ -152,7 +177,7 @@ impl Connections {
                     {
                         deadline.lift();
                     }
-                    Ok::<_, Infallible>(response.map(|body| Timed::new(body, limit)))
+                    Ok::<_, Infallible>(response.map(|body| Timed::new(body, limit, held)))
                 }
             })
         };
@@ -163,11 +188,21 @@ impl Connections {
             tokio::select! {
                 biased;
                 outcome = &mut served => break outcome,
-                () = asked.notified() => {
+                () = asked.notified(), if phase != Phase::Stopping => {
                     phase = Phase::Asking;
                     until = Instant::now() + REQUEST_TIMEOUT;
                 }
+                _ = stop.changed(), if phase != Phase::Stopping => {
+                    if phase == Phase::Silent {
+                        return;
+                    }
+                    phase = Phase::Stopping;
+                    until = Instant::now() + STOP_GRACE;
+                    served.as_mut().graceful_shutdown();
+                }
                 () = sleep_until(until), if phase != Phase::Leaving => match phase {
+                    Phase::Stopping if Arc::strong_count(&answers) == 1 => return,
+                    Phase::Stopping => until = Instant::now() + STOP_GRACE,
                     // hyper has no deadline for the bytes that tell HTTP/1.1 from HTTP/2, nor
                     // for the first request over HTTP/2.
                     Phase::Silent => {
@@ -197,6 +232,8 @@ enum Phase {
     Asking,
     /// Shutting down gracefully: requests in flight are answered, and no others.
     Leaving,
+    /// Leaving, because the server stops. The connection ends without its client's consent.
+    Stopping,
 }
 
 #[cfg(test)]

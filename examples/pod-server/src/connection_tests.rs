@@ -51,11 +51,32 @@ fn router() -> Router {
         .route("/", any(async |version: Version| format!("{version:?}")))
 }
 
-/// A client's end, and the task that serves the other.
+impl Connections {
+    /// Creates connections of a server that is not stopped.
+    pub(crate) fn unstopped(tls: Option<TlsAcceptor>, router: Router) -> Self {
+        let running = Box::leak(Box::new(watch::Sender::new(())));
+        Self::new(tls, router, running.subscribe())
+    }
+
+    /// Returns a client's end, and the task that serves the other.
+    fn connect(self) -> (DuplexStream, JoinHandle<()>) {
+        let (client, server) = duplex(64 * 1024);
+        (client, tokio::spawn(self.serve(server, None)))
+    }
+}
+
 fn connect(tls: Option<TlsAcceptor>) -> (DuplexStream, JoinHandle<()>) {
-    let (client, server) = duplex(64 * 1024);
-    let connections = Connections::new(tls, router());
-    (client, tokio::spawn(connections.serve(server, None)))
+    Connections::unstopped(tls, router()).connect()
+}
+
+/// A server that has no certificate, so that no handshake with it gets anywhere.
+fn tls() -> TlsAcceptor {
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+    Arc::new(config).into()
 }
 
 async fn http_2(io: DuplexStream) -> http2::SendRequest<Full<Bytes>> {
@@ -102,12 +123,7 @@ async fn a_client_that_asks_nothing_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_of_tls_has_a_deadline() {
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
-    let (mut client, serving) = connect(Some(Arc::new(config).into()));
+    let (mut client, serving) = connect(Some(tls()));
     let start = Instant::now();
     // The beginning of a ClientHello, and no more of it.
     client.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
@@ -150,11 +166,12 @@ async fn extended_connect_is_offered_over_http_2() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
+/// GET / of the host "a", on stream 1 of HTTP/2, with nothing behind its headers.
+const REQUEST: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+
 /// It has its answer, and acknowledges nothing, not even the GOAWAY.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_fallen_silent_is_not_waited_for() {
-    // GET / of the host "a", on stream 1, with nothing behind its headers.
-    const REQUEST: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
     let http_2 = [PREFACE, EMPTY_SETTINGS, REQUEST].concat();
     let http_1 = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
     for said in [http_1, http_2] {
@@ -185,6 +202,55 @@ async fn an_answer_takes_as_long_as_it_takes_and_nothing_new_begins() {
     let response = within(slow).await.unwrap().unwrap();
     assert_eq!(text(response).await, "slow");
     within(serving).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_answers_and_for_nothing_else() {
+    let start = Instant::now();
+    let (stopping, stop) = watch::channel(());
+    let connect = |tls| Connections::new(tls, router(), stop.clone()).connect();
+    let slow = Request::get("/slow").header("host", "localhost");
+    let slow = slow.body(Full::<Bytes>::default()).unwrap();
+
+    let (client, slow_1) = connect(None);
+    let (mut http_1, connection) = http1::handshake(TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    let answer_1 = tokio::spawn(http_1.send_request(slow));
+    let (client, slow_2) = connect(None);
+    let mut http_2 = http_2(client).await;
+    let answer_2 = tokio::spawn(http_2.send_request(request("/slow", 0)));
+
+    let (mut idle, idling) = connect(None);
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    // It has its answer, and will not acknowledge the shutdown.
+    let (mut deaf, deafness) = connect(None);
+    let said = [PREFACE, EMPTY_SETTINGS, REQUEST].concat();
+    deaf.write_all(&said).await.unwrap();
+    let (mut silent, begun) = connect(None);
+    silent.write_all(b"GET / HT").await.unwrap();
+    let (_client, silence) = connect(None);
+    let (_client, handshake) = connect(Some(tls()));
+    // Time moves when nothing else does: all of them wait now.
+    sleep(Duration::from_secs(1)).await;
+
+    stopping.send_replace(());
+    for serving in [idling, begun, silence, handshake] {
+        within(serving).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+    }
+    within(deafness).await.unwrap();
+    assert!(start.elapsed() <= Duration::from_secs(1) + 2 * STOP_GRACE);
+    for (answer, serving) in [(answer_1, slow_1), (answer_2, slow_2)] {
+        let response = within(answer).await.unwrap().unwrap();
+        assert_eq!(text(response).await, "slow");
+        within(serving).await.unwrap();
+        assert!(start.elapsed() < SLOW + Duration::from_secs(1));
+    }
+    assert!(within(http_2.send_request(request("/", 0))).await.is_err());
+    drop(stop);
+    within(stopping.closed()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,7 +292,7 @@ async fn an_upgraded_tcp_stream_can_be_taken_out() {
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    tokio::spawn(Connections::new(None, router).serve(server, None));
+    tokio::spawn(Connections::unstopped(None, router).serve(server, None));
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n")
         .await

@@ -1,6 +1,6 @@
 //! The documents of an API server that holds one running pod.
 //!
-//! There are no more than clients read before an exec, an attach or the log: kubectl learns from
+//! There are no more than clients read before they use a subresource: kubectl learns from
 //! discovery that `pods` exist, and gets the pod; on some machines kubectl is a dispatcher that
 //! runs the client that fits `/version`. The other official clients read none.
 
@@ -91,6 +91,10 @@ fn resources() -> Value {
             {
                 "name": "pods/attach", "singularName": "", "namespaced": true, "kind": "PodAttachOptions",
                 "verbs": ["create", "get"],
+            },
+            {
+                "name": "pods/portforward", "singularName": "", "namespaced": true,
+                "kind": "PodPortForwardOptions", "verbs": ["create", "get"],
             },
         ],
     })

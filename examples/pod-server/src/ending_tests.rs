@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{reaper::LOOK_AGAIN, stat::processes};
+use crate::{own_process::in_own_process, reaper::LOOK_AGAIN, stat::processes};
 
 fn start(script: &str) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new("setsid")
@@ -73,43 +73,33 @@ async fn commands_that_end_together_are_looked_for_together() {
 }
 
 /// As many connections as there are descriptors must not save a command.
-#[tokio::test]
-async fn without_a_descriptor_left_no_process_is_taken_for_dead() {
-    const CHILD: &str = "POD_SERVER_TEST_CHILD";
-    const NAME: &str = "ending::tests::without_a_descriptor_left_no_process_is_taken_for_dead";
-    // In a process of its own, because the other tests need descriptors.
-    if std::env::var_os(CHILD).is_none() {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}");
-        return;
-    }
-    let (mut children, seconds, _outputs) = commands(1).await;
-    let (child, second) = (children.pop().unwrap(), seconds[0]);
-    let mut crowd = Vec::new();
-    while let Ok(file) = File::open("/dev/null") {
-        crowd.push(file);
-    }
-    let mut endings = vec![ending(child, Manner::Kill)];
-    let start = Instant::now();
-    while !endings.is_empty() {
-        advance(&mut endings, processes);
-        thread::sleep(LOOK_AGAIN);
-        // A few of them leave.
-        if start.elapsed() > Duration::from_secs(1) {
-            crowd.truncate(crowd.len().saturating_sub(10));
+#[test]
+fn without_a_descriptor_left_no_process_is_taken_for_dead() {
+    // The other tests need descriptors.
+    in_own_process("", async || {
+        let (mut children, seconds, _outputs) = commands(1).await;
+        let (child, second) = (children.pop().unwrap(), seconds[0]);
+        let mut crowd = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            crowd.push(file);
         }
-    }
-    drop(crowd);
-    let left = Stat::read(second).unwrap().filter(Stat::is_alive);
-    if left.is_some() {
-        let _ = kill_process(second, Signal::KILL);
-    }
-    assert_eq!(left, None, "over after {:?}", start.elapsed());
+        let mut endings = vec![ending(child, Manner::Kill)];
+        let start = Instant::now();
+        while !endings.is_empty() {
+            advance(&mut endings, processes);
+            thread::sleep(LOOK_AGAIN);
+            // A few of them leave.
+            if start.elapsed() > Duration::from_secs(1) {
+                crowd.truncate(crowd.len().saturating_sub(10));
+            }
+        }
+        drop(crowd);
+        let left = Stat::read(second).unwrap().filter(Stat::is_alive);
+        if left.is_some() {
+            let _ = kill_process(second, Signal::KILL);
+        }
+        assert_eq!(left, None, "over after {:?}", start.elapsed());
+    });
 }
 
 /// A process that is another one at each look: each forks one and exits.

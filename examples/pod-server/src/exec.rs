@@ -21,7 +21,7 @@ use crate::{
     end::End,
     ending::Manner,
     process::{Process, Spec},
-    routes::bad_request,
+    refusal::bad_request,
 };
 
 /// kubectl sends the size of its terminal at once, and programs draw in the size that they find.

@@ -2,6 +2,7 @@
 
 use std::{io, pin::pin, time::Duration};
 
+use axum::http::Response;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
@@ -10,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 use tower_wsstream::{
-    BoxError,
+    BoxError, Rejection,
     portforward::{ForwardedPort, ForwardedStream},
 };
 
@@ -31,7 +32,8 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
     } = port;
     // It would keep a read buffer of the server for as long as the port is open.
     drop(request);
-    tracing::info!(port, "portforward");
+    // At debug, because one request may name more than a hundred ports.
+    tracing::debug!(port, "portforward");
     let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
     if let Err(error) = target.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
@@ -42,6 +44,15 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
     copy(stream, &mut target).await?;
     set_socket_linger(&target, None)?;
     Ok(())
+}
+
+/// Logs a session: one line for all of its ports, and only if it was not refused.
+pub(crate) fn log_answer<B>(response: Response<B>) -> Response<B> {
+    if response.extensions().get::<Rejection>().is_none() {
+        let status = response.status().as_u16();
+        tracing::info!(status, "portforward");
+    }
+    response
 }
 
 async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()> {

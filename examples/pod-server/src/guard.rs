@@ -1,7 +1,9 @@
 //! Middleware that decides who may use this server at all.
 //!
 //! The server runs commands for every client that gets through, so each request passes here
-//! before anything looks at it. With a token, the token decides. Without one the server listens
+//! before it is routed to a pod or a document. Only the layers in front see requests that are
+//! refused here: one trims the path, one moves the token of a browser to the header that is
+//! checked here, and one logs. With a token, the token decides. Without one the server listens
 //! on loopback only, and the danger that is left is a web page in a browser on this machine. A
 //! page can reach loopback under a name of its own whose address it has changed (DNS rebinding;
 //! its `Host` gives it away), and it can send requests across origins (its `Origin` gives it
@@ -36,7 +38,7 @@ pub(crate) async fn check(
     Ok(next.run(Request::from_parts(head, body)).await)
 }
 
-/// The check that every request passes first.
+/// The check that every request passes before it is handled.
 #[derive(Clone)]
 pub(crate) struct Guard {
     token: Option<Arc<str>>,

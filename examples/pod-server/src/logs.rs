@@ -19,28 +19,30 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use tower_wsstream::Rejection;
+use tower_wsstream::{Rejection, access::SessionPermits};
 
 use crate::{
     hub::{Attached, Hub, Next},
     pod::Pod,
-    routes::{bad_request, wrong_method},
+    refusal::{bad_request, wrong_method},
     seat::Lagged,
     target::{CONTAINER, POD, Pairs},
 };
 
-/// The log of this pod, as a service.
-pub(crate) fn route(pod: Pod) -> MethodRouter {
-    get(show).fallback(wrong_method).with_state(pod)
+/// The log of this pod, as a service. Each log that is sent holds one of the permits.
+pub(crate) fn route(pod: Pod, permits: SessionPermits<()>) -> MethodRouter {
+    get(show).fallback(wrong_method).with_state((pod, permits))
 }
 
 async fn show(
-    State(pod): State<Pod>,
+    State((pod, permits)): State<(Pod, SessionPermits<()>)>,
     http: Version,
     asked: Asked,
-) -> ([(HeaderName, &'static str); 1], Body) {
+) -> Result<([(HeaderName, &'static str); 1], Body), Rejection> {
+    let permit = permits.try_acquire(())?;
     tracing::info!(follow = asked.follow, ?http, "log");
-    ([(CONTENT_TYPE, "text/plain")], body(&asked, &pod.output()))
+    let body = body(&asked, &pod.output(), permit);
+    Ok(([(CONTENT_TYPE, "text/plain")], body))
 }
 
 /// The parameters of the query.
@@ -82,12 +84,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     }
 }
 
-fn body(asked: &Asked, hub: &Arc<Hub>) -> Body {
+/// Returns a body that holds `permit` until it is dropped.
+fn body(asked: &Asked, hub: &Arc<Hub>, permit: impl Send + 'static) -> Body {
     let reading = Reading::new(asked, hub);
-    Body::from_stream(stream::try_unfold(reading, |mut reading| async {
-        let chunk = reading.next().await?;
-        Ok::<_, Lagged>(chunk.map(|chunk| (chunk, reading)))
-    }))
+    Body::from_stream(stream::try_unfold(
+        (reading, permit),
+        |(mut reading, permit)| async {
+            let chunk = reading.next().await?;
+            Ok::<_, Lagged>(chunk.map(|chunk| (chunk, (reading, permit))))
+        },
+    ))
 }
 
 /// The size of the largest frame of the body. Over HTTP/2, hyper owns a frame that it was given,

@@ -23,7 +23,7 @@ fn asked(query: &str) -> Result<Asked, Rejection> {
 }
 
 fn log(query: &str, hub: &Arc<Hub>) -> Body {
-    body(&asked(query).unwrap(), hub)
+    body(&asked(query).unwrap(), hub, ())
 }
 
 /// Returns all of a log that ends, and ends at once.
@@ -175,7 +175,7 @@ async fn the_route_shows_the_pods_process_and_refuses_other_requests() {
             .uri(uri)
             .body(Body::empty())
             .unwrap();
-        route(pod.clone()).oneshot(request)
+        route(pod.clone(), SessionPermits::new(1)).oneshot(request)
     };
     let Ok(response) = ask(Method::GET, "/log?follow=true&limitBytes=6").await;
     assert_eq!(response.headers()[CONTENT_TYPE], "text/plain");

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `routes.rs` | the routes, and the layers on each of them |
 //! | `guard.rs`, `authority.rs` | middleware: who may reach the server at all |
+//! | `trace.rs`, `refusal.rs` | the log of the requests, and the refusals that handlers share |
 //! | `target.rs` | an extractor: the pod that a path names |
 //! | `discovery.rs` | handlers: the documents that a client reads before it starts a session |
 //! | `exec.rs`, `copy.rs` | a service of commands: a session's channels and a process |
@@ -50,10 +51,13 @@ mod guard;
 mod hub;
 mod logs;
 mod options;
+#[cfg(test)]
+mod own_process;
 mod pod;
 mod process;
 mod reaper;
 mod recent;
+mod refusal;
 mod routes;
 mod seat;
 mod signals;
@@ -64,6 +68,7 @@ mod stream_deadline;
 mod target;
 mod ticker;
 mod tls;
+mod trace;
 mod write_deadline;
 
 fn main() -> std::process::ExitCode {

@@ -44,6 +44,12 @@ pub(crate) struct Options {
     // never idle, because that process prints.
     #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = idle_timeout)]
     idle_timeout: IdleTimeout,
+
+    /// Refuse more sessions than this at once: execs, attached clients, port-forwards and logs,
+    /// taken together.
+    // Generous: each costs some descriptors and up to a few MiB, and an exec a process.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    max_sessions: usize,
 }
 
 /// The files with the identity of the server.
@@ -67,6 +73,10 @@ struct IdleTimeout(Option<Duration>);
 impl Options {
     pub(crate) fn idle_timeout(&self) -> Option<Duration> {
         self.idle_timeout.0
+    }
+
+    pub(crate) fn max_sessions(&self) -> usize {
+        self.max_sessions
     }
 
     /// Reads the token, if there is one, and checks that a server without one listens on
@@ -189,6 +199,17 @@ mod tests {
                 None,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn sessions_have_a_limit_by_default() {
+        let limit = |args: &[&str]| parse(args).map(|options| options.max_sessions());
+        assert_eq!(limit(&[]), Ok(10_000));
+        assert_eq!(limit(&["--max-sessions", "3"]), Ok(3));
+        for wrong in ["", "-1", "many"] {
+            let error = limit(&[&format!("--max-sessions={wrong}")]).unwrap_err();
+            assert!(error.contains("--max-sessions"), "{wrong}: {error}");
         }
     }
 

@@ -8,10 +8,7 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{
-        Method, StatusCode,
-        header::{ALLOW, HeaderValue, UPGRADE},
-    },
+    http::{Method, header::UPGRADE},
     middleware::{Next, from_extractor, from_fn_with_state},
     response::Response,
     routing::{MethodRouter, any_service},
@@ -19,15 +16,21 @@ use axum::{
 use tower::{Layer, ServiceBuilder};
 use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
-    Rejection, SessionConfig, Sessions, WsStreamLayer,
-    access::BearerSubprotocolLayer,
+    BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, WsStreamLayer,
+    access::{BearerSubprotocolLayer, SessionPermits},
     portforward::{self, PortForwardLayer},
     reader::WsReaderLayer,
-    remotecommand::{self, RemoteCommandLayer},
+    remotecommand::{self, RemoteCommand, RemoteCommandLayer},
 };
 
 use crate::{
-    attach, discovery, exec, forward, guard, guard::Guard, logs, pod::Pod, target::Target,
+    attach, discovery, exec, forward,
+    guard::{self, Guard},
+    logs,
+    pod::Pod,
+    refusal::{bad_request, not_found, wrong_method},
+    target::Target,
+    trace,
 };
 
 /// kubectl falls back to SPDY when its WebSocket was refused, and prints the answer to that
@@ -42,60 +45,67 @@ const NO_SPDY_PORTS: &str = "this server forwards ports over channels of a WebSo
 /// The path of a pod at an API server.
 const POD: &str = "/api/v1/namespaces/{namespace}/pods/{pod}";
 
-/// Builds the whole server. A session without data for `idle_timeout` is ended; all of them are
-/// counted in `sessions`, which can drain them.
-pub(crate) fn router(
-    pod: &Pod,
-    guard: Guard,
-    idle_timeout: Option<Duration>,
-    sessions: &Sessions,
-) -> Router {
+/// The limits of the sessions.
+pub(crate) struct Limits {
+    /// A session without data for this long is ended.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Sessions of all kinds take their permits from here. All clients share one key, because the
+    /// server does not tell them apart.
+    pub(crate) permits: SessionPermits<()>,
+}
+
+/// Builds the whole server. Its sessions are counted in `sessions`, which can drain them.
+pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessions) -> Router {
     let config = SessionConfig::default()
-        .idle_timeout(idle_timeout)
+        .idle_timeout(limits.idle_timeout)
         .sessions(sessions.clone());
     let trace = TraceLayer::new_for_http()
-        .make_span_with(span)
+        .make_span_with(trace::span)
         .on_request(())
-        .on_response(log_answer)
+        .on_response(trace::log_answer)
         .on_failure(());
-    let router = subresources(pod, &config)
+    let router = subresources(pod, &config, &limits.permits)
         .merge(discovery::router(pod.clone()))
         .fallback(async || not_found("the server could not find the requested resource"))
         .method_not_allowed_fallback(wrong_method)
         .layer(
             ServiceBuilder::new()
-                .layer(trace)
-                // In front of the guard: a browser sends its token among its subprotocols.
+                // In front of the guard, which reads the token, and of everything that logs: a
+                // browser sends its token among its subprotocols.
                 .layer(BearerSubprotocolLayer::new())
+                .layer(trace)
                 .layer(from_fn_with_state(guard, guard::check)),
         );
-    // In front of the routes, because it changes the path that they match.
+    // In front of the routes, because it changes the path that they match. It trims the end only:
+    // a doubled slash inside of a path is not found.
     let trimmed = NormalizePathLayer::trim_trailing_slash().layer(router);
     Router::new().fallback_service(trimmed)
 }
 
 /// The routes whose requests become sessions.
-fn subresources(pod: &Pod, config: &SessionConfig) -> Router {
-    let commands = WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone());
-    let exec = ServiceBuilder::new()
-        .layer(commands.clone())
+fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>) -> Router {
+    let commands = ServiceBuilder::new()
+        .layer(WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone()))
         .layer(RemoteCommandLayer::new())
-        .service_fn(exec::run);
-    let attach = ServiceBuilder::new()
-        .layer(commands)
-        .layer(RemoteCommandLayer::new())
-        .service_fn({
-            let pod = pod.clone();
-            move |command| attach::run(pod.clone(), command)
-        });
+        // Inside, because kubectl shows no answer but a Status.
+        .map_err(tell_limit)
+        .layer(permits.layer(|_: &RemoteCommand| Some(())));
+    let exec = commands.clone().service_fn(exec::run);
+    let attach = commands.service_fn({
+        let pod = pod.clone();
+        move |command| attach::run(pod.clone(), command)
+    });
     let forward = ServiceBuilder::new()
+        .map_response(forward::log_answer)
         .layer(WsStreamLayer::new(portforward::Protocols::default()).config(config.clone()))
+        // Inside of the next layer, each port would take a permit.
+        .layer(permits.layer(|_: &ChannelSet| Some(())))
         .layer(PortForwardLayer::new())
         .service_fn(forward::run);
     // Plain requests pass through this layer: the log is an ordinary answer as well.
     let log = ServiceBuilder::new()
         .layer(WsReaderLayer::new().config(config.clone()).ping(true))
-        .service(logs::route(pod.clone()));
+        .service(logs::route(pod.clone(), permits.clone()));
 
     // Any method, because over HTTP/2 a WebSocket begins with CONNECT.
     let exec = without_spdy(any_service(exec), NO_SPDY);
@@ -118,6 +128,15 @@ fn subresources(pod: &Pod, config: &SessionConfig) -> Router {
         .route_layer(from_extractor::<Target>())
 }
 
+/// Makes a Status of the refusal of a session beyond the limit.
+fn tell_limit(error: BoxError) -> BoxError {
+    let rejection = Rejection::from_error(&*error);
+    match rejection.kind() {
+        RejectionKind::SessionLimit => rejection.to_status().into(),
+        _ => error,
+    }
+}
+
 /// Answers a client that speaks SPDY with `text`.
 fn without_spdy(route: MethodRouter, text: &'static str) -> MethodRouter {
     route.layer(from_fn_with_state(text, refuse_spdy))
@@ -138,37 +157,6 @@ async fn refuse_spdy(
         return Err(bad_request(text));
     }
     Ok(next.run(request).await)
-}
-
-/// Makes the span of a request, with the path alone: the query of an exec holds its command.
-fn span(request: &Request) -> tracing::Span {
-    tracing::info_span!("request", method = %request.method(), path = request.uri().path())
-}
-
-/// Logs an answer, with the reason of a refusal. The reason is a value of its own, which is
-/// escaped: it may quote the request.
-fn log_answer<B>(response: &Response<B>, latency: Duration, _: &tracing::Span) {
-    let status = response.status().as_u16();
-    match response.extensions().get::<Rejection>() {
-        Some(rejection) => tracing::info!(status, why = rejection.message(), "refused"),
-        None => tracing::debug!(status, ?latency, "answered"),
-    }
-}
-
-pub(crate) fn bad_request(message: impl Into<String>) -> Rejection {
-    Rejection::new(StatusCode::BAD_REQUEST, message)
-}
-
-pub(crate) fn not_found(message: impl Into<String>) -> Rejection {
-    Rejection::new(StatusCode::NOT_FOUND, message)
-}
-
-pub(crate) async fn wrong_method() -> Rejection {
-    Rejection::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "the server does not allow this method on the requested resource",
-    )
-    .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
 }
 
 #[cfg(test)]

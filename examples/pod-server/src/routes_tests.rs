@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::body::Body;
+use axum::{
+    body::Body,
+    http::{StatusCode, header::ALLOW},
+};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -20,10 +23,11 @@ use super::*;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// The paths of the subresources of the one pod, and of its container.
-const SUBRESOURCES: [&str; 11] = [
+const SUBRESOURCES: [&str; 12] = [
     "/api/v1/namespaces/default/pods/demo/exec",
     "/api/v1/namespaces/default/pods/demo/attach",
     "/api/v1/namespaces/default/pods/demo/portforward",
+    "/api/v1/namespaces/default/pods/demo/log",
     "/exec/default/demo/main",
     "/exec/default/demo/00000000-0000-4000-8000-000000000001/main",
     "/attach/default/demo/main",
@@ -34,11 +38,24 @@ const SUBRESOURCES: [&str; 11] = [
     "/containerLogs/default/demo/00000000-0000-4000-8000-000000000001/main",
 ];
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            idle_timeout: None,
+            permits: SessionPermits::new(usize::MAX),
+        }
+    }
+}
+
 /// The router of a pod, and what keeps that running.
 fn server() -> (Router, impl Future<Output = ()>) {
+    limited(&Limits::default())
+}
+
+fn limited(limits: &Limits) -> (Router, impl Future<Output = ()> + use<>) {
     let argv = ["/bin/sh", "-c", "read go"].map(OsString::from);
     let (pod, keep_running) = Pod::start(argv.into()).unwrap();
-    let router = router(&pod, Guard::new(None), None, &Sessions::default());
+    let router = router(&pod, Guard::new(None), limits, &Sessions::default());
     (router, keep_running)
 }
 
@@ -90,7 +107,7 @@ async fn paths_of_clients_and_of_an_api_server_are_there() {
     let (router, _pod) = server();
     for path in SUBRESOURCES {
         // Only a WebSocket is missing. The log needs none, but a number.
-        let (query, expected) = match path.contains("Logs") {
+        let (query, expected) = match path.to_lowercase().contains("log") {
             true => ("?tailLines=x", StatusCode::BAD_REQUEST),
             false => ("", StatusCode::UPGRADE_REQUIRED),
         };
@@ -169,7 +186,7 @@ async fn other_pods_and_containers_are_refused() {
 #[tokio::test]
 async fn a_command_runs_through_all_layers() {
     let (router, _pod) = server();
-    for path in [SUBRESOURCES[0], SUBRESOURCES[3]] {
+    for path in [SUBRESOURCES[0], SUBRESOURCES[4]] {
         let path = format!("{path}?command=sh&command=-c&command=echo+hi%3B+exit+3&stdout=1");
         let client = Connect::to(path)
             .offer("v5.channel.k8s.io")
@@ -191,6 +208,44 @@ async fn an_exec_without_a_command_is_refused() {
         refusal.message(),
         Some("you must specify at least one command for the container")
     );
+}
+
+#[tokio::test]
+async fn sessions_of_all_kinds_share_one_limit() {
+    let (router, _pod) = limited(&Limits {
+        permits: SessionPermits::new(1),
+        ..Limits::default()
+    });
+    let log = format!("{PODS}/demo/log?follow=true");
+    let connect = async |path: &str, subprotocol: &str| {
+        let client = Connect::to(format!("{PODS}/demo/{path}")).offer(subprotocol);
+        client.connect(router.clone()).await
+    };
+    let first = ask(&router, Method::GET, &log).await;
+    assert_eq!(first.status(), StatusCode::OK);
+
+    // kubectl shows a Status, and no other answer to these two.
+    for path in ["exec?command=true&stdout=1", "attach?stdout=1"] {
+        let client = connect(path, "v5.channel.k8s.io").await.unwrap();
+        let status = client.read_to_end().await.status().unwrap();
+        assert_eq!(status.code(), Some(429), "{path}");
+    }
+    for (path, subprotocol) in [
+        ("portforward?ports=1", "v4.channel.k8s.io"),
+        ("log", "binary.k8s.io"),
+    ] {
+        let error = connect(path, subprotocol).await.unwrap_err();
+        let refused = error.downcast_ref::<Refused>().unwrap();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    let second = ask(&router, Method::GET, &log).await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+
+    drop(first);
+    let attached = connect("attach?stdout=1", "v5.channel.k8s.io").await;
+    let second = ask(&router, Method::GET, &log).await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    drop(attached);
 }
 
 #[tokio::test]
@@ -220,7 +275,13 @@ async fn spdy_is_refused_with_words() {
 async fn discovery_names_every_subresource() {
     let (_, list) = get("/api/v1").await;
     let resources = list["resources"].as_array().unwrap();
-    for name in ["pods", "pods/log", "pods/exec", "pods/attach"] {
+    for name in [
+        "pods",
+        "pods/log",
+        "pods/exec",
+        "pods/attach",
+        "pods/portforward",
+    ] {
         assert!(
             resources.iter().any(|entry| entry["name"] == name),
             "{name}"

@@ -42,34 +42,22 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::own_process::in_own_process;
 
     /// Shells start background jobs like this.
-    #[tokio::test]
-    async fn a_signal_that_is_ignored_here_is_default_in_a_command() {
-        const CHILD: &str = "POD_SERVER_TEST_CHILD";
-        const NAME: &str = "signals::tests::a_signal_that_is_ignored_here_is_default_in_a_command";
-        // In a process of its own, which is started with some ignored.
-        if std::env::var_os(CHILD).is_none() {
-            let script = "trap '' HUP INT QUIT TSTP RTMAX; exec \"$0\" --exact \"$1\"";
-            let output = Command::new("bash")
-                .args(["-c", script])
-                .args([std::env::current_exe().unwrap().as_os_str(), NAME.as_ref()])
-                .env(CHILD, "1")
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{text}");
-            return;
-        }
-        let before = fs::read_to_string("/proc/self/status").unwrap();
-        let (int, last) = (1 << 1, 1 << 63);
-        assert_eq!(parse_ignored(&before).unwrap() & (int | last), int | last);
-        catch_ignored();
-        let output = Command::new("cat").arg("/proc/self/status").output();
-        let status = String::from_utf8(output.unwrap().stdout).unwrap();
-        // The C library ignores 32 and 33, its own, in what it spawns.
-        let ignored = parse_ignored(&status).unwrap() & !(0b11 << 31);
-        assert_eq!(ignored, 0, "{ignored:#x}");
+    #[test]
+    fn a_signal_that_is_ignored_here_is_default_in_a_command() {
+        in_own_process("trap '' HUP INT QUIT TSTP RTMAX", async || {
+            let before = fs::read_to_string("/proc/self/status").unwrap();
+            let (int, last) = (1 << 1, 1 << 63);
+            assert_eq!(parse_ignored(&before).unwrap() & (int | last), int | last);
+            catch_ignored();
+            let output = Command::new("cat").arg("/proc/self/status").output();
+            let status = String::from_utf8(output.unwrap().stdout).unwrap();
+            // The C library ignores 32 and 33, its own, in what it spawns.
+            let ignored = parse_ignored(&status).unwrap() & !(0b11 << 31);
+            assert_eq!(ignored, 0, "{ignored:#x}");
+        });
     }
 
     #[test]

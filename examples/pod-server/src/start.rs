@@ -4,18 +4,22 @@ use std::{
     env,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    os::unix::process::ExitStatusExt,
     pin::pin,
-    process::ExitCode,
+    process::{ExitCode, ExitStatus},
     time::Duration,
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use rustix::process::Signal;
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{Instant, timeout_at},
 };
-use tower_wsstream::Sessions;
+use tower_wsstream::{Sessions, access::SessionPermits};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -23,15 +27,19 @@ use crate::{
     guard::Guard,
     options::{Options, TOKEN_VARIABLE, TlsFiles},
     pod::Pod,
-    reaper, routes, signals, ticker, tls,
+    reaper,
+    routes::{self, Limits},
+    signals, ticker, tls,
 };
 
-/// The time for the commands that end with the server. It is longer than the time between their
+/// The time for the tasks of a server that has stopped, and after them for the commands that end
+/// with it. It is longer than the time between their
 /// SIGHUP and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time for the sessions of a server that stops. A client that reads needs a moment of it. It
-/// is shorter than the 30 s after which a kubelet or an init system kills.
+/// The time for the sessions of a server that stops, and for the answers that it is sending. A
+/// client that reads needs a moment of it. It is shorter than the 30 s after which a kubelet or an
+/// init system kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn main() -> ExitCode {
@@ -85,8 +93,13 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         )?;
 
         let sessions = Sessions::default();
-        let router = routes::router(&pod, Guard::new(token), options.idle_timeout(), &sessions);
-        let serving = Connections::new(tls, router).serve_all(listener);
+        let limits = Limits {
+            idle_timeout: options.idle_timeout(),
+            permits: SessionPermits::new(options.max_sessions()),
+        };
+        let router = routes::router(&pod, Guard::new(token), &limits, &sessions);
+        let (stopping, stop) = watch::channel(());
+        let serving = Connections::new(tls, router, stop).serve_all(listener);
         let mut keep_running = pin!(keep_running);
         tokio::select! {
             () = serving => {}
@@ -96,22 +109,39 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Nothing is accepted any more, and each session learns why it ends. A second signal
-        // does not wait for them.
+        // Nothing is accepted any more, because `serving` was dropped. A second signal does not
+        // wait.
         tokio::select! {
-            drained = sessions.drain(DRAIN_TIMEOUT) => {
-                tracing::info!(drained.ended, drained.cut, "stopped");
-            }
+            () = drain(&sessions, &pod, &stopping) => {}
             () = keep_running => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         Ok(())
     });
-    // Drops all sessions, and with them their commands. The pod's process went with the block.
-    drop(runtime);
+    // Drops all sessions, and with them their commands. The pod's process went with the block. A
+    // blocking thread that is stuck, such as one at a file system that is gone, is left behind.
+    runtime.shutdown_timeout(STOP_TIMEOUT);
     reaper::wait_for_all(STOP_TIMEOUT);
     result
+}
+
+/// Ends the sessions, then the logs that are followed, and then the connections. Each session
+/// learns why it ends, and answers that are being sent are completed.
+async fn drain(sessions: &Sessions, pod: &Pod, stopping: &watch::Sender<()>) {
+    let deadline = Instant::now() + DRAIN_TIMEOUT;
+    let drained = sessions.drain(DRAIN_TIMEOUT).await;
+    tracing::info!(drained.ended, drained.cut, "stopped");
+    // A log that is followed without a session is an ordinary answer, which would not end by
+    // itself. The process of the pod is killed with the server.
+    pod.output()
+        .end(ExitStatus::from_raw(Signal::KILL.as_raw()));
+    // After the sessions: as long as there are some, connections stay open for requests, and the
+    // client of a new session learns why it is refused.
+    stopping.send_replace(());
+    if timeout_at(deadline, stopping.closed()).await.is_err() {
+        tracing::info!(connections = stopping.receiver_count(), "cut at the deadline");
+    }
 }
 
 /// Says what to do next: on stdout and at once, for people, and for scripts that asked for port 0.
@@ -141,3 +171,7 @@ fn announce(address: SocketAddr, tls: Option<&TlsFiles>, token: bool) -> io::Res
     )?;
     out.flush()
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -54,22 +54,24 @@ async fn run(stream: impl Future<Output = ()>) {
 
 pin_project_lite::pin_project! {
     /// A body that notes when it has to be polled next.
-    pub(crate) struct Timed<B> {
+    pub(crate) struct Timed<B, H> {
         #[pin]
         body: B,
         limit: Option<Duration>,
+        held: H,
     }
 }
 
-impl<B> Timed<B> {
-    /// Wraps a body in the task of its stream. The time begins now.
-    pub(crate) fn new(body: B, limit: Option<Duration>) -> Self {
+impl<B, H> Timed<B, H> {
+    /// Wraps a body in the task of its stream. The time begins now. `held` is dropped with the
+    /// body.
+    pub(crate) fn new(body: B, limit: Option<Duration>, held: H) -> Self {
         poll_within(limit);
-        Self { body, limit }
+        Self { body, limit, held }
     }
 }
 
-impl<B: Body> Body for Timed<B> {
+impl<B: Body, H> Body for Timed<B, H> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -66,7 +66,7 @@ async fn connect(window: u32) -> (Sender, JoinHandle<()>) {
     let socket = TcpStream::connect(listener.local_addr().unwrap()).await;
     let deadline = WriteDeadline::set(socket.unwrap(), LIMIT).unwrap();
     let (client, server) = duplex(64 * 1024);
-    let connections = Connections::new(None, router());
+    let connections = Connections::unstopped(None, router());
     let serving = tokio::spawn(connections.serve(server, Some(deadline)));
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)

@@ -7,7 +7,7 @@ use axum::{
 use serde::Deserialize;
 use tower_wsstream::Rejection;
 
-use crate::routes::{bad_request, not_found};
+use crate::refusal::{bad_request, not_found};
 
 pub(crate) const NAMESPACE: &str = "default";
 pub(crate) const POD: &str = "demo";

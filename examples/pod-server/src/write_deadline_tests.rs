@@ -68,7 +68,7 @@ async fn ask(head: &str) -> (TcpStream, JoinHandle<()>) {
     let mut client = connected.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
-    let connections = Connections::new(None, Router::new().fallback(answer));
+    let connections = Connections::unstopped(None, Router::new().fallback(answer));
     let serving = tokio::spawn(connections.serve(server, Some(deadline)));
     client.write_all(head.as_bytes()).await.unwrap();
     (client, serving)
@@ -120,7 +120,7 @@ async fn a_client_that_takes_nothing_of_a_stream_is_let_go() {
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let deadline = WriteDeadline::set(&server, LIMIT).unwrap();
-    let connections = Connections::new(None, router);
+    let connections = Connections::unstopped(None, router);
     tokio::spawn(connections.serve(server, Some(deadline)));
     let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1)
