@@ -140,7 +140,10 @@ async fn drain(sessions: &Sessions, pod: &Pod, stopping: &watch::Sender<()>) {
     // client of a new session learns why it is refused.
     stopping.send_replace(());
     if timeout_at(deadline, stopping.closed()).await.is_err() {
-        tracing::info!(connections = stopping.receiver_count(), "cut at the deadline");
+        tracing::info!(
+            connections = stopping.receiver_count(),
+            "cut at the deadline"
+        );
     }
 }
 
