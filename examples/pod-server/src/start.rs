@@ -14,6 +14,7 @@ use tokio::{
     net::TcpListener,
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
+    time::timeout,
 };
 use tower_wsstream::Sessions;
 use tracing_subscriber::EnvFilter;
@@ -23,7 +24,7 @@ use crate::{
     guard::Guard,
     options::{Options, TOKEN_VARIABLE, TlsFiles},
     pod::Pod,
-    reaper, routes, signals, ticker, tls,
+    process, reaper, routes, signals, ticker, tls,
 };
 
 /// The time for the commands that end with the server. It is longer than the time between their
@@ -77,6 +78,7 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
             )
         })?;
         let (pod, keep_running) = Pod::start(ticker::argv())
+            .await
             .map_err(|error| io::Error::other(format!("the pod's process: {error}")))?;
         announce(
             listener.local_addr()?,
@@ -108,8 +110,11 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         }
         Ok(())
     });
-    // Drops all sessions, and with them their commands. The pod's process went with the block.
-    drop(runtime);
+    let starting = async { timeout(STOP_TIMEOUT, process::stop_starting()).await };
+    let _stopped = runtime.block_on(starting);
+    // Drops all sessions, and with them their commands. The pod's process went with the block. A
+    // command that is stuck in its start is not waited for any longer.
+    runtime.shutdown_timeout(STOP_TIMEOUT);
     reaper::wait_for_all(STOP_TIMEOUT);
     result
 }
