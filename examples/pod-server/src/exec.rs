@@ -108,6 +108,9 @@ where
         stderr,
         mut resize,
     } = channels;
+    // The first poll of a service comes before the 101, and before its session is registered: a
+    // drain may still refuse the request. Its command must not have started then.
+    tokio::task::yield_now().await;
     // The name alone: the arguments may hold credentials. The subprotocol is in the span.
     let program = spec.argv.first().map(|name| name.to_string_lossy());
     tracing::info!(program = program.as_deref(), tty = spec.tty, "exec");

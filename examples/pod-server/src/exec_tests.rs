@@ -380,6 +380,34 @@ async fn a_start_that_is_dropped_leaves_no_command() {
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
 
+/// The first poll comes before the 101, and a drain may still refuse the request then.
+#[tokio::test]
+async fn nothing_has_started_after_the_first_poll() {
+    let note = std::env::temp_dir().join(format!("pod-server-poll-{}", std::process::id()));
+    let argv = ["touch".into(), note.clone().into()];
+    let spec = Spec {
+        argv: &argv,
+        tty: false,
+        stdin: false,
+        stdout: false,
+        stderr: false,
+        size: None,
+    };
+    let channels = Channels::<BufReader<DuplexStream>, DuplexStream, mpsc::UnboundedReceiver<_>> {
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        resize: None,
+    };
+    let mut driving = tokio_test::task::spawn(drive(spec, channels, pending()));
+    tokio_test::assert_pending!(driving.poll());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!note.exists());
+    // Later polls start it.
+    assert!(driving.await.unwrap().success());
+    std::fs::remove_file(note).unwrap();
+}
+
 #[tokio::test]
 async fn children_inherit_neither_signals_nor_descriptors() {
     // The C library ignores 32 and 33, its own, in what it spawns.
