@@ -42,16 +42,10 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
     } = command;
     // It would keep a read buffer of the server for as long as the command runs.
     drop(request);
-    let Some(program) = options.command.first() else {
+    if options.command.is_empty() {
         // Before the upgrade, so that this is an HTTP answer.
         return Err(bad_request("you must specify at least one command for the container").into());
-    };
-    // The name alone: the arguments may hold credentials. The subprotocol is in the span.
-    tracing::info!(
-        program = &*program.to_string_lossy(),
-        tty = options.tty,
-        "exec"
-    );
+    }
     let spec = Spec {
         argv: &options.command,
         tty: options.tty,
@@ -114,12 +108,18 @@ where
         stderr,
         mut resize,
     } = channels;
+    // The first poll of a service comes before the 101, and before its session is registered: a
+    // drain may still refuse the request. Its command must not have started then.
+    tokio::task::yield_now().await;
+    // The name alone: the arguments may hold credentials. The subprotocol is in the span.
+    let program = spec.argv.first().map(|name| name.to_string_lossy());
+    tracing::info!(program = program.as_deref(), tty = spec.tty, "exec");
     if let Some(sizes) = resize.as_mut().filter(|_| spec.tty) {
         spec.size = timeout(WAIT_FOR_SIZE, sizes.next())
             .await
             .unwrap_or_default();
     }
-    let mut process = Process::start(spec).map_err(|error| {
+    let mut process = Process::start(spec).await.map_err(|error| {
         // The words before the program's are Kubernetes' own.
         let message =
             format!("Internal error occurred: error executing command in container: {error}");

@@ -5,6 +5,7 @@ use std::{
     future::pending,
     io,
     os::unix::{ffi::OsStrExt, process::ExitStatusExt},
+    path::PathBuf,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -183,6 +184,50 @@ async fn gone_within(session: &str, limit: Duration) {
     }
 }
 
+/// A copy of a program that is under a write lease, so that `execve` waits until the holder gives
+/// the lease up. A program on a network file system that does not answer hangs likewise.
+struct Leased {
+    program: PathBuf,
+    holder: std::process::Child,
+}
+
+impl Leased {
+    fn new(program: &str, name: &str) -> Self {
+        // F_SETLEASE is 1024, and F_WRLCK is 1. The lease ends by itself, so that nothing hangs for
+        // ever where the test fails.
+        const HOLD: &str = "$SIG{IO} = 'IGNORE'; $| = 1; open F, '<', $ARGV[0] or die; \
+            fcntl(F, 1024, 1) or die; print qq(on\n); $e = time + 15; sleep 1 while time < $e";
+        let path = std::env::temp_dir().join(format!("pod-server-{name}-{}", std::process::id()));
+        std::fs::copy(program, &path).unwrap();
+        let mut holder = std::process::Command::new("perl")
+            .args(["-e", HOLD])
+            .arg(&path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 3];
+        io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
+        assert_eq!(&line, b"on\n");
+        Self {
+            program: path,
+            holder,
+        }
+    }
+
+    fn release(&mut self) {
+        self.holder.kill().unwrap();
+        self.holder.wait().unwrap();
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+        let _ = std::fs::remove_file(&self.program);
+    }
+}
+
 #[test]
 fn the_service_is_send() {
     fn is_send<T: Send>(_: fn(tower_wsstream::remotecommand::RemoteCommand) -> T) {}
@@ -291,6 +336,76 @@ async fn a_command_that_cannot_start_is_named() {
             .await
             .contains("argument list too long")
     );
+}
+
+/// One on a network file system that does not answer. In the clock of `std`: no timer of tokio fires
+/// while all its threads are stuck.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_cannot_be_opened_holds_up_no_other() {
+    let leased = Leased::new("/bin/true", "leased");
+    // One for each thread of the runtime.
+    let stuck = [(); 2].map(|()| Client::start(&[&leased.program], false));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    assert!(Client::sh("exit 0").finish().await.2.success());
+    // This waits until the stuck ones have surely forked.
+    let terminal = Client::start(&["true"], true).finish().await;
+    assert!(terminal.2.success());
+    assert!(start.elapsed() < Duration::from_secs(2));
+    drop(leased);
+    for stuck in stuck {
+        assert!(stuck.finish().await.2.success());
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_dropped_leaves_no_command() {
+    let mut leased = Leased::new("/bin/sh", "dropped");
+    let note = leased.program.with_extension("note");
+    let script = format!("sleep 0.3; echo ran >{}; sleep 1000", note.display());
+    let argv = [leased.program.as_os_str(), "-c".as_ref(), script.as_ref()];
+    let client = Client::start(&argv, false);
+    // Until it is stuck.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    client.driving.abort();
+    assert!(client.driving.await.unwrap_err().is_cancelled());
+    leased.release();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(!note.exists());
+    let found = std::process::Command::new("pgrep")
+        .arg("-f")
+        .arg(&leased.program)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+/// The first poll comes before the 101, and a drain may still refuse the request then.
+#[tokio::test]
+async fn nothing_has_started_after_the_first_poll() {
+    let note = std::env::temp_dir().join(format!("pod-server-poll-{}", std::process::id()));
+    let argv = ["touch".into(), note.clone().into()];
+    let spec = Spec {
+        argv: &argv,
+        tty: false,
+        stdin: false,
+        stdout: false,
+        stderr: false,
+        size: None,
+    };
+    let channels = Channels::<BufReader<DuplexStream>, DuplexStream, mpsc::UnboundedReceiver<_>> {
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        resize: None,
+    };
+    let mut driving = tokio_test::task::spawn(drive(spec, channels, pending()));
+    tokio_test::assert_pending!(driving.poll());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!note.exists());
+    // Later polls start it.
+    assert!(driving.await.unwrap().success());
+    std::fs::remove_file(note).unwrap();
 }
 
 #[tokio::test]

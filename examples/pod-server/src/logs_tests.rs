@@ -167,7 +167,7 @@ fn a_query_is_read_as_the_api_server_reads_it() {
 #[tokio::test]
 async fn the_route_shows_the_pods_process_and_refuses_other_requests() {
     let argv = ["/bin/sh", "-c", "echo hello; read go"].map(OsString::from);
-    let (pod, keeping) = Pod::start(argv.into()).unwrap();
+    let (pod, keeping) = Pod::start(argv.into()).await.unwrap();
     let _keeping = tokio::spawn(keeping);
     let ask = |method, uri: &str| {
         let request = Request::builder()

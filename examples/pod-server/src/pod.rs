@@ -61,10 +61,10 @@ struct Run {
 impl Pod {
     /// Starts the process. Returns a future that keeps it running for as long as it is polled;
     /// dropping it ends the process.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         argv: Vec<OsString>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), CannotStart> {
-        let (run, running) = start(&argv)?;
+        let (run, running) = start(&argv).await?;
         let pod = Self {
             inner: Arc::new(Inner {
                 current: Mutex::new(run),
@@ -110,7 +110,7 @@ impl Pod {
             tracing::warn!(%why, "the pod's process is not running");
             self.current().input = Err(why);
             tokio::time::sleep(RESTART_PAUSE).await;
-            match start(argv) {
+            match start(argv).await {
                 Ok((run, running)) => {
                     self.inner.restarts.fetch_add(1, Ordering::Relaxed);
                     *self.current() = run;
@@ -127,7 +127,7 @@ impl Pod {
     }
 }
 
-fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
+async fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
     let process = Process::start(Spec {
         argv,
         tty: false,
@@ -135,7 +135,8 @@ fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
         stdout: true,
         stderr: true,
         size: None,
-    })?;
+    })
+    .await?;
     let hub = Arc::<Hub>::default();
     let (input, lines) = mpsc::channel(WAITING_INPUT);
     let run = Run {

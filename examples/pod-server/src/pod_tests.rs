@@ -15,7 +15,7 @@ use crate::ticker;
 const LIMIT: Duration = Duration::from_secs(30);
 
 async fn pod(argv: Vec<OsString>) -> (Pod, JoinHandle<()>) {
-    let (pod, keeping) = Pod::start(argv).unwrap();
+    let (pod, keeping) = Pod::start(argv).await.unwrap();
     (pod, tokio::spawn(keeping))
 }
 
@@ -175,6 +175,6 @@ async fn the_process_ends_with_the_pod() {
 
 #[tokio::test]
 async fn a_pod_that_cannot_start_says_so() {
-    let error = Pod::start(vec!["/no/such".into()]).err().unwrap();
+    let error = Pod::start(vec!["/no/such".into()]).await.err().unwrap();
     assert!(error.to_string().contains("/no/such"), "{error}");
 }

@@ -48,13 +48,13 @@ impl Default for Limits {
 }
 
 /// The router of a pod, and what keeps that running.
-fn server() -> (Router, impl Future<Output = ()>) {
-    limited(&Limits::default())
+async fn server() -> (Router, impl Future<Output = ()>) {
+    limited(&Limits::default()).await
 }
 
-fn limited(limits: &Limits) -> (Router, impl Future<Output = ()> + use<>) {
+async fn limited(limits: &Limits) -> (Router, impl Future<Output = ()> + use<>) {
     let argv = ["/bin/sh", "-c", "read go"].map(OsString::from);
-    let (pod, keep_running) = Pod::start(argv.into()).unwrap();
+    let (pod, keep_running) = Pod::start(argv.into()).await.unwrap();
     let router = router(&pod, Guard::new(None), limits, &Sessions::default());
     (router, keep_running)
 }
@@ -74,14 +74,14 @@ async fn json(response: Response) -> Value {
 }
 
 async fn get(path: &str) -> (StatusCode, Value) {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     let response = ask(&router, Method::GET, path).await;
     (response.status(), json(response).await)
 }
 
 #[tokio::test]
 async fn documents_that_kubectl_reads_are_there() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     for path in [
         "/version",
         "/api",
@@ -104,7 +104,7 @@ async fn documents_that_kubectl_reads_are_there() {
 
 #[tokio::test]
 async fn paths_of_clients_and_of_an_api_server_are_there() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     for path in SUBRESOURCES {
         // Only a WebSocket is missing. The log needs none, but a number.
         let (query, expected) = match path.to_lowercase().contains("log") {
@@ -121,7 +121,7 @@ async fn paths_of_clients_and_of_an_api_server_are_there() {
 
 #[tokio::test]
 async fn other_paths_are_not_found() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     for path in [
         "/",
         "/apis/apps/v1",
@@ -144,7 +144,7 @@ async fn other_paths_are_not_found() {
 /// A web page that has rebound its name reaches nothing.
 #[tokio::test]
 async fn every_path_is_behind_the_guard() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     let paths = ["/", "/version", "/version/", "/api/v1/pods", "/no/such"];
     for path in paths.into_iter().chain(SUBRESOURCES) {
         for method in [Method::GET, Method::POST, Method::CONNECT, Method::OPTIONS] {
@@ -161,7 +161,7 @@ async fn every_path_is_behind_the_guard() {
 
 #[tokio::test]
 async fn other_pods_and_containers_are_refused() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     let message = async |path: &str, code| {
         let response = ask(&router, Method::GET, path).await;
         assert_eq!(response.status().as_u16(), code, "{path}");
@@ -185,7 +185,7 @@ async fn other_pods_and_containers_are_refused() {
 
 #[tokio::test]
 async fn a_command_runs_through_all_layers() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     for path in [SUBRESOURCES[0], SUBRESOURCES[4]] {
         let path = format!("{path}?command=sh&command=-c&command=echo+hi%3B+exit+3&stdout=1");
         let client = Connect::to(path)
@@ -199,7 +199,7 @@ async fn a_command_runs_through_all_layers() {
 
 #[tokio::test]
 async fn an_exec_without_a_command_is_refused() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     let client = Connect::to(format!("{PODS}/demo/exec?stdout=1")).offer("v5.channel.k8s.io");
     let error = client.connect(router).await.unwrap_err();
     let refusal = error.downcast_ref::<Refused>().unwrap().refusal().unwrap();
@@ -215,7 +215,8 @@ async fn sessions_of_all_kinds_share_one_limit() {
     let (router, _pod) = limited(&Limits {
         permits: SessionPermits::new(1),
         ..Limits::default()
-    });
+    })
+    .await;
     let log = format!("{PODS}/demo/log?follow=true");
     let connect = async |path: &str, subprotocol: &str| {
         let client = Connect::to(format!("{PODS}/demo/{path}")).offer(subprotocol);
@@ -250,7 +251,7 @@ async fn sessions_of_all_kinds_share_one_limit() {
 
 #[tokio::test]
 async fn spdy_is_refused_with_words() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     for (path, word) in [
         ("exec", "1.31"),
         ("attach", "1.31"),
@@ -322,7 +323,7 @@ impl Write for Log {
 /// No request can forge a line of the log.
 #[tokio::test]
 async fn a_refused_request_writes_one_line_of_the_log() {
-    let (router, _pod) = server();
+    let (router, _pod) = server().await;
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

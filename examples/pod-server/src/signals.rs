@@ -2,9 +2,15 @@
 //!
 //! A shell starts its background jobs with SIGINT ignored. Commands would inherit that, and
 //! Ctrl-C would do nothing in their terminals. A signal with a handler is reset to its default
-//! by `exec`, so the server gives each ignored signal a handler that does nothing: that changes
-//! nothing for the server, and leaves nothing to do between fork and exec, where code of ours
-//! would need `unsafe`.
+//! by `exec`, so the server gives each ignored signal a handler that does nothing. The server
+//! still survives these signals, and nothing is left to do between fork and exec, where code of
+//! ours would need `unsafe`.
+//!
+//! SIGTTIN and SIGTTOU stay ignored, because for them a handler that does nothing is not the same
+//! as ignoring. The kernel sends SIGTTOU to a background process that writes to a terminal with
+//! `stty tostop`. If the signal is ignored, the write is made; if it has a handler, the write is
+//! restarted behind it and sends the signal again, for ever. The log of the server goes to such a
+//! terminal. Commands inherit these two, and a shell with job control sets them itself.
 //!
 //! The signal mask, and SIGPIPE, which Rust's runtime ignores, are reset by `std`.
 
@@ -16,13 +22,18 @@ use tokio::signal::unix::{SignalKind, signal};
 /// SIGRTMAX on Linux.
 const LAST: i32 = 64;
 
-/// Gives each ignored signal a handler. Call it before the first command starts, in a runtime.
+/// The signals that are left as they are. The module's documentation has the reasons.
+const LEFT_ALONE: [Signal; 3] = [Signal::PIPE, Signal::TTIN, Signal::TTOU];
+
+/// Gives each ignored signal a handler, except for SIGPIPE, SIGTTIN and SIGTTOU. Call it before the
+/// first command starts, in a runtime.
 pub(crate) fn catch_ignored() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = parse_ignored(&status).unwrap_or_default();
     for number in 1..=LAST {
         let is_ignored = ignored >> (number - 1) & 1 == 1;
-        if is_ignored && number != Signal::PIPE.as_raw() {
+        let is_left_alone = LEFT_ALONE.iter().any(|signal| signal.as_raw() == number);
+        if is_ignored && !is_left_alone {
             // The handler stays when the stream is dropped. Some signals cannot have one: the C
             // library's own, SIGKILL and SIGSTOP, and those of a fault, which are never ignored.
             let _ = signal(SignalKind::from_raw(number));
@@ -47,16 +58,20 @@ mod tests {
     /// Shells start background jobs like this.
     #[test]
     fn a_signal_that_is_ignored_here_is_default_in_a_command() {
-        in_own_process("trap '' HUP INT QUIT TSTP RTMAX", async || {
+        in_own_process("trap '' HUP INT QUIT TSTP TTIN TTOU RTMAX", async || {
             let before = fs::read_to_string("/proc/self/status").unwrap();
             let (int, last) = (1 << 1, 1 << 63);
             assert_eq!(parse_ignored(&before).unwrap() & (int | last), int | last);
             catch_ignored();
+            // A write to a terminal with `tostop` would be restarted for ever.
+            let here = fs::read_to_string("/proc/self/status").unwrap();
+            let (ttin, ttou) = (1 << 20, 1 << 21);
+            assert_eq!(parse_ignored(&here).unwrap() & (ttin | ttou), ttin | ttou);
             let output = Command::new("cat").arg("/proc/self/status").output();
             let status = String::from_utf8(output.unwrap().stdout).unwrap();
             // The C library ignores 32 and 33, its own, in what it spawns.
             let ignored = parse_ignored(&status).unwrap() & !(0b11 << 31);
-            assert_eq!(ignored, 0, "{ignored:#x}");
+            assert_eq!(ignored, ttin | ttou, "{ignored:#x}");
         });
     }
 

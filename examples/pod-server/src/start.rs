@@ -17,7 +17,7 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tower_wsstream::{Sessions, access::SessionPermits};
 use tracing_subscriber::EnvFilter;
@@ -27,7 +27,7 @@ use crate::{
     guard::Guard,
     options::{Options, TOKEN_VARIABLE, TlsFiles},
     pod::Pod,
-    reaper,
+    process, reaper,
     routes::{self, Limits},
     signals, ticker, tls,
 };
@@ -85,6 +85,7 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
             )
         })?;
         let (pod, keep_running) = Pod::start(ticker::argv())
+            .await
             .map_err(|error| io::Error::other(format!("the pod's process: {error}")))?;
         announce(
             listener.local_addr()?,
@@ -119,8 +120,10 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         }
         Ok(())
     });
+    let starting = async { timeout(STOP_TIMEOUT, process::stop_starting()).await };
+    let _stopped = runtime.block_on(starting);
     // Drops all sessions, and with them their commands. The pod's process went with the block. A
-    // blocking thread that is stuck, such as one at a file system that is gone, is left behind.
+    // command that is stuck in its start is not waited for any longer.
     runtime.shutdown_timeout(STOP_TIMEOUT);
     reaper::wait_for_all(STOP_TIMEOUT);
     result

@@ -26,7 +26,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 async fn pod() -> Pod {
     let script = format!("head -c {LENGTH} /dev/zero; read forever");
     let argv = ["/bin/sh", "-c", &script].map(OsString::from);
-    let (pod, keep_running) = Pod::start(argv.into()).unwrap();
+    let (pod, keep_running) = Pod::start(argv.into()).await.unwrap();
     let attached = pod.output().attach();
     tokio::spawn(keep_running);
     let mut printed = 0;

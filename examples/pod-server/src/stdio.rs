@@ -9,13 +9,13 @@ use rustix::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::ChildStdin,
+    net::unix::pipe,
 };
 
 /// The input of a command.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Pipe(ChildStdin),
+    Pipe(pipe::Sender),
     Terminal {
         keyboard: OwnedWritePty,
         /// Set if the last byte left a line unfinished.

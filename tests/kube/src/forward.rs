@@ -48,7 +48,7 @@ pub(crate) async fn both_ways(pod: &Pod, mib: usize) -> Checked {
     Ok(format!("{mib} MiB each way through each of 2 ports"))
 }
 
-/// A port that nobody listens on: its text, and the other port as if nothing was.
+/// A port without a listener: the client is told in words, and the other port is not affected.
 pub(crate) async fn refused_port(pod: &Pod) -> Checked {
     let good = Target::new(echo).await?;
     let mut bad = Target::new(echo).await?;
@@ -213,7 +213,7 @@ impl Target {
         Ok(Self { port, accepting })
     }
 
-    /// Listens no more; nobody else has the port meanwhile, with some luck.
+    /// Stops listening. With some luck, no other program takes the port in the meantime.
     async fn close(&mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;

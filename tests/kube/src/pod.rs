@@ -21,7 +21,7 @@ pub(crate) const POD: &str = "demo";
 /// pipes hang, and only `join` tells why.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What kube offers of itself, and what is offered to be given the older one.
+/// The subprotocols that kube offers by itself, and the offer that selects the older one.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Subprotocol {
     V4,
@@ -43,7 +43,7 @@ pub(crate) struct Pod {
     selected: Arc<Mutex<Vec<Option<HeaderValue>>>>,
 }
 
-/// What a command gave back.
+/// The result of a command.
 pub(crate) struct Ended {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,

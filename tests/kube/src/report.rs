@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// What did not hold, in words.
+/// The checks that failed, in words.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Far above what any check takes; only a hang takes longer.
