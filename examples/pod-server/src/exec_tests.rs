@@ -343,10 +343,11 @@ async fn a_command_that_cannot_start_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_cannot_be_opened_holds_up_no_other() {
     let leased = Leased::new("/bin/true", "leased");
-    // One for each thread of the runtime.
-    let stuck = [(); 2].map(|()| Client::start(&[&leased.program], false));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Before the pause below, which does not end either while all threads are stuck.
     let start = Instant::now();
+    // More than the threads of the runtime: a thread may have several of them to start.
+    let stuck = [(); 8].map(|()| Client::start(&[&leased.program], false));
+    tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(Client::sh("exit 0").finish().await.2.success());
     // This waits until the stuck ones have surely forked.
     let terminal = Client::start(&["true"], true).finish().await;
