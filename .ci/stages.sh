@@ -62,6 +62,8 @@ tools() {
     need git git
     need python3 python3
     need valgrind valgrind
+    need perl perl
+    need pgrep procps
     rustc --version
     python3 --version
     cargo fetch --locked --quiet
