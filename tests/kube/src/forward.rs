@@ -15,10 +15,9 @@ use crate::checks::{Checked, bytes};
 use crate::pod::{POD, Pod, why};
 use crate::report::{Failure, equal};
 
-/// What a client sends before it has heard it again, in pieces. kube passes bytes on
-/// in one loop for both directions and all ports: while it waits to send it does not
-/// receive, and where more is on its way than lies in buffers, both sides wait for
-/// ever. A window of the server holds twice this.
+/// The pieces that a client sends before it reads its echo. kube copies both directions of all
+/// ports in one loop: while it waits to send, it does not receive. If more data is on its way
+/// than the buffers hold, both sides wait for ever. A window of the server holds twice this.
 const AHEAD: usize = 32;
 const PIECE: usize = 4 << 10;
 
