@@ -78,6 +78,12 @@ def children(server):
     return count
 
 
+def all_run(server, sessions):
+    """Waits until the command of each session runs: it starts once its request is answered."""
+    until(GONE, lambda: children(server) == sessions + 1)
+    equal(children(server), sessions + 1, "children of the server")
+
+
 def cpu(server):
     """Returns the seconds of CPU that the server itself has used."""
     text = Path(f"/proc/{server.process.pid}/stat").read_text()
@@ -146,7 +152,7 @@ def cut(program, sessions):
     with Server(program, "raw-crowd-cut", log="info") as server:
         try:
             clients = begin(server, sessions, sleeping(mark))
-            equal(children(server), sessions + 1, "children of the server")
+            all_run(server, sessions)
             before = cpu(server)
             with Asking(server) as asking:
                 for client in clients:
@@ -216,7 +222,7 @@ def closed(program, sessions):
                 for _ in range(min(STREAMS, sessions - len(streams))):
                     streams.append(http2.Stream(connections[-1], V5, sleeping(mark)))
                     http2.upgraded(streams[-1])
-            equal(children(server), sessions + 1, "children of the server")
+            all_run(server, sessions)
             before = cpu(server)
             with Asking(server) as asking:
                 started = time.monotonic()
