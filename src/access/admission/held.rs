@@ -43,21 +43,21 @@ impl<K: Hash + Eq + Clone> HeldPermits<K> {
     pub(super) fn acquire(self: &Arc<Self>, key: K) -> Option<Permit<K>> {
         // The clone is made before the lock is taken, and an unused one is dropped after the lock
         // is released. Both run the user's code, which may acquire or release a permit itself.
-        let mut stored = Some(key.clone());
+        let stored = key.clone();
         let mut counts = self.lock();
-        let is_free = match counts.get_mut(&key) {
+        let (is_free, unused) = match counts.get_mut(&key) {
             Some(count) if *count < self.most => {
                 *count += 1;
-                true
+                (true, Some(stored))
             }
             None if self.most > 0 => {
-                counts.extend(stored.take().map(|key| (key, 1)));
-                true
+                counts.insert(stored, 1);
+                (true, None)
             }
-            _ => false,
+            _ => (false, Some(stored)),
         };
         drop(counts);
-        drop_quietly(stored, KEY);
+        drop_quietly(unused, KEY);
         if !is_free {
             drop_quietly(key, KEY);
             return None;

@@ -4,14 +4,8 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_dropped_while_the_service_is_not_ready_gives_its_place_back() {
-    let places = Arc::new(Semaphore::new(1));
     let (inner, mut sets) = handing();
-    let service = ServiceBuilder::new()
-        .layer(standard())
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
-            &places,
-        )))
-        .service(inner);
+    let (service, places) = with_one_place(standard(), inner);
     let taken = Arc::clone(&places).acquire_owned().await.unwrap();
 
     let (request, wire) = hold(&Head::to("/")).await;
@@ -24,7 +18,7 @@ async fn an_answer_dropped_while_the_service_is_not_ready_gives_its_place_back()
     assert_eq!(
         places.available_permits(),
         1,
-        "nobody waits for it any more"
+        "no session waits for it any more"
     );
     assert_eq!(tasks(), before);
     assert!(sets.try_recv().is_err(), "never called");
@@ -38,14 +32,8 @@ async fn an_answer_dropped_while_the_service_is_not_ready_gives_its_place_back()
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_while_the_service_is_not_ready_gives_its_place_back() {
-    let places = Arc::new(Semaphore::new(1));
     let (inner, _sets) = handing();
-    let service = ServiceBuilder::new()
-        .layer(standard())
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
-            &places,
-        )))
-        .service(inner);
+    let (service, places) = with_one_place(standard(), inner);
     let taken = Arc::clone(&places).acquire_owned().await.unwrap();
     let before = tasks();
     let mut client = serve_in_memory(service);
@@ -61,14 +49,8 @@ async fn a_client_that_leaves_while_the_service_is_not_ready_gives_its_place_bac
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_dropped_when_ready_ends_the_session_and_gives_its_place_back() {
-    let places = Arc::new(Semaphore::new(1));
     let (inner, mut sets) = handing();
-    let service = ServiceBuilder::new()
-        .layer(standard())
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
-            &places,
-        )))
-        .service(inner);
+    let (service, places) = with_one_place(standard(), inner);
     let before = tasks();
     let (request, wire) = hold(&Head::to("/")).await;
     let response = service.oneshot(request).await.unwrap();
@@ -133,21 +115,16 @@ enum Refused {
 #[tokio::test(start_paused = true)]
 async fn handles_given_away_before_a_refusal_learn_of_it() {
     for how in [Refused::Fails, Refused::Panics, Refused::PanicsInCall] {
-        let places = Arc::new(Semaphore::new(1));
         let (gives, mut given) = mpsc::unbounded_channel();
-        let service = ServiceBuilder::new()
-            .layer(standard())
-            .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
-                &places,
-            )))
-            .service_fn(move |set: ChannelSet| {
-                let _ = gives.send(give_away(set));
-                assert!(how != Refused::PanicsInCall, "in the call");
-                async move {
-                    assert!(how != Refused::Panics, "in the first poll");
-                    Err::<(), BoxError>("refused".into())
-                }
-            });
+        let inner = service_fn(move |set: ChannelSet| {
+            let _ = gives.send(give_away(set));
+            assert!(how != Refused::PanicsInCall, "in the call");
+            async move {
+                assert!(how != Refused::Panics, "in the first poll");
+                Err::<(), BoxError>("refused".into())
+            }
+        });
+        let (service, places) = with_one_place(standard(), inner);
         let (request, _wire) = hold(&Head::to("/")).await;
         let before = tasks();
         let response = service.oneshot(request).await.unwrap();

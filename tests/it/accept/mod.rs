@@ -33,7 +33,9 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok};
 use tokio_tungstenite::tungstenite::Message;
 use tower::{
-    Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn,
+    Layer, Service, ServiceBuilder, ServiceExt,
+    limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer},
+    service_fn,
 };
 use tower_wsstream::{
     BoxError, Channel, ChannelProtocols, ChannelSet, ChannelType, ChannelWriter, EndCause,
@@ -63,6 +65,22 @@ impl<S> Inner for S where
         + Send
         + 'static
 {
+}
+
+/// Puts a service behind a limit of one session, and returns the permits of the limit too.
+fn with_one_place<F, S>(
+    layer: WsStreamLayer<F>,
+    inner: S,
+) -> (
+    <WsStreamLayer<F> as Layer<ConcurrencyLimit<S>>>::Service,
+    Arc<Semaphore>,
+)
+where
+    WsStreamLayer<F>: Layer<ConcurrencyLimit<S>>,
+{
+    let places = Arc::new(Semaphore::new(1));
+    let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&places));
+    (layer.layer(limit.layer(inner)), places)
 }
 
 /// Returns a service that hands its channels to the test, and never ends.

@@ -4,16 +4,10 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_upgrade_or_refused_by_its_head_takes_no_place() {
-    let places = Arc::new(Semaphore::new(1));
     let (inner, _sets) = handing();
     let (fallback, mut requests) =
         tower_test::mock::pair::<Request<Incoming>, Response<http_body_util::Empty<Bytes>>>();
-    let service = ServiceBuilder::new()
-        .layer(standard().fallback(fallback))
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
-            &places,
-        )))
-        .service(inner);
+    let (service, places) = with_one_place(standard().fallback(fallback), inner);
     let (request, _wire) = hold(&Head::plain("/")).await;
     // The service is kept, and with it a permit that its readiness would have taken.
     let mut kept = service.clone();

@@ -52,14 +52,26 @@ async fn a_reader_that_was_not_taken_blocks_nobody() {
     );
 }
 
+/// Fills channel 0 with binary messages of `size` bytes.
+async fn fill(client: &mut Raw<DuplexStream>, readers: &mut Readers, bytes: usize, size: usize) {
+    let binary = |data: &[u8]| frame(true, BINARY, &on(0, data));
+    fill_with(binary, client, readers, bytes, size).await;
+}
+
 /// Fills channel 0 with messages of `size` bytes. A message of the sibling behind them proves that
 /// all of it was taken.
-async fn fill(client: &mut Raw<DuplexStream>, readers: &mut Readers, bytes: usize, size: usize) {
+async fn fill_with(
+    message: impl Fn(&[u8]) -> Vec<u8>,
+    client: &mut Raw<DuplexStream>,
+    readers: &mut Readers,
+    bytes: usize,
+    size: usize,
+) {
     let mut left = bytes;
     let mut batch = Vec::new();
     while left > 0 {
         let now = left.min(size);
-        batch.extend(frame(true, BINARY, &on(0, &vec![7; now])));
+        batch.extend(message(&vec![7; now]));
         left -= now;
         if batch.len() > 100_000 || left == 0 {
             client.bytes(&std::mem::take(&mut batch)).await.unwrap();
@@ -112,19 +124,8 @@ async fn exactly_the_window_fits_whatever_the_size_of_the_messages() {
 async fn the_window_fits_in_base64_but_for_a_part_of_a_quad() {
     for size in [1, 2, 3, 1000, CHUNK, CHUNK + 1, 100_000] {
         let (mut client, mut readers) = readers(subprotocols::V4_BASE64).await;
-        let mut left = WINDOW - 2;
-        let mut batch = Vec::new();
-        while left > 0 {
-            let now = left.min(size);
-            batch.extend(frame(true, TEXT, &base64(0, &vec![7; now])));
-            left -= now;
-            if batch.len() > 100_000 || left == 0 {
-                client.bytes(&std::mem::take(&mut batch)).await.unwrap();
-                sleep(Duration::from_millis(1)).await;
-            }
-        }
-        client.send(4, b"sibling").await.unwrap();
-        expect(&mut readers.resize, b"sibling").await;
+        let text = |data: &[u8]| frame(true, TEXT, &base64(0, data));
+        fill_with(text, &mut client, &mut readers, WINDOW - 2, size).await;
         client.send(0, b"!!!").await.unwrap();
         client.send(4, b"behind").await.unwrap();
         expect_nothing(&mut readers.resize).await;

@@ -138,6 +138,19 @@ async fn after_thirty_seconds_of_silence_the_socket_is_let_go() {
     assert_after(start, secs(30));
 }
 
+/// Sends data every ten seconds until the connection is dropped, and returns the time that this
+/// took.
+async fn talk_until(dropped: impl Future, client: &mut Raw<DuplexStream>) -> Duration {
+    let start = Instant::now();
+    let talk = async {
+        while client.send(0, b"still here").await.is_ok() {
+            sleep(secs(10)).await;
+        }
+    };
+    let _ = within(LONG, async { tokio::join!(talk, dropped) }).await;
+    start.elapsed()
+}
+
 /// The limit applies with and without an answer to our Close.
 #[tokio::test(start_paused = true)]
 async fn lingering_ends_after_five_minutes_whatever_comes() {
@@ -147,14 +160,7 @@ async fn lingering_ends_after_five_minutes_whatever_comes() {
             true => within(LONG, client.read_to_end()).await,
             false => within(LONG, client.read_to_close()).await,
         };
-        let start = Instant::now();
-        let talk = async {
-            while client.send(0, b"still here").await.is_ok() {
-                sleep(secs(10)).await;
-            }
-        };
-        let _ = within(LONG, async { tokio::join!(talk, dropped) }).await;
-        let elapsed = start.elapsed();
+        let elapsed = talk_until(dropped, &mut client).await;
         assert!(elapsed >= secs(300) && elapsed <= secs(311), "{elapsed:?}");
     }
 }
@@ -164,14 +170,7 @@ async fn the_limit_of_closing_can_be_set() {
     let service = once_in(layer().config(config().close_limit(secs(40))), goodbye);
     let (mut client, dropped) = open_watched(service, subprotocols::V5, 4096).await;
     within(LONG, client.read_to_close()).await;
-    let start = Instant::now();
-    let talk = async {
-        while client.send(0, b"still here").await.is_ok() {
-            sleep(secs(10)).await;
-        }
-    };
-    let _ = within(LONG, async { tokio::join!(talk, dropped) }).await;
-    let elapsed = start.elapsed();
+    let elapsed = talk_until(dropped, &mut client).await;
     assert!(elapsed >= secs(40) && elapsed <= secs(51), "{elapsed:?}");
 }
 

@@ -164,9 +164,8 @@ async fn pings_can_be_switched_off_for_a_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
-    let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(1000)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -191,9 +190,8 @@ async fn a_flood_of_pings_takes_nothing_from_what_data_may() {
 /// because the peer's own Close lies behind it.
 #[tokio::test(start_paused = true)]
 async fn input_behind_our_close_is_discarded_without_a_rate() {
-    let rate = ByteRate::default().inbound(1000);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().inbound(1000)),
         |mut set: ChannelSet| async move {
             set.take_writer(1).unwrap().write_all(b"bye").await?;
             Ok(())

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelSet, EndCause,
+    AcceptMode, BoxError, ChannelSet, EndCause, WsStreamLayer,
     policy::{ByteRate, KeepAlive, Limits, PolicyLayer, TimeLimit, ValidUntil},
     subprotocols,
 };
@@ -34,6 +34,12 @@ use crate::support::{
 };
 
 const MIB: u64 = 1 << 20;
+
+/// Returns the layer with a rate.
+fn paced(rate: ByteRate) -> WsStreamLayer {
+    layer().config(config().byte_rate(rate))
+}
+
 /// Checks for 30 s, within 5 %.
 #[track_caller]
 fn assert_thirty_seconds(took: Duration) {

@@ -4,9 +4,8 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
-    let rate = ByteRate::default().outbound(MIB);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(MIB)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             for _ in 0..30 * MIB / (32 * 1024) {
@@ -48,9 +47,8 @@ async fn output_leaves_at_its_rate_and_pings_are_answered_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn input_comes_at_its_rate_and_output_is_not_held_up() {
-    let rate = ByteRate::default().inbound(MIB);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().inbound(MIB)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -99,9 +97,8 @@ async fn input_comes_at_its_rate_and_output_is_not_held_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
-    let rate = ByteRate::default().outbound(MIB);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(MIB)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             let writing = tokio::spawn(async move {
@@ -126,9 +123,8 @@ async fn a_service_in_a_task_of_its_own_is_held_to_the_rate_too() {
 /// task has a timer, and nothing else wakes it.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
-    let rate = ByteRate::default().outbound(10_000);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(10_000)),
         |mut set: ChannelSet| async move {
             let mut input = set.take_reader(0).ok_or("no channel 0")?;
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
@@ -153,9 +149,8 @@ async fn a_task_that_uses_the_rate_up_by_itself_is_not_forgotten() {
 /// The queue was empty when the rate was used up, so no timer was set.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
-    let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(1000)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.write_all(&[7; 10_000]).await?;
@@ -177,9 +172,8 @@ async fn a_write_that_finds_the_rate_used_up_leaves_once_it_may() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
-    let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(1000)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.send(vec![7; 200_000]).await?;
@@ -200,9 +194,8 @@ async fn a_rate_of_a_few_bytes_is_kept_by_messages_that_are_larger() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
-    let rate = ByteRate::default().outbound(1000);
     let service = once_in(
-        layer().config(config().byte_rate(rate)),
+        paced(ByteRate::default().outbound(1000)),
         |mut set: ChannelSet| async move {
             let mut output = set.take_writer(1).ok_or("no channel 1")?;
             output.send(vec![7; 200_000]).await?;
@@ -222,7 +215,7 @@ async fn a_ping_is_answered_at_once_however_long_the_data_has_to_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn the_close_after_a_fault_does_not_wait_for_the_rate() {
-    let layer = layer().config(config().byte_rate(ByteRate::default().outbound(1000)));
+    let layer = paced(ByteRate::default().outbound(1000));
     let service = once_in(layer, |mut set: ChannelSet| async move {
         let mut output = set.take_writer(1).ok_or("no channel 1")?;
         loop {

@@ -101,7 +101,11 @@ async fn a_client_that_does_not_read_gets_a_prefix_and_no_more_is_asked_for() {
     tokio::time::sleep(SOON).await;
     let after = *taken.lock().unwrap();
     tokio::time::sleep(LONG).await;
-    assert_eq!(*taken.lock().unwrap(), after, "nobody reads it any more");
+    assert_eq!(
+        *taken.lock().unwrap(),
+        after,
+        "the body is not read any more"
+    );
 }
 
 #[tokio::test(start_paused = true)]

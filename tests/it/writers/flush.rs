@@ -125,7 +125,10 @@ async fn a_flush_that_waits_does_not_spin() {
     let mut client = open_with(service, subprotocols::V4, 1000).await;
     sleep(Duration::from_secs(10)).await;
     let polled = polls.load(Ordering::Relaxed);
-    assert!(polled < 10, "{polled} polls, and nobody has read a byte");
+    assert!(
+        polled < 10,
+        "{polled} polls, and the client has read no byte"
+    );
     let told = within(LONG, client.read_to_end()).await;
     assert_eq!(told.channel(1).len(), 10_000);
 }
