@@ -23,7 +23,7 @@ use tower_wsstream::{
     Rejection, RejectionKind, SessionConfig, Sessions, WsStreamLayer, testing::Connect,
 };
 
-use crate::support::{Head, hold, refused, tasks};
+use crate::support::{Bomb, Head, hold, refused, tasks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -204,13 +204,6 @@ async fn a_client_that_leaves_takes_the_look_up_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_up_that_panics_is_500() {
-    /// Panics when it is dropped, unless the thread unwinds already.
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            assert!(std::thread::panicking(), "on purpose");
-        }
-    }
     let in_call =
         WsStreamLayer::from_async_fn(|_| -> std::future::Ready<_> { panic!("on purpose") });
     let at_once = WsStreamLayer::from_async_fn(|_| async { panic_any(Bomb) });

@@ -1,6 +1,6 @@
 //! Payloads whose memory is the user's: their drop is the user's code, and may use the session.
 
-use std::{panic::panic_any, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tower_wsstream::{ChannelSet, ChannelWriter, session::LastWords, subprotocols};
 
-use crate::support::{BITE, LONG, Watchdog, once, open, open_with, within};
+use crate::support::{BITE, Bomb, LONG, Watchdog, once, open, open_with, within};
 
 /// One is copied, one leaves as it is, one leaves in fragments.
 const SIZES: [usize; 3] = [1, 30_000, 1 << 20];
@@ -98,15 +98,6 @@ async fn a_queued_payload_does_not_outlive_the_connection() {
         assert_eq!(is_freed.try_recv(), Err(TryRecvError::Empty));
         drop(client);
         let _ = within(LONG, is_freed).await;
-    }
-}
-
-/// Panics while it is dropped.
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic_any("the owner's own panic");
     }
 }
 

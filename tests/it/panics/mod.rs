@@ -48,7 +48,7 @@ use tower_wsstream::{
     testing::{Connect, Refused, Transcript},
 };
 
-use crate::support::{HttpService, SERVICE_FAILED, logs, standard};
+use crate::support::{Bomb, HttpService, SERVICE_FAILED, logs, standard};
 
 const LONG: Duration = Duration::from_secs(600);
 /// The use of an error at which it panics.
@@ -227,19 +227,6 @@ impl Wrong {
 impl Drop for Wrong {
     fn drop(&mut self) {
         assert!(self.0.is_empty(), "{}", self.0.join("\n"));
-    }
-}
-
-/// Panics when it is dropped, unless the thread unwinds already.
-#[derive(Clone)]
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        assert!(
-            std::thread::panicking(),
-            "in the drop of a bomb, on purpose"
-        );
     }
 }
 

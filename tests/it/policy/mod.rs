@@ -22,8 +22,8 @@ use tower_wsstream::{
 
 use crate::support::{
     ALL, BINARY, BITE, EXACT, End, Frame, HttpService, LONG, PING, PONG, Raw, TEXT, Watchdog,
-    base64, config, frame, layer, on, once_in, open, open_watched, open_with, protocols, read_out,
-    secs, serve, within,
+    base64, config, frame, layer, never, on, once_in, open, open_watched, open_with, protocols,
+    read_out, secs, serve, within,
 };
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -69,8 +69,4 @@ async fn idle_end(start: Instant, ended: Ended) -> Duration {
     let (cause, at) = within(LONG, ended).await.unwrap();
     assert_eq!(cause, EndCause::IdleTimeout);
     at - start
-}
-
-async fn never(_set: ChannelSet) -> Result<(), BoxError> {
-    std::future::pending().await
 }

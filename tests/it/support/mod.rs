@@ -10,6 +10,7 @@
     allow(dead_code, unused_imports, reason = "some areas are left out")
 )]
 
+mod bomb;
 mod child;
 #[cfg(feature = "testing")]
 mod client;
@@ -32,6 +33,7 @@ pub(crate) use self::client::transports;
 #[cfg(feature = "testing")]
 pub(crate) use self::client::{AFTERWARDS, hears_its_echo, refused_by};
 pub(crate) use self::{
+    bomb::Bomb,
     child::in_own_process,
     end::{End, cause, read_out},
     handshake::{
@@ -42,7 +44,7 @@ pub(crate) use self::{
     random::{Random, for_each_seed},
     raw::{BINARY, CLOSE, Frame, PING, PONG, Raw, TEXT, Told, base64, frame, on},
     serve::{HttpService, open, open_tcp, open_watched, open_with, serve, serve_in_memory},
-    sessions::{ALL, config, echo, layer, once, once_in, protocols, session, standard},
+    sessions::{ALL, config, echo, layer, never, once, once_in, protocols, session, standard},
     time::{
         BITE, Dropped, EXACT, LONG, SOON, Watchdog, assert_after, drop_note, millis, secs, soon,
         within,

@@ -102,3 +102,8 @@ pub(crate) async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
     output.shutdown().await?;
     Ok(())
 }
+
+/// Keeps its session, and never ends.
+pub(crate) async fn never(_channels: ChannelSet) -> Result<(), BoxError> {
+    std::future::pending().await
+}

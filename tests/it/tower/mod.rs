@@ -37,13 +37,9 @@ use tower_wsstream::{
 };
 
 use crate::support::{
-    self, ACCEPT, Head, assert_after, echo, hears_its_echo, hold, read_head, refused_by, secs,
-    serve_in_memory, soon, standard,
+    self, ACCEPT, Head, assert_after, echo, hears_its_echo, hold, never, read_head, refused_by,
+    secs, serve_in_memory, soon, standard,
 };
-
-async fn never(_set: ChannelSet) -> Result<(), BoxError> {
-    pending().await
-}
 
 /// Ends an [`echo`].
 async fn finish(mut client: Client) {
