@@ -8,8 +8,9 @@ use std::{
 use tower_service::Service;
 
 use super::{
-    due::Due,
-    pair::{PORT_SERVICE, Pair},
+    call::PORT_SERVICE,
+    due::{Due, Order},
+    pair::Pair,
     port::ForwardedPort,
 };
 use crate::{BoxError, Rejection, unwind::drop_quietly};
@@ -33,11 +34,7 @@ pub(super) struct Forwarding<S, F> {
     due: Arc<Due>,
     /// The number of ports that have not ended.
     open: usize,
-    /// The port that is polled first in the next round.
-    ///
-    /// It moves on in every round, because the first port has all of the budget that tokio gives a
-    /// task.
-    first: u32,
+    order: Order,
     greeted: bool,
 }
 
@@ -62,7 +59,7 @@ impl<S, F> Forwarding<S, F> {
             pairs: Vec::with_capacity(ports),
             due: Arc::clone(due),
             open: 0,
-            first: 0,
+            order: Order::default(),
             greeted: false,
         }
     }
@@ -126,16 +123,8 @@ where
 
     /// Polls only the ports that were woken.
     fn poll_due(&mut self) {
-        let from = self.first;
-        let mut due = self.due.take().rotate_right(from);
-        let mut polled = false;
-        while due != 0 {
-            let port = (due.trailing_zeros() + from) % u128::BITS;
-            due &= due - 1;
-            if !std::mem::replace(&mut polled, true) {
-                self.first = (port + 1) % u128::BITS;
-            }
-            if self.pairs[port as usize].poll() {
+        for port in self.order.of(self.due.take()) {
+            if self.pairs[port].poll() {
                 self.open -= 1;
             }
         }

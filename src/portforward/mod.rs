@@ -20,6 +20,7 @@
 //! | [`PortForwardLayer`] | calls the service for each port, and reports its errors to the client |
 //! | [`ForwardedPort`] | one port: its number, its stream, and the session it shares |
 //! | [`ForwardedStream`], [`ForwardedWriter`] | the data of a port, like a socket |
+//! | [`ForwardError`] | the error of one connection, or of the target of all |
 //!
 //! # The end of a port
 //!
@@ -73,10 +74,12 @@
 //! does not learn of that end. With [`ForwardedStream::into_split`] and a timeout of your own, a
 //! port can end sooner.
 
+mod call;
 mod due;
 mod failure;
 mod future;
 mod layer;
+mod outcome;
 mod pair;
 mod port;
 mod ports;
@@ -87,6 +90,7 @@ mod stream;
 pub use self::{
     future::PortForwardFuture,
     layer::PortForwardLayer,
+    outcome::ForwardError,
     port::ForwardedPort,
     protocols::Protocols,
     service::PortForward,

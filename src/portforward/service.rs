@@ -19,11 +19,13 @@ use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
 #[derive(Clone)]
 pub struct PortForward<S> {
     inner: S,
+    #[allow(dead_code, reason = "only a tunnel can choose what a client is told")]
+    go_errors: bool,
 }
 
 impl<S> PortForward<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: S, go_errors: bool) -> Self {
+        Self { inner, go_errors }
     }
 
     /// Returns a reference to the inner service.
