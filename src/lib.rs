@@ -62,6 +62,7 @@
 //! | `http2` | sessions over HTTP/2 (extended CONNECT) | h2 |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
 //! | `axum08` | an extractor for axum's handlers; implies `auto-server` | axum-core |
+//! | `spdy` | SPDY/3.1, for port-forward over WebSocket and for clients that do not speak WebSocket | miniz_oxide |
 //! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | tokio-tungstenite, hyper's server, and the common part of its client |
 //! | `simd` | base64 three to four times as fast | base64-simd |
 //!
@@ -89,6 +90,10 @@ mod query;
 pub mod reader;
 mod rejection;
 pub mod session;
+// Its users are not there yet.
+#[cfg(feature = "spdy")]
+#[allow(dead_code, unused_imports)]
+mod spdy;
 mod unwind;
 mod wire;
 pub mod ws_stream;
