@@ -3,6 +3,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::request::Parts;
 
 use super::{Channel, ChannelReader, ChannelWriter, tap::Records};
+#[cfg(feature = "spdy")]
+use crate::streams::NewPairs;
 use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Wire};
 
 /// The channels of a session, which are the request to the inner service of a
@@ -41,6 +43,9 @@ pub struct ChannelSet {
     request: Option<Quiet<Box<Parts>>>,
     session: Session,
     channels: Box<[Sides]>,
+    /// The connections of a tunnel, which has no channels when the session begins.
+    #[cfg(feature = "spdy")]
+    pairs: Option<NewPairs>,
 }
 
 type Sides = (Option<ChannelReader>, Option<ChannelWriter>);
@@ -70,7 +75,26 @@ impl ChannelSet {
             request,
             session,
             channels,
+            #[cfg(feature = "spdy")]
+            pairs: None,
         }
+    }
+
+    /// Adds the connections of a tunnel.
+    #[cfg(feature = "spdy")]
+    #[allow(dead_code, reason = "no handshake leads to a tunnel yet")]
+    pub(crate) fn set_pairs(&mut self, pairs: NewPairs) {
+        self.pairs = Some(pairs);
+    }
+
+    /// Takes the connections of a tunnel. Returns `None` for a session of channels.
+    #[cfg(feature = "spdy")]
+    #[cfg_attr(
+        not(feature = "portforward"),
+        allow(dead_code, reason = "only ports have pairs of streams")
+    )]
+    pub(crate) fn take_pairs(&mut self) -> Option<NewPairs> {
+        self.pairs.take()
     }
 
     /// Returns the selected subprotocol, or "" if the client offered none.

@@ -46,6 +46,13 @@ impl Due {
         u128::from(high) << 64 | u128::from(low)
     }
 
+    /// Makes a port due, for the caller that polls next.
+    #[cfg(feature = "spdy")]
+    pub(super) fn set(&self, port: usize) {
+        // Relaxed: the caller has the task's own turn.
+        self.bits[port / 64].fetch_or(1 << (port % 64), Ordering::Relaxed);
+    }
+
     /// Returns the waker of one port.
     pub(super) fn waker(self: &Arc<Self>, port: usize) -> Waker {
         Waker::from(Arc::new(WakePort {

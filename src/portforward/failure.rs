@@ -29,6 +29,17 @@ impl Failure {
         Some(format!("error forwarding port {port}: {what}"))
     }
 
+    /// Returns the text for the error stream of a connection, or `None` if the failure is that of
+    /// this connection alone. With `every`, each failure of which the client does not know has one.
+    #[cfg(feature = "spdy")]
+    pub(super) fn text_for_streams(&self, port: u16, every: bool) -> Option<String> {
+        let is_target = match self {
+            Self::Error(error) => ForwardError::find(&**error).is_some_and(ForwardError::is_target),
+            Self::Panicked => false,
+        };
+        self.text(port).filter(|_| every || is_target)
+    }
+
     /// Logs the failure. The error of a service is common, and its details are the operator's.
     pub(super) fn log(&self, port: u16) {
         match self {

@@ -7,6 +7,8 @@ use std::{
 
 use tower_service::Service;
 
+#[cfg(feature = "spdy")]
+use super::tunnel::Tunnel;
 use super::{
     call::PORT_SERVICE,
     due::{Due, Order},
@@ -26,6 +28,8 @@ pub struct PortForwardFuture<S, F> {
 enum Kind<S, F> {
     Refused(Option<Rejection>),
     Forwarding(Forwarding<S, F>),
+    #[cfg(feature = "spdy")]
+    Tunnel(Tunnel<S, F>),
 }
 
 /// The ports of a session, which run concurrently.
@@ -48,6 +52,13 @@ impl<S, F> PortForwardFuture<S, F> {
     pub(super) fn forwarding(session: Forwarding<S, F>) -> Self {
         Self {
             kind: Kind::Forwarding(session),
+        }
+    }
+
+    #[cfg(feature = "spdy")]
+    pub(super) fn tunnel(session: Tunnel<S, F>) -> Self {
+        Self {
+            kind: Kind::Tunnel(session),
         }
     }
 }
@@ -76,7 +87,7 @@ impl<S, F> Unpin for PortForwardFuture<S, F> {}
 
 impl<S> Future for PortForwardFuture<S, S::Future>
 where
-    S: Service<ForwardedPort, Response = ()>,
+    S: Service<ForwardedPort, Response = ()> + Clone,
     S::Error: Into<BoxError>,
 {
     type Output = Result<(), BoxError>;
@@ -88,6 +99,8 @@ where
                 None => panic!("polled after it was ready"),
             },
             Kind::Forwarding(forwarding) => forwarding.poll(cx),
+            #[cfg(feature = "spdy")]
+            Kind::Tunnel(tunnel) => tunnel.poll(cx),
         }
     }
 }

@@ -75,9 +75,13 @@
 //! port can end sooner.
 
 mod call;
+#[cfg(feature = "spdy")]
+mod connection;
 mod due;
 mod failure;
 mod future;
+#[cfg(feature = "spdy")]
+mod head;
 mod layer;
 mod outcome;
 mod pair;
@@ -86,6 +90,8 @@ mod ports;
 mod protocols;
 mod service;
 mod stream;
+#[cfg(feature = "spdy")]
+mod tunnel;
 
 pub use self::{
     future::PortForwardFuture,
