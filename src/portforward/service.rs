@@ -17,7 +17,7 @@ use super::{
 use super::{call::PORT_SERVICE, head::compact, tunnel::Tunnel};
 use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
 #[cfg(feature = "spdy")]
-use crate::{streams::NewPairs, unwind::drop_quietly};
+use crate::{channel::Pairs, unwind::drop_quietly};
 
 /// The service of a [`PortForwardLayer`](super::PortForwardLayer).
 #[derive(Clone)]
@@ -110,7 +110,7 @@ impl<S: Clone> PortForward<S> {
     fn tunnel<F>(
         &mut self,
         mut channels: ChannelSet,
-        pairs: NewPairs,
+        pairs: Pairs,
     ) -> Result<Tunnel<S, F>, Rejection> {
         let clone = on_panic(|| self.inner.clone())?;
         // The readiness of this instance is released: a tunnel without connections must not hold

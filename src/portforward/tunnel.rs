@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     BoxError, Session,
-    streams::{NewPair, NewPairs},
+    channel::Pairs,
+    streams::NewPair,
     unwind::{Quiet, catch, drop_quietly},
 };
 
@@ -31,7 +32,7 @@ pub(super) struct Tunnel<S, F> {
     request: Option<Arc<Parts>>,
     go_errors: bool,
     /// `None` once there will be no more connections.
-    new: Option<NewPairs>,
+    new: Option<Pairs>,
     /// Each at the number of its pair, which is used again once the connection has ended.
     connections: Vec<Option<Box<Connection<S, F>>>>,
     due: Arc<Due>,
@@ -47,7 +48,7 @@ impl<S, F> Tunnel<S, F> {
         service: S,
         session: Session,
         request: Option<Arc<Parts>>,
-        new: NewPairs,
+        new: Pairs,
         go_errors: bool,
     ) -> Self {
         Self {
@@ -102,9 +103,14 @@ where
 
     /// Takes all connections that the client has opened since the last poll.
     fn poll_new(&mut self, cx: &mut Context<'_>) {
-        while let Some(new) = &mut self.new {
+        while let Some(Pairs { new, taps }) = &mut self.new {
             match new.poll_next(cx) {
-                Poll::Ready(Some(pair)) => self.connect(pair),
+                Poll::Ready(Some(mut pair)) => {
+                    taps.attach_reader(&mut pair.reader);
+                    taps.attach_writer(&mut pair.data);
+                    taps.attach_writer(&mut pair.errors);
+                    self.connect(pair);
+                }
                 Poll::Ready(None) => self.new = None,
                 Poll::Pending => return,
             }
