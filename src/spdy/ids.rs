@@ -15,7 +15,7 @@ impl Ids {
     /// Fails if the number breaks a rule. Go's server resets a stream with such a number, and so a
     /// live stream that has the same one. Here the fault ends the session.
     pub(crate) fn open(&mut self, id: u32) -> Result<(), Fault> {
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(Fault::new("the streams of a client have odd numbers"));
         }
         if id <= self.last {
