@@ -69,6 +69,8 @@
 // Links to modules that are not built lead to the table above.
 #![cfg_attr(not(feature = "portforward"), doc = "[`portforward`]: #features")]
 #![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
+// Its users are not there yet.
+#![cfg_attr(feature = "spdy", allow(dead_code, unused_imports))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;
@@ -90,9 +92,7 @@ mod query;
 pub mod reader;
 mod rejection;
 pub mod session;
-// Its users are not there yet.
 #[cfg(feature = "spdy")]
-#[allow(dead_code, unused_imports)]
 mod spdy;
 // Its users are not there yet.
 #[cfg(feature = "spdy")]

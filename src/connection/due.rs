@@ -52,7 +52,11 @@ impl Driver {
                 Deadline::Ping => self.ping(now, progress),
                 Deadline::Grace => service.drop_future(),
                 // The closing state machine checks these at the end of the round.
-                Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
+                Deadline::Streams
+                | Deadline::Stall
+                | Deadline::Flush
+                | Deadline::Silence
+                | Deadline::CloseLimit => {}
             }
         }
     }
@@ -80,7 +84,7 @@ impl Driver {
         self.wire.outbound.pong(&[]);
         // The watch does not begin with the pause, because most pauses are shorter than this.
         self.reading.half.watch();
-        self.reading.lent = self.mux.extend();
+        self.reading.lent = self.inflow.extend();
         self.wire.turn.wake_driver();
     }
 

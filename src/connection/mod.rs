@@ -4,6 +4,7 @@ mod closing;
 mod consequences;
 mod driver;
 mod due;
+mod inflow;
 mod reading;
 mod service;
 mod steps;
@@ -14,6 +15,7 @@ mod watch;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},
+    inflow::Carrier,
     service::{Erased, ServiceState},
     task::Task,
 };

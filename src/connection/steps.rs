@@ -55,7 +55,7 @@ impl Driver {
         };
         tracing::debug!(session = self.session.id(), %cause, "the session ends");
         if readers {
-            self.mux.end_all(&End::Error(cause.clone()));
+            self.inflow.end_all(&End::Error(cause.clone()));
         }
         self.session.set_cause(cause);
         self.wire.turn.wake_driver();
@@ -64,7 +64,7 @@ impl Driver {
     fn queue_close(&mut self, frame: &ClosePayload, discard: bool) {
         if let Some(cause) = self.closing.cause() {
             self.wire.outbound.refuse_writers(cause);
-            self.mux.end_all(&End::Error(cause.clone()));
+            self.inflow.end_all(&End::Error(cause.clone()));
         }
         if discard {
             self.forget_hold();
@@ -88,7 +88,7 @@ impl Driver {
 
     /// Drops the connection as it is.
     fn abandon(&mut self, cause: &EndCause) {
-        self.mux.end_all(&End::Error(cause.clone()));
+        self.inflow.end_all(&End::Error(cause.clone()));
         self.upgrading = None;
         self.deadlines.clear(Deadline::Upgrade);
         self.wire.outbound.refuse_writers(cause);

@@ -12,4 +12,4 @@ mod mux;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::mux::Mux;
+pub(crate) use self::mux::{Heard, Mux};

@@ -266,7 +266,7 @@ impl Sink for Mux {
                             .saturating_sub(3)
                             .min(BASE64_PIECE)
                     }
-                    Format::Binary | Format::BareBinary => room,
+                    _ => room,
                 }
             }
             Target::Ignored | Target::Close(..) => usize::MAX,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::agreement::{Agreement, Head};
 use crate::{
     channel::ChannelSet,
-    connection::{Driver, DriverParts},
+    connection::{Carrier, Driver, DriverParts},
     session::{AcceptMode, Session},
-    wire::{StallReserve, Turn, Wire, WireConfig},
+    wire::{Condition, StallReserve, Turn, Wire, WireConfig},
 };
 
 impl Agreement {
@@ -34,7 +34,7 @@ impl Agreement {
             |id| types[id].is_writable(),
         );
         if config.accept == AcceptMode::Explicit {
-            wire.outbound.wait_for_acceptance();
+            wire.outbound.wait_for(Condition::Upgrade);
         }
         let session = Session::new(Arc::clone(&wire));
         let set = ChannelSet::new(
@@ -48,8 +48,10 @@ impl Agreement {
             wire,
             session: session.clone(),
             config: Arc::clone(config),
-            format,
-            half_close: self.channels.supports_half_close(),
+            carrier: Carrier::Channels {
+                format,
+                half_close: self.channels.supports_half_close(),
+            },
             close_ends_input: self.channels.may_close_end_input(),
             expiry: self.expiry,
             subprotocol: self.subprotocol.clone(),

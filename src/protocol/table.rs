@@ -121,8 +121,32 @@ pub struct ChannelProtocolConfig {
     channels: Arc<[ChannelType]>,
     half_close: bool,
     close_ends_input: bool,
-    /// Set if messages have no channel number, and each is the payload of channel 0.
-    bare: bool,
+    form: Form,
+}
+
+/// The way in which a message says what its channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// It begins with the number of its channel.
+    Numbered,
+    /// It does not say it. Each message is the payload of channel 0.
+    Bare,
+    /// It is a frame of SPDY, with the number of a stream.
+    #[cfg(feature = "spdy")]
+    Tunnel(Streams),
+    /// As in a tunnel, but there is no WebSocket around SPDY.
+    #[cfg(feature = "spdy")]
+    Spdy(Streams),
+}
+
+/// The purpose of the streams of a session over SPDY.
+#[cfg(feature = "spdy")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// Each stands for one of the channels, and the client says for which.
+    Channels,
+    /// They come in pairs, one of data and one for an error, for the connections to ports.
+    Ports,
 }
 
 impl ChannelProtocolConfig {
@@ -136,7 +160,7 @@ impl ChannelProtocolConfig {
             channels: channels.into(),
             half_close: false,
             close_ends_input: true,
-            bare: false,
+            form: Form::Numbered,
         }
     }
 
@@ -193,17 +217,47 @@ impl ChannelProtocolConfig {
 
     /// Leaves the channel number out of messages: each is then the payload of channel 0.
     pub(crate) fn bare(mut self) -> Self {
-        self.bare = true;
+        self.form = Form::Bare;
         self
+    }
+
+    /// Makes this the subprotocol of a tunnel: SPDY in WebSocket messages, with streams for ports.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn tunnel(mut self) -> Self {
+        self.form = Form::Tunnel(Streams::Ports);
+        self
+    }
+
+    /// Returns the same subprotocol over SPDY without a WebSocket.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(mut self) -> Self {
+        self.form = match self.form {
+            Form::Numbered | Form::Bare => Form::Spdy(Streams::Channels),
+            Form::Tunnel(streams) | Form::Spdy(streams) => Form::Spdy(streams),
+        };
+        self
+    }
+
+    /// Returns the purpose of the streams, if data is carried over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn streams(&self) -> Option<Streams> {
+        match self.form {
+            Form::Numbered | Form::Bare => None,
+            Form::Tunnel(streams) | Form::Spdy(streams) => Some(streams),
+        }
     }
 
     /// Returns the form of a message on the wire.
     pub(crate) fn format(&self) -> Format {
-        match (self.encoding, self.bare) {
-            (Encoding::Binary, false) => Format::Binary,
-            (Encoding::Base64, false) => Format::Base64,
-            (Encoding::Binary, true) => Format::BareBinary,
-            (Encoding::Base64, true) => Format::BareBase64,
+        match (self.encoding, self.form) {
+            (Encoding::Binary, Form::Numbered) => Format::Binary,
+            (Encoding::Base64, Form::Numbered) => Format::Base64,
+            (Encoding::Binary, Form::Bare) => Format::BareBinary,
+            (Encoding::Base64, Form::Bare) => Format::BareBase64,
+            #[cfg(feature = "spdy")]
+            (_, Form::Tunnel(_)) => Format::Tunnel,
+            #[cfg(feature = "spdy")]
+            (_, Form::Spdy(_)) => Format::Spdy,
         }
     }
 

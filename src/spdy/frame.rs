@@ -296,6 +296,19 @@ pub(crate) fn go_away(out: &mut Vec<u8>, last: u32, status: GoAwayStatus) {
     out.extend_from_slice(&status.code().to_be_bytes());
 }
 
+/// Returns the length of the payload of a frame that this end has written, and its stream if it is a
+/// DATA frame.
+///
+/// # Panics
+/// Panics if `head` is not a whole head. It is never input from a peer.
+pub(crate) fn own_frame(head: &[u8]) -> (Option<u32>, usize) {
+    let number =
+        |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let stream = number(0);
+    let len = number(4) & MAX_LENGTH;
+    ((stream <= MAX_STREAM).then_some(stream), len as usize)
+}
+
 fn control_head(out: &mut Vec<u8>, kind: u16, length: usize) {
     out.extend_from_slice(&(0x8000 | VERSION).to_be_bytes());
     out.extend_from_slice(&kind.to_be_bytes());

@@ -45,8 +45,8 @@ pub(crate) use self::{
     allowance::Allowance,
     decoder::{Decoder, Frame, Want},
     frame::{
-        Control, Fault, GoAwayStatus, HEAD, MAX_LENGTH, ResetStatus, data_head, fin, go_away, ping,
-        rst_stream, syn_reply,
+        Control, Fault, GoAwayStatus, HEAD, MAX_LENGTH, ResetStatus, data_head, fin, go_away,
+        own_frame, ping, rst_stream, syn_reply,
     },
     headers::Headers,
     ids::Ids,

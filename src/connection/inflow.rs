@@ -1,0 +1,108 @@
+//! The decoding of what the peer sends: from the bytes of the transport to the pipes of the readers.
+
+use std::{sync::Arc, task::Poll};
+
+use crate::{
+    error::EndCause,
+    frame::{Decoder, Role},
+    mux::{Heard, Mux},
+    policy::Limits,
+    protocol::Format,
+    wire::{End, Wire},
+};
+
+/// The way in which the data of channels is carried.
+#[derive(Debug)]
+pub(crate) enum Carrier {
+    /// WebSocket messages, each of one channel.
+    Channels { format: Format, half_close: bool },
+}
+
+/// The decoder of a session; see the module's documentation.
+#[derive(Debug)]
+pub(super) enum Inflow {
+    /// Each WebSocket message is one of a channel.
+    Channels { decoder: Decoder, mux: Mux },
+}
+
+impl Inflow {
+    pub(super) fn new(carrier: Carrier, wire: &Arc<Wire>, limits: &Limits) -> Self {
+        let decoder = || Decoder::new(Role::Server, limits.max_frame, limits.max_message);
+        let wire = Arc::clone(wire);
+        match carrier {
+            Carrier::Channels { format, half_close } => Self::Channels {
+                decoder: decoder(),
+                mux: Mux::new(wire, format, half_close),
+            },
+        }
+    }
+
+    /// Decodes as many bytes as there is room for, and returns their number.
+    pub(super) fn decode(&mut self, bytes: &[u8]) -> Result<usize, EndCause> {
+        match self {
+            Self::Channels { decoder, mux } => {
+                let decoded = decoder.decode(bytes, mux);
+                mux.commit();
+                decoded
+            }
+        }
+    }
+
+    /// Waits for room for the next byte. If it is pending, the driver is woken once there is room.
+    pub(super) fn poll_room(&mut self) -> Poll<()> {
+        match self {
+            Self::Channels { mux, .. } => mux.poll_room(),
+        }
+    }
+
+    /// Extends the window of the channel that waits for room, from the stall reserve. Returns
+    /// whether there is room now.
+    pub(super) fn extend(&self) -> bool {
+        match self {
+            Self::Channels { mux, .. } => mux.extend(),
+        }
+    }
+
+    /// Takes everything from now on, even without room. This is for the little that is left of a
+    /// lost connection.
+    pub(super) fn take_regardless(&mut self) {
+        match self {
+            Self::Channels { mux, .. } => mux.take_regardless(),
+        }
+    }
+
+    /// Returns the smallest room of all readable channels.
+    pub(super) fn least_room(&self) -> usize {
+        match self {
+            Self::Channels { mux, .. } => mux.least_room(),
+        }
+    }
+
+    /// Ends the channels after the peer has closed the session.
+    pub(super) fn end_by_close(&mut self, cause: &EndCause) {
+        match self {
+            Self::Channels { mux, .. } => mux.end_by_close(cause),
+        }
+    }
+
+    /// Ends every channel that has not ended yet.
+    pub(super) fn end_all(&mut self, end: &End) {
+        match self {
+            Self::Channels { mux, .. } => mux.end_all(end),
+        }
+    }
+
+    /// Takes the signs of the peer since the last call.
+    pub(super) fn take_heard(&mut self) -> Heard {
+        match self {
+            Self::Channels { mux, .. } => std::mem::take(&mut mux.heard),
+        }
+    }
+
+    /// Returns the number of messages for channels that do not exist or are only writable.
+    pub(super) fn ignored(&self) -> u64 {
+        match self {
+            Self::Channels { mux, .. } => mux.ignored,
+        }
+    }
+}
