@@ -56,10 +56,7 @@ impl Driver {
                 Deadline::Streams => {}
                 Deadline::Grace => service.drop_future(),
                 // The closing state machine checks these at the end of the round.
-                Deadline::Stall
-                | Deadline::Flush
-                | Deadline::Silence
-                | Deadline::CloseLimit => {}
+                Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
             }
         }
     }

@@ -28,6 +28,13 @@ pub(crate) enum Carrier {
 
 /// The decoder of a session; see the module's documentation.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "spdy",
+    expect(
+        clippy::large_enum_variant,
+        reason = "a box would cost a session without SPDY an allocation"
+    )
+)]
 pub(super) enum Inflow {
     /// Each WebSocket message is one of a channel.
     Channels { decoder: Decoder, mux: Mux },
