@@ -251,6 +251,14 @@ impl ChannelProtocolConfig {
         }
     }
 
+    fn is_tunnel(&self) -> bool {
+        match self.form {
+            #[cfg(feature = "spdy")]
+            Form::Tunnel(_) => true,
+            _ => false,
+        }
+    }
+
     /// Returns the form of a message on the wire.
     pub(crate) fn format(&self) -> Format {
         match (self.encoding, self.form) {
@@ -404,7 +412,9 @@ impl ChannelProtocolsBuilder {
     /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
-            if !name.is_empty() && !name.bytes().all(is_token_byte) {
+            // The name of a tunnel is no token, because Go's clients offer it as it is.
+            let is_token = name.bytes().all(is_token_byte) || config.is_tunnel();
+            if !name.is_empty() && !is_token {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
                 )));
