@@ -17,8 +17,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::time::Instant;
+
 use crate::{
     channel::{ChannelReader, ChannelWriter},
+    spdy::Pair,
     wire::{Turn, Wire},
 };
 
@@ -27,21 +30,27 @@ use crate::{
 pub(super) enum Verdict {
     /// The data stream is accepted.
     Reply,
-    /// The connection was refused before anything was done for it.
+    /// The connection has failed, if possible in the place of a reply.
     Refuse,
-    /// The connection has failed.
+    /// The connection was accepted, and has failed.
     Reset,
     /// The connection has ended in order.
     Finish,
 }
 
-/// A pair of streams that is complete.
+/// A pair of streams that is complete, and its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Complete {
-    pub(super) port: u16,
+    pub(super) pair: Pair,
     /// The channel of the data stream. That of the error stream is the next one.
     pub(super) slot: u8,
+    /// The instant from which on it is too late to accept the data stream. `None` if it has been
+    /// accepted, because it was the first of the pair.
+    pub(super) late: Option<Instant>,
 }
+
+/// A verdict, and the streams that it is about. Their channels may stand for other streams by now.
+pub(super) type Decided = (Pair, Verdict);
 
 struct Shared {
     turn: Arc<Turn>,
@@ -55,7 +64,7 @@ struct State {
     service: Option<Waker>,
     /// Set once there will be no more pairs, or once the service takes no more.
     over: bool,
-    verdicts: Vec<(u8, Verdict)>,
+    verdicts: Vec<Decided>,
 }
 
 impl Shared {
@@ -64,8 +73,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn decide(&self, slot: u8, verdict: Verdict) {
-        self.lock().verdicts.push((slot, verdict));
+    fn decide(&self, pair: Pair, verdict: Verdict) {
+        self.lock().verdicts.push((pair, verdict));
         self.turn.wake_driver();
     }
 
@@ -116,7 +125,7 @@ impl Handoff {
     }
 
     /// Takes the verdicts since the last call, in their order, in exchange for an empty buffer.
-    pub(super) fn take_verdicts(&self, verdicts: &mut Vec<(u8, Verdict)>) {
+    pub(super) fn take_verdicts(&self, verdicts: &mut Vec<Decided>) {
         mem::swap(verdicts, &mut self.shared.lock().verdicts);
     }
 
@@ -167,11 +176,11 @@ impl NewPairs {
 
     /// Creates the handles of a pair. They exist only from here on, so that pairs that wait do not
     /// keep the session's memory alive.
-    fn open(&self, pair: Complete) -> NewPair {
-        let Complete { port, slot } = pair;
+    fn open(&self, complete: Complete) -> NewPair {
+        let slot = complete.slot;
         let wire = || Arc::clone(&self.wire);
         NewPair {
-            port,
+            port: complete.pair.port,
             index: usize::from(slot / 2),
             slot,
             reader: ChannelReader::new(wire(), slot),
@@ -180,8 +189,11 @@ impl NewPairs {
             answer: Answer {
                 wire: wire(),
                 shared: Arc::clone(&self.shared),
-                slot,
-                decided: false,
+                complete,
+                stage: match complete.late {
+                    Some(late) => Stage::New { late },
+                    None => Stage::Replied,
+                },
             },
         }
     }
@@ -241,63 +253,82 @@ pub(crate) struct NewPair {
 
 /// The service's answer to a connection.
 ///
-/// Unless it is [finished](Self::finish) or [refused](Self::refuse), the connection is reset when
-/// this is dropped.
-#[must_use = "the connection is reset when this is dropped"]
+/// Unless it is [finished](Self::finish) or [reset](Self::reset), the connection is
+/// [refused](Self::refuse) when this is dropped.
+#[must_use = "the connection is refused when this is dropped"]
 pub(crate) struct Answer {
     wire: Arc<Wire>,
     shared: Arc<Shared>,
-    slot: u8,
-    decided: bool,
+    complete: Complete,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New { late: Instant },
+    Replied,
+    Decided,
 }
 
 impl Answer {
     /// Returns whether the service waits for data of the client. It has then dealt with the
     /// connection itself.
     pub(crate) fn is_touched(&self) -> bool {
-        // TEMP until the pipe tells.
-        self.wire.inbound.pipe(self.slot).is_none()
+        let pipe = self.wire.inbound.pipe(self.complete.slot);
+        pipe.is_some_and(|pipe| pipe.is_awaited())
     }
 
-    /// Accepts the connection, unless this was done before.
+    /// Accepts the connection, unless this was done before. Data may be written from here on.
     pub(crate) fn reply(&mut self) {
-        self.shared.decide(self.slot, Verdict::Reply);
+        let Stage::New { late } = self.stage else {
+            return;
+        };
+        if Instant::now() >= late {
+            // The client has given up, and nothing reads what is sent to it now.
+            self.wire.outbound.reset(self.complete.slot);
+            self.decide(Stage::Decided, Verdict::Reset);
+            return;
+        }
+        // At once, because a client drops data that comes before the reply.
+        self.wire.outbound.reply(self.complete.pair.data);
+        self.decide(Stage::Replied, Verdict::Reply);
     }
 
-    /// Refuses the connection. If it was accepted before, it is reset.
-    pub(crate) fn refuse(self) {
-        self.decide(Verdict::Refuse);
+    /// Refuses the connection, or resets it if it was accepted before.
+    pub(crate) fn refuse(mut self) {
+        self.decide(Stage::Decided, Verdict::Refuse);
     }
 
     /// Resets the connection, behind everything that was written. A text on the error stream goes
     /// first.
-    pub(crate) fn reset(self) {
-        self.decide(Verdict::Reset);
+    pub(crate) fn reset(mut self) {
+        self.decide(Stage::Decided, Verdict::Reset);
     }
 
     /// Ends the connection in order, behind everything that was written.
-    pub(crate) fn finish(self) {
-        self.decide(Verdict::Finish);
+    pub(crate) fn finish(mut self) {
+        self.decide(Stage::Decided, Verdict::Finish);
     }
 
-    fn decide(mut self, verdict: Verdict) {
-        self.decided = true;
-        self.shared.decide(self.slot, verdict);
+    fn decide(&mut self, stage: Stage, verdict: Verdict) {
+        if self.stage != Stage::Decided {
+            self.stage = stage;
+            self.shared.decide(self.complete.pair, verdict);
+        }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if !self.decided {
-            self.shared.decide(self.slot, Verdict::Reset);
-        }
+        self.decide(Stage::Decided, Verdict::Refuse);
     }
 }
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
-            .field("slot", &self.slot)
+            .field("complete", &self.complete)
+            .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
 }
