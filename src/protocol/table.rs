@@ -225,16 +225,19 @@ impl ChannelProtocolConfig {
     #[cfg(feature = "spdy")]
     pub(crate) fn tunnel(mut self) -> Self {
         self.form = Form::Tunnel(Streams::Ports);
+        self.half_close = true;
         self
     }
 
-    /// Returns the same subprotocol over SPDY without a WebSocket.
+    /// Returns the same protocol over SPDY without a WebSocket. In a table, it can only be selected
+    /// there. Each stream has half-close.
     #[cfg(feature = "spdy")]
     pub(crate) fn over_spdy(mut self) -> Self {
         self.form = match self.form {
             Form::Numbered | Form::Bare => Form::Spdy(Streams::Channels),
             Form::Tunnel(streams) | Form::Spdy(streams) => Form::Spdy(streams),
         };
+        self.half_close = true;
         self
     }
 
@@ -245,6 +248,16 @@ impl ChannelProtocolConfig {
             Form::Numbered | Form::Bare => None,
             Form::Tunnel(streams) | Form::Spdy(streams) => Some(streams),
         }
+    }
+
+    /// Returns whether this is an entry for SPDY without a WebSocket.
+    fn is_over_spdy(&self) -> bool {
+        !self.format().is_web_socket()
+    }
+
+    /// Returns whether this is the subprotocol of a tunnel.
+    fn is_tunnel(&self) -> bool {
+        self.format().has_streams() && !self.is_over_spdy()
     }
 
     /// Returns the form of a message on the wire.
@@ -360,7 +373,19 @@ impl ChannelProtocols {
 
     /// Returns an iterator over the subprotocols, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
-        self.entries.iter().map(|(name, config)| (&**name, config))
+        self.entries
+            .iter()
+            .filter(|(_, config)| !config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
+    }
+
+    /// Returns an iterator over the protocols that can be selected over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> + Clone {
+        self.entries
+            .iter()
+            .filter(|(_, config)| config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
     }
 
     /// Returns the entry of a name, with a copy of the name that outlives the table. The copy costs
@@ -368,7 +393,7 @@ impl ChannelProtocols {
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
-            .find(|(stored, _)| stored == name)
+            .find(|(stored, config)| stored == name && !config.is_over_spdy())
             .cloned()
     }
 }
@@ -400,7 +425,8 @@ impl ChannelProtocolsBuilder {
     /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
-            if !name.is_empty() && !name.bytes().all(is_token_byte) {
+            // The name of Kubernetes' tunnel contains a slash, which is no token byte.
+            if !config.is_tunnel() && !name.bytes().all(is_token_byte) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
                 )));
@@ -411,7 +437,9 @@ impl ChannelProtocolsBuilder {
                     "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}, which marks a bearer token: choose another name"
                 )));
             }
-            if self.entries[..index].iter().any(|(other, _)| other == name) {
+            let clashes =
+                |(other, its): &Entry| other == name && its.is_over_spdy() == config.is_over_spdy();
+            if self.entries[..index].iter().any(clashes) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} is in the table twice: remove one"
                 )));
