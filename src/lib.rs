@@ -94,6 +94,10 @@ mod rejection;
 pub mod session;
 #[cfg(feature = "spdy")]
 mod spdy;
+// Its users are not there yet.
+#[cfg(feature = "spdy")]
+#[allow(dead_code, unused_imports)]
+mod streams;
 mod unwind;
 mod wire;
 pub mod ws_stream;

@@ -194,7 +194,7 @@ impl ChannelProtocolConfig {
     #[must_use]
     pub fn may_close_end_input(&self) -> bool {
         let has_input = self.channels.iter().any(|channel| channel.is_readable());
-        self.close_ends_input && !self.half_close && has_input
+        self.close_ends_input && !self.supports_half_close() && has_input
     }
 
     /// Returns the encoding of messages.
@@ -212,6 +212,10 @@ impl ChannelProtocolConfig {
     /// Returns whether the client can end one channel without the others.
     #[must_use]
     pub fn supports_half_close(&self) -> bool {
+        #[cfg(feature = "spdy")]
+        if self.streams().is_some() {
+            return true;
+        }
         self.half_close
     }
 

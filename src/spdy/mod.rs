@@ -41,6 +41,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use self::headers::write as write_headers;
 pub(crate) use self::{
     allowance::Allowance,
     decoder::{Decoder, Frame, Want},
@@ -52,6 +54,6 @@ pub(crate) use self::{
     ids::Ids,
     inflate::Inflater,
     pace::{Pace, queue_of},
-    pairs::{Kind, Pair, Pairs, Verdict},
+    pairs::{Kind, Pair, Pairs, Request, Verdict},
     stream::{Act, Event, State},
 };

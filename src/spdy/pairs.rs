@@ -10,6 +10,8 @@
 //! kubectl opens the error stream, waits for its reply, and then opens the data stream. Very old
 //! clients send no request number: the data stream's number is then that of the error stream plus 2.
 
+use std::fmt;
+
 use super::{frame::ResetStatus, headers::Headers};
 
 /// The most streams that wait for their other half.
@@ -22,12 +24,24 @@ pub(crate) enum Kind {
     Data,
 }
 
-/// What two streams have in common.
+/// The connection that two streams belong to, as the client names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Request {
-    Named(Box<[u8]>),
+pub(crate) struct Request(Name);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    Given(Box<[u8]>),
     /// The number of the error stream.
     Of(u32),
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Name::Given(name) => String::from_utf8_lossy(name).fmt(f),
+            Name::Of(stream) => stream.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -81,13 +95,14 @@ impl Pairs {
             return Verdict::Refuse(ResetStatus::Cancel);
         };
         let request = match headers.get("requestid") {
-            Some(name) if !name.is_empty() => Request::Named(name.into()),
-            _ => Request::Of(match kind {
+            Some(name) if !name.is_empty() => Name::Given(name.into()),
+            _ => Name::Of(match kind {
                 Kind::Error => stream,
                 // Wraps for no stream of a client that opened an error stream before.
                 Kind::Data => stream.wrapping_sub(2),
             }),
         };
+        let request = Request(request);
         let Some(at) = self.halves.iter().position(|half| half.request == request) else {
             if self.halves.len() >= MAX_HALVES {
                 return Verdict::Refuse(ResetStatus::RefusedStream);
@@ -120,11 +135,10 @@ impl Pairs {
     }
 
     /// Forgets a stream whose other half has not come in time, or which the peer has reset. Returns
-    /// whether it was waiting.
-    pub(crate) fn forget(&mut self, stream: u32) -> bool {
-        let before = self.halves.len();
-        self.halves.retain(|half| half.stream != stream);
-        self.halves.len() < before
+    /// its connection, if it was waiting.
+    pub(crate) fn forget(&mut self, stream: u32) -> Option<Request> {
+        let at = self.halves.iter().position(|half| half.stream == stream)?;
+        Some(self.halves.swap_remove(at).request)
     }
 
     /// Returns the number of streams that wait.
@@ -239,7 +253,8 @@ mod tests {
         // A stream that completes a pair is none too many.
         let whole = open(&mut pairs, 101, &fields("data", "80", "3"));
         assert!(matches!(whole, Verdict::Complete(_)));
-        assert!(pairs.forget(1) && !pairs.forget(1));
+        assert_eq!(pairs.forget(1).unwrap().to_string(), "0");
+        assert!(pairs.forget(1).is_none());
         assert_eq!(pairs.waiting(), MAX_HALVES - 2);
     }
 }

@@ -119,6 +119,11 @@ impl State {
         )
     }
 
+    /// Returns whether this end may still send.
+    pub(crate) fn sends(self) -> bool {
+        matches!(self, Self::Opened { .. } | Self::Open | Self::EndedByThem)
+    }
+
     pub(crate) fn is_closed(self) -> bool {
         self == Self::Closed
     }

@@ -143,3 +143,6 @@ impl SendQueue {
         self.budget.control()
     }
 }
+
+#[cfg(test)]
+mod tests;
