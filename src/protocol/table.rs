@@ -229,16 +229,19 @@ impl ChannelProtocolConfig {
     #[cfg(feature = "spdy")]
     pub(crate) fn tunnel(mut self) -> Self {
         self.form = Form::Tunnel(Streams::Ports);
+        self.half_close = true;
         self
     }
 
-    /// Returns the same subprotocol over SPDY without a WebSocket.
+    /// Returns the same protocol over SPDY without a WebSocket. In a table, it can only be selected
+    /// there. Each stream has half-close.
     #[cfg(feature = "spdy")]
     pub(crate) fn over_spdy(mut self) -> Self {
         self.form = match self.form {
             Form::Numbered | Form::Bare => Form::Spdy(Streams::Channels),
             Form::Tunnel(streams) | Form::Spdy(streams) => Form::Spdy(streams),
         };
+        self.half_close = true;
         self
     }
 
@@ -251,12 +254,14 @@ impl ChannelProtocolConfig {
         }
     }
 
+    /// Returns whether this is an entry for SPDY without a WebSocket.
+    fn is_over_spdy(&self) -> bool {
+        !self.format().is_web_socket()
+    }
+
+    /// Returns whether this is the subprotocol of a tunnel.
     fn is_tunnel(&self) -> bool {
-        match self.form {
-            #[cfg(feature = "spdy")]
-            Form::Tunnel(_) => true,
-            _ => false,
-        }
+        self.format().has_streams() && !self.is_over_spdy()
     }
 
     /// Returns the form of a message on the wire.
@@ -372,7 +377,19 @@ impl ChannelProtocols {
 
     /// Returns an iterator over the subprotocols, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
-        self.entries.iter().map(|(name, config)| (&**name, config))
+        self.entries
+            .iter()
+            .filter(|(_, config)| !config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
+    }
+
+    /// Returns an iterator over the protocols that can be selected over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> + Clone {
+        self.entries
+            .iter()
+            .filter(|(_, config)| config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
     }
 
     /// Returns the entry of a name, with a copy of the name that outlives the table. The copy costs
@@ -380,7 +397,7 @@ impl ChannelProtocols {
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
-            .find(|(stored, _)| stored == name)
+            .find(|(stored, config)| stored == name && !config.is_over_spdy())
             .cloned()
     }
 }
@@ -412,9 +429,8 @@ impl ChannelProtocolsBuilder {
     /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
-            // The name of a tunnel is no token, because Go's clients offer it as it is.
-            let is_token = name.bytes().all(is_token_byte) || config.is_tunnel();
-            if !name.is_empty() && !is_token {
+            // The name of Kubernetes' tunnel contains a slash, which is no token byte.
+            if !config.is_tunnel() && !name.bytes().all(is_token_byte) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
                 )));
@@ -425,7 +441,9 @@ impl ChannelProtocolsBuilder {
                     "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}, which marks a bearer token: choose another name"
                 )));
             }
-            if self.entries[..index].iter().any(|(other, _)| other == name) {
+            let clashes =
+                |(other, its): &Entry| other == name && its.is_over_spdy() == config.is_over_spdy();
+            if self.entries[..index].iter().any(clashes) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} is in the table twice: remove one"
                 )));
