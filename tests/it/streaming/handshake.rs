@@ -13,7 +13,10 @@ async fn refused_head(head: &Head, status: u16, kind: RejectionKind) -> crate::s
 async fn the_first_offered_protocol_of_ours_is_accepted() {
     for (offers, selected) in [
         (&CLIENT_GO[..], "v4.channel.k8s.io"),
-        (&["v2.channel.k8s.io", "v4.channel.k8s.io"], "v2.channel.k8s.io"),
+        (
+            &["v2.channel.k8s.io", "v4.channel.k8s.io"],
+            "v2.channel.k8s.io",
+        ),
         (&["x, channel.k8s.io"], "channel.k8s.io"),
     ] {
         for method in ["POST", "GET"] {
@@ -44,14 +47,20 @@ async fn the_first_offered_protocol_of_ours_is_accepted() {
 async fn without_an_offer_it_is_400() {
     for offers in [&[][..], &[", ,"]] {
         let told = refused_head(&post(offers), 400, RejectionKind::BadRequest).await;
-        assert!(told.message.contains("X-Stream-Protocol-Version"), "{told:?}");
+        assert!(
+            told.message.contains("X-Stream-Protocol-Version"),
+            "{told:?}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_common_protocol_is_403_with_those_that_are_accepted() {
     // v5 is never accepted over SPDY, nor are the names that need a WebSocket.
-    let offers = ["v5.channel.k8s.io, base64.channel.k8s.io", "v4.base64.channel.k8s.io"];
+    let offers = [
+        "v5.channel.k8s.io, base64.channel.k8s.io",
+        "v4.base64.channel.k8s.io",
+    ];
     let told = refused_head(&post(&offers), 403, RejectionKind::NoCommonSubprotocol).await;
     let accepted = told.headers.get_all("x-accepted-stream-protocol-versions");
     assert_eq!(accepted.iter().collect::<Vec<_>>(), CLIENT_GO[1..]);
@@ -72,22 +81,46 @@ async fn a_table_without_streams_is_403() {
 async fn an_invalid_handshake_is_refused_and_never_passed_on() {
     let good = post(&CLIENT_GO);
     for (head, status, kind) in [
-        (good.clone().line("PUT / HTTP/1.1"), 405, RejectionKind::MethodNotAllowed),
-        (good.clone().line("POST / HTTP/1.0"), 400, RejectionKind::BadRequest),
-        (good.clone().with("Connection", "close"), 400, RejectionKind::BadRequest),
         (
-            good.clone().without("Content-Length").with("Content-Length", "1"),
+            good.clone().line("PUT / HTTP/1.1"),
+            405,
+            RejectionKind::MethodNotAllowed,
+        ),
+        (
+            good.clone().line("POST / HTTP/1.0"),
             400,
             RejectionKind::BadRequest,
         ),
         (
-            good.clone().without("Content-Length").with("Transfer-Encoding", "chunked"),
+            good.clone().with("Connection", "close"),
             400,
             RejectionKind::BadRequest,
         ),
-        (good.clone().with("Origin", "http://evil.example"), 403, RejectionKind::Origin),
+        (
+            good.clone()
+                .without("Content-Length")
+                .with("Content-Length", "1"),
+            400,
+            RejectionKind::BadRequest,
+        ),
+        (
+            good.clone()
+                .without("Content-Length")
+                .with("Transfer-Encoding", "chunked"),
+            400,
+            RejectionKind::BadRequest,
+        ),
+        (
+            good.clone().with("Origin", "http://evil.example"),
+            403,
+            RejectionKind::Origin,
+        ),
         // The query has no command that could be parsed.
-        (good.line("POST /exec?stdin=maybe HTTP/1.1"), 400, RejectionKind::BadRequest),
+        (
+            good.line("POST /exec?stdin=maybe HTTP/1.1"),
+            400,
+            RejectionKind::BadRequest,
+        ),
     ] {
         let told = refused_head(&head, status, kind).await;
         if status == 405 {
@@ -106,7 +139,8 @@ async fn what_does_not_ask_for_spdy_is_426() {
         good.clone().without("Connection"),
         good.clone().without("Upgrade"),
         // A client that names both gets a WebSocket, where there is one.
-        good.without("Upgrade").with("Upgrade", "SPDY/3.1, websocket"),
+        good.without("Upgrade")
+            .with("Upgrade", "SPDY/3.1, websocket"),
     ] {
         let told = refused_head(&head, 426, RejectionKind::NotAnUpgrade).await;
         assert_eq!(

@@ -24,7 +24,9 @@ async fn one_layer_serves_both_transports() {
         (websocket(), "websocket", "v5.channel.k8s.io"),
         (post(&CLIENT_GO), "SPDY/3.1", "v4.channel.k8s.io"),
         (
-            websocket().without("Upgrade").with("Upgrade", "SPDY/3.1, websocket"),
+            websocket()
+                .without("Upgrade")
+                .with("Upgrade", "SPDY/3.1, websocket"),
             "websocket",
             "v5.channel.k8s.io",
         ),
@@ -62,7 +64,10 @@ async fn what_asks_for_neither_is_426_or_goes_to_the_fallback() {
     });
     let service = layer.fallback(fallback).layer(Kept::default().service());
     let (request, _wire) = hold(&Head::plain("/")).await;
-    assert_eq!(service.clone().oneshot(request).await.unwrap().status(), 200);
+    assert_eq!(
+        service.clone().oneshot(request).await.unwrap().status(),
+        200
+    );
     // An invalid request for SPDY does not go there.
     let (request, _wire) = hold(&post(&[])).await;
     let response = service.oneshot(request).await.unwrap();

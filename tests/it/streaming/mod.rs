@@ -62,6 +62,10 @@ impl Kept {
     }
 
     fn take(&self) -> ChannelSet {
-        self.0.lock().unwrap().pop().expect("the service was called")
+        self.0
+            .lock()
+            .unwrap()
+            .pop()
+            .expect("the service was called")
     }
 }
