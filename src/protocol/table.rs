@@ -229,19 +229,17 @@ impl ChannelProtocolConfig {
     #[cfg(feature = "spdy")]
     pub(crate) fn tunnel(mut self) -> Self {
         self.form = Form::Tunnel(Streams::Ports);
-        self.half_close = true;
         self
     }
 
     /// Returns the same protocol over SPDY without a WebSocket. In a table, it can only be selected
-    /// there. Each stream has half-close.
+    /// there.
     #[cfg(feature = "spdy")]
     pub(crate) fn over_spdy(mut self) -> Self {
         self.form = match self.form {
             Form::Numbered | Form::Bare => Form::Spdy(Streams::Channels),
             Form::Tunnel(streams) | Form::Spdy(streams) => Form::Spdy(streams),
         };
-        self.half_close = true;
         self
     }
 
@@ -254,14 +252,17 @@ impl ChannelProtocolConfig {
         }
     }
 
-    /// Returns whether this is an entry for SPDY without a WebSocket.
+    /// Returns whether this can only be selected over SPDY.
     fn is_over_spdy(&self) -> bool {
         !self.format().is_web_socket()
     }
 
-    /// Returns whether this is the subprotocol of a tunnel.
     fn is_tunnel(&self) -> bool {
-        self.format().has_streams() && !self.is_over_spdy()
+        match self.form {
+            #[cfg(feature = "spdy")]
+            Form::Tunnel(_) => true,
+            _ => false,
+        }
     }
 
     /// Returns the form of a message on the wire.
@@ -429,8 +430,9 @@ impl ChannelProtocolsBuilder {
     /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
-            // The name of Kubernetes' tunnel contains a slash, which is no token byte.
-            if !config.is_tunnel() && !name.bytes().all(is_token_byte) {
+            // The name of a tunnel is no token, because Go's clients offer it as it is.
+            let is_token = name.bytes().all(is_token_byte) || config.is_tunnel();
+            if !name.is_empty() && !is_token {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
                 )));
