@@ -87,7 +87,7 @@ pub(crate) struct Driver {
     pub(super) hold: Option<Hold>,
     pub(super) closing: Closing,
     pub(super) deadlines: Deadlines,
-    timer: Timer,
+    pub(super) timer: Timer,
     /// Set if the timer had fired before this round's reads, so that they show whether the peer is
     /// silent.
     pub(super) fired: bool,
@@ -236,6 +236,8 @@ impl Driver {
     }
 
     pub(super) fn end_turn(&mut self) -> Progress {
+        #[cfg(feature = "spdy")]
+        self.end_round_of_streams();
         self.wire.outbound.end_turn(&mut self.woken)
     }
 
@@ -243,6 +245,11 @@ impl Driver {
     pub(super) fn finish_round(&mut self, progress: &Progress, service: &mut ServiceState) -> bool {
         if let Some(kind) = progress.broken {
             self.write_broke(kind);
+        }
+        #[cfg(feature = "spdy")]
+        {
+            self.settle_service(service);
+            self.resume_after_output();
         }
         // A command that the service gave in its last poll comes before its return.
         if service.is_done() {

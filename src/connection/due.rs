@@ -50,13 +50,13 @@ impl Driver {
                 Deadline::Idle => self.check_idle(now),
                 Deadline::Answer => self.check_answer(now, progress),
                 Deadline::Ping => self.ping(now, progress),
+                #[cfg(feature = "spdy")]
+                Deadline::Streams => self.expire_streams(now),
+                #[cfg(not(feature = "spdy"))]
+                Deadline::Streams => {}
                 Deadline::Grace => service.drop_future(),
                 // The closing state machine checks these at the end of the round.
-                Deadline::Streams
-                | Deadline::Stall
-                | Deadline::Flush
-                | Deadline::Silence
-                | Deadline::CloseLimit => {}
+                Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, task::Poll};
 
+#[cfg(feature = "spdy")]
+use crate::streams::{Peer, Roles, Tunnel};
 use crate::{
     error::EndCause,
     frame::{Decoder, Role},
@@ -16,13 +18,31 @@ use crate::{
 pub(crate) enum Carrier {
     /// WebSocket messages, each of one channel.
     Channels { format: Format, half_close: bool },
+    /// SPDY streams in WebSocket messages.
+    #[cfg(feature = "spdy")]
+    Tunnel(Roles),
+    /// SPDY streams, without a WebSocket.
+    #[cfg(feature = "spdy")]
+    Spdy(Roles),
 }
 
 /// The decoder of a session; see the module's documentation.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "spdy",
+    expect(
+        clippy::large_enum_variant,
+        reason = "a box would cost a session without SPDY an allocation"
+    )
+)]
 pub(super) enum Inflow {
     /// Each WebSocket message is one of a channel.
     Channels { decoder: Decoder, mux: Mux },
+    /// The WebSocket messages are the bytes of SPDY.
+    #[cfg(feature = "spdy")]
+    Tunnel(Box<(Decoder, Tunnel)>),
+    #[cfg(feature = "spdy")]
+    Spdy(Box<Peer>),
 }
 
 impl Inflow {
@@ -34,6 +54,13 @@ impl Inflow {
                 decoder: decoder(),
                 mux: Mux::new(wire, format, half_close),
             },
+            #[cfg(feature = "spdy")]
+            Carrier::Tunnel(roles) => {
+                let tunnel = Tunnel::new(Peer::new(wire, roles));
+                Self::Tunnel(Box::new((decoder(), tunnel)))
+            }
+            #[cfg(feature = "spdy")]
+            Carrier::Spdy(roles) => Self::Spdy(Box::new(Peer::new(wire, roles))),
         }
     }
 
@@ -45,6 +72,15 @@ impl Inflow {
                 mux.commit();
                 decoded
             }
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => {
+                let (decoder, tunnel) = &mut **tunnel;
+                let decoded = decoder.decode(bytes, tunnel);
+                tunnel.peer_mut().commit();
+                decoded
+            }
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.decode(bytes),
         }
     }
 
@@ -52,6 +88,10 @@ impl Inflow {
     pub(super) fn poll_room(&mut self) -> Poll<()> {
         match self {
             Self::Channels { mux, .. } => mux.poll_room(),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer_mut().poll_room(),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.poll_room(),
         }
     }
 
@@ -60,6 +100,10 @@ impl Inflow {
     pub(super) fn extend(&self) -> bool {
         match self {
             Self::Channels { mux, .. } => mux.extend(),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer().extend(),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.extend(),
         }
     }
 
@@ -68,6 +112,10 @@ impl Inflow {
     pub(super) fn take_regardless(&mut self) {
         match self {
             Self::Channels { mux, .. } => mux.take_regardless(),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer_mut().take_regardless(),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.take_regardless(),
         }
     }
 
@@ -75,6 +123,10 @@ impl Inflow {
     pub(super) fn least_room(&self) -> usize {
         match self {
             Self::Channels { mux, .. } => mux.least_room(),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer().least_room(),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.least_room(),
         }
     }
 
@@ -82,6 +134,10 @@ impl Inflow {
     pub(super) fn end_by_close(&mut self, cause: &EndCause) {
         match self {
             Self::Channels { mux, .. } => mux.end_by_close(cause),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer_mut().end_by_close(cause),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.end_by_close(cause),
         }
     }
 
@@ -89,6 +145,10 @@ impl Inflow {
     pub(super) fn end_all(&mut self, end: &End) {
         match self {
             Self::Channels { mux, .. } => mux.end_all(end),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer_mut().end_all(end),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.end_all(end),
         }
     }
 
@@ -96,6 +156,10 @@ impl Inflow {
     pub(super) fn take_heard(&mut self) -> Heard {
         match self {
             Self::Channels { mux, .. } => std::mem::take(&mut mux.heard),
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer_mut().take_heard(),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.take_heard(),
         }
     }
 
@@ -103,6 +167,20 @@ impl Inflow {
     pub(super) fn ignored(&self) -> u64 {
         match self {
             Self::Channels { mux, .. } => mux.ignored,
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(tunnel) => tunnel.1.peer().ignored(),
+            #[cfg(feature = "spdy")]
+            Self::Spdy(peer) => peer.ignored(),
+        }
+    }
+
+    /// Returns the peer of a session over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(super) fn peer_mut(&mut self) -> Option<&mut Peer> {
+        match self {
+            Self::Channels { .. } => None,
+            Self::Tunnel(tunnel) => Some(tunnel.1.peer_mut()),
+            Self::Spdy(peer) => Some(peer),
         }
     }
 }

@@ -8,6 +8,8 @@ mod inflow;
 mod reading;
 mod service;
 mod steps;
+#[cfg(feature = "spdy")]
+mod streams;
 mod task;
 mod timer;
 mod upgrade;

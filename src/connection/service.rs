@@ -112,19 +112,18 @@ impl ServiceState {
         *self = Self::Held(Box::new(state));
     }
 
-    /// Ends the hold. Returns whether there was one.
     #[cfg(feature = "spdy")]
-    pub(super) fn release(&mut self) -> bool {
-        match std::mem::replace(self, Self::Dropped) {
-            Self::Held(state) => {
-                *self = *state;
-                true
-            }
-            state => {
-                *self = state;
-                false
-            }
-        }
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self, Self::Held(_))
+    }
+
+    /// Ends the hold, if there is one.
+    #[cfg(feature = "spdy")]
+    pub(super) fn release(&mut self) {
+        *self = match std::mem::replace(self, Self::Dropped) {
+            Self::Held(state) => *state,
+            state => state,
+        };
     }
 
     /// Returns the cause of the session's end, if the service has ended by itself.

@@ -69,6 +69,8 @@ impl Driver {
         if discard {
             self.forget_hold();
         }
+        #[cfg(feature = "spdy")]
+        self.end_streams();
         self.wire.outbound.close(frame, discard);
         self.story.close_code = frame.code();
         self.wire.turn.wake_driver();

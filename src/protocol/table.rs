@@ -194,7 +194,7 @@ impl ChannelProtocolConfig {
     #[must_use]
     pub fn may_close_end_input(&self) -> bool {
         let has_input = self.channels.iter().any(|channel| channel.is_readable());
-        self.close_ends_input && !self.half_close && has_input
+        self.close_ends_input && !self.supports_half_close() && has_input
     }
 
     /// Returns the encoding of messages.
@@ -212,6 +212,10 @@ impl ChannelProtocolConfig {
     /// Returns whether the client can end one channel without the others.
     #[must_use]
     pub fn supports_half_close(&self) -> bool {
+        #[cfg(feature = "spdy")]
+        if self.streams().is_some() {
+            return true;
+        }
         self.half_close
     }
 
@@ -228,7 +232,8 @@ impl ChannelProtocolConfig {
         self
     }
 
-    /// Returns the same subprotocol over SPDY without a WebSocket.
+    /// Returns the same protocol over SPDY without a WebSocket. In a table, it can only be selected
+    /// there.
     #[cfg(feature = "spdy")]
     pub(crate) fn over_spdy(mut self) -> Self {
         self.form = match self.form {
@@ -244,6 +249,19 @@ impl ChannelProtocolConfig {
         match self.form {
             Form::Numbered | Form::Bare => None,
             Form::Tunnel(streams) | Form::Spdy(streams) => Some(streams),
+        }
+    }
+
+    /// Returns whether this can only be selected over SPDY.
+    fn is_over_spdy(&self) -> bool {
+        !self.format().is_web_socket()
+    }
+
+    fn is_tunnel(&self) -> bool {
+        match self.form {
+            #[cfg(feature = "spdy")]
+            Form::Tunnel(_) => true,
+            _ => false,
         }
     }
 
@@ -360,7 +378,19 @@ impl ChannelProtocols {
 
     /// Returns an iterator over the subprotocols, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
-        self.entries.iter().map(|(name, config)| (&**name, config))
+        self.entries
+            .iter()
+            .filter(|(_, config)| !config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
+    }
+
+    /// Returns an iterator over the protocols that can be selected over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> + Clone {
+        self.entries
+            .iter()
+            .filter(|(_, config)| config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
     }
 
     /// Returns the entry of a name, with a copy of the name that outlives the table. The copy costs
@@ -368,7 +398,7 @@ impl ChannelProtocols {
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
-            .find(|(stored, _)| stored == name)
+            .find(|(stored, config)| stored == name && !config.is_over_spdy())
             .cloned()
     }
 }
@@ -400,7 +430,9 @@ impl ChannelProtocolsBuilder {
     /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
-            if !name.is_empty() && !name.bytes().all(is_token_byte) {
+            // The name of a tunnel is no token, because Go's clients offer it as it is.
+            let is_token = name.bytes().all(is_token_byte) || config.is_tunnel();
+            if !name.is_empty() && !is_token {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
                 )));
@@ -411,7 +443,9 @@ impl ChannelProtocolsBuilder {
                     "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}, which marks a bearer token: choose another name"
                 )));
             }
-            if self.entries[..index].iter().any(|(other, _)| other == name) {
+            let clashes =
+                |(other, its): &Entry| other == name && its.is_over_spdy() == config.is_over_spdy();
+            if self.entries[..index].iter().any(clashes) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} is in the table twice: remove one"
                 )));
