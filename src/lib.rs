@@ -116,10 +116,17 @@ pub mod portforward;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;
+#[cfg(feature = "spdy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+pub mod streaming;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
+#[cfg(feature = "spdy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+#[doc(inline)]
+pub use self::streaming::{SpdyLayer, StreamingLayer};
 #[doc(inline)]
 pub use self::{
     channel::{Channel, ChannelReader, ChannelSet, ChannelWriter},

@@ -95,7 +95,6 @@ impl ChannelSet {
 
     /// Adds the connections of a tunnel.
     #[cfg(feature = "spdy")]
-    #[allow(dead_code, reason = "no handshake leads to a tunnel yet")]
     pub(crate) fn set_pairs(&mut self, new: NewPairs) {
         let taps = Taps::default();
         self.pairs = Some(Pairs { new, taps });

@@ -17,6 +17,10 @@ use crate::{
 #[cfg(feature = "spdy")]
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 
+/// The protocol of the same streams over SPDY without a WebSocket.
+#[cfg(feature = "spdy")]
+const STREAMS: &str = "portforward.k8s.io";
+
 /// The largest number of ports over base64, where a channel number is a character and a session
 /// has at most 79 channels.
 const MAX_BASE64_PORTS: usize = 39;
@@ -135,7 +139,10 @@ fn with_tunnel(
     }
     let tunnel = ChannelProtocolConfig::new(Encoding::Binary, []);
     let tunnel = tunnel.half_close(true).tunnel();
-    let table = table.protocol(TUNNEL, tunnel).build();
+    let table = table
+        .protocol(STREAMS, tunnel.clone().over_spdy())
+        .protocol(TUNNEL, tunnel)
+        .build();
     Ok(table.expect("the names differ, and a tunnel has no channels"))
 }
 

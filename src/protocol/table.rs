@@ -232,7 +232,8 @@ impl ChannelProtocolConfig {
         self
     }
 
-    /// Returns the same subprotocol over SPDY without a WebSocket.
+    /// Returns the same protocol over SPDY without a WebSocket. In a table, it can only be selected
+    /// there.
     #[cfg(feature = "spdy")]
     pub(crate) fn over_spdy(mut self) -> Self {
         self.form = match self.form {
@@ -249,6 +250,11 @@ impl ChannelProtocolConfig {
             Form::Numbered | Form::Bare => None,
             Form::Tunnel(streams) | Form::Spdy(streams) => Some(streams),
         }
+    }
+
+    /// Returns whether this can only be selected over SPDY.
+    fn is_over_spdy(&self) -> bool {
+        !self.format().is_web_socket()
     }
 
     fn is_tunnel(&self) -> bool {
@@ -372,7 +378,19 @@ impl ChannelProtocols {
 
     /// Returns an iterator over the subprotocols, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
-        self.entries.iter().map(|(name, config)| (&**name, config))
+        self.entries
+            .iter()
+            .filter(|(_, config)| !config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
+    }
+
+    /// Returns an iterator over the protocols that can be selected over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> + Clone {
+        self.entries
+            .iter()
+            .filter(|(_, config)| config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
     }
 
     /// Returns the entry of a name, with a copy of the name that outlives the table. The copy costs
@@ -380,7 +398,7 @@ impl ChannelProtocols {
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
-            .find(|(stored, _)| stored == name)
+            .find(|(stored, config)| stored == name && !config.is_over_spdy())
             .cloned()
     }
 }
@@ -425,7 +443,9 @@ impl ChannelProtocolsBuilder {
                     "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}, which marks a bearer token: choose another name"
                 )));
             }
-            if self.entries[..index].iter().any(|(other, _)| other == name) {
+            let clashes =
+                |(other, its): &Entry| other == name && its.is_over_spdy() == config.is_over_spdy();
+            if self.entries[..index].iter().any(clashes) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} is in the table twice: remove one"
                 )));

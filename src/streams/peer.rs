@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{exchange::Exchange, roles::Roles};
 use crate::{
     error::EndCause,
-    frame::Masked,
+    frame::{Control, Masked},
     mux::{Heard, Inlet},
     spdy::{Decoder, Fault, Frame, Want},
     wire::{End, Wire},
@@ -279,8 +279,10 @@ impl Peer {
         &mut self.exchange.heard
     }
 
-    pub(super) fn pong(&self, payload: &[u8]) {
-        self.wire().outbound.pong(payload);
+    /// Handles a control frame of the WebSocket.
+    pub(super) fn control(&mut self, control: Control<'_>) {
+        let Exchange { wire, heard, .. } = &mut self.exchange;
+        heard.control(wire, control);
     }
 
     /// Returns the number of DATA frames that no reader was there for.

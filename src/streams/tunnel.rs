@@ -60,22 +60,8 @@ impl Sink for Tunnel {
     }
 
     fn control(&mut self, control: Control<'_>) -> Result<(), EndCause> {
-        match control {
-            Control::Ping(payload) => self.0.pong(payload),
-            Control::Pong(mark) => {
-                let mark = mark.try_into().map_or(0, u64::from_be_bytes);
-                let heard = self.0.heard();
-                heard.pong = heard.pong.max(Some(mark));
-            }
-            Control::Close(close) => {
-                let (code, reason) = close.unzip();
-                // In place of a GOAWAY of the same read, which has no code.
-                self.0.heard().close = Some(EndCause::PeerClosed {
-                    code,
-                    reason: reason.unwrap_or_default().into(),
-                });
-            }
-        }
+        // A Close takes the place of a GOAWAY in the same read, which has no code.
+        self.0.control(control);
         Ok(())
     }
 }
