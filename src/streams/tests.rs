@@ -58,9 +58,9 @@ impl AsyncWrite for Sent {
 }
 
 /// A session without a driver. Its client is the test.
-struct Session {
-    wire: Arc<Wire>,
-    peer: Peer,
+pub(crate) struct Session {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) peer: Peer,
     sent: Sent,
     begun: bool,
 }
@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Returns a session of connections.
-    fn ports() -> (Self, NewPairs) {
+    pub(crate) fn ports() -> (Self, NewPairs) {
         let mut pairs = None;
         let session = Self::new(0, |wire| {
             let (handoff, new) = handoff(wire);
@@ -119,18 +119,18 @@ impl Session {
         self.feed(&syn(stream, fields, first));
     }
 
-    fn open(&mut self, stream: u32, kind: &str, request: &str) {
+    pub(crate) fn open(&mut self, stream: u32, kind: &str, request: &str) {
         self.syn(
             stream,
             &[("streamtype", kind), ("port", "80"), ("requestid", request)],
         );
     }
 
-    fn data(&mut self, stream: u32, data: &[u8]) {
+    pub(crate) fn data(&mut self, stream: u32, data: &[u8]) {
         self.feed(&data_frame(stream, false, data));
     }
 
-    fn fin(&mut self, stream: u32) {
+    pub(crate) fn fin(&mut self, stream: u32) {
         self.feed(&data_frame(stream, true, b""));
     }
 
@@ -141,7 +141,7 @@ impl Session {
     }
 
     /// Ends the round, and returns the frames that have been sent.
-    fn round(&mut self) -> Vec<String> {
+    pub(crate) fn round(&mut self) -> Vec<String> {
         self.peer.end_round();
         self.wire.outbound.begin_turn(true);
         self.wire.outbound.end_turn(&mut Vec::new());
