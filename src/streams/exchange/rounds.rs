@@ -127,7 +127,8 @@ impl Exchange {
                 Due::Half => self.give_up_half(stream, |request| {
                     format!("(request={request}) timed out waiting for streams")
                 }),
-                Due::Reply => self.on(stream, Event::Reply),
+                // The service learns of it, and ends the error stream.
+                Due::Answer => self.fail(stream, ResetStatus::Cancel, ResetStatus::Cancel),
                 Due::Fin => {
                     let slot = self.streams.get(stream).and_then(|stream| stream.slot);
                     if let Some(slot) = slot {
