@@ -25,6 +25,8 @@ mod random;
 mod raw;
 mod serve;
 mod sessions;
+#[cfg(feature = "spdy")]
+pub(crate) mod spdy;
 mod time;
 
 #[cfg(feature = "http2")]
