@@ -5,6 +5,7 @@
         feature = "http2",
         feature = "portforward",
         feature = "remotecommand",
+        feature = "spdy",
         feature = "testing"
     )),
     allow(dead_code, unused_imports, reason = "some areas are left out")
@@ -25,6 +26,8 @@ mod random;
 mod raw;
 mod serve;
 mod sessions;
+#[cfg(feature = "spdy")]
+pub(crate) mod spdy;
 mod time;
 
 #[cfg(feature = "http2")]
