@@ -407,7 +407,8 @@ async fn sizes_come_on_their_own_stream() {
         let service = serves(
             SessionConfig::default(),
             async |mut command: RemoteCommand| {
-                let _stdin = command.stdin.take();
+                // From here on, all streams are open.
+                tokio::task::yield_now().await;
                 let Some(mut resize) = command.resize.take() else {
                     return Ok(ExitStatus::success());
                 };
