@@ -705,12 +705,13 @@ fn flood(session: &mut Session, mut frame: impl FnMut(u32) -> Vec<u8>) -> u32 {
 
 #[tokio::test(start_paused = true)]
 async fn floods_of_frames_that_move_nothing_are_stopped() {
-    let floods: [&dyn Fn(u32) -> Vec<u8>; 6] = [
+    let floods: [&dyn Fn(u32) -> Vec<u8>; 7] = [
         &|n| control(6, &(2 * n + 1).to_be_bytes()),
         &|_| control(4, &[0; 4]),
         &|_| control(9, &[0; 8]),
         &|_| data_frame(9, false, b"x"),
         &|_| data_frame(9, false, b""),
+        &|_| data_frame(9, true, b""),
         &|n| {
             let head = if n == 0 { "7801" } else { "" };
             let block = fixture::bytes(&format!("{head}000400fbff00000000000000ffff"));
@@ -721,6 +722,25 @@ async fn floods_of_frames_that_move_nothing_are_stopped() {
         let (mut session, _pairs) = Session::ports();
         assert_eq!(flood(&mut session, frame), 10_000);
     }
+}
+
+/// `kubectl exec -i` goes on sending its stdin when the command has closed it, and does so even
+/// behind the FIN with which it answers ours.
+#[tokio::test(start_paused = true)]
+async fn input_that_flows_on_is_no_flood() {
+    let mut session = Session::command();
+    let stdin = ChannelReader::new(Arc::clone(&session.wire), 0);
+    for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
+        session.syn(stream, &[("streamtype", kind)]);
+    }
+    drop(stdin);
+    session.round();
+    let before = session.peer.ignored();
+    session.fin(3);
+    for _ in 0..20_000 {
+        session.data(3, b"input");
+    }
+    assert_eq!(session.peer.ignored() - before, 20_000);
 }
 
 #[tokio::test(start_paused = true)]
