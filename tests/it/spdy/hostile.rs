@@ -141,12 +141,17 @@ async fn half_pairs() {
             frames.extend(client.syn(2 * n + 1, &fields));
         }
         client.bytes(&frames).await;
+        // Pacing may change the order.
+        let mut said = Vec::new();
+        for _ in 0..1000 {
+            said.push(client.next().await.unwrap());
+        }
         for n in 0..1000 {
             let expected = match n {
                 0..32 => Said::Reply(2 * n + 1),
                 _ => Said::Reset(2 * n + 1, REFUSED),
             };
-            assert_eq!(client.next().await, Some(expected));
+            assert!(said.contains(&expected), "{expected:?}");
         }
         let start = Instant::now();
         for n in 0..32 {
@@ -233,7 +238,8 @@ async fn floods_end_the_session() {
 /// A client that does not read the answers to its PINGs is not read any more.
 #[tokio::test(start_paused = true)]
 async fn ping_flood_without_reading() {
-    let mut client = Spdy::tunnel_with(forward(echo), 4096).await;
+    // Each message has 18 bytes, so that none is written in part.
+    let mut client = Spdy::tunnel_with(forward(echo), 18 * 256).await;
     let mut sent = 0;
     loop {
         let piece = frame(true, 2, &ping(2 * sent + 1));

@@ -156,9 +156,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
         error + 2
     }
 
-    /// Receives the next frame, or `None` if the connection has ended.
+    /// Receives the next frame, or `None` if the connection has ended. PINGs of the server's are
+    /// answered.
     pub(crate) async fn next(&mut self) -> Option<Said> {
-        soon(self.next_at_any_time()).await
+        loop {
+            match soon(self.next_at_any_time()).await {
+                Some(Said::Ping(id)) if id % 2 == 0 => self.bytes(&ping(id)).await,
+                said => return said,
+            }
+        }
     }
 
     async fn next_at_any_time(&mut self) -> Option<Said> {
