@@ -57,6 +57,8 @@ pub(super) struct Exchange {
     missing: Option<Instant>,
     /// The stream whose DATA frame has not arrived in full.
     amid: Option<u32>,
+    /// The stream at whose data reading is paused, and the instant at which it is reset.
+    stalled: Option<(u32, Instant)>,
     /// The time of this read or round, once something has asked for it.
     now: Option<Instant>,
     /// The number of frames with data that has no reader.
@@ -92,6 +94,7 @@ impl Exchange {
             resets: allowance(RESETS),
             missing,
             amid: None,
+            stalled: None,
             now: None,
             ignored: 0,
             heard: Heard::default(),
