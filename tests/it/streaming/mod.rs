@@ -3,6 +3,8 @@
 mod commands;
 mod handshake;
 mod layers;
+#[cfg(feature = "portforward")]
+mod ports;
 mod servers;
 
 use std::sync::{Arc, Mutex};
