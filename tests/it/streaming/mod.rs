@@ -16,7 +16,7 @@ use tower_wsstream::{
     streaming::SpdyLayer,
 };
 
-use crate::support::{Head, hold, refusal, refused, sorted, spdy, tasks};
+use crate::support::{Head, hold, refusal, refused, sorted, spdy_client, tasks};
 
 /// The path of a command with stdin and stdout.
 const EXEC: &str = "/exec?command=cat&stdin=1&stdout=1";
