@@ -1,14 +1,12 @@
 //! Port-forward over SPDY: the same service by a POST and through the tunnel of kubectl.
 
-use bytes::Bytes;
-use tokio::io::DuplexStream;
 use tower::ServiceBuilder;
 use tower_wsstream::portforward::{ForwardedPort, PortForwardLayer, Protocols};
 
 use super::*;
 use crate::support::{
-    HttpService, Raw, serve, soon,
-    spdy::{REFUSED, Sent, Spdy, open_spdy},
+    HttpService,
+    spdy::{REFUSED, Said, Spdy, data, fin},
 };
 
 const PATH: &str = "/portforward";
@@ -19,7 +17,7 @@ async fn forward(mut port: ForwardedPort) -> Result<(), BoxError> {
         return Err("connection refused".into());
     }
     assert!(port.has_half_close());
-    assert_eq!(port.request.as_ref().unwrap().uri, PATH);
+    assert!(port.request.is_some());
     let (mut input, mut output) = tokio::io::split(&mut port.stream);
     tokio::io::copy(&mut input, &mut output).await?;
     Ok(())
@@ -32,75 +30,31 @@ fn service() -> impl HttpService {
         .service_fn(forward)
 }
 
-async fn by_post() -> Spdy<DuplexStream> {
-    open_spdy(service(), PATH, "portforward.k8s.io").await
-}
-
-async fn by_tunnel() -> Spdy<DuplexStream> {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    serve(far, service());
-    let raw = Raw::handshake_at(near, PATH, "SPDY/3.1+portforward.k8s.io").await;
-    Spdy::tunnel(raw.expect("no refusal"))
-}
-
-/// Opens the two streams of a connection, as client-go does, and ends the first.
-async fn connect(client: &mut Spdy<DuplexStream>, error: u32, port: &str) {
-    let request = (error / 4).to_string();
-    for (stream, kind) in [(error, "error"), (error + 2, "data")] {
-        let headers = [
-            ("streamtype", kind),
-            ("port", port),
-            ("requestid", &request),
-        ];
-        client.open(stream, &headers).await.unwrap();
-        if kind == "error" {
-            assert_eq!(soon(client.next()).await, Some(Sent::Reply(error)));
-            client.fin(error).await.unwrap();
-        }
-    }
-}
-
-fn fin(stream: u32) -> Sent {
-    Sent::Data {
-        stream,
-        fin: true,
-        bytes: Bytes::new(),
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_post_and_the_tunnel_reach_the_same_service() {
-    for mut client in [by_post().await, by_tunnel().await] {
-        connect(&mut client, 1, "80").await;
-        assert_eq!(soon(client.next()).await, Some(Sent::Reply(3)));
-        client.data(3, b"hello").await.unwrap();
-        let echo = Sent::Data {
-            stream: 3,
-            fin: false,
-            bytes: Bytes::from_static(b"hello"),
-        };
-        assert_eq!(soon(client.next()).await, Some(echo));
+    let by_post = Spdy::post(service(), PATH, "portforward.k8s.io").await;
+    for mut client in [by_post, Spdy::tunnel(service()).await] {
+        assert_eq!(client.connect(1, 80).await, 3);
+        assert_eq!(client.next().await, Some(Said::Reply(3)));
+        client.bytes(&data(3, b"hello")).await;
+        assert_eq!(client.next().await, Some(Said::data(3, "hello")));
 
         // One that fails is refused in place of its answer, and the other lives on.
-        connect(&mut client, 5, "81").await;
-        let mut refused = [soon(client.next()).await, soon(client.next()).await];
-        refused.sort_by_key(|sent| matches!(sent, Some(Sent::Reset { .. })));
-        let reset = Sent::Reset {
-            stream: 7,
-            status: REFUSED,
-        };
-        assert_eq!(refused, [Some(fin(5)), Some(reset)]);
+        assert_eq!(client.connect(5, 81).await, 7);
+        let refused = client.take::<2>().await;
+        assert!(refused.contains(&Said::Reset(7, REFUSED)), "{refused:?}");
+        assert!(refused.contains(&Said::Fin(5)), "{refused:?}");
 
-        client.fin(3).await.unwrap();
-        assert_eq!(soon(client.next()).await, Some(fin(1)));
-        assert_eq!(soon(client.next()).await, Some(fin(3)));
+        client.bytes(&fin(3)).await;
+        assert_eq!(client.take().await, [Said::Fin(1), Said::Fin(3)]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_streams_of_a_command_are_not_those_of_ports() {
-    let head = spdy::post(PATH, &CLIENT_GO);
-    let told = refused(service(), &head, 403, RejectionKind::NoCommonSubprotocol).await;
+    let head = post_to(PATH, &CLIENT_GO);
+    let service = StreamingLayer::new(Protocols::default()).layer(Kept::default().service());
+    let told = refused(service, &head, 403, RejectionKind::NoCommonSubprotocol).await;
     let accepted = &told.headers["x-accepted-stream-protocol-versions"];
     assert_eq!(accepted, "portforward.k8s.io");
 }
