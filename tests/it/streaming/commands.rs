@@ -142,8 +142,6 @@ impl Client {
                     told.go_away = Some((last, status));
                     break;
                 }
-                // A probe of the server.
-                Said::Ping(id) => self.spdy.bytes(&ping(id)).await,
                 said => panic!("{said:?} is not expected"),
             }
         }
@@ -324,7 +322,6 @@ async fn a_mebibyte_comes_back_and_the_end_of_stdin_ends_the_command() {
         while echo.len() < expected {
             match client.spdy.next().await {
                 Some(Said::Data(_, bytes)) => echo.extend_from_slice(&bytes),
-                Some(Said::Ping(id)) => client.spdy.bytes(&ping(id)).await,
                 said => panic!("{said:?} instead of the echo"),
             }
         }
