@@ -1,6 +1,6 @@
 //! The service of port-forward: a port of the pod, which is one of this machine.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, net::Ipv4Addr, pin::pin, time::Duration};
 
 use axum::http::Response;
 use rustix::net::sockopt::set_socket_linger;
@@ -22,8 +22,13 @@ const PIECE: usize = 32 * 1024;
 /// end only with the end of the port, so the port ends once the client was silent for this long.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Connects to the port, and copies until both sides have ended.
+/// Connects to the port of this machine, and copies until both sides have ended.
 pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
+    to(Ipv4Addr::LOCALHOST, port).await
+}
+
+/// Connects to the port at `host`, and copies until both sides have ended.
+pub async fn to(host: Ipv4Addr, port: ForwardedPort) -> Result<(), BoxError> {
     let ForwardedPort {
         port,
         stream,
@@ -34,7 +39,7 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
     drop(request);
     // At debug, because one request may name more than a hundred ports.
     tracing::debug!(port, "portforward");
-    let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut target = TcpStream::connect((host, port)).await?;
     if let Err(error) = target.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
