@@ -56,6 +56,7 @@ use crate::{
         negotiate,
     },
     opening::Accepting,
+    rejection::UpgradeTo,
     session::SessionConfig,
     unwind::drop_quietly,
 };
@@ -90,7 +91,7 @@ impl<S: Sync> FromRequestParts<S> for WsStreamUpgrade {
             .map_err(|rejection| rejection.over(parts.version))?;
         let request = Request::from_parts(clone, ());
         let Some(upgrade) = detect::detect(&request) else {
-            return Err(Rejection::not_an_upgrade().over(parts.version));
+            return Err(Rejection::not_an_upgrade(UpgradeTo::WebSocket).over(parts.version));
         };
         // The clones of hyper's `OnUpgrade` share one connection, which only this extractor may
         // take. A request that was refused above may be another kind of upgrade, which is left to

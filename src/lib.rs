@@ -62,12 +62,15 @@
 //! | `http2` | sessions over HTTP/2 (extended CONNECT) | h2 |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
 //! | `axum08` | an extractor for axum's handlers; implies `auto-server` | axum-core |
+//! | `spdy` | SPDY/3.1, for port-forward over WebSocket and for clients that do not speak WebSocket | miniz_oxide |
 //! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | tokio-tungstenite, hyper's server, and the common part of its client |
 //! | `simd` | base64 three to four times as fast | base64-simd |
 //!
 // Links to modules that are not built lead to the table above.
 #![cfg_attr(not(feature = "portforward"), doc = "[`portforward`]: #features")]
 #![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
+// Its users are not there yet.
+#![cfg_attr(feature = "spdy", allow(dead_code, unused_imports))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;
@@ -89,6 +92,12 @@ mod query;
 pub mod reader;
 mod rejection;
 pub mod session;
+#[cfg(feature = "spdy")]
+mod spdy;
+// Its users are not there yet.
+#[cfg(feature = "spdy")]
+#[allow(dead_code, unused_imports)]
+mod streams;
 mod unwind;
 mod wire;
 pub mod ws_stream;
@@ -107,10 +116,17 @@ pub mod portforward;
 #[cfg(feature = "remotecommand")]
 #[cfg_attr(docsrs, doc(cfg(feature = "remotecommand")))]
 pub mod remotecommand;
+#[cfg(feature = "spdy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+pub mod streaming;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
+#[cfg(feature = "spdy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+#[doc(inline)]
+pub use self::streaming::{SpdyLayer, StreamingLayer};
 #[doc(inline)]
 pub use self::{
     channel::{Channel, ChannelReader, ChannelSet, ChannelWriter},

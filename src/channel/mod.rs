@@ -20,6 +20,8 @@ mod set;
 pub mod tap;
 mod writer;
 
+#[cfg(all(feature = "spdy", feature = "portforward"))]
+pub(crate) use self::set::Pairs;
 pub use self::{
     adapters::{ChannelSink, ChannelStream},
     duplex::Channel,

@@ -12,7 +12,7 @@ use super::{
     ChannelStream,
     tap::{Direction, Records, Tapped},
 };
-use crate::wire::{CHUNK, Chunk, End, Take, Wire};
+use crate::wire::{CHUNK, Chunk, Take, Wire};
 
 /// The most bytes that are copied when they are handed out as [`Bytes`]. A slice of the chunk would
 /// keep all of its 16 KiB alive, and the peer decides how small its messages are.
@@ -110,10 +110,7 @@ impl ChannelReader {
             Take::End(end) => {
                 // The end is final, so there is nothing more to record.
                 self.tap = None;
-                Poll::Ready(match end {
-                    End::Eof => Ok(false),
-                    End::Error(cause) => Err(cause.into()),
-                })
+                Poll::Ready(end.result().map(|()| false))
             }
         }
     }

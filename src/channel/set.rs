@@ -2,7 +2,11 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::request::Parts;
 
+#[cfg(feature = "spdy")]
+use super::tap::Taps;
 use super::{Channel, ChannelReader, ChannelWriter, tap::Records};
+#[cfg(feature = "spdy")]
+use crate::streams::NewPairs;
 use crate::{protocol::ChannelProtocolConfig, session::Session, unwind::Quiet, wire::Wire};
 
 /// The channels of a session, which are the request to the inner service of a
@@ -41,6 +45,20 @@ pub struct ChannelSet {
     request: Option<Quiet<Box<Parts>>>,
     session: Session,
     channels: Box<[Sides]>,
+    /// The connections of a tunnel, which has no channels when the session begins.
+    #[cfg(feature = "spdy")]
+    pairs: Option<Pairs>,
+}
+
+/// The connections of a tunnel, and the taps of their handles.
+#[cfg(feature = "spdy")]
+#[cfg_attr(
+    not(feature = "portforward"),
+    allow(dead_code, reason = "only ports have pairs of streams")
+)]
+pub(crate) struct Pairs {
+    pub(crate) new: NewPairs,
+    pub(crate) taps: Taps,
 }
 
 type Sides = (Option<ChannelReader>, Option<ChannelWriter>);
@@ -70,7 +88,26 @@ impl ChannelSet {
             request,
             session,
             channels,
+            #[cfg(feature = "spdy")]
+            pairs: None,
         }
+    }
+
+    /// Adds the connections of a tunnel.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn set_pairs(&mut self, new: NewPairs) {
+        let taps = Taps::default();
+        self.pairs = Some(Pairs { new, taps });
+    }
+
+    /// Takes the connections of a tunnel. Returns `None` for a session of channels.
+    #[cfg(feature = "spdy")]
+    #[cfg_attr(
+        not(feature = "portforward"),
+        allow(dead_code, reason = "only ports have pairs of streams")
+    )]
+    pub(crate) fn take_pairs(&mut self) -> Option<Pairs> {
+        self.pairs.take()
     }
 
     /// Returns the selected subprotocol, or "" if the client offered none.
@@ -118,6 +155,10 @@ impl ChannelSet {
     /// Attaches a tap to the handles that were not taken yet.
     pub(crate) fn tap(&mut self, records: &Arc<Records>) {
         records.attach(&self.session);
+        #[cfg(feature = "spdy")]
+        if let Some(pairs) = &mut self.pairs {
+            pairs.taps.add(records);
+        }
         for (reader, writer) in &mut self.channels {
             if let Some(reader) = reader {
                 reader.tap(records);

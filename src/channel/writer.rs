@@ -154,7 +154,7 @@ impl AsyncWrite for ChannelWriter {
 
 impl Drop for ChannelWriter {
     fn drop(&mut self) {
-        self.wire.outbound.close_writer(self.channel);
+        self.wire.outbound.drop_writer(self.channel);
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn grace(cause: &EndCause, close_ends_input: bool, config: &SessionCo
         | EndCause::Closed { .. }
         | EndCause::IdleTimeout
         | EndCause::TimeLimit
+        | EndCause::StreamsMissing
         | EndCause::Drained
         | EndCause::PeerUnresponsive
         | EndCause::ConnectionLost { .. }
@@ -50,6 +51,7 @@ pub(super) fn ends_readers(cause: &EndCause) -> bool {
         | EndCause::Closed { .. }
         | EndCause::IdleTimeout
         | EndCause::TimeLimit
+        | EndCause::StreamsMissing
         | EndCause::Drained
         | EndCause::PeerUnresponsive
         | EndCause::ConnectionLost { .. }
@@ -83,6 +85,7 @@ pub(super) fn urgency(cause: &EndCause) -> Urgency {
         | EndCause::ServicePanicked
         | EndCause::IdleTimeout
         | EndCause::TimeLimit
+        | EndCause::StreamsMissing
         | EndCause::Drained
         | EndCause::PeerClosed { .. } => Urgency::WaitForService,
         EndCause::Closed { .. } => Urgency::CloseNow,
@@ -114,6 +117,7 @@ pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
         | EndCause::ServicePanicked
         | EndCause::IdleTimeout
         | EndCause::TimeLimit
+        | EndCause::StreamsMissing
         | EndCause::Drained
             if told =>
         {
@@ -123,6 +127,7 @@ pub(super) fn close_frame(cause: &EndCause, told: bool) -> ClosePayload {
         EndCause::ServiceFailed | EndCause::ServicePanicked => (Some(1011), "the service failed"),
         EndCause::IdleTimeout => (Some(1001), "idle timeout"),
         EndCause::TimeLimit => (Some(1001), "time limit"),
+        EndCause::StreamsMissing => (Some(1011), "streams are missing"),
         EndCause::Drained => (Some(1001), "the server is shutting down"),
         // These are never sent.
         EndCause::ConnectionLost { .. }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::{
     closing::{Closing, Event},
+    inflow::{Carrier, Inflow},
     reading::Reading,
     service::ServiceState,
     timer::Timer,
@@ -34,10 +35,8 @@ use super::{
 };
 use crate::{
     error::EndCause,
-    frame::{Decoder, Role},
-    mux::Mux,
     policy::{Beats, Deadline, Deadlines, after},
-    protocol::{Format, Status},
+    protocol::Status,
     session::{ChannelSummary, Hold, Peer, Session, SessionConfig, SessionSummary},
     unwind::drop_quietly,
     wire::{Progress, Transport, Wire},
@@ -49,8 +48,7 @@ pub(crate) struct DriverParts {
     pub(crate) wire: Arc<Wire>,
     pub(crate) session: Session,
     pub(crate) config: Arc<SessionConfig>,
-    pub(crate) format: Format,
-    pub(crate) half_close: bool,
+    pub(crate) carrier: Carrier,
     /// Set if a clean Close from the peer may mean that only the client's input has ended.
     pub(crate) close_ends_input: bool,
     /// The time at which the credentials of the request expire.
@@ -83,14 +81,13 @@ pub(crate) struct Driver {
     /// The upgrade, until it has completed.
     pub(super) upgrading: Option<OnUpgrade>,
     pub(super) reading: Reading,
-    pub(super) decoder: Decoder,
-    pub(super) mux: Mux,
+    pub(super) inflow: Inflow,
     pub(super) beats: Beats,
     /// Set while output is held back. Once there is a connection, [`Deadline::Hold`] ends the hold.
     pub(super) hold: Option<Hold>,
     pub(super) closing: Closing,
     pub(super) deadlines: Deadlines,
-    timer: Timer,
+    pub(super) timer: Timer,
     /// Set if the timer had fired before this round's reads, so that they show whether the peer is
     /// silent.
     pub(super) fired: bool,
@@ -106,20 +103,17 @@ impl Driver {
             wire,
             session,
             config,
-            format,
-            half_close,
+            carrier,
             close_ends_input,
             expiry,
             subprotocol,
             peer,
         } = parts;
-        let limits = &config.policy.limits;
         Self {
             waker: wire.turn.driver_waker(),
             upgrading: None,
             reading: Reading::new(),
-            decoder: Decoder::new(Role::Server, limits.max_frame, limits.max_message),
-            mux: Mux::new(Arc::clone(&wire), format, half_close),
+            inflow: Inflow::new(carrier, &wire, &config.policy.limits),
             beats: Beats::default(),
             hold: None,
             closing: Closing::new(Arc::clone(&config), close_ends_input),
@@ -242,6 +236,8 @@ impl Driver {
     }
 
     pub(super) fn end_turn(&mut self) -> Progress {
+        #[cfg(feature = "spdy")]
+        self.end_round_of_streams();
         self.wire.outbound.end_turn(&mut self.woken)
     }
 
@@ -249,6 +245,11 @@ impl Driver {
     pub(super) fn finish_round(&mut self, progress: &Progress, service: &mut ServiceState) -> bool {
         if let Some(kind) = progress.broken {
             self.write_broke(kind);
+        }
+        #[cfg(feature = "spdy")]
+        {
+            self.settle_service(service);
+            self.resume_after_output();
         }
         // A command that the service gave in its last poll comes before its return.
         if service.is_done() {
@@ -325,7 +326,7 @@ impl Driver {
             close_code: self.story.close_code,
             status: self.story.status.take().map(|status| *status),
             channels: self.session.traffic().into_iter().map(channel).collect(),
-            ignored: self.mux.ignored,
+            ignored: self.inflow.ignored(),
         };
         summary.log();
         self.config.on_end.tell(&summary);

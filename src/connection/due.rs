@@ -50,6 +50,10 @@ impl Driver {
                 Deadline::Idle => self.check_idle(now),
                 Deadline::Answer => self.check_answer(now, progress),
                 Deadline::Ping => self.ping(now, progress),
+                #[cfg(feature = "spdy")]
+                Deadline::Streams => self.expire_streams(now),
+                #[cfg(not(feature = "spdy"))]
+                Deadline::Streams => {}
                 Deadline::Grace => service.drop_future(),
                 // The closing state machine checks these at the end of the round.
                 Deadline::Stall | Deadline::Flush | Deadline::Silence | Deadline::CloseLimit => {}
@@ -80,7 +84,7 @@ impl Driver {
         self.wire.outbound.pong(&[]);
         // The watch does not begin with the pause, because most pauses are shorter than this.
         self.reading.half.watch();
-        self.reading.lent = self.mux.extend();
+        self.reading.lent = self.inflow.extend();
         self.wire.turn.wake_driver();
     }
 

@@ -4,9 +4,12 @@ mod closing;
 mod consequences;
 mod driver;
 mod due;
+mod inflow;
 mod reading;
 mod service;
 mod steps;
+#[cfg(feature = "spdy")]
+mod streams;
 mod task;
 mod timer;
 mod upgrade;
@@ -14,6 +17,7 @@ mod watch;
 
 pub(crate) use self::{
     driver::{Driver, DriverParts},
+    inflow::Carrier,
     service::{Erased, ServiceState},
     task::Task,
 };

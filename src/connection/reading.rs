@@ -62,7 +62,7 @@ impl Driver {
     /// Reads as long as there is data and room for it.
     pub(super) fn read(&mut self, cx: &mut Context<'_>) {
         if !self.reading.undecoded.is_empty() {
-            if !self.closing.is_deaf() && self.mux.poll_room().is_pending() {
+            if !self.closing.is_deaf() && self.inflow.poll_room().is_pending() {
                 return;
             }
             let undecoded = std::mem::take(&mut self.reading.undecoded);
@@ -151,7 +151,7 @@ impl Driver {
         if fed < bytes.len() {
             self.reading.undecoded = Bytes::copy_from_slice(&bytes[fed..]);
         }
-        self.reading.large = bytes.len() >= READ && self.mux.least_room() >= READ_LARGE;
+        self.reading.large = bytes.len() >= READ && self.inflow.least_room() >= READ_LARGE;
         Poll::Ready(filled)
     }
 
@@ -180,7 +180,7 @@ impl Driver {
     /// is at most one read of them.
     pub(super) fn lose(&mut self, kind: io::ErrorKind) {
         if !self.reading.undecoded.is_empty() && self.closing.is_receiving() {
-            self.mux.take_regardless();
+            self.inflow.take_regardless();
             let undecoded = std::mem::take(&mut self.reading.undecoded);
             self.feed(&undecoded);
         }
@@ -197,9 +197,7 @@ impl Driver {
         }
         let mut fed = 0;
         loop {
-            let decoded = self.decoder.decode(&bytes[fed..], &mut self.mux);
-            self.mux.commit();
-            match decoded {
+            match self.inflow.decode(&bytes[fed..]) {
                 Ok(n) => fed += n,
                 Err(cause) => {
                     self.hear();
@@ -208,7 +206,7 @@ impl Driver {
                 }
             }
             // There may be room now that was missing when the decoder asked for it.
-            if fed == bytes.len() || self.mux.poll_room().is_pending() {
+            if fed == bytes.len() || self.inflow.poll_room().is_pending() {
                 break;
             }
         }
@@ -223,7 +221,7 @@ impl Driver {
 
     /// Handles the signs of data, of a Pong and of a Close that the mux has noted.
     fn hear(&mut self) {
-        let heard = std::mem::take(&mut self.mux.heard);
+        let heard = self.inflow.take_heard();
         if heard.data
             && self.deadlines.is_set(Deadline::Idle)
             && let Some(timeout) = self.config.policy.idle_timeout
@@ -245,7 +243,7 @@ impl Driver {
             }
         }
         if let Some(cause) = heard.close {
-            self.mux.end_by_close(&cause);
+            self.inflow.end_by_close(&cause);
             self.end(cause);
         }
     }

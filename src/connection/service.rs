@@ -56,6 +56,9 @@ pub(crate) enum ServiceState {
     Panicked,
     /// It was dropped, at the end of its grace or at the deadline of a drain.
     Dropped,
+    /// It is not polled, and its end has no effect, until the streams of its session are open.
+    #[cfg(feature = "spdy")]
+    Held(Box<Self>),
 }
 
 impl ServiceState {
@@ -79,6 +82,8 @@ impl ServiceState {
 
     /// Drops the future of a service that is still running.
     pub(super) fn drop_future(&mut self) {
+        #[cfg(feature = "spdy")]
+        self.release();
         if let Self::Running(_) = self {
             tracing::debug!("the session's service has run out of time and is dropped");
             self.replace(Self::Dropped);
@@ -93,13 +98,40 @@ impl ServiceState {
     }
 
     pub(crate) fn is_done(&self) -> bool {
+        #[cfg(feature = "spdy")]
+        if let Self::Held(_) = self {
+            return false;
+        }
         !matches!(self, Self::Running(_))
+    }
+
+    /// Holds the service until the streams of its session are open.
+    #[cfg(feature = "spdy")]
+    pub(super) fn hold(&mut self) {
+        let state = std::mem::replace(self, Self::Dropped);
+        *self = Self::Held(Box::new(state));
+    }
+
+    #[cfg(feature = "spdy")]
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self, Self::Held(_))
+    }
+
+    /// Ends the hold, if there is one.
+    #[cfg(feature = "spdy")]
+    pub(super) fn release(&mut self) {
+        *self = match std::mem::replace(self, Self::Dropped) {
+            Self::Held(state) => *state,
+            state => state,
+        };
     }
 
     /// Returns the cause of the session's end, if the service has ended by itself.
     pub(super) fn end_cause(&self) -> Option<EndCause> {
         match self {
             Self::Running(_) | Self::Dropped => None,
+            #[cfg(feature = "spdy")]
+            Self::Held(_) => None,
             Self::Returned => Some(EndCause::Completed),
             Self::Failed(_) => Some(EndCause::ServiceFailed),
             Self::Panicked => Some(EndCause::ServicePanicked),
@@ -113,6 +145,8 @@ impl ServiceState {
             Self::Failed(error) => Outcome::Failed(error),
             Self::Panicked => Outcome::Panicked,
             Self::Running(_) | Self::Dropped => Outcome::Ended(cause),
+            #[cfg(feature = "spdy")]
+            Self::Held(_) => Outcome::Ended(cause),
         }
     }
 
@@ -138,6 +172,8 @@ impl fmt::Debug for ServiceState {
             Self::Failed(_) => "Failed",
             Self::Panicked => "Panicked",
             Self::Dropped => "Dropped",
+            #[cfg(feature = "spdy")]
+            Self::Held(_) => "Held",
         })
     }
 }

@@ -55,7 +55,7 @@ impl Driver {
         };
         tracing::debug!(session = self.session.id(), %cause, "the session ends");
         if readers {
-            self.mux.end_all(&End::Error(cause.clone()));
+            self.inflow.end_all(&End::Error(cause.clone()));
         }
         self.session.set_cause(cause);
         self.wire.turn.wake_driver();
@@ -64,11 +64,13 @@ impl Driver {
     fn queue_close(&mut self, frame: &ClosePayload, discard: bool) {
         if let Some(cause) = self.closing.cause() {
             self.wire.outbound.refuse_writers(cause);
-            self.mux.end_all(&End::Error(cause.clone()));
+            self.inflow.end_all(&End::Error(cause.clone()));
         }
         if discard {
             self.forget_hold();
         }
+        #[cfg(feature = "spdy")]
+        self.end_streams();
         self.wire.outbound.close(frame, discard);
         self.story.close_code = frame.code();
         self.wire.turn.wake_driver();
@@ -88,7 +90,7 @@ impl Driver {
 
     /// Drops the connection as it is.
     fn abandon(&mut self, cause: &EndCause) {
-        self.mux.end_all(&End::Error(cause.clone()));
+        self.inflow.end_all(&End::Error(cause.clone()));
         self.upgrading = None;
         self.deadlines.clear(Deadline::Upgrade);
         self.wire.outbound.refuse_writers(cause);

@@ -105,6 +105,10 @@ impl Task {
         // If the service failed too late to refuse the upgrade, this is the only chance to log it,
         // because a service that is done is not polled again.
         self.span.in_scope(|| self.service.log_failure());
+        #[cfg(feature = "spdy")]
+        if self.driver.awaits_streams() {
+            self.service.hold();
+        }
         self.driver.expect(on);
         self
     }

@@ -45,6 +45,7 @@ use crate::close_reason::CloseReason;
 /// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it learns the cause | `InternalError` 500 | its code | its code | its code | its code |
 /// | `IdleTimeout` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
 /// | `TimeLimit` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
+/// | `StreamsMissing` | `TimedOut` | fails | | `Timeout` 504 | 1000 | | | 1011 |
 /// | `Drained` | `ConnectionAborted` | works | its own | `ServiceUnavailable` 503 | 1000 | 1000 | 1001 | 1001 |
 /// | `PeerUnresponsive` | `TimedOut` | fails | | | none | none | none | none |
 /// | `UpgradeFailed` | `ConnectionReset` | fails | | | none | none | none | none |
@@ -89,6 +90,9 @@ pub enum EndCause {
     /// The [time limit](crate::SessionConfig::time_limit) of the session has expired, or the
     /// [credential](crate::policy::ValidUntil) of its request.
     TimeLimit,
+    /// A client of SPDY did not open all streams of its command within 30 seconds, as long as Go's
+    /// servers wait. The service was dropped, and has never run.
+    StreamsMissing,
     /// The server is [draining](crate::Sessions::drain) its sessions.
     Drained,
     /// After a Ping, no byte arrived in the time that
@@ -154,6 +158,7 @@ impl EndCause {
             Self::Closed { .. } => "closed",
             Self::IdleTimeout => "idle_timeout",
             Self::TimeLimit => "time_limit",
+            Self::StreamsMissing => "streams_missing",
             Self::Drained => "drained",
             Self::PeerUnresponsive => "peer_unresponsive",
             Self::UpgradeFailed { .. } => "upgrade_failed",
@@ -182,6 +187,7 @@ impl EndCause {
             | Self::Closed { .. }
             | Self::IdleTimeout
             | Self::TimeLimit
+            | Self::StreamsMissing
             | Self::Drained
             | Self::UpgradeFailed { .. }
             | Self::Aborted => false,
@@ -207,6 +213,7 @@ impl EndCause {
             self,
             Self::IdleTimeout
                 | Self::TimeLimit
+                | Self::StreamsMissing
                 | Self::PeerUnresponsive
                 | Self::Stalled
                 | Self::UpgradeFailed {
@@ -243,9 +250,11 @@ impl EndCause {
             Self::ProtocolError { .. } | Self::TooLarge | Self::InvalidText { .. } => {
                 io::ErrorKind::InvalidData
             }
-            Self::IdleTimeout | Self::TimeLimit | Self::PeerUnresponsive | Self::Stalled => {
-                io::ErrorKind::TimedOut
-            }
+            Self::IdleTimeout
+            | Self::TimeLimit
+            | Self::StreamsMissing
+            | Self::PeerUnresponsive
+            | Self::Stalled => io::ErrorKind::TimedOut,
             Self::Completed
             | Self::ServiceFailed
             | Self::ServicePanicked
@@ -282,6 +291,7 @@ impl fmt::Display for EndCause {
             Self::Closed { code } => write!(f, "closed here with code {code}"),
             Self::IdleTimeout => f.write_str("no data was exchanged within the idle timeout"),
             Self::TimeLimit => f.write_str("the time limit of the session has expired"),
+            Self::StreamsMissing => f.write_str("the peer did not open its streams in time"),
             Self::Drained => f.write_str("the server is shutting down"),
             Self::PeerUnresponsive => f.write_str("the peer does not answer"),
             Self::UpgradeFailed { kind } => {

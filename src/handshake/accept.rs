@@ -7,6 +7,8 @@ use http::{
 };
 use sha1_smol::Sha1;
 
+#[cfg(feature = "spdy")]
+use super::streams;
 use super::validate::Challenge;
 
 /// The value that a server appends to the client's key, to show that it speaks WebSocket.
@@ -19,6 +21,10 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// names an extension. It names a subprotocol only if one was selected, because strict clients
 /// refuse a name that they did not offer, even an empty one.
 pub(crate) fn accept_response<B: Default>(challenge: &Challenge, selected: &str) -> Response<B> {
+    #[cfg(feature = "spdy")]
+    if *challenge == Challenge::Spdy {
+        return streams::accept_response(selected);
+    }
     let mut response = Response::new(B::default());
     // The two conversions below cannot fail, because base64 and the names of a table are ASCII
     // without control characters. If one failed, the answer would lack that header.

@@ -1,4 +1,4 @@
-//! The detection of requests for an upgrade to WebSocket, and of the subprotocols they offer.
+//! The detection of requests for an upgrade, and of the subprotocols they offer.
 
 use http::{
     Request, Version,
@@ -7,20 +7,29 @@ use http::{
 use tower::{BoxError, filter::Predicate};
 
 use super::headers::members;
-use crate::{protocol::subprotocols, rejection::Rejection};
+use crate::{
+    protocol::subprotocols,
+    rejection::{Rejection, UpgradeTo},
+};
+
+/// The name of SPDY in an `Upgrade` header.
+pub(super) const SPDY: &str = "SPDY/3.1";
 
 /// The prefix and the suffix of the name of a subprotocol that tunnels SPDY through a WebSocket.
 const TUNNEL_PREFIX: &[u8] = b"SPDY/3.1+";
 const TUNNEL_SUFFIX: &[u8] = b".k8s.io";
 
-/// The kind of handshake with which a request asks for a WebSocket. It decides the form of the
+/// The kind of handshake with which a request asks for a session. It decides the form of the
 /// answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upgrade {
-    /// The `Upgrade` of HTTP/1.1, answered with a 101.
+    /// The `Upgrade` of HTTP/1.1 to WebSocket, answered with a 101.
     Http1,
-    /// The extended CONNECT of HTTP/2 (RFC 8441), answered with a 200.
+    /// The extended CONNECT of HTTP/2 (RFC 8441) for a WebSocket, answered with a 200.
     Http2,
+    /// The `Upgrade` of HTTP/1.1 to SPDY/3.1, answered with a 101.
+    #[cfg(feature = "spdy")]
+    Spdy,
 }
 
 impl Upgrade {
@@ -29,6 +38,8 @@ impl Upgrade {
         match self {
             Self::Http1 => Version::HTTP_11,
             Self::Http2 => Version::HTTP_2,
+            #[cfg(feature = "spdy")]
+            Self::Spdy => Version::HTTP_11,
         }
     }
 }
@@ -43,10 +54,25 @@ pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
     if request.version() > Version::HTTP_11 {
         return is_extended_connect(request).then_some(Upgrade::Http2);
     }
-    let asks = |name, token: &str| {
+    names_upgrade(request, "websocket").then_some(Upgrade::Http1)
+}
+
+/// Returns whether the request asks for SPDY.
+///
+/// A request that asks for a WebSocket as well asks for that alone. As with [`detect`], an invalid
+/// handshake counts.
+pub(crate) fn asks_for_spdy<B>(request: &Request<B>) -> bool {
+    request.version() <= Version::HTTP_11
+        && names_upgrade(request, SPDY)
+        && detect(request).is_none()
+}
+
+/// Returns whether the headers of HTTP/1.1 ask for an upgrade to this protocol.
+fn names_upgrade<B>(request: &Request<B>, protocol: &str) -> bool {
+    let lists = |name, token: &str| {
         members(request.headers(), name).any(|m| m.eq_ignore_ascii_case(token.as_bytes()))
     };
-    (asks(&UPGRADE, "websocket") && asks(&CONNECTION, "upgrade")).then_some(Upgrade::Http1)
+    lists(&UPGRADE, protocol) && lists(&CONNECTION, "upgrade")
 }
 
 /// Returns whether the request is a CONNECT for a WebSocket (RFC 8441, 4 and 5).
@@ -87,6 +113,30 @@ fn is_extended_connect<B>(_request: &Request<B>) -> bool {
 /// ```
 pub fn is_websocket_request<B>(request: &Request<B>) -> bool {
     detect(request).is_some()
+}
+
+/// Returns whether a request asks for an upgrade to SPDY/3.1.
+///
+/// It does over HTTP/1.1, if `Upgrade` names `SPDY/3.1` and `Connection` lists `upgrade`, both in
+/// any case, and if it does not ask for a WebSocket as well. The layer checks the rest of the
+/// handshake, and refuses an invalid one.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_wsstream::streaming::is_spdy_request;
+///
+/// let request = Request::post("/exec?command=ls&stdout=1")
+///     .header("connection", "Upgrade")
+///     .header("upgrade", "SPDY/3.1")
+///     .body(())?;
+/// assert!(is_spdy_request(&request));
+/// # Ok::<(), http::Error>(())
+/// ```
+#[cfg(feature = "spdy")]
+pub fn is_spdy_request<B>(request: &Request<B>) -> bool {
+    asks_for_spdy(request)
 }
 
 /// Returns whether a request asks for a WebSocket and offers a subprotocol with half-close.
@@ -130,7 +180,7 @@ impl<B> Predicate<Request<B>> for IsWebSocketRequest {
         if is_websocket_request(&request) {
             Ok(request)
         } else {
-            Err(Rejection::not_an_upgrade().into())
+            Err(Rejection::not_an_upgrade(UpgradeTo::WebSocket).into())
         }
     }
 }
@@ -196,6 +246,56 @@ mod tests {
                 Some(Upgrade::Http1),
                 "{headers:?}"
             );
+        }
+    }
+
+    #[test]
+    fn spdy_needs_both_headers() {
+        for (headers, expected) in [
+            (&[][..], false),
+            (&[("Connection", "Upgrade")], false),
+            (&[("Upgrade", "SPDY/3.1")], false),
+            (&[("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")], true),
+            // Beyond the four cases of Go's `upgrade_test.go`.
+            (
+                &[
+                    ("Connection", "keep-alive, upgrade"),
+                    ("Upgrade", "h2c, spdy/3.1"),
+                ],
+                true,
+            ),
+            (&[("Connection", "Upgrade"), ("Upgrade", "SPDY/3")], false),
+            (
+                &[("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1+x")],
+                false,
+            ),
+            (
+                &[
+                    ("Connection", "Upgrade"),
+                    ("Upgrade", "SPDY/3.1, websocket"),
+                ],
+                false,
+            ),
+        ] {
+            let request = request(headers);
+            assert_eq!(asks_for_spdy(&request), expected, "{headers:?}");
+            assert!(!(expected && is_websocket_request(&request)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn spdy_is_asked_for_by_any_method_and_over_http_1_alone() {
+        use http::Method;
+
+        let headers = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")];
+        for method in [Method::POST, Method::GET, Method::PUT] {
+            let mut request = request(&headers);
+            *request.method_mut() = method;
+            assert!(asks_for_spdy(&request));
+            *request.version_mut() = Version::HTTP_10;
+            assert!(asks_for_spdy(&request));
+            *request.version_mut() = Version::HTTP_2;
+            assert!(!asks_for_spdy(&request));
         }
     }
 

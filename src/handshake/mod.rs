@@ -7,6 +7,7 @@
 //! | `source` | provides the table of subprotocols | the layer |
 //! | `negotiate` | selects one of the offered subprotocols | RFC 6455, 4.2.2 and 11.3.4 |
 //! | `accept` | builds the answer that accepts | RFC 6455, 4.2.2 |
+//! | `streams` | selects one of the protocols that are offered over SPDY, and accepts | Go's `httpstream.Handshake` |
 //!
 //! `headers` has the grammar that these steps share. All of them are pure functions, which neither
 //! wait nor keep state. `opening` runs them in order.
@@ -16,8 +17,12 @@ pub(crate) mod detect;
 pub(crate) mod headers;
 pub(crate) mod negotiate;
 pub(crate) mod source;
+#[cfg(feature = "spdy")]
+pub(crate) mod streams;
 pub(crate) mod validate;
 
+#[cfg(feature = "spdy")]
+pub use self::detect::is_spdy_request;
 pub(crate) use self::source::Source;
 pub use self::{
     detect::{IsWebSocketRequest, is_websocket_request},

@@ -58,6 +58,9 @@ pub(crate) enum Challenge {
     Http1(Key),
     /// HTTP/2 needs no proof, and the answer is a plain 200 (RFC 8441, 5).
     Http2,
+    /// SPDY needs no proof either. The answer is a 101.
+    #[cfg(feature = "spdy")]
+    Spdy,
 }
 
 /// Checks everything but the subprotocols.
@@ -65,7 +68,23 @@ pub(crate) fn validate(upgrade: Upgrade, head: &Parts) -> Result<Challenge, Reje
     match upgrade {
         Upgrade::Http1 => validate_http1(head).map(Challenge::Http1),
         Upgrade::Http2 => validate_http2(head).map(|()| Challenge::Http2),
+        #[cfg(feature = "spdy")]
+        Upgrade::Spdy => validate_spdy(head).map(|()| Challenge::Spdy),
     }
+}
+
+/// Checks an upgrade to SPDY, in the order of [`validate_http1`].
+///
+/// Kubernetes' clients send a POST. Its servers take a GET as well, and so do we, because a proxy
+/// may have made one of it.
+#[cfg(feature = "spdy")]
+fn validate_spdy(head: &Parts) -> Result<(), Rejection> {
+    if head.method != Method::POST && head.method != Method::GET {
+        return Err(Rejection::spdy_method_not_allowed(&head.method));
+    }
+    check_http1(head)?;
+    check_no_close(head)?;
+    check_no_body(head)
 }
 
 /// Checks an extended CONNECT.
@@ -91,22 +110,12 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
     if head.method != Method::GET {
         return Err(Rejection::method_not_allowed(&head.method));
     }
-    if head.version < Version::HTTP_11 {
-        return Err(Rejection::bad_request(
-            "HTTP/1.0 has no upgrades: send the handshake with HTTP/1.1",
-        ));
-    }
+    check_http1(head)?;
     let version = only(&head.headers, &SEC_WEBSOCKET_VERSION);
     if version != Some(b"13") {
         return Err(Rejection::unsupported_version(version));
     }
-    // hyper would repeat `close` in the 101. Strict clients accept only `Upgrade` there, and would
-    // abandon a session that has begun.
-    if members(&head.headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close")) {
-        return Err(Rejection::bad_request(
-            "a WebSocket keeps its connection: send the Connection header of the handshake without close",
-        ));
-    }
+    check_no_close(head)?;
     let key = only(&head.headers, &SEC_WEBSOCKET_KEY)
         .and_then(Key::parse)
         .ok_or_else(|| {
@@ -114,13 +123,40 @@ fn validate_http1(head: &Parts) -> Result<Key, Rejection> {
                 "the handshake needs one Sec-WebSocket-Key header: send 16 random bytes in base64",
             )
         })?;
-    if has_body(&head.headers) {
-        // The bytes of the body would be read as frames.
+    check_no_body(head)?;
+    Ok(key)
+}
+
+fn check_http1(head: &Parts) -> Result<(), Rejection> {
+    if head.version < Version::HTTP_11 {
         return Err(Rejection::bad_request(
-            "a WebSocket handshake has no body: send it without Content-Length and Transfer-Encoding",
+            "HTTP/1.0 has no upgrades: send the handshake with HTTP/1.1",
         ));
     }
-    Ok(key)
+    Ok(())
+}
+
+/// Refuses a request whose connection ends with its answer.
+///
+/// hyper would repeat `close` in the 101. Strict clients accept only `Upgrade` there, and would
+/// abandon a session that has begun.
+fn check_no_close(head: &Parts) -> Result<(), Rejection> {
+    if members(&head.headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close")) {
+        return Err(Rejection::bad_request(
+            "an upgrade keeps its connection: send the Connection header of the handshake without close",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a request with a body, whose bytes would be read as frames.
+fn check_no_body(head: &Parts) -> Result<(), Rejection> {
+    if has_body(&head.headers) {
+        return Err(Rejection::bad_request(
+            "an upgrade has no body: send the handshake without Content-Length and Transfer-Encoding",
+        ));
+    }
+    Ok(())
 }
 
 /// Returns whether a body follows the head, with a length that is unknown or not 0.

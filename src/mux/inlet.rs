@@ -12,7 +12,7 @@ use crate::{
 
 /// The inlet; see the module.
 #[derive(Debug, Default)]
-pub(super) struct Inlet {
+pub(crate) struct Inlet {
     channel: Option<u8>,
     /// The checked-out chunks. They are filled in order, so only the last may have room left.
     chunks: Vec<Chunk>,
@@ -26,7 +26,7 @@ pub(super) struct Inlet {
 impl Inlet {
     /// Makes this the current channel, and returns how many bytes can be pushed to it.
     #[inline]
-    pub(super) fn room(&mut self, wire: &Wire, channel: u8) -> usize {
+    pub(crate) fn room(&mut self, wire: &Wire, channel: u8) -> usize {
         if self.channel != Some(channel) || self.room == 0 {
             self.open(wire, channel);
         }
@@ -51,13 +51,13 @@ impl Inlet {
 
     /// Returns whether `len` bytes for this channel are known to fit, without a look at its pipe.
     #[inline]
-    pub(super) fn fits(&self, channel: u8, len: usize) -> bool {
+    pub(crate) fn fits(&self, channel: u8, len: usize) -> bool {
         self.channel == Some(channel) && len <= self.room
     }
 
     /// Appends a piece to the current channel.
     #[inline]
-    pub(super) fn push(&mut self, piece: Masked<'_>) {
+    pub(crate) fn push(&mut self, piece: Masked<'_>) {
         self.received.bytes += piece.len() as u64;
         if self.deaf {
             return;
@@ -69,12 +69,12 @@ impl Inlet {
 
     /// Counts a message of the current channel.
     #[inline]
-    pub(super) fn count(&mut self) {
+    pub(crate) fn count(&mut self) {
         self.received.messages += 1;
     }
 
     /// Commits the data of the current channel, and closes the inlet.
-    pub(super) fn commit(&mut self, wire: &Wire) {
+    pub(crate) fn commit(&mut self, wire: &Wire) {
         let Some(channel) = self.channel.take() else {
             return;
         };

@@ -12,4 +12,6 @@ mod mux;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::mux::Mux;
+#[cfg(feature = "spdy")]
+pub(crate) use self::inlet::Inlet;
+pub(crate) use self::mux::{Heard, Mux};

@@ -43,6 +43,26 @@ pub(crate) struct Heard {
     pub(crate) data: bool,
 }
 
+impl Heard {
+    /// Notes a control frame, and answers a Ping.
+    pub(crate) fn control(&mut self, wire: &Wire, control: Control<'_>) {
+        match control {
+            Control::Ping(payload) => wire.outbound.pong(payload),
+            Control::Pong(mark) => {
+                let mark = mark.try_into().map_or(0, u64::from_be_bytes);
+                self.pong = self.pong.max(Some(mark));
+            }
+            Control::Close(close) => {
+                let (code, reason) = close.unzip();
+                self.close = Some(EndCause::PeerClosed {
+                    code,
+                    reason: reason.unwrap_or_default().into(),
+                });
+            }
+        }
+    }
+}
+
 /// The inbound side of all channels of a session.
 #[derive(Debug)]
 pub(crate) struct Mux {
@@ -266,7 +286,7 @@ impl Sink for Mux {
                             .saturating_sub(3)
                             .min(BASE64_PIECE)
                     }
-                    Format::Binary | Format::BareBinary => room,
+                    _ => room,
                 }
             }
             Target::Ignored | Target::Close(..) => usize::MAX,
@@ -358,20 +378,7 @@ impl Sink for Mux {
     }
 
     fn control(&mut self, control: Control<'_>) -> Result<(), EndCause> {
-        match control {
-            Control::Ping(payload) => self.wire.outbound.pong(payload),
-            Control::Pong(mark) => {
-                let mark = mark.try_into().map_or(0, u64::from_be_bytes);
-                self.heard.pong = self.heard.pong.max(Some(mark));
-            }
-            Control::Close(close) => {
-                let (code, reason) = close.unzip();
-                self.heard.close = Some(EndCause::PeerClosed {
-                    code,
-                    reason: reason.unwrap_or_default().into(),
-                });
-            }
-        }
+        self.heard.control(&self.wire, control);
         Ok(())
     }
 }

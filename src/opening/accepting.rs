@@ -299,6 +299,8 @@ impl Undecided {
         let failed = match task.get_ref().service() {
             ServiceState::Failed(_) | ServiceState::Panicked => true,
             ServiceState::Running(_) | ServiceState::Returned | ServiceState::Dropped => false,
+            #[cfg(feature = "spdy")]
+            ServiceState::Held(_) => false,
         };
         // The client has to see a close of the service, so it accepts as a write does. In explicit
         // mode, neither accepts.

@@ -7,6 +7,8 @@ use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+#[cfg(feature = "spdy")]
+use crate::handshake::streams;
 use crate::{
     error::{BoxError, Report},
     handshake::{
@@ -88,8 +90,18 @@ impl Proposal {
         protocols: &ChannelProtocols,
     ) -> Result<(Agreement, Head), Rejection> {
         let head = self.head.get_ref();
-        let names = negotiate::offered(&head.headers)?;
-        let (subprotocol, channels) = negotiate::select(&names, protocols)?;
+        let (subprotocol, channels) = match self.challenge {
+            Challenge::Http1(_) | Challenge::Http2 => {
+                let names = negotiate::offered(&head.headers)?;
+                negotiate::select(&names, protocols)?
+            }
+            #[cfg(feature = "spdy")]
+            Challenge::Spdy => {
+                let names = streams::offered(&head.headers)?;
+                let (name, channels) = streams::select(&names, protocols.over_spdy())?;
+                (name.to_owned().into(), channels.clone())
+            }
+        };
         let agreement = Agreement {
             challenge: self.challenge,
             on: self.on,

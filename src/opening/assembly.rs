@@ -5,9 +5,15 @@ use std::sync::Arc;
 use super::agreement::{Agreement, Head};
 use crate::{
     channel::ChannelSet,
-    connection::{Driver, DriverParts},
+    connection::{Carrier, Driver, DriverParts},
+    protocol::ChannelProtocolConfig,
     session::{AcceptMode, Session},
-    wire::{StallReserve, Turn, Wire, WireConfig},
+    wire::{Condition, StallReserve, Turn, Wire, WireConfig},
+};
+#[cfg(feature = "spdy")]
+use crate::{
+    protocol::{ChannelType, Streams},
+    streams::{Roles, handoff},
 };
 
 impl Agreement {
@@ -34,27 +40,56 @@ impl Agreement {
             |id| types[id].is_writable(),
         );
         if config.accept == AcceptMode::Explicit {
-            wire.outbound.wait_for_acceptance();
+            wire.outbound.wait_for(Condition::Upgrade);
         }
         let session = Session::new(Arc::clone(&wire));
-        let set = ChannelSet::new(
+        let mut set = ChannelSet::new(
             self.subprotocol.clone(),
             head,
             session.clone(),
             &wire,
             self.channels.clone(),
         );
+        let carrier = carrier(&self.channels, &wire, &mut set);
         let driver = Driver::new(DriverParts {
             wire,
             session: session.clone(),
             config: Arc::clone(config),
-            format,
-            half_close: self.channels.supports_half_close(),
+            carrier,
             close_ends_input: self.channels.may_close_end_input(),
             expiry: self.expiry,
             subprotocol: self.subprotocol.clone(),
             peer: self.peer.clone(),
         });
         (driver, session, set)
+    }
+}
+
+/// Chooses the way in which data is carried. Over SPDY, the parts of the session that depend on its
+/// streams are prepared for them.
+#[cfg_attr(not(feature = "spdy"), allow(unused_variables, reason = "for streams"))]
+fn carrier(channels: &ChannelProtocolConfig, wire: &Arc<Wire>, set: &mut ChannelSet) -> Carrier {
+    #[cfg(feature = "spdy")]
+    if let Some(streams) = channels.streams() {
+        let roles = match streams {
+            Streams::Channels => {
+                wire.outbound.wait_for(Condition::Streams);
+                let wanted = |channel: &ChannelType| *channel != ChannelType::Ignore;
+                Roles::command(channels.channels().iter().map(wanted))
+            }
+            Streams::Ports => {
+                let (handoff, pairs) = handoff(wire);
+                set.set_pairs(pairs);
+                Roles::ports(handoff)
+            }
+        };
+        return match channels.format().is_web_socket() {
+            true => Carrier::Tunnel(roles),
+            false => Carrier::Spdy(roles),
+        };
+    }
+    Carrier::Channels {
+        format: channels.format(),
+        half_close: channels.supports_half_close(),
     }
 }

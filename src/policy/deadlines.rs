@@ -31,6 +31,8 @@ pub(crate) enum Deadline {
     Answer,
     /// The next Ping is sent.
     Ping,
+    /// A stream of the session must have moved on.
+    Streams,
     /// An ending session stops waiting for its service.
     Grace,
     /// The transport of a closing session must have made some progress.
@@ -44,7 +46,7 @@ pub(crate) enum Deadline {
 }
 
 impl Deadline {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Cut,
         Self::Upgrade,
         Self::ReadRate,
@@ -55,6 +57,7 @@ impl Deadline {
         Self::Idle,
         Self::Answer,
         Self::Ping,
+        Self::Streams,
         Self::Grace,
         Self::Stall,
         Self::Flush,

@@ -46,12 +46,45 @@ impl Due {
         u128::from(high) << 64 | u128::from(low)
     }
 
+    /// Makes a port due, for the caller that polls next.
+    #[cfg(feature = "spdy")]
+    pub(super) fn set(&self, port: usize) {
+        // Relaxed: the caller has the task's own turn.
+        self.bits[port / 64].fetch_or(1 << (port % 64), Ordering::Relaxed);
+    }
+
     /// Returns the waker of one port.
     pub(super) fn waker(self: &Arc<Self>, port: usize) -> Waker {
         Waker::from(Arc::new(WakePort {
             due: Arc::clone(self),
             port,
         }))
+    }
+}
+
+/// The order in which due ports are polled.
+///
+/// It begins with another port in every round, because the first one has all of the budget that
+/// tokio gives a task.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    first: u32,
+}
+
+impl Order {
+    /// Returns the ports of a set, each once.
+    pub(super) fn of(&mut self, due: u128) -> impl Iterator<Item = usize> + use<> {
+        let from = self.first;
+        let mut due = due.rotate_right(from);
+        if due != 0 {
+            self.first = (due.trailing_zeros() + from + 1) % u128::BITS;
+        }
+        std::iter::from_fn(move || {
+            let port = (due.trailing_zeros() + from) % u128::BITS;
+            let is_some = due != 0;
+            due &= due.wrapping_sub(1);
+            is_some.then_some(port as usize)
+        })
     }
 }
 
@@ -97,6 +130,21 @@ mod tests {
         assert_eq!(Due::new(1).take(), 1);
         assert_eq!(Due::new(64).take(), u128::from(u64::MAX));
         assert_eq!(Due::new(127).take(), u128::MAX >> 1);
+    }
+
+    #[test]
+    fn each_due_port_once_and_another_first() {
+        let mut order = Order::default();
+        let mut polled = |due: u128| order.of(due).collect::<Vec<_>>();
+        assert!(polled(0).is_empty());
+        let due = 1 | 1 << 5 | 1 << 64 | 1 << 126;
+        assert_eq!(polled(due), [0, 5, 64, 126]);
+        assert_eq!(polled(due), [5, 64, 126, 0]);
+        assert_eq!(polled(due), [64, 126, 0, 5]);
+        assert!(polled(0).is_empty());
+        assert_eq!(polled(due), [126, 0, 5, 64]);
+        assert_eq!(polled(1 << 127), [127]);
+        assert_eq!(polled(u128::MAX).len(), 128);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 use std::error::Error as StdError;
 
-use crate::{BoxError, error::text, rejection::known::Known};
+use super::outcome::ForwardError;
+use crate::{
+    BoxError,
+    error::{Report, text},
+    rejection::known::Known,
+};
 
 /// The text for a panic, whose message belongs in the server's log, and for an error that cannot be
 /// formatted.
@@ -22,6 +27,27 @@ impl Failure {
             Self::Panicked => FAILED.to_owned(),
         };
         Some(format!("error forwarding port {port}: {what}"))
+    }
+
+    /// Returns the text for the error stream of a connection, or `None` if the failure is that of
+    /// this connection alone. With `every`, each failure of which the client does not know has one.
+    #[cfg(feature = "spdy")]
+    pub(super) fn text_for_streams(&self, port: u16, every: bool) -> Option<String> {
+        let is_target = match self {
+            Self::Error(error) => ForwardError::find(&**error).is_some_and(ForwardError::is_target),
+            Self::Panicked => false,
+        };
+        self.text(port).filter(|_| every || is_target)
+    }
+
+    /// Logs the failure. The error of a service is common, and its details are the operator's.
+    pub(super) fn log(&self, port: u16) {
+        match self {
+            Self::Error(error) => {
+                tracing::debug!(port, error = %Report(&**error), "a port failed");
+            }
+            Self::Panicked => tracing::error!(port, "the service of a port panicked"),
+        }
     }
 
     /// Returns whether this failure asks to refuse the upgrade, if that is still possible.
@@ -47,7 +73,10 @@ fn of_error(error: &(dyn StdError + 'static)) -> Option<String> {
         // The client has ended the session itself, or cannot be reached.
         Some(Known::Ended(cause)) if cause.is_remote() => return None,
         Some(Known::Ended(cause)) => format!("the session has ended: {cause}"),
-        None => text(error).unwrap_or_else(|| FAILED.to_owned()),
+        None => {
+            let given = ForwardError::find(error).map_or(error, ForwardError::given);
+            text(given).unwrap_or_else(|| FAILED.to_owned())
+        }
     };
     Some(text)
 }
@@ -76,6 +105,16 @@ mod tests {
             (rejection.clone().into(), "no such pod"),
             (io::Error::other(rejection).into(), "no such pod"),
             (status.into(), "no such pod"),
+            (ForwardError::target("gone").into(), "gone"),
+            (
+                io::Error::other(ForwardError::target("gone")).into(),
+                "gone",
+            ),
+            (ForwardError::connection("reset").into(), "reset"),
+            (
+                ForwardError::connection(Rejection::new(StatusCode::NOT_FOUND, "no pod")).into(),
+                "no pod",
+            ),
             (
                 Overloaded::new().into(),
                 "the server forwards as many ports as it can: try again later",

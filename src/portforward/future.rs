@@ -7,9 +7,12 @@ use std::{
 
 use tower_service::Service;
 
+#[cfg(feature = "spdy")]
+use super::tunnel::Tunnel;
 use super::{
-    due::Due,
-    pair::{PORT_SERVICE, Pair},
+    call::PORT_SERVICE,
+    due::{Due, Order},
+    pair::Pair,
     port::ForwardedPort,
 };
 use crate::{BoxError, Rejection, unwind::drop_quietly};
@@ -25,6 +28,8 @@ pub struct PortForwardFuture<S, F> {
 enum Kind<S, F> {
     Refused(Option<Rejection>),
     Forwarding(Forwarding<S, F>),
+    #[cfg(feature = "spdy")]
+    Tunnel(Tunnel<S, F>),
 }
 
 /// The ports of a session, which run concurrently.
@@ -33,11 +38,7 @@ pub(super) struct Forwarding<S, F> {
     due: Arc<Due>,
     /// The number of ports that have not ended.
     open: usize,
-    /// The port that is polled first in the next round.
-    ///
-    /// It moves on in every round, because the first port has all of the budget that tokio gives a
-    /// task.
-    first: u32,
+    order: Order,
     greeted: bool,
 }
 
@@ -53,6 +54,13 @@ impl<S, F> PortForwardFuture<S, F> {
             kind: Kind::Forwarding(session),
         }
     }
+
+    #[cfg(feature = "spdy")]
+    pub(super) fn tunnel(session: Tunnel<S, F>) -> Self {
+        Self {
+            kind: Kind::Tunnel(session),
+        }
+    }
 }
 
 impl<S, F> Forwarding<S, F> {
@@ -62,7 +70,7 @@ impl<S, F> Forwarding<S, F> {
             pairs: Vec::with_capacity(ports),
             due: Arc::clone(due),
             open: 0,
-            first: 0,
+            order: Order::default(),
             greeted: false,
         }
     }
@@ -79,7 +87,7 @@ impl<S, F> Unpin for PortForwardFuture<S, F> {}
 
 impl<S> Future for PortForwardFuture<S, S::Future>
 where
-    S: Service<ForwardedPort, Response = ()>,
+    S: Service<ForwardedPort, Response = ()> + Clone,
     S::Error: Into<BoxError>,
 {
     type Output = Result<(), BoxError>;
@@ -91,6 +99,8 @@ where
                 None => panic!("polled after it was ready"),
             },
             Kind::Forwarding(forwarding) => forwarding.poll(cx),
+            #[cfg(feature = "spdy")]
+            Kind::Tunnel(tunnel) => tunnel.poll(cx),
         }
     }
 }
@@ -126,16 +136,8 @@ where
 
     /// Polls only the ports that were woken.
     fn poll_due(&mut self) {
-        let from = self.first;
-        let mut due = self.due.take().rotate_right(from);
-        let mut polled = false;
-        while due != 0 {
-            let port = (due.trailing_zeros() + from) % u128::BITS;
-            due &= due - 1;
-            if !std::mem::replace(&mut polled, true) {
-                self.first = (port + 1) % u128::BITS;
-            }
-            if self.pairs[port as usize].poll() {
+        for port in self.order.of(self.due.take()) {
+            if self.pairs[port].poll() {
                 self.open -= 1;
             }
         }

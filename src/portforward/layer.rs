@@ -25,12 +25,26 @@ use super::PortForward;
 /// of all ports has to be looked up, a layer around this one, over [`ChannelSet`](crate::ChannelSet), can do it once.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct PortForwardLayer {}
+pub struct PortForwardLayer {
+    go_errors: bool,
+}
 
 impl PortForwardLayer {
-    /// Creates the layer, which has no settings.
+    /// Creates the layer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets whether each error is reported to the clients of a tunnel as a text, as the servers of
+    /// Kubernetes do it. Default `false`: only the error of a [target](super::ForwardError::target)
+    /// is, and an error of one connection resets that connection.
+    ///
+    /// The text ends `kubectl port-forward` with all of its connections. This setting has no effect
+    /// on channels, where each port has a text of its own.
+    #[must_use]
+    pub fn go_errors(mut self, on: bool) -> Self {
+        self.go_errors = on;
+        self
     }
 }
 
@@ -38,6 +52,6 @@ impl<S> Layer<S> for PortForwardLayer {
     type Service = PortForward<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PortForward::new(inner)
+        PortForward::new(inner, self.go_errors)
     }
 }

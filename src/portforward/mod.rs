@@ -20,6 +20,7 @@
 //! | [`PortForwardLayer`] | calls the service for each port, and reports its errors to the client |
 //! | [`ForwardedPort`] | one port: its number, its stream, and the session it shares |
 //! | [`ForwardedStream`], [`ForwardedWriter`] | the data of a port, like a socket |
+//! | [`ForwardError`] | the error of one connection, or of the target of all |
 //!
 //! # The end of a port
 //!
@@ -73,20 +74,29 @@
 //! does not learn of that end. With [`ForwardedStream::into_split`] and a timeout of your own, a
 //! port can end sooner.
 
+mod call;
+#[cfg(feature = "spdy")]
+mod connection;
 mod due;
 mod failure;
 mod future;
+#[cfg(feature = "spdy")]
+mod head;
 mod layer;
+mod outcome;
 mod pair;
 mod port;
 mod ports;
 mod protocols;
 mod service;
 mod stream;
+#[cfg(feature = "spdy")]
+mod tunnel;
 
 pub use self::{
     future::PortForwardFuture,
     layer::PortForwardLayer,
+    outcome::ForwardError,
     port::ForwardedPort,
     protocols::Protocols,
     service::PortForward,

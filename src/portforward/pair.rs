@@ -1,9 +1,8 @@
-//! One port and its two channels: it runs the port's service and reports how that ends.
+//! One port and its two channels: the call of its service, and the report of how that ends.
 
 use std::{
-    mem,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -11,23 +10,18 @@ use futures_sink::Sink;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use super::{failure::Failure, port::ForwardedPort};
-use crate::{
-    BoxError, ChannelWriter,
-    channel::ChannelSink,
-    error::Report,
-    unwind::{Quiet, catch, drop_quietly},
+use super::{
+    call::{Call, PORT_SERVICE},
+    failure::Failure,
+    port::ForwardedPort,
 };
-
-/// The name in the log of a value that panics while it is dropped.
-pub(super) const PORT_SERVICE: &str = "the service of a port";
-const PORT: &str = "the request of a port";
+use crate::{BoxError, ChannelWriter, channel::ChannelSink, unwind::drop_quietly};
 
 /// A port of the session.
 pub(super) struct Pair<S, F> {
     port: u16,
     waker: Waker,
-    state: State<S, F>,
+    call: Call<S, F>,
     /// The writer of the data channel, until it is greeted and handed to the service.
     data: Option<(ChannelSink, oneshot::Sender<ChannelWriter>)>,
     /// The writer of the error channel, until the port has ended.
@@ -35,16 +29,6 @@ pub(super) struct Pair<S, F> {
     greeted: bool,
     /// The failure, until it is reported.
     failure: Option<Failure>,
-}
-
-enum State<S, F> {
-    /// Each is dropped on its own: two panics in one drop would abort the process.
-    Waiting {
-        service: Quiet<S>,
-        port: Quiet<ForwardedPort>,
-    },
-    Running(Pin<Box<F>>),
-    Ended,
 }
 
 impl<S, F> Pair<S, F> {
@@ -63,10 +47,7 @@ impl<S, F> Pair<S, F> {
         Self {
             port: port.port,
             waker,
-            state: State::Waiting {
-                service: Quiet::new(service, PORT_SERVICE),
-                port: Quiet::new(port, PORT),
-            },
+            call: Call::new(service, port),
             data: Some((data.into_sink(), hand)),
             errors: Some(errors.into_sink()),
             greeted: false,
@@ -100,7 +81,7 @@ impl<S, F> Pair<S, F> {
 
     /// Reports the end of a port that ended before it was greeted.
     pub(super) fn catch_up(&mut self) {
-        if let State::Ended = self.state {
+        if self.call.has_ended() {
             self.tell();
         }
     }
@@ -125,12 +106,7 @@ impl<S, F> Pair<S, F> {
         };
         let port = self.port;
         let text = failure.text(port);
-        match &failure {
-            Failure::Error(error) => {
-                tracing::debug!(port, error = %Report(&**error), "a port failed");
-            }
-            Failure::Panicked => tracing::error!(port, "the service of a port panicked"),
-        }
+        failure.log(port);
         drop_quietly(failure, PORT_SERVICE);
         if let Some(text) = text {
             say(&mut errors, text.into());
@@ -146,13 +122,9 @@ where
     /// Polls a port that was woken, and returns whether it ended in this poll.
     pub(super) fn poll(&mut self) -> bool {
         let cx = &mut Context::from_waker(&self.waker);
-        let Poll::Ready(result) = self.state.poll(cx) else {
+        let Poll::Ready(result) = self.call.poll(cx) else {
             return false;
         };
-        // The service's future is dropped before the text is sent, so that data which it writes in
-        // its drop goes first.
-        let ended = mem::replace(&mut self.state, State::Ended);
-        drop_quietly(ended, PORT_SERVICE);
         self.failure = result.err();
         if self.greeted {
             self.tell();
@@ -161,45 +133,8 @@ where
     }
 }
 
-impl<S> State<S, S::Future>
-where
-    S: Service<ForwardedPort, Response = ()>,
-    S::Error: Into<BoxError>,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if let Self::Waiting { service, .. } = self {
-            ready!(guarded(|| service
-                .get_mut()
-                .poll_ready(cx)
-                .map_err(Into::into)))?;
-            *self = match mem::replace(self, Self::Ended) {
-                Self::Waiting { mut service, port } => {
-                    let port = port.into_inner();
-                    let called = guarded(|| Poll::Ready(Ok(service.get_mut().call(port))));
-                    drop(service);
-                    Self::Running(Box::pin(ready!(called)?))
-                }
-                other => other,
-            };
-        }
-        match self {
-            Self::Running(future) => guarded(|| future.as_mut().poll(cx).map_err(Into::into)),
-            // A late wake-up.
-            Self::Waiting { .. } | Self::Ended => Poll::Pending,
-        }
-    }
-}
-
-/// Runs a step of the service. A panic in it is a failure of this port alone.
-fn guarded<T>(step: impl FnOnce() -> Poll<Result<T, BoxError>>) -> Poll<Result<T, Failure>> {
-    match catch(step) {
-        Ok(poll) => poll.map_err(Failure::Error),
-        Err(_) => Poll::Ready(Err(Failure::Panicked)),
-    }
-}
-
 /// Sends one message without regard to the budget: a channel has at most two of these.
-fn say(sink: &mut ChannelSink, message: Bytes) {
+pub(super) fn say(sink: &mut ChannelSink, message: Bytes) {
     // If the session is over, the next read or write fails.
     let _ = Pin::new(sink).start_send(message);
 }

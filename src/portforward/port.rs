@@ -11,6 +11,9 @@ pub struct ForwardedPort {
     /// The number of the port that the client asked for, from 1 to 65535.
     pub port: u16,
     /// The index of the port in the request, from 0. A client may ask for the same port twice.
+    ///
+    /// For a connection through a tunnel, it is the lowest number that no other connection of the
+    /// session has at the time.
     pub index: usize,
     /// The data of the port. It buffers data that the client sends before the service reads it.
     pub stream: ForwardedStream,
@@ -19,8 +22,21 @@ pub struct ForwardedPort {
     /// The head of the upgrade request, with the extensions that outer layers have inserted.
     ///
     /// All ports of a request share it. Drop it early: it keeps a read buffer of the server alive,
-    /// usually 8 KiB.
+    /// usually 8 KiB. For a tunnel, the head is a copy of the size of its contents.
     pub request: Option<Arc<Parts>>,
+    pub(super) half_close: bool,
+}
+
+impl ForwardedPort {
+    /// Returns whether each direction of the stream has an end of its own.
+    ///
+    /// This is so for a connection through a tunnel: a read returns EOF when the client has ended
+    /// its direction, and shutting the stream down tells the client. On channels, the client
+    /// learns of no end but that of the session, so a service has to stop waiting for a client that
+    /// does not know that the target has ended its output.
+    pub fn has_half_close(&self) -> bool {
+        self.half_close
+    }
 }
 
 /// Omits the request, which may hold credentials.

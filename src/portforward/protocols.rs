@@ -2,13 +2,24 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "spdy")]
+use http::header::UPGRADE;
 use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 
 use super::ports::{MAX_PORTS, ports, too_many};
 use crate::{
     ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding, ProtocolSource, Rejection,
+    handshake::headers::members,
     subprotocols::{V4, V4_BASE64},
 };
+
+/// The subprotocol that carries SPDY in the messages of a WebSocket.
+#[cfg(feature = "spdy")]
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+
+/// The protocol of the same streams over SPDY without a WebSocket.
+#[cfg(feature = "spdy")]
+const STREAMS: &str = "portforward.k8s.io";
 
 /// The largest number of ports over base64, where a channel number is a character and a session
 /// has at most 79 channels.
@@ -20,15 +31,19 @@ const MAX_BASE64_PORTS: usize = 39;
 /// |---|---|---|
 /// | `v4.channel.k8s.io`, or none offered | binary | 127 |
 /// | `v4.base64.channel.k8s.io` | text | 39 |
+/// | `SPDY/3.1+portforward.k8s.io`, with the feature `spdy` | a tunnel | 127 at once |
 ///
-/// The ports are in the query, as `ports=80&ports=443` or `ports=80,443`, or in the dialect of
+/// For channels, the ports are in the query, as `ports=80&ports=443` or `ports=80,443`, or in the dialect of
 /// kubelets as `port=80,443`. Each is from 1 to 65535. Port `i` has channel `2i` for data in both
 /// directions, and channel `2i + 1` for errors, which only the server writes. A request without
 /// ports, with too many ports, or with an invalid one is refused with a 400.
 ///
-/// `v5.channel.k8s.io` is not supported: some clients offer it, but none needs it here. Neither is
-/// `SPDY/3.1+portforward.k8s.io`, which has no channels: a client that offers only that is refused
-/// with a 403.
+/// The last one is that of `kubectl port-forward` from 1.31 on. Its messages are pieces of a SPDY
+/// session, in which the client opens a pair of streams for each connection and says to which port
+/// it goes. There are no ports in the query then, so an authorization that depends on the port
+/// belongs into the service of the ports.
+///
+/// `v5.channel.k8s.io` is not supported: some clients offer it, but none needs it here.
 ///
 /// # Examples
 ///
@@ -41,12 +56,16 @@ const MAX_BASE64_PORTS: usize = 39;
 #[derive(Clone, Debug)]
 pub struct Protocols {
     max_ports: usize,
+    #[cfg(feature = "spdy")]
+    tunnel: bool,
 }
 
 impl Default for Protocols {
     fn default() -> Self {
         Self {
             max_ports: MAX_PORTS,
+            #[cfg(feature = "spdy")]
+            tunnel: true,
         }
     }
 }
@@ -56,16 +75,38 @@ impl Protocols {
     ///
     /// Each port has its own receive window
     /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and send budget, so this
-    /// setting bounds the memory of a session.
+    /// setting bounds the memory of a session. It has no effect on a tunnel, whose windows exist
+    /// only for connections that are open.
     #[must_use]
     pub fn max_ports(mut self, most: usize) -> Self {
         self.max_ports = most.min(MAX_PORTS);
+        self
+    }
+
+    /// Sets whether clients may tunnel SPDY, as `kubectl port-forward` does. On by default.
+    #[cfg(feature = "spdy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+    #[must_use]
+    pub fn tunnel(mut self, on: bool) -> Self {
+        self.tunnel = on;
         self
     }
 }
 
 impl ProtocolSource for Protocols {
     fn protocols(&self, head: &Parts) -> Result<ChannelProtocols, Rejection> {
+        let channels = self.channels(head);
+        #[cfg(feature = "spdy")]
+        if self.tunnel {
+            return with_tunnel(channels, head);
+        }
+        channels
+    }
+}
+
+impl Protocols {
+    /// Returns the subprotocols with channels for the ports of the query.
+    fn channels(&self, head: &Parts) -> Result<ChannelProtocols, Rejection> {
         let count = ports(head.uri.query().unwrap_or_default())?.len();
         if count > self.max_ports {
             return Err(too_many(self.max_ports, ""));
@@ -79,16 +120,39 @@ impl ProtocolSource for Protocols {
     }
 }
 
+/// Adds the tunnel. A client that asks for one needs no ports in its query.
+#[cfg(feature = "spdy")]
+fn with_tunnel(
+    channels: Result<ChannelProtocols, Rejection>,
+    head: &Parts,
+) -> Result<ChannelProtocols, Rejection> {
+    let asks_for_spdy =
+        || members(&head.headers, &UPGRADE).any(|name| name.eq_ignore_ascii_case(b"SPDY/3.1"));
+    let needs_no_ports = offers(&head.headers, TUNNEL) || asks_for_spdy();
+    let others = match channels {
+        Err(rejection) if !needs_no_ports => return Err(rejection),
+        others => others.ok(),
+    };
+    let mut table = ChannelProtocols::builder();
+    for (name, config) in others.iter().flat_map(|table| table.iter()) {
+        table = table.protocol(name.to_owned(), config.clone());
+    }
+    let tunnel = ChannelProtocolConfig::new(Encoding::Binary, []);
+    let tunnel = tunnel.half_close(true).tunnel();
+    let table = table
+        .protocol(STREAMS, tunnel.clone().over_spdy())
+        .protocol(TUNNEL, tunnel)
+        .build();
+    Ok(table.expect("the names differ, and a tunnel has no channels"))
+}
+
 /// Returns whether base64 is the only one of our subprotocols that the client offers.
 fn needs_base64(headers: &HeaderMap) -> bool {
-    let offers = |name| {
-        let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-        lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .any(|offered| offered.trim() == name)
-    };
-    offers(V4_BASE64) && !offers(V4)
+    offers(headers, V4_BASE64) && !offers(headers, V4)
+}
+
+fn offers(headers: &HeaderMap, name: &str) -> bool {
+    members(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == name.as_bytes())
 }
 
 fn table(ports: usize) -> ChannelProtocols {
@@ -130,6 +194,7 @@ mod tests {
         let table = protocols(2, &[]).unwrap();
         let all: Vec<_> = table
             .iter()
+            .filter(|(name, _)| !name.starts_with("SPDY"))
             .map(|(name, config)| (name, config.encoding(), config.supports_half_close()))
             .collect();
         use Encoding::{Base64, Binary};
@@ -141,7 +206,10 @@ mod tests {
                 ("", Binary, false),
             ]
         );
-        for (name, config) in table.iter() {
+        for (name, config) in table
+            .iter()
+            .filter(|(_, config)| !config.channels().is_empty())
+        {
             let expected = [ReadWrite, Write, ReadWrite, Write];
             assert_eq!(config.channels(), expected, "{name}");
         }
@@ -190,5 +258,39 @@ mod tests {
         assert!(rejection.message().contains("3 at most"), "{rejection}");
         assert!(protocols(1000, MAX_PORTS).is_ok());
         assert!(protocols(1000, MAX_PORTS + 1).is_err());
+    }
+
+    #[cfg(feature = "spdy")]
+    #[test]
+    fn a_tunnel_needs_no_ports() {
+        let names = |protocols: &Protocols, query: &str, name: &str, value: &str| {
+            let request = Request::get(format!("/?{query}")).header(name, value);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let table = protocols.protocols(&head);
+            table.map(|table| {
+                table
+                    .iter()
+                    .map(|(name, _)| name.to_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        let (offer, on) = ("sec-websocket-protocol", &Protocols::default());
+        let off = &Protocols::default().tunnel(false);
+        for (name, value) in [
+            (offer, TUNNEL),
+            (offer, "v4.channel.k8s.io, SPDY/3.1+portforward.k8s.io"),
+            ("upgrade", "spdy/3.1"),
+        ] {
+            for query in ["", "ports=0", "x=y"] {
+                assert_eq!(names(on, query, name, value).unwrap(), [TUNNEL]);
+                assert_eq!(names(off, query, name, value).unwrap_err().status(), 400);
+            }
+            let all = [V4, V4_BASE64, "", TUNNEL];
+            assert_eq!(names(on, "ports=80", name, value).unwrap(), all);
+            assert_eq!(names(off, "ports=80", name, value).unwrap(), all[..3]);
+        }
+        for (name, value) in [(offer, V4), (offer, "SPDY/3.1+x.k8s.io"), ("upgrade", "x")] {
+            assert_eq!(names(on, "", name, value).unwrap_err().status(), 400);
+        }
     }
 }

@@ -13,17 +13,26 @@ use super::{
     ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, due::Due,
     future::Forwarding, pair::Pair, ports::ports,
 };
+#[cfg(feature = "spdy")]
+use super::{call::PORT_SERVICE, head::compact, tunnel::Tunnel};
 use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
+#[cfg(feature = "spdy")]
+use crate::{channel::Pairs, unwind::drop_quietly};
 
 /// The service of a [`PortForwardLayer`](super::PortForwardLayer).
 #[derive(Clone)]
 pub struct PortForward<S> {
     inner: S,
+    #[cfg_attr(
+        not(feature = "spdy"),
+        allow(dead_code, reason = "only a tunnel can choose what a client is told")
+    )]
+    go_errors: bool,
 }
 
 impl<S> PortForward<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: S, go_errors: bool) -> Self {
+        Self { inner, go_errors }
     }
 
     /// Returns a reference to the inner service.
@@ -56,6 +65,13 @@ where
     }
 
     fn call(&mut self, mut channels: ChannelSet) -> Self::Future {
+        #[cfg(feature = "spdy")]
+        if let Some(pairs) = channels.take_pairs() {
+            return match self.tunnel(channels, pairs) {
+                Ok(tunnel) => PortForwardFuture::tunnel(tunnel),
+                Err(rejection) => PortForwardFuture::refused(rejection),
+            };
+        }
         let request: Option<Arc<Parts>> = channels.take_request().map(Arc::from);
         let query = request.as_ref().and_then(|head| head.uri.query());
         let ports = match ports(query.unwrap_or_default()) {
@@ -88,6 +104,34 @@ where
     }
 }
 
+#[cfg(feature = "spdy")]
+impl<S: Clone> PortForward<S> {
+    /// Creates the future of a session whose connections come one by one.
+    fn tunnel<F>(
+        &mut self,
+        mut channels: ChannelSet,
+        pairs: Pairs,
+    ) -> Result<Tunnel<S, F>, Rejection> {
+        let clone = on_panic(|| self.inner.clone())?;
+        // The readiness of this instance is released: a tunnel without connections must not hold
+        // the permit of one. Each connection waits for the readiness of its own clone.
+        drop_quietly(std::mem::replace(&mut self.inner, clone), PORT_SERVICE);
+        let service = on_panic(|| self.inner.clone())?;
+        let session = channels.session().clone();
+        let request = channels.take_request().map(|mut head| {
+            compact(&mut head);
+            Arc::from(head)
+        });
+        Ok(Tunnel::new(
+            service,
+            session,
+            request,
+            pairs,
+            self.go_errors,
+        ))
+    }
+}
+
 /// Refuses the upgrade if the clone of the service panics.
 fn on_panic<S>(clone: impl FnOnce() -> S) -> Result<S, Rejection> {
     Rejection::on_panic("the clone of the inner service", clone)
@@ -116,6 +160,7 @@ fn pair<S, F>(
         stream: ForwardedStream::new(reader, ForwardedWriter::waiting(handed)),
         session: channels.session().clone(),
         request: request.clone(),
+        half_close: false,
     };
     let waker = due.waker(index);
     Ok(Pair::new(service, port, data, hand, errors, waker))

@@ -9,6 +9,8 @@ use tokio::{
     sync::oneshot,
 };
 
+#[cfg(feature = "spdy")]
+use super::connection::Ask;
 use crate::{ChannelReader, ChannelWriter, EndCause};
 
 /// The data of a forwarded port in both directions, like a socket.
@@ -91,8 +93,13 @@ pub struct ForwardedWriter {
 enum State {
     /// The port's first messages have not been sent yet.
     Waiting(oneshot::Receiver<ChannelWriter>),
+    /// The client's data stream has not been answered yet. The first use of the writer has it
+    /// answered.
+    #[cfg(feature = "spdy")]
+    Unanswered(oneshot::Receiver<ChannelWriter>, Ask),
     Open(ChannelWriter),
-    /// The upgrade was refused, so there is no session.
+    /// The upgrade was refused, so there is no session; or the connection has ended before it was
+    /// answered.
     Refused,
 }
 
@@ -104,18 +111,30 @@ impl ForwardedWriter {
         }
     }
 
+    /// Creates a writer that asks for the writer of its stream once it is used.
+    #[cfg(feature = "spdy")]
+    pub(super) fn unanswered(hand: oneshot::Receiver<ChannelWriter>, ask: Ask) -> Self {
+        Self {
+            state: State::Unanswered(hand, ask),
+        }
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut ChannelWriter>>> {
-        if let State::Waiting(hand) = &mut self.state {
-            self.state = match ready!(Pin::new(hand).poll(cx)) {
-                Ok(writer) => State::Open(writer),
-                Err(_) => State::Refused,
-            };
+        let handed = match &mut self.state {
+            State::Waiting(hand) => Some(ready!(Pin::new(hand).poll(cx))),
+            #[cfg(feature = "spdy")]
+            State::Unanswered(hand, ask) => {
+                ask.ask();
+                Some(ready!(Pin::new(hand).poll(cx)))
+            }
+            State::Open(_) | State::Refused => None,
+        };
+        if let Some(handed) = handed {
+            self.state = handed.map_or(State::Refused, State::Open);
         }
         Poll::Ready(match &mut self.state {
             State::Open(writer) => Ok(Pin::new(writer)),
-            State::Waiting(_) | State::Refused => {
-                Err(io::Error::new(io::ErrorKind::BrokenPipe, EndCause::Aborted))
-            }
+            _ => Err(io::Error::new(io::ErrorKind::BrokenPipe, EndCause::Aborted)),
         })
     }
 }

@@ -13,7 +13,17 @@ pub(crate) enum Format {
     BareBinary,
     /// A text message that consists of base64 only, for channel 0.
     BareBase64,
+    /// A binary message that consists of a SPDY frame, whose stream stands for the channel.
+    #[cfg(feature = "spdy")]
+    Tunnel,
+    /// A SPDY frame without a WebSocket around it.
+    #[cfg(feature = "spdy")]
+    Spdy,
 }
+
+/// The length of the head of a SPDY frame.
+#[cfg(feature = "spdy")]
+const SPDY_HEAD: usize = 8;
 
 impl Format {
     /// Returns whether the payload is sent as base64, in text messages.
@@ -24,6 +34,23 @@ impl Format {
     /// Returns whether a message begins with its channel's number.
     pub(crate) fn has_channels(self) -> bool {
         matches!(self, Self::Binary | Self::Base64)
+    }
+
+    /// Returns whether each channel is a SPDY stream.
+    #[inline]
+    pub(crate) fn has_streams(self) -> bool {
+        #[cfg(feature = "spdy")]
+        return matches!(self, Self::Tunnel | Self::Spdy);
+        #[cfg(not(feature = "spdy"))]
+        false
+    }
+
+    /// Returns whether frames are those of a WebSocket.
+    pub(crate) fn is_web_socket(self) -> bool {
+        #[cfg(feature = "spdy")]
+        return self != Self::Spdy;
+        #[cfg(not(feature = "spdy"))]
+        true
     }
 
     /// Appends the prefix of a message on this channel.
@@ -37,6 +64,10 @@ impl Format {
 
     /// Returns the length of the prefix of a message.
     pub(crate) fn prefix_len(self) -> usize {
+        #[cfg(feature = "spdy")]
+        if self.has_streams() {
+            return SPDY_HEAD;
+        }
         usize::from(self.has_channels())
     }
 

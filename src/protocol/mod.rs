@@ -18,6 +18,8 @@ pub(crate) mod status;
 pub(crate) mod table;
 
 pub(crate) use self::format::Format;
+#[cfg(feature = "spdy")]
+pub(crate) use self::table::Streams;
 pub use self::{
     status::Status,
     table::{

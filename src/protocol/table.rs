@@ -121,8 +121,32 @@ pub struct ChannelProtocolConfig {
     channels: Arc<[ChannelType]>,
     half_close: bool,
     close_ends_input: bool,
-    /// Set if messages have no channel number, and each is the payload of channel 0.
-    bare: bool,
+    form: Form,
+}
+
+/// The way in which a message says what its channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// It begins with the number of its channel.
+    Numbered,
+    /// It does not say it. Each message is the payload of channel 0.
+    Bare,
+    /// It is a frame of SPDY, with the number of a stream.
+    #[cfg(feature = "spdy")]
+    Tunnel(Streams),
+    /// As in a tunnel, but there is no WebSocket around SPDY.
+    #[cfg(feature = "spdy")]
+    Spdy(Streams),
+}
+
+/// The purpose of the streams of a session over SPDY.
+#[cfg(feature = "spdy")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// Each stands for one of the channels, and the client says for which.
+    Channels,
+    /// They come in pairs, one of data and one for an error, for the connections to ports.
+    Ports,
 }
 
 impl ChannelProtocolConfig {
@@ -136,7 +160,7 @@ impl ChannelProtocolConfig {
             channels: channels.into(),
             half_close: false,
             close_ends_input: true,
-            bare: false,
+            form: Form::Numbered,
         }
     }
 
@@ -170,7 +194,7 @@ impl ChannelProtocolConfig {
     #[must_use]
     pub fn may_close_end_input(&self) -> bool {
         let has_input = self.channels.iter().any(|channel| channel.is_readable());
-        self.close_ends_input && !self.half_close && has_input
+        self.close_ends_input && !self.supports_half_close() && has_input
     }
 
     /// Returns the encoding of messages.
@@ -188,22 +212,70 @@ impl ChannelProtocolConfig {
     /// Returns whether the client can end one channel without the others.
     #[must_use]
     pub fn supports_half_close(&self) -> bool {
+        #[cfg(feature = "spdy")]
+        if self.streams().is_some() {
+            return true;
+        }
         self.half_close
     }
 
     /// Leaves the channel number out of messages: each is then the payload of channel 0.
     pub(crate) fn bare(mut self) -> Self {
-        self.bare = true;
+        self.form = Form::Bare;
         self
+    }
+
+    /// Makes this the subprotocol of a tunnel: SPDY in WebSocket messages, with streams for ports.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn tunnel(mut self) -> Self {
+        self.form = Form::Tunnel(Streams::Ports);
+        self
+    }
+
+    /// Returns the same protocol over SPDY without a WebSocket. In a table, it can only be selected
+    /// there.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(mut self) -> Self {
+        self.form = match self.form {
+            Form::Numbered | Form::Bare => Form::Spdy(Streams::Channels),
+            Form::Tunnel(streams) | Form::Spdy(streams) => Form::Spdy(streams),
+        };
+        self
+    }
+
+    /// Returns the purpose of the streams, if data is carried over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn streams(&self) -> Option<Streams> {
+        match self.form {
+            Form::Numbered | Form::Bare => None,
+            Form::Tunnel(streams) | Form::Spdy(streams) => Some(streams),
+        }
+    }
+
+    /// Returns whether this can only be selected over SPDY.
+    fn is_over_spdy(&self) -> bool {
+        !self.format().is_web_socket()
+    }
+
+    fn is_tunnel(&self) -> bool {
+        match self.form {
+            #[cfg(feature = "spdy")]
+            Form::Tunnel(_) => true,
+            _ => false,
+        }
     }
 
     /// Returns the form of a message on the wire.
     pub(crate) fn format(&self) -> Format {
-        match (self.encoding, self.bare) {
-            (Encoding::Binary, false) => Format::Binary,
-            (Encoding::Base64, false) => Format::Base64,
-            (Encoding::Binary, true) => Format::BareBinary,
-            (Encoding::Base64, true) => Format::BareBase64,
+        match (self.encoding, self.form) {
+            (Encoding::Binary, Form::Numbered) => Format::Binary,
+            (Encoding::Base64, Form::Numbered) => Format::Base64,
+            (Encoding::Binary, Form::Bare) => Format::BareBinary,
+            (Encoding::Base64, Form::Bare) => Format::BareBase64,
+            #[cfg(feature = "spdy")]
+            (_, Form::Tunnel(_)) => Format::Tunnel,
+            #[cfg(feature = "spdy")]
+            (_, Form::Spdy(_)) => Format::Spdy,
         }
     }
 
@@ -306,7 +378,19 @@ impl ChannelProtocols {
 
     /// Returns an iterator over the subprotocols, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> {
-        self.entries.iter().map(|(name, config)| (&**name, config))
+        self.entries
+            .iter()
+            .filter(|(_, config)| !config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
+    }
+
+    /// Returns an iterator over the protocols that can be selected over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn over_spdy(&self) -> impl Iterator<Item = (&str, &ChannelProtocolConfig)> + Clone {
+        self.entries
+            .iter()
+            .filter(|(_, config)| config.is_over_spdy())
+            .map(|(name, config)| (&**name, config))
     }
 
     /// Returns the entry of a name, with a copy of the name that outlives the table. The copy costs
@@ -314,7 +398,7 @@ impl ChannelProtocols {
     pub(crate) fn select(&self, name: &str) -> Option<(Cow<'static, str>, ChannelProtocolConfig)> {
         self.entries
             .iter()
-            .find(|(stored, _)| stored == name)
+            .find(|(stored, config)| stored == name && !config.is_over_spdy())
             .cloned()
     }
 }
@@ -346,7 +430,9 @@ impl ChannelProtocolsBuilder {
     /// than 79 with base64, and for half-close with base64.
     pub fn build(self) -> Result<ChannelProtocols, ConfigError> {
         for (index, (name, config)) in self.entries.iter().enumerate() {
-            if !name.is_empty() && !name.bytes().all(is_token_byte) {
+            // The name of a tunnel is no token, because Go's clients offer it as it is.
+            let is_token = name.bytes().all(is_token_byte) || config.is_tunnel();
+            if !name.is_empty() && !is_token {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} cannot be offered by a client: use letters, digits and !#$%&'*+-.^_`|~ only"
                 )));
@@ -357,7 +443,9 @@ impl ChannelProtocolsBuilder {
                     "a subprotocol must not begin with {CREDENTIAL_PREFIX:?}, which marks a bearer token: choose another name"
                 )));
             }
-            if self.entries[..index].iter().any(|(other, _)| other == name) {
+            let clashes =
+                |(other, its): &Entry| other == name && its.is_over_spdy() == config.is_over_spdy();
+            if self.entries[..index].iter().any(clashes) {
                 return Err(ConfigError::new(format!(
                     "subprotocol {name:?} is in the table twice: remove one"
                 )));

@@ -118,17 +118,12 @@ impl<S> fmt::Debug for WsReaderService<S> {
 /// not need.
 fn forget_handshake(upgrade: Upgrade, head: &mut http::request::Parts) {
     head.method = Method::GET;
-    match upgrade {
-        Upgrade::Http1 => {
-            head.headers.remove(CONNECTION);
-            head.headers.remove(UPGRADE);
-        }
+    if upgrade == Upgrade::Http2 {
         #[cfg(feature = "http2")]
-        Upgrade::Http2 => {
-            head.extensions.remove::<hyper::ext::Protocol>();
-        }
-        #[cfg(not(feature = "http2"))]
-        Upgrade::Http2 => {}
+        head.extensions.remove::<hyper::ext::Protocol>();
+    } else {
+        head.headers.remove(CONNECTION);
+        head.headers.remove(UPGRADE);
     }
     remove_websocket(&mut head.headers);
 }

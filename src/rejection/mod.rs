@@ -15,4 +15,5 @@ mod rejection;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::refusals::UpgradeTo;
 pub use self::rejection::{Rejection, RejectionKind};

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+#[cfg(feature = "spdy")]
+use http::header::{ALLOW, HeaderName, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{
     Method, StatusCode,
     header::{HeaderValue, RETRY_AFTER},
@@ -17,30 +19,77 @@ use crate::{
 /// is the shortest wait that HTTP can express.
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
+/// The header in which Go's servers list the protocols that they accept over SPDY.
+#[cfg(feature = "spdy")]
+const ACCEPTED_PROTOCOLS: HeaderName =
+    HeaderName::from_static("x-accepted-stream-protocol-versions");
+
 /// The length of the longest registered method, `UPDATEREDIRECTREF`.
 const LONGEST_METHOD: usize = 17;
 
+/// The protocols to which the requests of an endpoint can be upgraded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum UpgradeTo {
+    #[default]
+    WebSocket,
+    #[cfg(feature = "spdy")]
+    Spdy,
+    #[cfg(feature = "spdy")]
+    Either,
+}
+
 impl Rejection {
-    pub(crate) fn not_an_upgrade() -> Self {
-        Self::of(
-            RejectionKind::NotAnUpgrade,
-            StatusCode::UPGRADE_REQUIRED,
-            "this endpoint speaks WebSocket only: connect with a WebSocket client; if yours fell back to something else, its WebSocket handshake was refused before",
-        )
+    pub(crate) fn not_an_upgrade(to: UpgradeTo) -> Self {
+        let refuse = |message: &'static str| {
+            Self::of(
+                RejectionKind::NotAnUpgrade,
+                StatusCode::UPGRADE_REQUIRED,
+                message,
+            )
+        };
+        match to {
+            UpgradeTo::WebSocket => refuse(
+                "this endpoint speaks WebSocket only: connect with a WebSocket client; if yours fell back to something else, its WebSocket handshake was refused before",
+            ),
+            #[cfg(feature = "spdy")]
+            UpgradeTo::Spdy => refuse(
+                "this endpoint speaks SPDY/3.1 only: connect with a Kubernetes client that sends `Connection: Upgrade` and `Upgrade: SPDY/3.1`",
+            )
+            .without_header(&SEC_WEBSOCKET_VERSION)
+            .with_header(UPGRADE, HeaderValue::from_static("SPDY/3.1")),
+            #[cfg(feature = "spdy")]
+            UpgradeTo::Either => refuse(
+                "this endpoint speaks WebSocket and SPDY/3.1 only: connect with a client of one of them",
+            )
+            .with_header(UPGRADE, HeaderValue::from_static("websocket, SPDY/3.1")),
+        }
     }
 
     /// Refuses a method other than GET. The text contains it, unless it is longer than any
     /// registered method.
     pub(crate) fn method_not_allowed(method: &Method) -> Self {
-        let but = match method.as_str() {
-            method if method.len() <= LONGEST_METHOD => format!(", and not {method}"),
-            _ => String::new(),
-        };
         Self::of(
             RejectionKind::MethodNotAllowed,
             StatusCode::METHOD_NOT_ALLOWED,
-            format!("a WebSocket handshake must be a GET request{but}"),
+            format!(
+                "a WebSocket handshake must be a GET request{}",
+                and_not(method)
+            ),
         )
+    }
+
+    /// Refuses a method that cannot begin a session over SPDY.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn spdy_method_not_allowed(method: &Method) -> Self {
+        Self::of(
+            RejectionKind::MethodNotAllowed,
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!(
+                "a SPDY handshake must be a POST or GET request{}",
+                and_not(method)
+            ),
+        )
+        .with_header(ALLOW, HeaderValue::from_static("GET, POST"))
     }
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -104,6 +153,30 @@ impl Rejection {
             StatusCode::FORBIDDEN,
             message,
         )
+    }
+
+    /// Refuses a client of SPDY without a common protocol. The names of the accepted ones are in a
+    /// header as well, which Go's servers send.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn no_common_stream_protocol(accepted: &[&str]) -> Self {
+        let message = match accepted {
+            [] => "this endpoint supports no protocol over SPDY: connect with WebSocket".to_owned(),
+            _ => format!(
+                "none of the offered stream protocols is supported: offer one of {}",
+                accepted.join(", ")
+            ),
+        };
+        let refusal = Self::of(
+            RejectionKind::NoCommonSubprotocol,
+            StatusCode::FORBIDDEN,
+            message,
+        );
+        accepted
+            .iter()
+            .filter_map(|name| HeaderValue::from_str(name).ok())
+            .fold(refusal, |refusal, name| {
+                refusal.with_another_header(ACCEPTED_PROTOCOLS, name)
+            })
     }
 
     /// Refuses a page of another origin. The message contains the origin and the host, neither of
@@ -199,5 +272,13 @@ impl Rejection {
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the server's WebSocket layer is misconfigured: {error}"),
         )
+    }
+}
+
+/// Returns the part of a text that names a wrong method.
+fn and_not(method: &Method) -> String {
+    match method.as_str() {
+        method if method.len() <= LONGEST_METHOD => format!(", and not {method}"),
+        _ => String::new(),
     }
 }

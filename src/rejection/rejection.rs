@@ -208,6 +208,20 @@ impl Rejection {
         self
     }
 
+    /// Adds a header to the answer, beside any others with the same name.
+    #[cfg(feature = "spdy")]
+    pub(super) fn with_another_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.inner.headers.append(name, value);
+        self
+    }
+
+    /// Removes a header from the answer.
+    #[cfg(feature = "spdy")]
+    pub(super) fn without_header(mut self, name: &HeaderName) -> Self {
+        self.inner.headers.remove(name);
+        self
+    }
+
     /// Returns the kind of the refusal.
     #[must_use]
     pub fn kind(&self) -> RejectionKind {

@@ -75,7 +75,7 @@ async fn every_refusal_has_its_status_headers_and_reason() {
     );
     let cases: [Case<'_>; 14] = [
         (
-            Rejection::not_an_upgrade(),
+            Rejection::not_an_upgrade(UpgradeTo::WebSocket),
             RejectionKind::NotAnUpgrade,
             426,
             None,

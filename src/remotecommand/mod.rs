@@ -20,7 +20,7 @@
 //!
 //! # The outcome of a command
 //!
-//! | the service | subprotocols v4, v5 | older ones |
+//! | the service | v4, v5 | older ones |
 //! |---|---|---|
 //! | returns exit code 0 | Status `Success` | nothing |
 //! | returns another code | Status `NonZeroExitCode` | its text |
@@ -41,6 +41,7 @@
 //! short command, or its exit code. For clients that may do this, output is held until there is
 //! proof that they read, which takes a round trip and 20 ms. For all others, it leaves at once.
 //! [`hold_by_user_agent`] tells them apart, and [`RemoteCommandLayer::hold`] sets another rule.
+//! Nothing is held over SPDY, where the client opens all streams before the command starts.
 //!
 //! # Running a process
 //!

@@ -70,6 +70,11 @@ fn ended(cause: &EndCause) -> Status {
             "the session has reached its time limit",
             StatusCode::GATEWAY_TIMEOUT.as_u16(),
         ),
+        EndCause::StreamsMissing => Status::failure(
+            "Timeout",
+            "timed out waiting for the client to create its streams",
+            StatusCode::GATEWAY_TIMEOUT.as_u16(),
+        ),
         EndCause::Drained => Status::failure(
             "ServiceUnavailable",
             "the server is shutting down: connect again to continue elsewhere",

@@ -28,6 +28,11 @@ use crate::{
 /// without stdin, where a Close means that the client leaves, and with a terminal, where it means
 /// that the terminal hangs up.
 ///
+/// Over SPDY, with the feature `spdy`, `v4.channel.k8s.io` to `v2.channel.k8s.io` and
+/// `channel.k8s.io` are accepted, with the same last messages. Each channel is a stream there, and
+/// each stream has half-close. The last two have no sizes, because their clients open no stream for
+/// them.
+///
 /// The numbers of the channels are in [`channel`](super::channel). Channels that the client did not
 /// ask for are [`Ignore`](ChannelType::Ignore). On `v3.channel.k8s.io`, the size may also arrive on
 /// channel 3, because the documentation of Go's package says so.
@@ -87,11 +92,11 @@ impl Protocols {
             ChannelProtocolConfig::new(encoding, channels)
                 .close_ends_input(options.stdin && !options.tty)
         };
-        let channels: Arc<[ChannelType]> = Arc::new(channels);
-        let raw = config(Encoding::Binary, channels.clone());
-        let base64 = config(Encoding::Base64, channels);
+        let shared: Arc<[ChannelType]> = Arc::new(channels);
+        let raw = config(Encoding::Binary, shared.clone());
+        let base64 = config(Encoding::Base64, shared);
         let v3 = config(Encoding::Binary, Arc::new(v3));
-        ChannelProtocols::builder()
+        let table = ChannelProtocols::builder()
             .protocol(V5, raw.clone().half_close(true))
             .protocol(V4, raw.clone())
             .protocol(V4_BASE64, base64.clone())
@@ -99,9 +104,21 @@ impl Protocols {
             .protocol(V2, raw.clone())
             .protocol(CHANNEL, raw.clone())
             .protocol(BASE64_CHANNEL, base64)
-            .protocol("", raw)
+            .protocol("", raw.clone());
+        #[cfg(feature = "spdy")]
+        let table = {
+            let with_sizes = raw.over_spdy();
+            channels[usize::from(RESIZE)] = ChannelType::Ignore;
+            let without = config(Encoding::Binary, Arc::new(channels)).over_spdy();
+            table
+                .protocol(V4, with_sizes.clone())
+                .protocol(V3, with_sizes)
+                .protocol(V2, without.clone())
+                .protocol(CHANNEL, without)
+        };
+        table
             .build()
-            .expect("eight different names and five channels make a table")
+            .expect("different names and five channels make a table")
     }
 }
 
@@ -142,6 +159,28 @@ mod tests {
             ]
         );
         assert!(table.get("v5.base64.channel.k8s.io").is_none());
+    }
+
+    #[cfg(feature = "spdy")]
+    #[test]
+    fn v5_is_never_selected_over_spdy() {
+        use ChannelType::{Ignore, Read, Write};
+        let table = table("stdin=1&stdout=1&tty=1");
+        let accepted: Vec<_> = table
+            .over_spdy()
+            .map(|(name, config)| (name, config.channels()))
+            .collect();
+        let terminal = [Read, Write, Ignore, Write, Read];
+        let no_sizes = [Read, Write, Ignore, Write, Ignore];
+        assert_eq!(
+            accepted,
+            [
+                ("v4.channel.k8s.io", &terminal[..]),
+                ("v3.channel.k8s.io", &terminal),
+                ("v2.channel.k8s.io", &no_sizes),
+                ("channel.k8s.io", &no_sizes),
+            ]
+        );
     }
 
     #[test]

@@ -67,7 +67,10 @@ where
             Err(rejection) => return RemoteCommandFuture::refused(rejection),
         };
         let session = channels.session().clone();
-        if let Some(hold) = request.as_ref().and_then(|head| self.hold.ask(head)) {
+        // Over SPDY, the client opens the streams, so it reads by the time they exist.
+        let may_lose_output = !channels.config().format().has_streams();
+        if may_lose_output && let Some(hold) = request.as_ref().and_then(|head| self.hold.ask(head))
+        {
             session.hold_output(hold);
         }
         let decided = Decided::default();
@@ -78,7 +81,7 @@ where
         let mut stderr = channels.take_writer(STDERR);
         let mut error = channels.take_writer(ERROR);
         for writer in [&mut stdout, &mut stderr, &mut error] {
-            if writer.is_some() {
+            if may_lose_output && writer.is_some() {
                 *writer = writer.take().map(say_ready);
                 break;
             }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::EndCause,
     frame::close_payload,
-    wire::{Traffic, Wire},
+    wire::{Condition, Traffic, Wire},
 };
 
 /// A handle to one session. Cloning is cheap.
@@ -244,9 +244,7 @@ impl Session {
     /// This is for a session that only writes. Readers that still exist, even those with a pending
     /// read, get nothing more until the session ends, which ends them like any other reader.
     pub fn ignore_receives(&self) {
-        for id in 0..=u8::MAX {
-            self.inner.wire.inbound.ignore(id);
-        }
+        self.inner.wire.inbound.ignore_all();
     }
 
     /// Waits until the server begins to shut down, that is, until its [`Sessions`] refuses new
@@ -299,7 +297,7 @@ impl Session {
     /// Records that the upgrade was accepted, and releases output.
     pub(crate) fn set_accepted(&self) {
         self.inner.progress.set_accepted();
-        self.inner.wire.outbound.accept();
+        self.inner.wire.outbound.accept(Condition::Upgrade);
     }
 
     /// Tells the service why the session ends. Only the first cause counts.

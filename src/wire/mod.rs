@@ -17,7 +17,7 @@ pub(crate) use self::{
 };
 pub(crate) use self::{
     inbound::{CHUNK, Chunk, End, StallReserve, Take, TotalReserve, fill},
-    outbound::{Progress, WRITE_CUT},
+    outbound::{Condition, Progress, WRITE_CUT},
     transport::{ReadHalf, Transport},
     turn::Turn,
     wire::{Wire, WireConfig},

@@ -46,9 +46,24 @@ impl Wire {
     /// Returns the traffic of each channel, first received and then sent.
     pub(crate) fn traffic(&self) -> Vec<(Traffic, Traffic)> {
         let received = self.inbound.received_on_each();
-        received
-            .into_iter()
-            .zip(self.outbound.accepted_on_each())
-            .collect()
+        let accepted = self.outbound.accepted_on_each();
+        #[cfg(feature = "spdy")]
+        if received.is_empty() && self.outbound.has_streams() {
+            return self.traffic_of_pairs(&accepted);
+        }
+        received.into_iter().zip(accepted).collect()
+    }
+
+    /// Returns the traffic of all data streams and of all error streams.
+    #[cfg(feature = "spdy")]
+    fn traffic_of_pairs(&self, accepted: &[Traffic]) -> Vec<(Traffic, Traffic)> {
+        let mut sums = vec![<(Traffic, Traffic)>::default(); 2];
+        for pipe in self.inbound.pipes() {
+            sums[0].0 += pipe.received();
+        }
+        for (channel, accepted) in accepted.iter().enumerate() {
+            sums[channel % 2].1 += *accepted;
+        }
+        sums
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         detect::{self, Upgrade},
     },
     opening::Accepting,
-    rejection::Rejection,
+    rejection::{Rejection, UpgradeTo},
     session::SessionConfig,
     unwind::drop_quietly,
 };
@@ -93,6 +93,24 @@ impl<S: Clone, F> WsStream<S, F> {
             service,
         )
     }
+
+    /// Answers a request, which asks for `upgrade` or goes to the fallback.
+    pub(crate) fn answer<B, FB>(
+        &mut self,
+        upgrade: Option<Upgrade>,
+        request: Request<B>,
+    ) -> WsStreamFuture<F::Future, S>
+    where
+        F: Service<Request<B>, Response = Response<FB>>,
+    {
+        let Some(upgrade) = upgrade else {
+            return WsStreamFuture::fallback(self.fallback.call(request));
+        };
+        match self.begin(upgrade, request) {
+            Ok(accepting) => WsStreamFuture::accepting(upgrade, accepting),
+            Err(rejection) => WsStreamFuture::refused(upgrade, rejection),
+        }
+    }
 }
 
 impl<S, F, B, FB> Service<Request<B>> for WsStream<S, F>
@@ -111,13 +129,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(upgrade) = detect::detect(&request) else {
-            return WsStreamFuture::fallback(self.fallback.call(request));
-        };
-        match self.begin(upgrade, request) {
-            Ok(accepting) => WsStreamFuture::accepting(upgrade, accepting),
-            Err(rejection) => WsStreamFuture::refused(upgrade, rejection),
-        }
+        self.answer(detect::detect(&request), request)
     }
 }
 
@@ -143,7 +155,9 @@ impl<S, F> fmt::Debug for WsStream<S, F> {
 /// The default fallback, which answers a request that is not an upgrade with 426.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct UpgradeRequired {}
+pub struct UpgradeRequired {
+    pub(crate) to: UpgradeTo,
+}
 
 impl<B> Service<Request<B>> for UpgradeRequired {
     type Response = Response<ResponseBody<NoBody>>;
@@ -156,7 +170,7 @@ impl<B> Service<Request<B>> for UpgradeRequired {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         ready(Ok(
-            Rejection::not_an_upgrade().into_response_over(request.version())
+            Rejection::not_an_upgrade(self.to).into_response_over(request.version())
         ))
     }
 }

@@ -54,6 +54,8 @@ mod serving;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod smoke;
 mod stall;
+#[cfg(all(feature = "remotecommand", feature = "spdy"))]
+mod streaming;
 mod summary;
 mod support;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]

@@ -7,16 +7,13 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{Method, header::UPGRADE},
-    middleware::{Next, from_extractor, from_fn_with_state},
-    response::Response,
-    routing::{MethodRouter, any_service},
+    middleware::{from_extractor, from_fn_with_state},
+    routing::any_service,
 };
 use tower::{Layer, ServiceBuilder};
 use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
-    BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, WsStreamLayer,
+    BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, StreamingLayer,
     access::{BearerSubprotocolLayer, SessionPermits},
     portforward::{self, PortForwardLayer},
     reader::WsReaderLayer,
@@ -28,19 +25,10 @@ use crate::{
     guard::{self, Guard},
     logs,
     pod::Pod,
-    refusal::{bad_request, not_found, wrong_method},
+    refusal::{not_found, wrong_method},
     target::Target,
     trace,
 };
-
-/// kubectl falls back to SPDY when its WebSocket was refused, and prints the answer to that
-/// request alone.
-const NO_SPDY: &str = "this server speaks WebSocket only: use kubectl 1.31 or later, or 1.29 or \
-     later with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true";
-
-/// `kubectl port-forward` begins with SPDY.
-const NO_SPDY_PORTS: &str = "this server forwards ports over channels of a WebSocket, and kubectl \
-     speaks SPDY there: use a client like kube-rs, or the one for Python or JavaScript";
 
 /// The path of a pod at an API server.
 const POD: &str = "/api/v1/namespaces/{namespace}/pods/{pod}";
@@ -85,7 +73,7 @@ pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessio
 /// The routes whose requests become sessions.
 fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>) -> Router {
     let commands = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone()))
+        .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config.clone()))
         .layer(RemoteCommandLayer::new())
         // Inside, because kubectl shows no answer but a Status.
         .map_err(tell_limit)
@@ -97,7 +85,7 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
     });
     let forward = ServiceBuilder::new()
         .map_response(forward::log_answer)
-        .layer(WsStreamLayer::new(portforward::Protocols::default()).config(config.clone()))
+        .layer(StreamingLayer::new(portforward::Protocols::default()).config(config.clone()))
         // Inside of the next layer, each port would take a permit.
         .layer(permits.layer(|_: &ChannelSet| Some(())))
         .layer(PortForwardLayer::new())
@@ -107,10 +95,11 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
         .layer(WsReaderLayer::new().config(config.clone()).ping(true))
         .service(logs::route(pod.clone(), permits.clone()));
 
-    // Any method, because over HTTP/2 a WebSocket begins with CONNECT.
-    let exec = without_spdy(any_service(exec), NO_SPDY);
-    let attach = without_spdy(any_service(attach), NO_SPDY);
-    let forward = without_spdy(any_service(forward), NO_SPDY_PORTS);
+    // Any method: a WebSocket begins with a GET, or with a CONNECT over HTTP/2, and SPDY with a
+    // POST.
+    let exec = any_service(exec);
+    let attach = any_service(attach);
+    let forward = any_service(forward);
     let log = any_service(log);
     Router::new()
         .route(&format!("{POD}/exec"), exec.clone())
@@ -135,28 +124,6 @@ fn tell_limit(error: BoxError) -> BoxError {
         RejectionKind::SessionLimit => rejection.to_status().into(),
         _ => error,
     }
-}
-
-/// Answers a client that speaks SPDY with `text`.
-fn without_spdy(route: MethodRouter, text: &'static str) -> MethodRouter {
-    route.layer(from_fn_with_state(text, refuse_spdy))
-}
-
-async fn refuse_spdy(
-    State(text): State<&'static str>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Rejection> {
-    let wants_spdy = request.method() == Method::POST
-        && request
-            .headers()
-            .get_all(UPGRADE)
-            .iter()
-            .any(|line| line.as_bytes().eq_ignore_ascii_case(b"SPDY/3.1"));
-    if wants_spdy {
-        return Err(bad_request(text));
-    }
-    Ok(next.run(request).await)
 }
 
 #[cfg(test)]

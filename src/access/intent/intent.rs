@@ -4,7 +4,7 @@ use http::{
 };
 
 use crate::handshake::{
-    detect::{offers_stream_close, offers_tunnel},
+    detect::{asks_for_spdy, offers_stream_close, offers_tunnel},
     headers::members,
     is_websocket_request,
 };
@@ -40,6 +40,7 @@ use crate::handshake::{
 pub struct UpgradeIntent {
     upgrade: bool,
     websocket: bool,
+    spdy: bool,
     stream_close: bool,
     tunnel: bool,
 }
@@ -52,6 +53,7 @@ impl UpgradeIntent {
         Self {
             upgrade: websocket || asks_for_another_protocol(request),
             websocket,
+            spdy: asks_for_spdy(request),
             stream_close: offers_stream_close(request),
             tunnel: offers_tunnel(request),
         }
@@ -60,8 +62,7 @@ impl UpgradeIntent {
     /// Returns whether the request asks for a protocol other than HTTP, be it WebSocket or not.
     ///
     /// It does so by an `Upgrade` header, or by being a CONNECT of any kind. Base authorisation on
-    /// this method if a [fallback](crate::WsStreamLayer::fallback) may serve SPDY, which can begin
-    /// with a GET too.
+    /// this method if SPDY may be served as well, which can begin with a GET too.
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
         self.upgrade
@@ -71,6 +72,14 @@ impl UpgradeIntent {
     #[must_use]
     pub fn is_websocket(&self) -> bool {
         self.websocket
+    }
+
+    /// Returns whether the request asks for SPDY/3.1 without a WebSocket.
+    ///
+    /// `StreamingLayer` and `SpdyLayer`, with the feature `spdy`, make a session of it.
+    #[must_use]
+    pub fn is_spdy(&self) -> bool {
+        self.spdy
     }
 
     /// Returns whether the request asks for a WebSocket and offers a subprotocol with half-close.
@@ -85,8 +94,9 @@ impl UpgradeIntent {
     /// Returns whether the request asks for a WebSocket and offers a tunnel for SPDY, as kubectl's
     /// port-forward does.
     ///
-    /// Such a subprotocol begins with `SPDY/3.1+` and ends with `.k8s.io`. This crate does not
-    /// speak it, but a proxy may want to pass it on.
+    /// Such a subprotocol begins with `SPDY/3.1+` and ends with `.k8s.io`. `portforward` speaks it
+    /// with the feature `spdy`. The ports are not in the request: the client names one for each
+    /// connection that it opens in the session.
     #[must_use]
     #[doc(alias = "is_websocket_request_with_tunneling_protocol")]
     pub fn offers_tunnel(&self) -> bool {

@@ -17,12 +17,13 @@ fn request(upgrade: &str, offers: &str) -> Request<&'static str> {
         .unwrap()
 }
 
-/// Returns the intent's answers: upgrade, WebSocket, stream close, tunnel.
-fn told<B>(request: &Request<B>) -> [bool; 4] {
+/// Returns the intent's answers: upgrade, WebSocket, SPDY, stream close, tunnel.
+fn told<B>(request: &Request<B>) -> [bool; 5] {
     let intent = UpgradeIntent::from_request(request);
     [
         intent.is_upgrade(),
         intent.is_websocket(),
+        intent.is_spdy(),
         intent.offers_stream_close(),
         intent.offers_tunnel(),
     ]
@@ -32,11 +33,17 @@ fn told<B>(request: &Request<B>) -> [bool; 4] {
 fn each_kind_of_upgrade_is_told_from_the_others() {
     let (v5, tunnel) = ("v5.channel.k8s.io", "SPDY/3.1+portforward.k8s.io");
     for (upgrade, offers, expected) in [
-        ("websocket", "v4.channel.k8s.io", [true, true, false, false]),
-        ("WebSocket", v5, [true, true, true, false]),
-        ("websocket", tunnel, [true, true, false, true]),
-        ("SPDY/3.1", v5, [true, false, false, false]),
-        ("", v5, [false; 4]),
+        (
+            "websocket",
+            "v4.channel.k8s.io",
+            [true, true, false, false, false],
+        ),
+        ("WebSocket", v5, [true, true, false, true, false]),
+        ("websocket", tunnel, [true, true, false, false, true]),
+        ("SPDY/3.1", v5, [true, false, true, false, false]),
+        ("SPDY/3.1, websocket", v5, [true, true, false, true, false]),
+        ("h2c", v5, [true, false, false, false, false]),
+        ("", v5, [false; 5]),
     ] {
         assert_eq!(
             told(&request(upgrade, offers)),
@@ -45,14 +52,14 @@ fn each_kind_of_upgrade_is_told_from_the_others() {
         );
     }
     let both = request("websocket", &format!("{tunnel}, {v5}"));
-    assert_eq!(told(&both), [true; 4]);
+    assert_eq!(told(&both), [true, true, false, true, true]);
     // HTTP/2 asks for another protocol by a CONNECT.
     let connect = Request::connect("pod:80").body(()).unwrap();
-    assert_eq!(told(&connect), [true, false, false, false]);
+    assert_eq!(told(&connect), [true, false, false, false, false]);
     // Without its option in `Connection`, the `Upgrade` header asks for nothing.
     let mut no_option = request("SPDY/3.1", v5);
     no_option.headers_mut().remove(CONNECTION);
-    assert_eq!(told(&no_option), [false; 4]);
+    assert_eq!(told(&no_option), [false; 5]);
 }
 
 #[tokio::test]

@@ -113,7 +113,11 @@ mod records;
 mod service;
 mod tap;
 mod tapped;
+#[cfg(feature = "spdy")]
+mod taps;
 
+#[cfg(feature = "spdy")]
+pub(crate) use self::taps::Taps;
 pub use self::{
     future::TapFuture,
     layer::TapLayer,

@@ -58,6 +58,8 @@ struct State {
     session: Option<Session>,
     /// The wakers of sources that wait for room, each at the place of its source.
     waiting: Vec<Option<Waker>>,
+    /// The places of sources that are gone. A tunnel has new handles for as long as it lives.
+    free: Vec<usize>,
     reader: Option<Waker>,
 }
 
@@ -146,6 +148,9 @@ impl Records {
     pub(in crate::channel) fn add_source(&self) -> usize {
         let mut state = self.lock();
         state.sources += 1;
+        if let Some(place) = state.free.pop() {
+            return place;
+        }
         state.waiting.push(None);
         state.waiting.len() - 1
     }
@@ -155,6 +160,7 @@ impl Records {
     pub(crate) fn remove_source(&self, place: Option<usize>) {
         let mut state = self.lock();
         state.sources -= 1;
+        state.free.extend(place);
         let waiting = place.and_then(|place| state.waiting[place].take());
         let reader = match state.sources {
             0 => state.reader.take(),
@@ -395,6 +401,20 @@ mod tests {
             poll_next(&records, &waker),
             Poll::Ready(Next::Over(None, _))
         ));
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let records = Records::new(Overflow::Backpressure, 1);
+        let kept = records.add_source();
+        for _ in 0..9 {
+            let places = [records.add_source(), records.add_source()];
+            assert!(places[0] != places[1] && !places.contains(&kept));
+            for place in places {
+                records.remove_source(Some(place));
+            }
+        }
+        assert_eq!(records.lock().waiting.len(), 3);
     }
 
     #[test]

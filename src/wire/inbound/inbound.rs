@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "spdy")]
+use super::slots::Slots;
 use super::{
     chunk::{CHUNK, Chunk},
     pipe::{Freed, Pipe},
@@ -14,6 +16,9 @@ use crate::wire::{Traffic, Turn, WireConfig};
 pub(crate) struct Inbound {
     turn: Arc<Turn>,
     pipes: Box<[Option<Pipe>]>,
+    /// The pipes that are added while the session runs.
+    #[cfg(feature = "spdy")]
+    slots: Slots,
     reserve: StallReserve,
 }
 
@@ -30,6 +35,8 @@ impl Inbound {
         Self {
             turn: Arc::clone(turn),
             pipes,
+            #[cfg(feature = "spdy")]
+            slots: Slots::new(config.receive_window),
             reserve,
         }
     }
@@ -42,12 +49,33 @@ impl Inbound {
     /// Returns the pipe of a channel, if it is readable.
     #[inline]
     pub(crate) fn pipe(&self, channel: u8) -> Option<&Pipe> {
-        self.pipes.get(usize::from(channel))?.as_ref()
+        match self.pipes.get(usize::from(channel)) {
+            Some(pipe) => pipe.as_ref(),
+            #[cfg(feature = "spdy")]
+            None => self.slots.get(channel),
+            #[cfg(not(feature = "spdy"))]
+            None => None,
+        }
     }
 
     /// Returns an iterator over the pipes of all readable channels.
     pub(crate) fn pipes(&self) -> impl Iterator<Item = &Pipe> {
-        self.pipes.iter().flatten()
+        let pipes = self.pipes.iter().flatten();
+        #[cfg(feature = "spdy")]
+        let pipes = pipes.chain(self.slots.iter());
+        pipes
+    }
+
+    /// Adds the pipe of a channel, or makes the one that it had ready for another reader.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn open(&self, channel: u8) {
+        self.slots.open(channel);
+    }
+
+    /// Returns whether a channel has no reader, so that another stream may stand for it.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn is_free(&self, channel: u8) -> bool {
+        self.pipe(channel).is_none_or(Pipe::is_dropped)
     }
 
     /// Releases a chunk that a reader has held; see [`Pipe::release`].
@@ -55,9 +83,13 @@ impl Inbound {
         self.free(channel, |pipe| pipe.release(chunk));
     }
 
-    /// Discards all data of a channel from now on; see [`Pipe::ignore`].
-    pub(crate) fn ignore(&self, channel: u8) {
-        self.free(channel, Pipe::ignore);
+    /// Discards all data of all channels from now on; see [`Pipe::ignore`].
+    pub(crate) fn ignore_all(&self) {
+        #[cfg(feature = "spdy")]
+        self.slots.ignore();
+        for channel in 0..=u8::MAX {
+            self.free(channel, Pipe::ignore);
+        }
     }
 
     /// Discards the data of a channel whose reader was dropped; see [`Pipe::discard`].

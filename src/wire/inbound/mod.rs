@@ -5,6 +5,8 @@ mod chunk;
 mod inbound;
 mod pipe;
 mod reserve;
+#[cfg(feature = "spdy")]
+mod slots;
 
 #[cfg(feature = "__bench")]
 pub(crate) use self::pipe::Pipe;

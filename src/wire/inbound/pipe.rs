@@ -12,7 +12,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, io,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -31,6 +31,24 @@ pub(crate) enum End {
     Eof,
     /// The data is incomplete: the session ended before the peer ended the channel.
     Error(EndCause),
+    /// The data is incomplete: the peer has reset the stream that stands for the channel.
+    #[cfg(feature = "spdy")]
+    Reset,
+}
+
+impl End {
+    /// Returns the result of a read at this end.
+    pub(crate) fn result(self) -> io::Result<()> {
+        match self {
+            Self::Eof => Ok(()),
+            Self::Error(cause) => Err(cause.into()),
+            #[cfg(feature = "spdy")]
+            Self::Reset => {
+                let kind = io::ErrorKind::ConnectionReset;
+                Err(io::Error::new(kind, "the peer has reset the stream"))
+            }
+        }
+    }
 }
 
 /// The queue; see the module's documentation.
@@ -53,6 +71,8 @@ struct State {
     end: Option<End>,
     /// Set if incoming data is discarded, as it is once the reader has been dropped.
     discard: bool,
+    /// Set once the reader has been dropped.
+    dropped: bool,
     reader: Option<Waker>,
     /// The amount of data that has ever arrived, including data that was not read.
     received: Traffic,
@@ -310,7 +330,34 @@ impl Pipe {
     pub(crate) fn discard(&self) -> Freed {
         let reader = self.lock().reader.take();
         drop(reader);
-        self.ignore()
+        let freed = self.ignore();
+        // Last, because the pipe may be reopened from here on.
+        self.lock().dropped = true;
+        freed
+    }
+}
+
+/// The methods for a pipe whose channel stands for one stream after another.
+#[cfg(feature = "spdy")]
+impl Pipe {
+    /// Returns whether the reader was dropped, so that it cannot get the data of a later stream.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.lock().dropped
+    }
+
+    /// Makes the pipe ready for a new reader. The old one must have been dropped.
+    pub(crate) fn reopen(&self) {
+        let mut state = self.lock();
+        debug_assert!(state.dropped && state.held == 0 && state.queue.is_empty());
+        *state = State {
+            received: state.received,
+            ..State::default()
+        };
+    }
+
+    /// Returns whether a reader waits for data.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.lock().reader.is_some()
     }
 }
 

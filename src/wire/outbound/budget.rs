@@ -3,7 +3,7 @@
 //!
 //! Each channel has a budget, so that one channel cannot take the room of another, and there is a
 //! high-water mark for all channels together. Both count bytes on the wire, and neither counts
-//! control frames, except for the Close frame in the high-water mark.
+//! control frames, except for the Close frame and those of SPDY, which are in the high-water mark.
 
 use crate::wire::Traffic;
 
@@ -16,16 +16,22 @@ struct Share {
     end: u64,
     /// The amount of data that the channel has ever accepted.
     accepted: Traffic,
+    /// The number of the SPDY stream that stands for the channel, or 0.
+    #[cfg(feature = "spdy")]
+    stream: u32,
 }
 
 /// The budgets; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Budget {
-    shares: Box<[Share]>,
+    /// Grows if streams stand for channels.
+    shares: Vec<Share>,
     /// The number of bytes of data ever accepted.
     accepted: u64,
     /// The number of those bytes that have left.
     left: u64,
+    /// The number of bytes of no channel that have not left.
+    control: usize,
     per_channel: usize,
     high_water: usize,
 }
@@ -33,9 +39,10 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(channels: usize, per_channel: usize, high_water: usize) -> Self {
         Self {
-            shares: vec![Share::default(); channels].into_boxed_slice(),
+            shares: vec![Share::default(); channels],
             accepted: 0,
             left: 0,
+            control: 0,
             per_channel,
             high_water,
         }
@@ -82,8 +89,9 @@ impl Budget {
     }
 
     /// Accepts bytes that belong to no channel.
-    pub(super) fn accept_close(&mut self, bytes: usize) {
+    pub(super) fn accept_control(&mut self, bytes: usize) {
         self.accepted += bytes as u64;
+        self.control += bytes;
     }
 
     /// Counts bytes that have left. [`Budget::repay`] gives them back to their channels.
@@ -98,9 +106,15 @@ impl Budget {
         share.queued = share.queued.saturating_sub(bytes);
     }
 
+    /// Counts bytes of no channel that have left.
+    pub(super) fn repay_control(&mut self, bytes: usize) {
+        self.control = self.control.saturating_sub(bytes);
+    }
+
     /// Counts all data that was accepted as having left.
     pub(super) fn leave_all(&mut self) {
         self.left = self.accepted;
+        self.control = 0;
         for share in &mut self.shares {
             share.queued = 0;
         }
@@ -109,6 +123,7 @@ impl Budget {
     /// Discards all data that has not left, except for `kept` bytes.
     pub(super) fn discard(&mut self, kept: usize) {
         self.accepted = self.left + kept as u64;
+        self.control = 0;
         for share in &mut self.shares {
             // Later bytes take the positions of the discarded ones, and must not be mistaken for
             // them. So this channel is never flushed again.
@@ -116,6 +131,12 @@ impl Budget {
                 share.end = u64::MAX;
             }
         }
+    }
+
+    /// Returns the number of bytes of no channel that have not left.
+    #[cfg(feature = "spdy")]
+    pub(super) fn control(&self) -> usize {
+        self.control
     }
 
     /// Returns the number of bytes that all channels have queued.
@@ -128,6 +149,51 @@ impl Budget {
     #[cfg(test)]
     pub(super) fn queued_on(&self, channel: u8) -> usize {
         self.shares[usize::from(channel)].queued
+    }
+}
+
+/// The streams that stand for channels.
+#[cfg(feature = "spdy")]
+impl Budget {
+    /// Returns the number of bytes ever accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Lets a stream stand for a channel, which is added if it is new.
+    pub(super) fn open(&mut self, channel: u8, stream: u32) {
+        let channel = usize::from(channel);
+        if channel >= self.shares.len() {
+            self.shares.resize(channel + 1, Share::default());
+        }
+        self.shares[channel].stream = stream;
+    }
+
+    /// Returns the stream that stands for a channel, if there is one.
+    pub(super) fn stream(&self, channel: u8) -> Option<u32> {
+        let share = self.shares.get(usize::from(channel))?;
+        (share.stream > 0).then_some(share.stream)
+    }
+
+    /// Returns the channel for which a stream stands.
+    pub(super) fn channel_of(&self, stream: u32) -> Option<u8> {
+        let channel = self
+            .shares
+            .iter()
+            .position(|share| share.stream == stream)?;
+        Some(channel as u8)
+    }
+
+    /// Returns the last stream that was opened.
+    pub(super) fn last_stream(&self) -> u32 {
+        let streams = self.shares.iter().map(|share| share.stream);
+        streams.max().unwrap_or_default()
+    }
+
+    /// Returns whether all data of a channel has left.
+    pub(super) fn is_idle(&self, channel: u8) -> bool {
+        let share = self.shares.get(usize::from(channel));
+        share.is_none_or(|share| share.queued == 0)
     }
 }
 
@@ -144,7 +210,7 @@ mod tests {
         assert!(!budget.has_room(0) && budget.has_room(1));
         budget.accept(1, 140, 149);
         assert!(budget.has_room(2), "one byte is left of all");
-        budget.accept_close(1);
+        budget.accept_control(1);
         assert!(!budget.has_room(2));
         budget.leave(150);
         budget.repay(0, 100);
@@ -176,7 +242,7 @@ mod tests {
         budget.accept(1, 5, 10);
         budget.leave(5);
         budget.discard(5);
-        budget.accept_close(20);
+        budget.accept_control(20);
         assert_eq!(budget.queued(), 25);
         budget.leave_all();
         assert!(budget.is_flushed(0), "its frame was half out");

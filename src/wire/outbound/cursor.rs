@@ -1,6 +1,8 @@
 //! The position in the stream of encoded frames up to which the transport has taken it.
 
 use super::budget::Budget;
+#[cfg(feature = "spdy")]
+use crate::spdy;
 use crate::{frame::read_frame_len, protocol::Format};
 
 /// The position; see the module's documentation.
@@ -35,20 +37,26 @@ impl Cursor {
         let mut at = 0;
         while n > 0 {
             if self.frame_left == 0 {
-                self.enter(&front[at..], format);
+                self.enter(&front[at..], format, budget);
             }
             let step = n.min(self.frame_left);
             self.frame_left -= step;
             at += step;
             n -= step;
-            if let Some(channel) = self.frame_channel {
-                budget.repay(channel, step);
+            match self.frame_channel {
+                Some(channel) => budget.repay(channel, step),
+                None => budget.repay_control(step),
             }
         }
     }
 
     /// Reads the header of the frame that begins here.
-    fn enter(&mut self, frame: &[u8], format: Format) {
+    #[cfg_attr(not(feature = "spdy"), expect(unused_variables))]
+    fn enter(&mut self, frame: &[u8], format: Format, budget: &Budget) {
+        #[cfg(feature = "spdy")]
+        if format.has_streams() {
+            return self.enter_stream(frame, format, budget);
+        }
         let (head, payload) = read_frame_len(frame);
         let (fin, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
         self.frame_left = head + payload as usize;
@@ -60,6 +68,32 @@ impl Cursor {
         if opcode < 8 {
             self.message_channel = if fin { None } else { self.frame_channel };
         }
+    }
+
+    /// Reads the head of the SPDY frame that begins here, inside its WebSocket frame if there is one.
+    #[cfg(feature = "spdy")]
+    #[inline(never)]
+    fn enter_stream(&mut self, frame: &[u8], format: Format, budget: &Budget) {
+        let (head, payload) = match format.is_web_socket() {
+            true => read_frame_len(frame),
+            false => (0, 0),
+        };
+        if format.is_web_socket() && frame[0] & 0x0f >= 8 {
+            self.frame_left = head + payload as usize;
+            self.frame_channel = None;
+            return;
+        }
+        let (stream, len) = spdy::own_frame(&frame[head..]);
+        self.frame_left = match format.is_web_socket() {
+            // Several control frames may share a message.
+            true => head + payload as usize,
+            false => spdy::HEAD + len,
+        };
+        // This end never sends an empty DATA frame, except as the end of a stream, which is not
+        // counted as data.
+        self.frame_channel = stream
+            .filter(|_| len > 0)
+            .and_then(|stream| budget.channel_of(stream));
     }
 
     /// Advances to the end of all queued data, without going through it frame by frame.
@@ -85,7 +119,7 @@ mod tests {
         budget.accept(1, 4, 9);
         frame_head(&mut out, true, OpCode::Close, 2);
         out.extend([3, 232]);
-        budget.accept_close(4);
+        budget.accept_control(4);
         frame_head(&mut out, true, OpCode::Binary, 1);
         out.push(0);
         budget.accept(0, 0, 3);

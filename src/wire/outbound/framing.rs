@@ -29,14 +29,24 @@ impl Format {
         }
     }
 
+    /// Returns the length of the head of a WebSocket frame, or 0 if there is no WebSocket.
+    pub(super) fn frame_head_len(self, payload: usize) -> usize {
+        match self.is_web_socket() {
+            true => head_len(payload as u64),
+            false => 0,
+        }
+    }
+
     /// Returns the length on the wire of a message of `len` bytes, in fragments if it is large.
     pub(super) fn message_len(self, len: usize) -> usize {
         let (whole, rest) = (len / self.fragment(), len % self.fragment());
-        let frame = |payload: usize| payload + head_len(payload as u64);
+        let frame = |payload: usize| payload + self.frame_head_len(payload);
         let full = self.encoded_len(self.fragment());
         let rest_len = self.encoded_len(rest);
         let prefix = self.prefix_len();
         match (whole, rest) {
+            (_, 0) if self.has_streams() => whole * frame(prefix + full),
+            (_, _) if self.has_streams() => whole * frame(prefix + full) + frame(prefix + rest),
             (0, _) => frame(prefix + rest_len),
             (_, 0) => frame(prefix + full) + (whole - 1) * frame(full),
             (_, _) => frame(prefix + full) + (whole - 1) * frame(full) + frame(rest_len),

@@ -16,6 +16,7 @@ mod waiting;
 #[cfg(feature = "__bench")]
 pub(crate) use self::queue::{FLUSH, SendQueue};
 pub(crate) use self::{
+    intake::Condition,
     out::Progress,
     outbound::{Outbound, WRITE_CUT},
 };

@@ -68,6 +68,9 @@ pub(super) struct Out {
     /// Set to note the time of each write in `last_write`.
     stamps: bool,
     pub(super) last_write: Option<Instant>,
+    /// The channels whose writers have ended since the driver last asked, if streams stand for them.
+    #[cfg(feature = "spdy")]
+    pub(super) ended: Vec<u8>,
 }
 
 impl Out {
@@ -93,6 +96,8 @@ impl Out {
             written: false,
             stamps: config.stamps,
             last_write: None,
+            #[cfg(feature = "spdy")]
+            ended: Vec::new(),
         }
     }
 
@@ -114,12 +119,28 @@ impl Out {
             return Err(EndCause::ConnectionLost { kind }.write_error());
         }
         if !self.writers.is_open(channel) {
+            #[cfg(feature = "spdy")]
+            if self.writers.is_reset(channel) {
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    "the peer has reset the stream",
+                ));
+            }
             return Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
                 "the channel was shut down for writing",
             ));
         }
         Ok(())
+    }
+
+    /// Returns whether a message on this channel has a way to the peer.
+    pub(super) fn has_channel(&self, channel: u8) -> bool {
+        #[cfg(feature = "spdy")]
+        if self.queue.has_streams() {
+            return self.queue.is_open(channel);
+        }
+        usize::from(channel) < self.writers.channels()
     }
 
     /// Returns the reason why the queue will never leave, if there is one.

@@ -9,8 +9,8 @@
 //! * Every poll of the socket registers the driver's waker, on any task. tokio keeps one waker for
 //!   each direction, and the last one wins, so a single poll with a writer's own waker would lose the
 //!   driver's wake-up.
-//! * A writer waits only while the [gate](super::gate) is shut, output is held, or the upgrade is
-//!   undecided. Only the driver opens the gate and releases held output, and it wakes the waiting
+//! * A writer waits only while the [gate](super::gate) is shut, output is held, or the upgrade or the
+//!   streams are undecided. Only the driver opens the gate and releases held output, and it wakes the waiting
 //!   writers at the end of its turn. [`Outbound::accept`] decides the upgrade, and wakes them at
 //!   once. So a writer that writes out does not have to wake other writers.
 //! * [`Outbound::poll_refused`] waits until writes fail, even while the gate is open.
@@ -31,10 +31,11 @@ use tokio::{io::ReadBuf, time::Instant};
 
 use super::{
     gate::{Event, Gate},
+    intake::Condition,
     out::{Out, Progress},
     queue::FLUSH,
     spent::PAYLOAD,
-    waiting::Wait,
+    waiting::{Closed, Wait},
 };
 use crate::{
     error::EndCause,
@@ -158,15 +159,33 @@ impl Outbound {
         })
     }
 
-    /// Closes a channel's writer, which accepts no more data. Accepted data still leaves.
+    /// Shuts a channel's writer down, which accepts no more data. Accepted data still leaves.
     pub(crate) fn close_writer(&self, channel: u8) {
         let mut out = self.lock();
-        let Some(closed) = out.writers.close(channel) else {
-            return;
-        };
+        let closed = out.writers.close(channel);
+        self.closed(out, channel, closed);
+    }
+
+    /// Closes a channel's writer, which was dropped.
+    pub(crate) fn drop_writer(&self, channel: u8) {
+        let mut out = self.lock();
+        let closed = out.writers.drop(channel);
+        self.closed(out, channel, closed);
+    }
+
+    /// Unlocks, and wakes the session's task if a writer was closed that matters to it.
+    #[cfg_attr(not(feature = "spdy"), expect(unused_mut, unused_variables))]
+    fn closed(&self, mut out: MutexGuard<'_, Out>, channel: u8, closed: Option<Closed>) {
+        let Some(closed) = closed else { return };
+        let has_streams = out.queue.has_streams();
+        #[cfg(feature = "spdy")]
+        if has_streams {
+            out.ended.push(channel);
+        }
         drop(out);
         drop(closed.waker);
-        if closed.last {
+        // The end of a stream is sent, while that of a channel is not.
+        if closed.last || has_streams {
             self.turn.wake_driver();
         }
     }
@@ -290,15 +309,15 @@ impl Outbound {
         self.lock().held = held;
     }
 
-    /// Makes writers wait until the upgrade is accepted.
-    pub(crate) fn wait_for_acceptance(&self) {
-        self.lock().intake.defer();
+    /// Makes writers wait for this condition as well.
+    pub(crate) fn wait_for(&self, condition: Condition) {
+        self.lock().intake.defer(condition);
     }
 
-    /// Accepts the upgrade, and wakes the writers that waited for this.
-    pub(crate) fn accept(&self) {
+    /// Notes that a condition holds, and wakes the writers that waited if it was the last one.
+    pub(crate) fn accept(&self, condition: Condition) {
         let mut out = self.lock();
-        if !out.intake.accept() {
+        if !out.intake.accept(condition) {
             return;
         }
         let mut woken = Vec::new();
@@ -344,7 +363,7 @@ impl Outbound {
     pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) {
         let mut out = self.lock();
         out.intake.refuse(cause);
-        if usize::from(channel) < out.writers.channels() {
+        if out.has_channel(channel) {
             out.queue.push_bytes(channel, &mut payload);
         }
         drop(out);
@@ -361,6 +380,79 @@ impl Outbound {
         }
         out.queue.close(payload);
         release(out);
+    }
+}
+
+/// The methods for streams that stand for channels.
+#[cfg(feature = "spdy")]
+impl Outbound {
+    /// Lets a stream stand for a channel, whose writer exists.
+    pub(crate) fn open(&self, channel: u8, stream: u32) {
+        self.lock().queue.open(channel, stream);
+    }
+
+    /// Lets a stream stand for a channel, and adds an open writer for it. The channel must be
+    /// [free](Self::is_free).
+    pub(crate) fn open_new(&self, channel: u8, stream: u32) {
+        let mut out = self.lock();
+        out.queue.open(channel, stream);
+        out.writers.add(channel);
+    }
+
+    /// Returns whether a channel has no writer and no queued data, so that another stream may stand
+    /// for it. The end of its last writer must have been [taken](Self::take_ended).
+    pub(crate) fn is_free(&self, channel: u8) -> bool {
+        let out = self.lock();
+        out.writers.is_dropped(channel)
+            && out.queue.is_idle(channel)
+            && !out.ended.contains(&channel)
+    }
+
+    /// Returns whether streams stand for the channels.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.lock().queue.has_streams()
+    }
+
+    /// Makes writes on a channel fail, because the peer has reset its stream. Data that was accepted
+    /// before still leaves, and the peer ignores it.
+    pub(crate) fn reset(&self, channel: u8) {
+        let mut out = self.lock();
+        let closed = out.writers.reset(channel);
+        drop(out);
+        if let Some(waker) = closed.and_then(|closed| closed.waker) {
+            waker.wake();
+        }
+    }
+
+    /// Queues the SYN_REPLY of a stream, which comes before the data that is accepted later.
+    pub(crate) fn reply(&self, stream: u32) {
+        let mut out = self.lock();
+        out.queue.push_reply(stream);
+        self.unlock(out);
+    }
+
+    /// Queues frames that are not data, behind everything that was accepted.
+    pub(crate) fn push_frames(&self, frames: &[u8]) {
+        let mut out = self.lock();
+        out.queue.push_frames(frames);
+        self.unlock(out);
+    }
+
+    /// Returns the number of bytes of such frames that have not left.
+    pub(crate) fn queued_frames(&self) -> usize {
+        self.lock().queue.queued_control()
+    }
+
+    /// Returns the amount of data that the peer has read if it echoes this PING. It is 0 if the PING
+    /// is not the last one of ours.
+    pub(crate) fn mark(&self, ping: u32) -> u64 {
+        self.lock().queue.mark(ping).unwrap_or_default()
+    }
+
+    /// Takes the channels whose writers were shut down or dropped since the last call. A channel
+    /// whose stream was reset is not among them.
+    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) {
+        ended.append(&mut self.lock().ended);
     }
 }
 

@@ -12,10 +12,15 @@
 //!   new writes go here while nothing is behind
 //! ```
 
+#[cfg(feature = "spdy")]
+mod streams;
+
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
+#[cfg(feature = "spdy")]
+use self::streams::Said;
 use super::{budget::Budget, control::ControlLane, cursor::Cursor, spent::Spent};
 use crate::{
     frame::{ClosePayload, OpCode, frame_head, head_len},
@@ -100,6 +105,8 @@ pub(crate) struct SendQueue {
     /// Set once the Close frame is queued, after which nothing follows.
     closing: bool,
     spent: Spent,
+    #[cfg(feature = "spdy")]
+    said: Said,
 }
 
 impl SendQueue {
@@ -115,6 +122,8 @@ impl SendQueue {
             control: ControlLane::default(),
             closing: false,
             spent: Spent::default(),
+            #[cfg(feature = "spdy")]
+            said: Said::default(),
         }
     }
 
@@ -128,6 +137,11 @@ impl SendQueue {
     #[inline]
     pub(super) fn left(&self) -> u64 {
         self.budget.left()
+    }
+
+    /// Returns whether a SPDY stream stands for each channel.
+    pub(super) fn has_streams(&self) -> bool {
+        self.format.has_streams()
     }
 
     /// Returns whether a write of any size on this channel is accepted now.
@@ -205,6 +219,10 @@ impl SendQueue {
     /// Queues one message, and copies its payload once.
     pub(crate) fn push(&mut self, channel: u8, payload: &[u8]) {
         let format = self.format;
+        #[cfg(feature = "spdy")]
+        if format.has_streams() {
+            return self.push_data(channel, payload);
+        }
         let len = format.prefix_len() + format.encoded_len(payload.len());
         let tail = self.place(head_len(len as u64) + len);
         let before = tail.len();
@@ -244,7 +262,7 @@ impl SendQueue {
         const SMALLEST: usize = 2 * 1024;
         /// The smallest payload that is worth a system call of its own.
         const ALONE: usize = 24 * 1024;
-        matches!(self.format, Format::Binary | Format::BareBinary)
+        !self.format.is_base64()
             && len >= SMALLEST
             && (len >= ALONE || self.queued() + len >= FLUSH)
             && self.slice.is_empty()
@@ -261,6 +279,10 @@ impl SendQueue {
     /// [`SendQueue::advance_with`].
     pub(super) fn push_head(&mut self, channel: u8, len: usize) {
         let format = self.format;
+        #[cfg(feature = "spdy")]
+        if format.has_streams() {
+            return self.push_data_head(channel, len);
+        }
         let head = self.front();
         let before = head.len();
         let payload = format.prefix_len() + len;
@@ -294,7 +316,7 @@ impl SendQueue {
     }
 
     pub(super) fn pong(&mut self, payload: &[u8]) {
-        if !self.closing {
+        if !self.closing && self.format.is_web_socket() {
             self.control.pong(payload);
         }
     }
@@ -302,14 +324,27 @@ impl SendQueue {
     /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the
     /// Pong tells how much of that data the peer has read.
     pub(super) fn ping(&mut self) {
-        if !self.closing {
-            self.control.ping(self.budget.left());
+        if self.closing {
+            return;
         }
+        #[cfg(feature = "spdy")]
+        if !self.format.is_web_socket() {
+            return self.push_ping();
+        }
+        self.control.ping(self.budget.left());
     }
 
     /// Queues the Close frame after everything else. Only the first call counts.
     pub(super) fn close(&mut self, payload: &ClosePayload) {
-        if std::mem::replace(&mut self.closing, true) {
+        if self.closing {
+            return;
+        }
+        #[cfg(feature = "spdy")]
+        if self.format.has_streams() {
+            self.push_go_away(payload.code());
+        }
+        self.closing = true;
+        if !self.format.is_web_socket() {
             return;
         }
         let payload = payload.as_bytes();
@@ -318,7 +353,7 @@ impl SendQueue {
         frame_head(tail, true, OpCode::Close, payload.len() as u64);
         tail.extend_from_slice(payload);
         let bytes = tail.len() - before;
-        self.budget.accept_close(bytes);
+        self.budget.accept_control(bytes);
     }
 
     /// Discards everything that has not begun to leave, because after a fault of the peer, only the
@@ -397,19 +432,9 @@ impl SendQueue {
             }) => {
                 let format = self.format;
                 let piece = rest.split_to(rest.len().min(format.fragment()));
-                let prefix = if first { format.prefix_len() } else { 0 };
-                let opcode = if first {
-                    format.opcode()
-                } else {
-                    OpCode::Continuation
-                };
-                let len = prefix + format.encoded_len(piece.len());
                 self.front().clear();
                 self.start = 0;
-                frame_head(&mut self.buf, rest.is_empty(), opcode, len as u64);
-                if first {
-                    format.push_prefix(channel, &mut self.buf);
-                }
+                self.begin_piece(channel, piece.len(), first, rest.is_empty());
                 match format.is_base64() {
                     true => {
                         base64::encode_into(&piece, &mut self.buf);
@@ -425,6 +450,24 @@ impl SendQueue {
                     });
                 }
             }
+        }
+    }
+
+    /// Writes the head of a piece of a message to the empty buffer.
+    fn begin_piece(&mut self, channel: u8, len: usize, first: bool, last: bool) {
+        let format = self.format;
+        #[cfg(feature = "spdy")]
+        if format.has_streams() {
+            return self.begin_data(channel, len);
+        }
+        let (opcode, prefix) = match first {
+            true => (format.opcode(), format.prefix_len()),
+            false => (OpCode::Continuation, 0),
+        };
+        let len = prefix + format.encoded_len(len);
+        frame_head(&mut self.buf, last, opcode, len as u64);
+        if first {
+            format.push_prefix(channel, &mut self.buf);
         }
     }
 

@@ -17,15 +17,29 @@ pub(super) enum Wait {
 /// The writer of one channel.
 #[derive(Debug)]
 struct Writer {
-    /// Set until the writer is dropped or shut down.
-    open: bool,
+    stage: Stage,
     waiting: Option<(Wait, Waker)>,
+}
+
+/// The stage of a writer's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It accepts data.
+    Open,
+    /// It was shut down, or the channel cannot be written.
+    Shut,
+    /// The peer has reset the stream that stands for the channel.
+    #[cfg(feature = "spdy")]
+    Reset,
+    /// It was dropped.
+    Dropped,
 }
 
 /// The writers of all channels.
 #[derive(Debug)]
 pub(super) struct Writers {
-    all: Box<[Writer]>,
+    /// Grows if streams stand for channels.
+    all: Vec<Writer>,
     open: usize,
 }
 
@@ -41,11 +55,15 @@ pub(super) struct Closed {
 impl Writers {
     pub(super) fn new(channels: usize, writable: impl Fn(usize) -> bool) -> Self {
         let writer = |channel| Writer {
-            open: writable(channel),
+            stage: match writable(channel) {
+                true => Stage::Open,
+                false => Stage::Shut,
+            },
             waiting: None,
         };
-        let all: Box<[Writer]> = (0..channels).map(writer).collect();
-        let open = all.iter().filter(|writer| writer.open).count();
+        let all: Vec<Writer> = (0..channels).map(writer).collect();
+        let open = all.iter().filter(|writer| writer.stage == Stage::Open);
+        let open = open.count();
         Self { all, open }
     }
 
@@ -62,15 +80,29 @@ impl Writers {
     #[inline]
     pub(super) fn is_open(&self, channel: u8) -> bool {
         let writer = self.all.get(usize::from(channel));
-        writer.is_some_and(|writer| writer.open)
+        writer.is_some_and(|writer| writer.stage == Stage::Open)
     }
 
-    /// Closes a writer, unless it has already been closed.
+    /// Shuts a writer down, unless it has already been closed.
     pub(super) fn close(&mut self, channel: u8) -> Option<Closed> {
+        self.leave_open(channel, Stage::Shut)
+    }
+
+    /// Notes that a writer was dropped, and closes it unless it has already been closed.
+    pub(super) fn drop(&mut self, channel: u8) -> Option<Closed> {
+        let closed = self.leave_open(channel, Stage::Dropped);
+        if let Some(writer) = self.all.get_mut(usize::from(channel)) {
+            writer.stage = Stage::Dropped;
+        }
+        closed
+    }
+
+    fn leave_open(&mut self, channel: u8, stage: Stage) -> Option<Closed> {
         let writer = self.all.get_mut(usize::from(channel))?;
-        if !std::mem::take(&mut writer.open) {
+        if writer.stage != Stage::Open {
             return None;
         }
+        writer.stage = stage;
         self.open -= 1;
         Some(Closed {
             waker: writer.waiting.take().map(|(_, waker)| waker),
@@ -119,6 +151,41 @@ impl Writers {
                 woken.extend(writer.waiting.take().map(|(_, waker)| waker));
             }
         }
+    }
+}
+
+/// The writers of channels for which streams stand.
+#[cfg(feature = "spdy")]
+impl Writers {
+    /// Adds an open writer, in place of one that was dropped.
+    pub(super) fn add(&mut self, channel: u8) {
+        debug_assert!(self.is_dropped(channel), "a handle would reach two streams");
+        let channel = usize::from(channel);
+        if channel >= self.all.len() {
+            self.all.resize_with(channel + 1, || Writer {
+                stage: Stage::Dropped,
+                waiting: None,
+            });
+        }
+        self.all[channel].stage = Stage::Open;
+        self.open += 1;
+    }
+
+    /// Closes a writer, because the peer has reset its stream.
+    pub(super) fn reset(&mut self, channel: u8) -> Option<Closed> {
+        self.leave_open(channel, Stage::Reset)
+    }
+
+    /// Returns whether the peer has reset the stream of a writer that still exists.
+    pub(super) fn is_reset(&self, channel: u8) -> bool {
+        let writer = self.all.get(usize::from(channel));
+        writer.is_some_and(|writer| writer.stage == Stage::Reset)
+    }
+
+    /// Returns whether there is no writer.
+    pub(super) fn is_dropped(&self, channel: u8) -> bool {
+        let writer = self.all.get(usize::from(channel));
+        writer.is_none_or(|writer| writer.stage == Stage::Dropped)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::*;
 use crate::{
-    connection::{Driver, DriverParts},
+    connection::{Carrier, Driver, DriverParts},
     protocol::Format,
     session::{Session, SessionConfig},
     wire::{StallReserve, TotalReserve, Wire},
@@ -279,8 +279,10 @@ fn a_flush_on_a_faster_thread_ends_with_its_session() {
         wire: Arc::clone(&wire),
         session,
         config: Arc::new(SessionConfig::default()),
-        format: Format::Binary,
-        half_close: true,
+        carrier: Carrier::Channels {
+            format: Format::Binary,
+            half_close: true,
+        },
         close_ends_input: false,
         expiry: None,
         subprotocol: "".into(),

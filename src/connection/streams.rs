@@ -1,0 +1,91 @@
+//! The driver's part in a session whose channels are SPDY streams.
+//!
+//! The streams themselves are in `streams::Peer`. The driver calls it once a round, after the service
+//! was polled and before output leaves, so that what the service decides leaves in the same write.
+
+use tokio::time::Instant;
+
+use super::{driver::Driver, service::ServiceState};
+use crate::{error::EndCause, policy::Deadline, streams::Peer, wire::Condition};
+
+impl Driver {
+    /// Sends what follows from the decisions of the service and its handles.
+    pub(super) fn end_round_of_streams(&mut self) {
+        let Some(peer) = self.inflow.peer_mut() else {
+            return;
+        };
+        peer.end_round();
+        let due = peer.next_due();
+        self.move_streams_deadline(due);
+    }
+
+    fn move_streams_deadline(&mut self, due: Option<Instant>) {
+        let before = self.deadlines.get(Deadline::Streams);
+        match due {
+            Some(at) => self.deadlines.set(Deadline::Streams, at),
+            None => self.deadlines.clear(Deadline::Streams),
+        }
+        // The timer is not armed in a quiet round, unless this asks for it.
+        if due.is_some_and(|at| before.is_none_or(|before| at < before)) {
+            self.timer.reconsider();
+        }
+    }
+
+    /// Handles the expired deadlines of streams.
+    pub(super) fn expire_streams(&mut self, now: Instant) {
+        let Some(peer) = self.inflow.peer_mut() else {
+            return;
+        };
+        let cause = peer.expire(now);
+        let due = peer.next_due();
+        self.move_streams_deadline(due);
+        if let Some(cause) = cause {
+            self.end(cause);
+        }
+        self.wire.turn.wake_driver();
+    }
+
+    /// Returns whether the service has to wait until the streams of its channels are open.
+    pub(super) fn awaits_streams(&mut self) -> bool {
+        (self.inflow.peer_mut()).is_some_and(|peer| !peer.is_complete())
+    }
+
+    /// Starts a service that was held, once the streams of its channels are open. If the session
+    /// ends before, the service is dropped: it must not start a command whose client has gone.
+    pub(super) fn settle_service(&mut self, service: &mut ServiceState) {
+        if !service.is_held() {
+            return;
+        }
+        if !self.closing.is_open() {
+            service.drop_future();
+        } else if !self.awaits_streams() {
+            service.release();
+            self.wire.outbound.accept(Condition::Streams);
+            self.wire.turn.service_waker().wake();
+        }
+    }
+
+    /// Ends the streams, in front of the end of the session.
+    pub(super) fn end_streams(&mut self) {
+        let failed = self.closing.cause().is_some_and(is_failure);
+        if let Some(peer) = self.inflow.peer_mut() {
+            peer.end_streams(failed);
+        }
+    }
+
+    /// Continues a pause that ends with output, once output has left.
+    ///
+    /// Nothing else wakes the driver if all of it has left in this round.
+    pub(super) fn resume_after_output(&mut self) {
+        if (self.inflow.peer_mut()).is_some_and(|peer| peer.waits_for_output())
+            && self.inflow.poll_room().is_ready()
+        {
+            self.wire.turn.wake_driver();
+        }
+    }
+}
+
+/// Returns whether streams are reset rather than ended after this cause.
+fn is_failure(cause: &EndCause) -> bool {
+    matches!(cause, EndCause::ServiceFailed | EndCause::ServicePanicked)
+}

@@ -1,0 +1,59 @@
+//! SPDY/3.1 as Kubernetes speaks it, without I/O.
+//!
+//! kubectl's port-forward, older kubectls, `crictl` and every API server in front of a kubelet speak
+//! it: as the bytes of a connection after a POST, or as the messages of a WebSocket (the *tunnel*).
+//! The peer opens all streams, and this end only answers, so nothing here compresses or opens.
+//!
+//! ```text
+//!  bytes ──> decoder ──> frames ──> ids, streams ──> pipes of the channels
+//!                │ header blocks
+//!                └──> inflate ──> headers
+//!
+//!  pace: how much may be in flight to each of the peer's queues
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `frame.rs` | the layout of frames, for both directions, with the bound on each |
+//! | `decoder.rs` | frames out of bytes that may be cut anywhere |
+//! | `inflate.rs` | the compression of header blocks |
+//! | `dictionary.rs` | the dictionary that it begins with |
+//! | `headers.rs` | the header block inside |
+//! | `ids.rs` | the order of stream numbers |
+//! | `stream.rs` | the states of one stream |
+//! | `pairs.rs` | the two streams of a forwarded connection |
+//! | `pace.rs` | the frames in flight, and the PINGs that confirm them |
+//! | `allowance.rs` | budgets against floods |
+
+mod allowance;
+mod decoder;
+mod dictionary;
+mod frame;
+mod headers;
+mod ids;
+mod inflate;
+mod pace;
+mod pairs;
+mod stream;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use self::headers::write as write_headers;
+pub(crate) use self::{
+    allowance::Allowance,
+    decoder::{Decoder, Frame, Want},
+    frame::{
+        Control, Fault, GoAwayStatus, HEAD, MAX_LENGTH, ResetStatus, data_head, fin, go_away,
+        own_frame, ping, rst_stream, syn_reply,
+    },
+    headers::Headers,
+    ids::Ids,
+    inflate::Inflater,
+    pace::{Pace, queue_of},
+    pairs::{Kind, Pair, Pairs, Request, Verdict},
+    stream::{Act, Event, State},
+};

@@ -1,0 +1,323 @@
+//! The frames that are in flight to each queue of the peer, and the PINGs that confirm them.
+//!
+//! A Go client puts the frames of a stream into one of five queues, by the stream's number, of 50
+//! frames each. One goroutine serves each queue, and waits while a local reader stands still. When
+//! one queue is full, the client reads *nothing* any more, for any stream. It sends no window
+//! updates, but it answers PINGs: the first that it receives behind queue 0, the next behind queue 1,
+//! and so on. An answer therefore says that everything in that queue up to the PING was delivered.
+//!
+//! ```text
+//!   we send      D3 D3 P D1 P D3 P P P        (D: data of a stream, P: a PING)
+//!   their queue   3  3 0  1 1  3 2 3 4
+//! ```
+//!
+//! This end sends no more than [`CAP`] frames to a queue that are not confirmed, so that a queue
+//! which stands still is never full. Each PING takes a place in its queue as well, an answer to a
+//! PING of the client's included. While a queue stands still, the others need PINGs too, and every
+//! fifth of them ends up in that queue. [`SLOTS`] bounds those. Once they are used up, there are no
+//! more PINGs: the queue that stands still gets nothing, and the others are no longer paced.
+
+use std::collections::VecDeque;
+
+/// The number of the queues of spdystream (`FRAME_WORKERS`).
+pub(crate) const QUEUES: usize = 5;
+
+/// The most frames in a queue that are not confirmed. Its size is 50 (`QUEUE_SIZE`).
+const CAP: u32 = 36;
+
+/// The most frames and PINGs together. The rest of the 50 is for resets and FINs.
+const SLOTS: u32 = 46;
+
+/// The number of frames that asks for a PING behind them. The answer takes a round trip, in which
+/// the other frames up to [`CAP`] keep the connection busy.
+const ASK: u32 = 12;
+
+/// The queue of a stream.
+pub(crate) fn queue_of(stream: u32) -> usize {
+    stream as usize % QUEUES
+}
+
+/// Counts of one queue. They only grow, and wrap.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    /// Everything that was sent to it.
+    sent: u32,
+    /// How much of that was confirmed.
+    confirmed: u32,
+    /// How much of it has a PING behind it.
+    asked: u32,
+    /// Set while it has no place left for a PING, so that it is known to stand still.
+    still: bool,
+}
+
+impl Queue {
+    fn unconfirmed(&self) -> u32 {
+        self.sent.wrapping_sub(self.confirmed)
+    }
+}
+
+/// A PING that was not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    id: u32,
+    queue: usize,
+    /// The count of the queue that the answer confirms.
+    sent: u32,
+}
+
+/// The pace of one connection; see the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    queues: [Queue; QUEUES],
+    /// The queue of the next PING.
+    phase: usize,
+    asked: VecDeque<Asked>,
+    /// The number of the next PING. Those of a server are even, and not 0.
+    next: u32,
+    /// Set while a queue that stands still leaves no room for PINGs. The others are not paced then.
+    blind: bool,
+    /// The client does not answer PINGs, or not like spdystream.
+    off: bool,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self {
+            queues: Default::default(),
+            phase: 0,
+            asked: VecDeque::new(),
+            next: 2,
+            blind: false,
+            off: false,
+        }
+    }
+
+    /// Returns whether a frame for this queue may be sent now. If not, an answer to a PING changes
+    /// this, and only that.
+    #[inline]
+    pub(crate) fn admits(&self, queue: usize) -> bool {
+        let queue = &self.queues[queue];
+        queue.unconfirmed() < CAP || self.off || (self.blind && !queue.still)
+    }
+
+    /// Notes that a frame for this queue is in front of everything that follows.
+    #[inline]
+    pub(crate) fn sent(&mut self, queue: usize) {
+        let queue = &mut self.queues[queue];
+        // Frames that are not paced are not counted: no PING would ever confirm them.
+        if !self.blind || queue.still {
+            queue.sent = queue.sent.wrapping_add(1);
+        }
+    }
+
+    /// Returns whether a PING of the client's may be answered now. The answer goes into the queue
+    /// whose turn it is, and must not fill it. A client waits for it without a limit.
+    pub(crate) fn may_answer(&self) -> bool {
+        self.off || self.queues[self.phase].unconfirmed() < SLOTS
+    }
+
+    /// Notes that a PING of the client's is answered.
+    pub(crate) fn answered_theirs(&mut self) {
+        self.sent(self.phase);
+        self.phase = (self.phase + 1) % QUEUES;
+    }
+
+    /// Returns whether a queue has enough frames behind its last PING to ask for another one.
+    #[inline]
+    pub(crate) fn wants_ping(&self, queue: usize) -> bool {
+        let queue = &self.queues[queue];
+        !self.off && queue.sent.wrapping_sub(queue.asked) >= ASK
+    }
+
+    /// Returns the number of the next PING on the way to one that lands in `queue`, and counts it.
+    /// Call it until it returns `None`, and send each PING.
+    ///
+    /// It returns `None` at once if a PING would take the last place of another queue.
+    pub(crate) fn ask(&mut self, queue: usize) -> Option<u32> {
+        if !self.wants_ping(queue) {
+            return None;
+        }
+        let way = (queue + QUEUES - self.phase) % QUEUES;
+        for step in 0..=way {
+            let passed = &mut self.queues[(self.phase + step) % QUEUES];
+            if passed.unconfirmed() >= SLOTS {
+                // More than `CAP` are PINGs, and so the answer to one is still to come.
+                passed.still = true;
+                self.blind = true;
+                return None;
+            }
+        }
+        let (id, at) = (self.next, self.phase);
+        self.next = if id >= u32::MAX - 1 { 2 } else { id + 2 };
+        self.answered_theirs();
+        let sent = self.queues[at].sent;
+        self.queues[at].asked = sent;
+        self.asked.push_back(Asked {
+            id,
+            queue: at,
+            sent,
+        });
+        Some(id)
+    }
+
+    /// Notes the answer to a PING of ours. Returns whether a queue that was full admits frames
+    /// again: the writers that wait are woken, and each queue may [ask](Pace::ask) again. An answer
+    /// to no PING changes nothing.
+    pub(crate) fn confirmed(&mut self, id: u32) -> bool {
+        let Some(at) = self.asked.iter().position(|asked| asked.id == id) else {
+            return false;
+        };
+        // Answers of one queue come in order, so those in front belong to other queues.
+        let Some(asked) = self.asked.remove(at) else {
+            return false;
+        };
+        let before = self.admits(asked.queue);
+        let queue = &mut self.queues[asked.queue];
+        // Wrapping comparison: the answer may be older than one that has come already.
+        if asked.sent.wrapping_sub(queue.confirmed) <= queue.unconfirmed() {
+            queue.confirmed = asked.sent;
+        }
+        if self.queues[asked.queue].unconfirmed() < SLOTS {
+            self.queues[asked.queue].still = false;
+            self.blind = self.queues.iter().any(|queue| queue.still);
+        }
+        !before && self.admits(asked.queue)
+    }
+
+    /// Returns whether a PING of ours waits for its answer.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Stops pacing, because the client has never answered.
+    pub(crate) fn turn_off(&mut self) {
+        self.off = true;
+        self.asked = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// spdystream's client, with the length of each of its queues.
+    struct Client {
+        queues: [VecDeque<Option<u32>>; QUEUES],
+        phase: usize,
+        stalled: Option<usize>,
+    }
+
+    impl Client {
+        fn new(stalled: Option<usize>) -> Self {
+            Self {
+                queues: Default::default(),
+                phase: 0,
+                stalled,
+            }
+        }
+
+        fn data(&mut self, queue: usize) {
+            self.queues[queue].push_back(None);
+        }
+
+        fn ping(&mut self, id: u32) {
+            self.queues[self.phase].push_back(Some(id));
+            self.phase = (self.phase + 1) % QUEUES;
+        }
+
+        /// Serves every queue but the stalled one, and returns the PINGs that it answers.
+        fn serve(&mut self) -> Vec<u32> {
+            let stalled = self.stalled;
+            let queues = self.queues.iter_mut().enumerate();
+            let served = queues.filter(|(queue, _)| Some(*queue) != stalled);
+            served
+                .flat_map(|(_, queue)| queue.drain(..).flatten())
+                .collect()
+        }
+
+        fn longest(&self) -> usize {
+            self.queues.iter().map(VecDeque::len).max().unwrap_or(0)
+        }
+    }
+
+    fn send(pace: &mut Pace, client: &mut Client, queue: usize) -> bool {
+        if !pace.admits(queue) {
+            return false;
+        }
+        pace.sent(queue);
+        client.data(queue);
+        while let Some(id) = pace.ask(queue) {
+            client.ping(id);
+        }
+        true
+    }
+
+    #[test]
+    fn a_reader_that_reads_is_never_held_up() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        for n in 0..10_000 {
+            assert!(send(&mut pace, &mut client, n % 3), "{n}");
+            if n % 10 == 0 {
+                for id in client.serve() {
+                    pace.confirmed(id);
+                }
+            }
+        }
+        assert!(client.longest() < 50);
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_fills_no_queue() {
+        for stalled in 0..QUEUES {
+            let (mut pace, mut client) = (Pace::new(), Client::new(Some(stalled)));
+            let mut held = 0;
+            for n in 0..1_000 {
+                let queue = n % QUEUES;
+                if !send(&mut pace, &mut client, queue) {
+                    held += 1;
+                    assert_eq!(queue, stalled, "at {n}");
+                }
+                for id in client.serve() {
+                    pace.confirmed(id);
+                }
+                assert!(client.longest() <= SLOTS as usize, "{stalled} at {n}");
+            }
+            assert!(held > 0);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_opens_again_at_the_answer() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(1)));
+        while send(&mut pace, &mut client, 1) {}
+        assert!(!pace.admits(1) && pace.admits(0));
+        client.stalled = None;
+        let opened = client.serve().into_iter().filter(|&id| pace.confirmed(id));
+        assert_eq!(opened.count(), 1);
+        assert!(pace.admits(1));
+        assert!(!pace.is_asking());
+    }
+
+    #[test]
+    fn an_answer_to_a_ping_of_theirs_moves_the_phase() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        assert!(pace.may_answer());
+        pace.answered_theirs();
+        client.ping(1);
+        for _ in 0..ASK {
+            send(&mut pace, &mut client, 1);
+        }
+        // One PING was enough to reach queue 1, whose turn it was.
+        assert_eq!(client.queues[1].back(), Some(&Some(2)));
+        assert!(!pace.confirmed(1), "not one of ours");
+    }
+
+    #[test]
+    fn without_answers_it_can_be_turned_off() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(3)));
+        while send(&mut pace, &mut client, 3) {}
+        assert!(pace.is_asking());
+        pace.turn_off();
+        assert!(pace.admits(3) && !pace.is_asking() && pace.ask(3).is_none());
+    }
+}

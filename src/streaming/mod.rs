@@ -1,0 +1,62 @@
+//! The layers that make sessions of upgrades to SPDY/3.1, alone and beside WebSocket.
+//!
+//! Kubernetes' API servers speak SPDY to kubelets, kubelets speak it to container runtimes, and
+//! so do `crictl` and kubectl before 1.31. A client sends a POST with `Upgrade: SPDY/3.1`, and then
+//! opens a stream for each channel.
+//!
+//! | type | role |
+//! |---|---|
+//! | [`StreamingLayer`] | WebSocket and SPDY from the same subprotocols, [configuration](crate::SessionConfig) and service |
+//! | [`SpdyLayer`] | SPDY alone, with everything else left to a fallback |
+//! | [`Spdy`], [`SpdyFuture`] | the service of a `SpdyLayer`, and the answer to a request |
+//! | [`is_spdy_request`] | whether a request asks for SPDY |
+//!
+//! # What a client can ask for
+//!
+//! A client offers protocols in `X-Stream-Protocol-Version`, and the first one that is accepted is
+//! selected. Over SPDY, a [`ChannelProtocols`](crate::ChannelProtocols) table of
+//! `remotecommand::Protocols` accepts `v4.channel.k8s.io` to `v2.channel.k8s.io` and
+//! `channel.k8s.io`, and one of `portforward::Protocols` accepts `portforward.k8s.io`. A table of
+//! your own accepts none, because nothing says which stream would be which channel. Such a request
+//! is refused with a 403.
+//!
+//! `v5.channel.k8s.io` is never accepted, because clients that offer it over SPDY do not mean its
+//! half-close: streams have one of their own, in every version.
+//!
+//! # The start of a command
+//!
+//! The service is called and polled once before the 101, as over WebSocket, so that a failure can
+//! still refuse the request. It is not polled again before the client has opened all streams, for
+//! which it has 30 s. A service that starts its command in the first poll therefore starts it
+//! before the client is ready, and should yield once.
+//!
+//! # Examples
+//!
+//! A kubelet or the streaming server of a container runtime, for clients of both transports:
+//!
+#![cfg_attr(feature = "remotecommand", doc = "```")]
+#![cfg_attr(not(feature = "remotecommand"), doc = "```ignore")]
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, StreamingLayer,
+//!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+//! };
+//!
+//! async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     Ok(ExitStatus::success())
+//! }
+//!
+//! let exec = ServiceBuilder::new()
+//!     .layer(StreamingLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .service_fn(run);
+//! # let _ = exec;
+//! ```
+
+mod future;
+mod layer;
+mod service;
+mod streaming;
+
+pub use self::{future::SpdyFuture, layer::SpdyLayer, service::Spdy, streaming::StreamingLayer};
+pub use crate::handshake::is_spdy_request;

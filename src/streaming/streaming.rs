@@ -1,0 +1,139 @@
+use std::{fmt, time::Duration};
+
+use http::request::Parts;
+use tower_layer::Layer;
+
+use super::service::Spdy;
+use crate::{
+    handshake::ProtocolSource,
+    policy::Limits,
+    protocol::{ChannelProtocols, ConfigError},
+    rejection::{Rejection, UpgradeTo},
+    session::{SessionConfig, Sessions},
+    ws_stream::{UpgradeRequired, WsStream, WsStreamLayer},
+};
+
+/// Turns upgrades to WebSocket and to SPDY/3.1 into sessions of an inner
+/// `Service<`[`ChannelSet`](crate::ChannelSet)`>`, and looks at `Upgrade` to tell them apart.
+///
+/// Both kinds of sessions have the same subprotocols, the same configuration and clones of the same
+/// service, and are counted and drained together. A request for neither goes to the
+/// [fallback](Self::fallback), which answers with 426 by default. The settings are those of a
+/// [`WsStreamLayer`]. The [module](crate::streaming) says which protocols a client can ask for over
+/// SPDY.
+///
+/// The layer's service is a [`WsStream`] whose fallback is a [`Spdy`].
+///
+/// # Examples
+///
+#[cfg_attr(feature = "portforward", doc = "```")]
+#[cfg_attr(not(feature = "portforward"), doc = "```ignore")]
+/// use tower_wsstream::{StreamingLayer, portforward::Protocols};
+///
+/// let layer = StreamingLayer::new(Protocols::default());
+/// # let _ = layer;
+/// ```
+#[derive(Clone)]
+pub struct StreamingLayer<F = UpgradeRequired> {
+    /// What the layers of both transports have in common.
+    common: WsStreamLayer<F>,
+}
+
+impl StreamingLayer {
+    /// Creates a layer with the default configuration. `protocols` is a table of subprotocols, or a
+    /// source of one for each request; see [`ProtocolSource`].
+    ///
+    /// For a closure, use [`from_fn`](Self::from_fn).
+    pub fn new(protocols: impl ProtocolSource) -> Self {
+        Self::of(WsStreamLayer::new(protocols))
+    }
+
+    /// Creates a layer with the default configuration, and a function that returns the table of
+    /// subprotocols for the head of a request; see [`WsStreamLayer::from_fn`].
+    pub fn from_fn<P>(protocols: P) -> Self
+    where
+        P: Fn(&Parts) -> Result<ChannelProtocols, Rejection> + Send + Sync + 'static,
+    {
+        Self::of(WsStreamLayer::from_fn(protocols))
+    }
+
+    /// Creates a layer with the default configuration, and an asynchronous function that looks up
+    /// the table of subprotocols for a request; see [`WsStreamLayer::from_async_fn`].
+    pub fn from_async_fn<P, Fut>(protocols: P) -> Self
+    where
+        P: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<ChannelProtocols, Rejection>> + Send + 'static,
+    {
+        Self::of(WsStreamLayer::from_async_fn(protocols))
+    }
+
+    fn of(common: WsStreamLayer) -> Self {
+        let to = UpgradeTo::Either;
+        Self {
+            common: common.fallback(UpgradeRequired { to }),
+        }
+    }
+}
+
+impl<F> StreamingLayer<F> {
+    /// Sets the service for all other requests. The layer's service has its error type and its
+    /// readiness; see [`WsStreamLayer::fallback`].
+    #[must_use]
+    pub fn fallback<G>(self, fallback: G) -> StreamingLayer<G> {
+        StreamingLayer {
+            common: self.common.fallback(fallback),
+        }
+    }
+
+    /// Sets the configuration of the sessions; see [`WsStreamLayer::config`].
+    #[must_use]
+    pub fn config(mut self, config: SessionConfig) -> Self {
+        self.common = self.common.config(config);
+        self
+    }
+
+    /// Sets [`SessionConfig::limits`]: the bounds on the memory that a peer can make a session hold.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.common = self.common.limits(limits);
+        self
+    }
+
+    /// Sets [`SessionConfig::idle_timeout`]: ends a session after this long without data.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.common = self.common.idle_timeout(timeout);
+        self
+    }
+
+    /// Sets [`SessionConfig::sessions`]: the registry that counts and drains the sessions. By
+    /// default, a layer and its clones share one of their own.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.common = self.common.sessions(sessions);
+        self
+    }
+
+    /// Checks the configuration; see [`SessionConfig::check`].
+    ///
+    /// # Errors
+    /// Fails if a setting is invalid; the error says which values are valid.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.common.check()
+    }
+}
+
+impl<S: Clone, F: Clone> Layer<S> for StreamingLayer<F> {
+    type Service = WsStream<S, Spdy<S, F>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let spdy = Spdy::new(self.common.layer(inner.clone()));
+        self.common.clone().fallback(spdy).layer(inner)
+    }
+}
+
+impl<F> fmt::Debug for StreamingLayer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StreamingLayer").field(&self.common).finish()
+    }
+}

@@ -1,0 +1,309 @@
+//! The exchange of frames: what each frame of the peer does, and what this end says.
+//!
+//! This is the only place that changes the state of a stream. What handles and the service want is
+//! collected at the end of each round of the session's task: first the verdicts on connections, then
+//! the ends of writers. A service that fails drops its writer as well, and must not send a FIN.
+//!
+//! Frames that answer the peer are collected, and leave together at the end of the read or of the
+//! round.
+
+mod opening;
+mod rounds;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{handoff::Decided, roles::Roles, streams::Streams};
+use crate::{
+    error::EndCause,
+    mux::Heard,
+    spdy::{self, Act, Allowance, Control, Event, Fault, Ids, Inflater},
+    wire::{End, Wire},
+};
+
+/// The number of bytes of answers that have not left at which no more frames are read that ask for
+/// some. A client that does not read its answers stops being read.
+const MAX_ANSWERS: usize = 16 * 1024;
+
+/// The number of frames that a peer may send without moving data, and how many each second adds.
+/// kubectl sends a PING every ten seconds. The data that it has in flight for a stream that this end
+/// has reset counts as well, which is less than 1,000 frames.
+const IDLE_FRAMES: (u32, u32) = (10_000, 200);
+
+/// The number of streams that a peer may reset while the service still works for them, and how many
+/// each second adds. An end of kubectl resets up to 254 at once.
+const RESETS: (u32, u32) = (1_000, 50);
+
+/// The capacity of the buffer for answers that an idle session keeps.
+const KEPT: usize = 64;
+
+/// The exchange; see the module's documentation.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) wire: Arc<Wire>,
+    inflater: Inflater,
+    ids: Ids,
+    streams: Streams,
+    roles: Roles,
+    /// Set while new streams are accepted.
+    accepts: bool,
+    /// Frames that leave at the end of the read or of the round.
+    answers: Vec<u8>,
+    /// Set while too many answers have not left.
+    congested: bool,
+    idle_frames: Allowance,
+    resets: Allowance,
+    /// The instant at which the streams of a command have to be open, unless they are.
+    missing: Option<Instant>,
+    /// The stream whose DATA frame has not arrived in full.
+    amid: Option<u32>,
+    /// The time of this read or round, once something has asked for it.
+    now: Option<Instant>,
+    /// The number of frames with data that has no reader.
+    pub(super) ignored: u64,
+    pub(super) heard: Heard,
+    /// Empty buffers that are kept for their capacity.
+    verdicts: Vec<Decided>,
+    ended: Vec<u8>,
+}
+
+impl Exchange {
+    pub(super) fn new(wire: Arc<Wire>, roles: Roles, now: Instant) -> Self {
+        let allowance = |(burst, rate)| Allowance::new(burst, rate, now);
+        let missing = match &roles {
+            Roles::Command(command) => command.due(now),
+            Roles::Ports { .. } => None,
+        };
+        Self {
+            wire,
+            inflater: Inflater::default(),
+            ids: Ids::default(),
+            streams: Streams::default(),
+            roles,
+            accepts: true,
+            answers: Vec::new(),
+            congested: false,
+            idle_frames: allowance(IDLE_FRAMES),
+            resets: allowance(RESETS),
+            missing,
+            amid: None,
+            now: None,
+            ignored: 0,
+            heard: Heard::default(),
+            verdicts: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    /// Returns whether all streams of a command are open. There is none to wait for otherwise.
+    pub(super) fn is_complete(&self) -> bool {
+        match &self.roles {
+            Roles::Command(command) => command.is_complete(),
+            Roles::Ports { .. } => true,
+        }
+    }
+
+    /// Returns whether frames that ask for answers have to wait until answers have left.
+    pub(super) fn is_congested(&self) -> bool {
+        self.congested || self.answers.len() > MAX_ANSWERS
+    }
+}
+
+/// The frames of the peer.
+impl Exchange {
+    /// Begins a DATA frame, and returns the channel for its payload, if it has a reader.
+    pub(super) fn begin_data(&mut self, stream: u32) -> Result<Option<u8>, Fault> {
+        let slot = match self.streams.on(stream, Event::Data) {
+            Some((slot, Act::Deliver)) => slot,
+            _ => None,
+        };
+        let slot = slot.filter(|&slot| self.wire.inbound.pipe(slot).is_some());
+        if slot.is_none() {
+            self.ignored += 1;
+            self.count_idle_frame()?;
+            return Ok(None);
+        }
+        self.amid = Some(stream);
+        self.note_data(stream);
+        Ok(slot)
+    }
+
+    /// Ends a DATA frame, which had a payload unless it is `empty`.
+    pub(super) fn end_data(&mut self, stream: u32, fin: bool, empty: bool) -> Result<(), Fault> {
+        if self.amid.take().is_some() {
+            self.note_data(stream);
+        }
+        if fin {
+            self.on(stream, Event::TheirFin);
+        } else if empty {
+            self.count_idle_frame()?;
+        }
+        Ok(())
+    }
+
+    /// Notes that data of a stream has arrived, where it matters.
+    fn note_data(&mut self, stream: u32) {
+        if let Roles::Ports { .. } = self.roles {
+            let now = self.now();
+            self.streams.heard(stream, now);
+        }
+    }
+
+    /// Handles a frame without data.
+    pub(super) fn control(&mut self, control: Control<'_>) -> Result<(), Fault> {
+        match control {
+            Control::SynStream {
+                stream,
+                fin,
+                unidirectional,
+                block,
+            } => return self.open(stream, fin, unidirectional, block),
+            Control::Block { block } => {
+                self.inflater.block(block)?;
+                self.count_idle_frame()?;
+            }
+            Control::RstStream { stream } => return self.reset_by_them(stream),
+            Control::Ping { id } if id.is_multiple_of(2) => {
+                let mark = self.wire.outbound.mark(id);
+                self.heard.pong = self.heard.pong.max(Some(mark));
+                self.count_idle_frame()?;
+            }
+            Control::Ping { id } => {
+                spdy::ping(&mut self.answers, id);
+                self.count_idle_frame()?;
+            }
+            Control::GoAway => {
+                self.accept_no_more();
+                self.heard.close.get_or_insert(EndCause::PeerClosed {
+                    code: None,
+                    reason: "".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles a frame that is skipped.
+    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+        self.count_idle_frame()
+    }
+
+    fn count_idle_frame(&mut self) -> Result<(), Fault> {
+        match self.idle_frames.spend(Instant::now) {
+            true => Ok(()),
+            false => Err(Fault::new("too many frames that move no data")),
+        }
+    }
+
+    fn reset_by_them(&mut self, stream: u32) -> Result<(), Fault> {
+        let Some(state) = self.streams.get(stream).map(|stream| stream.state) else {
+            return self.count_idle_frame();
+        };
+        // A reset behind our own end is how kubectl closes a connection.
+        if state.sends() && !self.resets.spend(Instant::now) {
+            return Err(Fault::new("too many streams that are reset"));
+        }
+        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
+        let half = self.forget_half(stream);
+        self.on(stream, Event::TheirReset);
+        if let (Some(_), Some(slot)) = (half, slot) {
+            self.abandon(slot);
+        }
+        Ok(())
+    }
+}
+
+/// The consequences for handles, and the answers.
+impl Exchange {
+    /// Moves a stream on, and carries out the consequence.
+    fn on(&mut self, stream: u32, event: Event) {
+        let Some((slot, act)) = self.streams.on(stream, event) else {
+            return;
+        };
+        match act {
+            Act::Nothing | Act::Deliver | Act::Discard => {}
+            Act::EndInput => self.end_input(slot),
+            Act::Fail => self.fail_handles(slot),
+            Act::SendReply => self.reply(stream),
+            Act::SendFin { reply } => {
+                if reply {
+                    self.reply(stream);
+                }
+                if let Some(slot) = slot {
+                    // First, so that no other task writes behind the FIN.
+                    self.wire.outbound.close_writer(slot);
+                }
+                spdy::fin(&mut self.answers, stream);
+            }
+            Act::SendReset(status) => {
+                self.fail_handles(slot);
+                spdy::rst_stream(&mut self.answers, stream, status);
+            }
+        }
+        self.follow(stream, slot);
+    }
+
+    /// Ends the error stream of a connection some time after its data stream was closed. kubectl waits
+    /// for this before it closes the local connection, and the service may run on for long.
+    fn follow(&mut self, stream: u32, slot: Option<u8>) {
+        let Some(slot) = slot.filter(|slot| slot.is_multiple_of(2)) else {
+            return;
+        };
+        if let Roles::Ports { .. } = self.roles
+            && self.streams.get(stream).is_none()
+            && let Some(error) = self.streams.of_slot(slot + 1)
+        {
+            let now = self.now();
+            self.streams.wait_to_end(error, now);
+        }
+    }
+
+    fn end_input(&self, slot: Option<u8>) {
+        if let Some(pipe) = slot.and_then(|slot| self.wire.inbound.pipe(slot)) {
+            pipe.end(End::Eof);
+        }
+    }
+
+    fn fail_handles(&self, slot: Option<u8>) {
+        let Some(slot) = slot else { return };
+        if let Some(pipe) = self.wire.inbound.pipe(slot) {
+            pipe.end(End::Reset);
+        }
+        self.wire.outbound.reset(slot);
+    }
+
+    fn reply(&mut self, stream: u32) {
+        self.flush();
+        self.wire.outbound.reply(stream);
+    }
+
+    /// Queues the answers that have come together.
+    pub(super) fn flush(&mut self) {
+        self.now = None;
+        if !self.answers.is_empty() {
+            self.wire.outbound.push_frames(&self.answers);
+            self.answers.clear();
+            // An idle session keeps no room for them.
+            self.answers.shrink_to(KEPT);
+            self.check_congestion();
+        }
+    }
+
+    /// Looks at the answers that have not left.
+    pub(super) fn check_congestion(&mut self) {
+        self.congested = self.wire.outbound.queued_frames() > MAX_ANSWERS;
+    }
+
+    /// Accepts no more streams, and lets the service end once it is done with those that it has.
+    pub(super) fn accept_no_more(&mut self) {
+        self.accepts = false;
+        if let Roles::Ports { handoff, .. } = &self.roles {
+            handoff.end();
+        }
+    }
+}

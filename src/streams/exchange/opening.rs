@@ -1,0 +1,198 @@
+//! New streams, and halves of pairs.
+
+use super::{Exchange, Roles};
+use crate::{
+    spdy::{self, Event, Fault, Headers, Kind, Pair, Request, ResetStatus},
+    streams::{
+        handoff::{Complete, Verdict},
+        roles::Role,
+    },
+};
+
+impl Exchange {
+    /// Handles a SYN_STREAM.
+    pub(super) fn open(
+        &mut self,
+        stream: u32,
+        fin: bool,
+        unidirectional: bool,
+        block: &[u8],
+    ) -> Result<(), Fault> {
+        // Also for a stream that is refused: the next block depends on this one.
+        let unpacked = self.inflater.block(block)?;
+        let headers = Headers::read(unpacked)?;
+        self.ids.open(stream)?;
+        if unidirectional {
+            // Not even a reply could be sent on it.
+            spdy::rst_stream(&mut self.answers, stream, ResetStatus::ProtocolError);
+            return Ok(());
+        }
+        if !self.accepts || self.streams.are_full() {
+            spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
+            return Ok(());
+        }
+        let opened = match &mut self.roles {
+            Roles::Command(command) => Opened::Role(command.open(&headers)),
+            Roles::Ports { pairs, .. } => Opened::Pair(pairs.open(stream, &headers)),
+        };
+        match opened {
+            Opened::Role(role) => self.open_role(stream, fin, role),
+            Opened::Pair(verdict) => self.open_half(stream, fin, verdict),
+        }
+        if self.ids.are_used_up() {
+            // The session ends once the last connections do.
+            self.accept_no_more();
+        }
+        Ok(())
+    }
+
+    /// Opens a stream of a command.
+    fn open_role(&mut self, stream: u32, fin: bool, role: Role) {
+        let slot = match role {
+            Role::Channel(slot) => Some(slot),
+            Role::Ignored => None,
+            Role::Duplicate => {
+                spdy::rst_stream(&mut self.answers, stream, ResetStatus::Cancel);
+                return;
+            }
+        };
+        let now = self.now();
+        self.streams.open(stream, fin, slot, now);
+        if let Some(slot) = slot {
+            self.wire.outbound.open(slot, stream);
+        }
+        self.on(stream, Event::Reply);
+        if fin {
+            self.end_input(slot);
+        }
+        if self.is_complete() {
+            self.missing = None;
+        }
+    }
+
+    /// Opens a stream of a connection.
+    fn open_half(&mut self, stream: u32, fin: bool, verdict: spdy::Verdict) {
+        let now = self.now();
+        match verdict {
+            spdy::Verdict::Half(kind) => {
+                let (inbound, outbound) = (&self.wire.inbound, &self.wire.outbound);
+                let pair = self.streams.free_pair(|data| {
+                    inbound.is_free(data) && outbound.is_free(data) && outbound.is_free(data + 1)
+                });
+                let Some(data) = pair else {
+                    self.forget_half(stream);
+                    spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
+                    return;
+                };
+                self.open_connection(stream, fin, kind, data);
+                self.on(stream, Event::Reply);
+                self.streams.wait_for_half(stream, now);
+            }
+            spdy::Verdict::Complete(pair) => self.open_whole(stream, fin, pair),
+            spdy::Verdict::Refuse(status) => {
+                spdy::rst_stream(&mut self.answers, stream, status);
+            }
+            spdy::Verdict::Duplicate { first, kind } => {
+                self.give_up_half(first, |request| {
+                    let kind = match kind {
+                        Kind::Error => "error",
+                        Kind::Data => "data",
+                    };
+                    format!(
+                        "error processing stream for request {request}: {kind} stream already assigned"
+                    )
+                });
+                spdy::rst_stream(&mut self.answers, stream, ResetStatus::Cancel);
+            }
+        }
+    }
+
+    /// Opens the stream that completes a pair, and passes the pair to the service.
+    fn open_whole(&mut self, stream: u32, fin: bool, pair: Pair) {
+        let (kind, first) = match stream == pair.data {
+            true => (Kind::Data, pair.error),
+            false => (Kind::Error, pair.data),
+        };
+        // A half that was closed has been forgotten.
+        let Some(slot) = self.streams.get(first).and_then(|first| first.slot) else {
+            spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
+            return;
+        };
+        let now = self.now();
+        let data = slot & !1;
+        self.streams.wait_no_longer(first);
+        self.open_connection(stream, fin, kind, data);
+        let late = match kind {
+            Kind::Data => Some(self.streams.wait_for_reply(stream, now)),
+            Kind::Error => {
+                self.on(stream, Event::Reply);
+                None
+            }
+        };
+        let Roles::Ports { handoff, .. } = &self.roles else {
+            return;
+        };
+        let complete = Complete {
+            pair,
+            slot: data,
+            late,
+        };
+        if !handoff.push(complete) {
+            self.decide(pair, Verdict::Refuse);
+            self.abandon(data);
+            self.abandon(data + 1);
+        }
+    }
+
+    /// Lets a stream stand for its channel of the pair that begins with `data`.
+    fn open_connection(&mut self, stream: u32, fin: bool, kind: Kind, data: u8) {
+        let slot = match kind {
+            Kind::Data => data,
+            Kind::Error => data + 1,
+        };
+        let now = self.now();
+        self.streams.open(stream, fin, Some(slot), now);
+        self.wire.inbound.open(slot);
+        self.wire.outbound.open_new(slot, stream);
+        if fin {
+            self.end_input(Some(slot));
+        }
+    }
+
+    /// Forgets a half of a pair, whose other half has not come.
+    pub(super) fn forget_half(&mut self, stream: u32) -> Option<Request> {
+        match &mut self.roles {
+            Roles::Ports { pairs, .. } => pairs.forget(stream),
+            Roles::Command(_) => None,
+        }
+    }
+
+    /// Ends a half of a pair, with a text if it is an error stream.
+    pub(super) fn give_up_half(&mut self, stream: u32, text: impl FnOnce(&Request) -> String) {
+        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
+        let (Some(request), Some(slot)) = (self.forget_half(stream), slot) else {
+            return;
+        };
+        if slot.is_multiple_of(2) {
+            self.on(stream, Event::OurReset(ResetStatus::Cancel));
+        } else {
+            self.flush();
+            // Fails if the session is over, and then nobody reads it.
+            let _ = self.wire.outbound.send(slot, text(&request).into());
+            self.on(stream, Event::OurFin);
+        }
+        self.abandon(slot);
+    }
+
+    /// Makes a channel free that has never had handles.
+    pub(super) fn abandon(&self, slot: u8) {
+        self.wire.inbound.discard(slot);
+        self.wire.outbound.drop_writer(slot);
+    }
+}
+
+/// The result of a new stream.
+enum Opened {
+    Role(Role),
+    Pair(spdy::Verdict),
+}

@@ -1,0 +1,164 @@
+//! The wishes of this end: verdicts of the service, ends of writers, and deadlines.
+
+use std::mem;
+
+use tokio::time::Instant;
+
+use super::{Exchange, Roles};
+use crate::{
+    error::EndCause,
+    spdy::{Event, Pair, ResetStatus},
+    streams::{
+        handoff::Verdict,
+        roles::{ERROR, STDIN},
+        streams::{Due, FRESH, QUIET},
+    },
+};
+
+impl Exchange {
+    /// Collects the wishes of a round, before its output is sent.
+    pub(in crate::streams) fn end_round(&mut self) {
+        let mut verdicts = mem::take(&mut self.verdicts);
+        if let Roles::Ports { handoff, .. } = &self.roles {
+            handoff.take_verdicts(&mut verdicts);
+        }
+        for (pair, verdict) in verdicts.drain(..) {
+            self.decide(pair, verdict);
+        }
+        self.verdicts = verdicts;
+        let mut ended = mem::take(&mut self.ended);
+        self.wire.outbound.take_ended(&mut ended);
+        for slot in ended.drain(..) {
+            self.end_output(slot);
+        }
+        self.ended = ended;
+        self.end_unread_input();
+        self.flush();
+    }
+
+    /// Carries out a verdict. The streams may have been closed by the peer.
+    pub(super) fn decide(&mut self, pair: Pair, verdict: Verdict) {
+        let Pair { data, error, .. } = pair;
+        match verdict {
+            Verdict::Reply => {
+                // The service has sent it, so that its data comes behind.
+                let _ = self.streams.on(data, Event::Reply);
+            }
+            Verdict::Refuse => {
+                self.fail(data, ResetStatus::RefusedStream, ResetStatus::Cancel);
+                self.on(error, Event::OurFin);
+            }
+            Verdict::Reset => {
+                self.on(error, Event::OurFin);
+                self.on(data, Event::Reply);
+                self.on(data, Event::OurReset(ResetStatus::Cancel));
+            }
+            Verdict::Finish => {
+                self.on(error, Event::OurFin);
+                self.on(data, Event::OurFin);
+            }
+        }
+    }
+
+    /// Resets a stream: with the status `refused` in the place of the reply, or with `reset` behind it.
+    fn fail(&mut self, stream: u32, refused: ResetStatus, reset: ResetStatus) {
+        let now = self.now();
+        if self.streams.is_late(stream, now) {
+            self.on(stream, Event::Reply);
+        }
+        let status = match self.is_answered(stream) {
+            true => reset,
+            false => refused,
+        };
+        self.on(stream, Event::OurReset(status));
+    }
+
+    fn is_answered(&self, stream: u32) -> bool {
+        let stream = self.streams.get(stream);
+        stream.is_none_or(|stream| !stream.state.is_opened())
+    }
+
+    /// Ends this end's direction of a stream whose writer has ended.
+    fn end_output(&mut self, slot: u8) {
+        let Some(stream) = self.streams.of_slot(slot) else {
+            return;
+        };
+        match &self.roles {
+            // The outcome of the command comes last, behind the end of its writer.
+            Roles::Command(_) if slot == ERROR => {}
+            Roles::Command(_) => self.on(stream, Event::OurFin),
+            Roles::Ports { .. } => self.end_connection(stream, slot, FRESH),
+        }
+    }
+
+    /// Ends this end's direction of a connection, once its upload is quiet. An upload that nobody
+    /// reads is not waited for.
+    fn end_connection(&mut self, stream: u32, slot: u8, within: std::time::Duration) {
+        let now = self.now();
+        if self.amid == Some(stream) {
+            self.streams.heard(stream, now);
+        }
+        let is_read = !self.wire.inbound.is_free(slot);
+        if !is_read || !self.streams.wait_for_quiet(stream, within, now) {
+            self.on(stream, Event::OurFin);
+        }
+    }
+
+    /// Tells the client to stop sending input that a command does not read.
+    fn end_unread_input(&mut self) {
+        if let Roles::Command(_) = self.roles
+            && let Some(stream) = self.streams.of_slot(STDIN)
+            && self.wire.inbound.is_free(STDIN)
+        {
+            self.on(stream, Event::OurFin);
+        }
+    }
+
+    /// Returns the earliest deadline of a stream, or of the streams of a command.
+    pub(in crate::streams) fn next_due(&self) -> Option<Instant> {
+        let missing = self.missing.into_iter();
+        missing.chain(self.streams.next_due()).min()
+    }
+
+    /// Handles the deadlines that have expired. Returns a cause if one ends the session.
+    pub(in crate::streams) fn expire(&mut self, now: Instant) -> Option<EndCause> {
+        while let Some((stream, due)) = self.streams.expire(now) {
+            match due {
+                Due::Half => self.give_up_half(stream, |request| {
+                    format!("(request={request}) timed out waiting for streams")
+                }),
+                Due::Reply => self.on(stream, Event::Reply),
+                Due::Fin => {
+                    let slot = self.streams.get(stream).and_then(|stream| stream.slot);
+                    if let Some(slot) = slot {
+                        self.end_connection(stream, slot, QUIET);
+                    }
+                }
+            }
+        }
+        self.flush();
+        let missing = self.missing.take_if(|at| *at <= now);
+        missing.map(|_| EndCause::StreamsMissing)
+    }
+
+    /// Ends this end's direction of all streams, in front of the end of the session. After a failure,
+    /// they are reset.
+    pub(in crate::streams) fn end_streams(&mut self, failed: bool) {
+        self.accept_no_more();
+        // The error stream of a command was the first, and ends last.
+        for stream in self.streams.latest_first() {
+            if failed {
+                self.fail(
+                    stream,
+                    ResetStatus::InternalError,
+                    ResetStatus::InternalError,
+                );
+            } else if self.is_answered(stream) {
+                self.on(stream, Event::OurFin);
+            } else {
+                self.fail(stream, ResetStatus::RefusedStream, ResetStatus::Cancel);
+            }
+        }
+        self.flush();
+    }
+}

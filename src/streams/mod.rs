@@ -1,0 +1,45 @@
+//! The streams of a SPDY session: from bytes of the peer to the pipes of channels and to the service,
+//! and from the service's decisions to frames.
+//!
+//! It has no socket, and spawns nothing. Each stream stands for a channel, so that readers, writers,
+//! the queue and the driver are those of any session.
+//!
+//! ```text
+//!  messages ──> tunnel ──┐                    ┌── data ──> pipes of the channels
+//!                        ├──> peer ── frames ─┤
+//!  bytes ────────────────┘                    └──> exchange <── verdicts, ends of writers, time
+//!                                                     │
+//!                                                     └──> replies, FINs, resets
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `tunnel.rs` | the messages of a WebSocket as bytes |
+//! | `peer.rs` | bytes to frames, and data to its pipe; what the driver calls |
+//! | `exchange.rs` | what each frame does, and what follows for the handles |
+//! | `exchange/opening.rs` | new streams, and halves of pairs |
+//! | `exchange/rounds.rs` | what the service, writers and deadlines ask for |
+//! | `streams.rs` | the table of streams, with their states and deadlines |
+//! | `roles.rs` | the purpose of a stream |
+//! | `handoff.rs` | connections to the service, and its verdicts back |
+
+mod exchange;
+mod handoff;
+mod peer;
+mod roles;
+mod streams;
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    handoff::{Answer, Handoff, NewPair, NewPairs, handoff},
+    peer::Peer,
+    roles::Roles,
+    tunnel::Tunnel,
+};
+
+/// The most pairs of streams that are open at once. Each takes two channels, whose numbers are below
+/// 254, and a service keeps track of them in 127 bits.
+pub(crate) const MAX_PAIRS: usize = 127;

@@ -1,0 +1,67 @@
+use super::peer::Peer;
+use crate::{
+    error::EndCause,
+    frame::{Control, Masked, MessageKind, Sink},
+};
+
+/// A SPDY session in the messages of a WebSocket. The messages carry bytes, and their boundaries
+/// mean nothing: kubectl sends each field of a frame in a message of its own.
+#[derive(Debug)]
+pub(crate) struct Tunnel(Peer);
+
+impl Tunnel {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self(peer)
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0
+    }
+
+    pub(crate) fn peer_mut(&mut self) -> &mut Peer {
+        &mut self.0
+    }
+}
+
+/// Only bytes are a part of SPDY. Go's clients fail on text as well.
+fn check(kind: MessageKind) -> Result<(), EndCause> {
+    match kind {
+        MessageKind::Binary => Ok(()),
+        MessageKind::Text => Err(EndCause::ProtocolError {
+            rule: "the messages of a tunnel are binary",
+        }),
+    }
+}
+
+impl Sink for Tunnel {
+    type Error = EndCause;
+
+    fn begin(&mut self, kind: MessageKind) -> Result<(), EndCause> {
+        self.0.heard().data = true;
+        check(kind)
+    }
+
+    fn room(&mut self) -> usize {
+        self.0.room()
+    }
+
+    fn payload(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
+        self.0.push(piece)
+    }
+
+    fn end(&mut self) -> Result<(), EndCause> {
+        Ok(())
+    }
+
+    #[inline]
+    fn message(&mut self, kind: MessageKind, piece: Masked<'_>) -> Result<bool, EndCause> {
+        check(kind)?;
+        self.0.push_whole(piece)
+    }
+
+    fn control(&mut self, control: Control<'_>) -> Result<(), EndCause> {
+        // A Close takes the place of a GOAWAY in the same read, which has no code.
+        self.0.control(control);
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! The frames of SPDY in the queue.
+//!
+//! A message of a channel is a DATA frame of the stream that stands for the channel. In a tunnel, each
+//! DATA frame is a WebSocket message, so the queue finds the ends of frames as it does without SPDY.
+
+use super::SendQueue;
+use crate::{
+    frame::{OpCode, frame_head},
+    protocol::Format,
+    spdy::{self, GoAwayStatus},
+};
+
+/// The state that only grows with what this end sends.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Set once a SYN_REPLY was queued. The first one begins the stream of compressed blocks.
+    replied: bool,
+    /// The number of the last PING, or 0.
+    ping: u32,
+    /// The amount of data that was accepted before that PING.
+    mark: u64,
+}
+
+impl Format {
+    /// Appends the head of a DATA frame, inside a WebSocket frame if there is one.
+    fn data_head(self, stream: u32, len: usize, out: &mut Vec<u8>) {
+        self.message_head(spdy::HEAD + len, out);
+        spdy::data_head(out, stream, false, len);
+    }
+
+    /// Appends the head of a WebSocket message, if there is a WebSocket.
+    fn message_head(self, len: usize, out: &mut Vec<u8>) {
+        if self.is_web_socket() {
+            frame_head(out, true, OpCode::Binary, len as u64);
+        }
+    }
+}
+
+/// The methods for adding data.
+impl SendQueue {
+    /// Returns the stream of a channel. Nothing is written before the stream is open.
+    fn stream(&self, channel: u8) -> u32 {
+        let stream = self.budget.stream(channel);
+        debug_assert!(stream.is_some(), "a write on a stream that is not open");
+        stream.unwrap_or_default()
+    }
+
+    /// Queues a DATA frame, and copies its payload once.
+    #[inline(never)]
+    pub(super) fn push_data(&mut self, channel: u8, payload: &[u8]) {
+        let (format, stream) = (self.format, self.stream(channel));
+        let len = format.message_len(payload.len());
+        let tail = self.place(len);
+        format.data_head(stream, payload.len(), tail);
+        tail.extend_from_slice(payload);
+        self.budget.accept(channel, payload.len(), len);
+    }
+
+    /// Queues the head of a DATA frame, as [`SendQueue::push_head`] does.
+    pub(super) fn push_data_head(&mut self, channel: u8, len: usize) {
+        let (format, stream) = (self.format, self.stream(channel));
+        format.data_head(stream, len, self.front());
+        self.budget.accept(channel, len, format.message_len(len));
+    }
+
+    /// Writes the head of a DATA frame to the empty buffer.
+    pub(super) fn begin_data(&mut self, channel: u8, len: usize) {
+        let (format, stream) = (self.format, self.stream(channel));
+        format.data_head(stream, len, &mut self.buf);
+    }
+}
+
+/// The methods for adding frames that are not data.
+impl SendQueue {
+    /// Queues frames behind everything else. The payload of DATA frames among them must be empty.
+    pub(in crate::wire::outbound) fn push_frames(&mut self, frames: &[u8]) {
+        if self.closing || frames.is_empty() {
+            return;
+        }
+        let format = self.format;
+        let head = format.frame_head_len(frames.len());
+        let tail = self.place(head + frames.len());
+        format.message_head(frames.len(), tail);
+        tail.extend_from_slice(frames);
+        self.budget.accept_control(head + frames.len());
+    }
+
+    /// Queues the SYN_REPLY of a stream.
+    pub(in crate::wire::outbound) fn push_reply(&mut self, stream: u32) {
+        let first = !std::mem::replace(&mut self.said.replied, true);
+        let mut reply = Vec::new();
+        spdy::syn_reply(&mut reply, stream, first);
+        self.push_frames(&reply);
+    }
+
+    /// Queues a PING, which confirms the data that was accepted before it.
+    pub(super) fn push_ping(&mut self) {
+        // The numbers of a server's PINGs are even. After 2^31 of them, they would start again.
+        self.said.ping = self.said.ping.wrapping_add(2).max(2);
+        self.said.mark = self.budget.accepted();
+        let mut ping = Vec::new();
+        spdy::ping(&mut ping, self.said.ping);
+        self.push_frames(&ping);
+    }
+
+    /// Queues the GOAWAY of a session that ends with this code of a Close frame.
+    pub(super) fn push_go_away(&mut self, code: Option<u16>) {
+        let status = match code {
+            Some(1002 | 1007 | 1009) => GoAwayStatus::ProtocolError,
+            Some(1011) => GoAwayStatus::InternalError,
+            _ => GoAwayStatus::Ok,
+        };
+        let mut frame = Vec::new();
+        spdy::go_away(&mut frame, self.budget.last_stream(), status);
+        self.push_frames(&frame);
+    }
+
+    /// Returns the amount of data that the peer has read if it echoes this PING.
+    pub(in crate::wire::outbound) fn mark(&self, ping: u32) -> Option<u64> {
+        (ping == self.said.ping).then_some(self.said.mark)
+    }
+}
+
+/// The methods for the streams that stand for channels.
+impl SendQueue {
+    /// Lets a stream stand for a channel, which is added if it is new.
+    pub(in crate::wire::outbound) fn open(&mut self, channel: u8, stream: u32) {
+        self.budget.open(channel, stream);
+    }
+
+    /// Returns whether a stream stands for a channel.
+    pub(in crate::wire::outbound) fn is_open(&self, channel: u8) -> bool {
+        self.budget.stream(channel).is_some()
+    }
+
+    /// Returns whether all data of a channel has left.
+    pub(in crate::wire::outbound) fn is_idle(&self, channel: u8) -> bool {
+        self.budget.is_idle(channel)
+    }
+
+    /// Returns the number of bytes of frames without data that have not left.
+    pub(in crate::wire::outbound) fn queued_control(&self) -> usize {
+        self.budget.control()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{frame::close_payload, wire::outbound::framing::FRAGMENT};
+
+const FORMATS: [Format; 2] = [Format::Tunnel, Format::Spdy];
+
+/// The streams that stand for the channels 0 and 1.
+const STREAMS: [u32; 2] = [3, 1];
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Push(u8, usize),
+    Send(u8, usize),
+    /// A vectored write, of which the transport took this many thousandths.
+    Vectored(u8, usize, usize),
+    /// The FIN of a stream, together with a PING.
+    Frames(u8),
+    Reply(u8),
+    /// The transport took this many thousandths of the bytes that it was offered.
+    Take(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let len = prop_oneof![
+        4 => 1..200_usize,
+        2 => prop_oneof![Just(117), Just(118), Just(2040)],
+        2 => prop_oneof![Just(FRAGMENT - 1), Just(FRAGMENT), Just(FRAGMENT + 1), Just(3 * FRAGMENT)],
+    ];
+    let channel = 0..2_u8;
+    prop_oneof![
+        6 => (channel.clone(), len.clone()).prop_map(|(c, n)| Op::Push(c, n.min(FRAGMENT))),
+        4 => (channel.clone(), len.clone()).prop_map(|(c, n)| Op::Send(c, n)),
+        3 => (channel.clone(), len, 0..=1000_usize)
+            .prop_map(|(c, n, taken)| Op::Vectored(c, n.min(FRAGMENT), taken)),
+        3 => channel.clone().prop_map(Op::Frames),
+        1 => channel.prop_map(Op::Reply),
+        8 => (0..=1000_usize).prop_map(Op::Take),
+    ]
+}
+
+/// A frame, as it was queued or as it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sent {
+    Data(u32, Vec<u8>),
+    Other(Vec<u8>),
+}
+
+struct Model {
+    queue: SendQueue,
+    queued: Vec<Sent>,
+    left: Vec<u8>,
+    next: u8,
+}
+
+impl Model {
+    fn new(format: Format) -> Self {
+        let mut queue = SendQueue::new(format, 0, 1 << 20, 1 << 20);
+        for (channel, stream) in STREAMS.into_iter().enumerate() {
+            queue.open(channel as u8, stream);
+        }
+        Self {
+            queue,
+            queued: Vec::new(),
+            left: Vec::new(),
+            next: 0,
+        }
+    }
+
+    fn payload(&mut self, channel: u8, len: usize) -> Vec<u8> {
+        self.next = self.next.wrapping_add(1);
+        let payload: Vec<u8> = (0..len)
+            .map(|at| self.next.wrapping_add(at as u8))
+            .collect();
+        // A large message leaves as several frames, whose borders have no meaning.
+        let stream = STREAMS[usize::from(channel)];
+        let pieces = payload.chunks(FRAGMENT);
+        let pieces = pieces.map(|piece| Sent::Data(stream, piece.to_vec()));
+        self.queued.extend(pieces);
+        payload
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Push(channel, len) => {
+                let payload = self.payload(channel, len);
+                self.queue.push(channel, &payload);
+            }
+            Op::Send(channel, len) => {
+                let mut payload = self.payload(channel, len).into();
+                self.queue.push_bytes(channel, &mut payload);
+            }
+            Op::Vectored(channel, len, taken) => {
+                if !self.queue.wants_vectored(len) {
+                    return;
+                }
+                let payload = self.payload(channel, len);
+                self.queue.push_head(channel, len);
+                let mut all = self.queue.buffered().to_vec();
+                all.extend(&payload);
+                let n = all.len() * taken / 1000;
+                self.left.extend(&all[..n]);
+                self.queue.advance_with(n, &payload);
+            }
+            Op::Frames(channel) => {
+                let mut frames = Vec::new();
+                spdy::fin(&mut frames, STREAMS[usize::from(channel)]);
+                self.queued.push(Sent::Other(frames.clone()));
+                let mut ping = Vec::new();
+                spdy::ping(&mut ping, 7);
+                frames.extend(&ping);
+                self.queued.push(Sent::Other(ping));
+                self.queue.push_frames(&frames);
+            }
+            Op::Reply(channel) => {
+                let stream = STREAMS[usize::from(channel)];
+                let first = !self.queue.said.replied;
+                let mut reply = Vec::new();
+                spdy::syn_reply(&mut reply, stream, first);
+                self.queued.push(Sent::Other(reply));
+                self.queue.push_reply(stream);
+            }
+            Op::Take(per_mille) => {
+                let Some(next) = self.queue.next(false) else {
+                    return;
+                };
+                let offered: Vec<u8> = next
+                    .slices()
+                    .iter()
+                    .flat_map(|part| part.to_vec())
+                    .collect();
+                let n = offered.len() * per_mille / 1000;
+                self.left.extend(&offered[..n]);
+                self.queue.advance(n);
+            }
+        }
+        let queued = self.queue.budget.queued();
+        let parts = self.queue.budget.queued_by_channels() + self.queue.queued_control();
+        assert_eq!(parts, queued, "each byte is counted once");
+    }
+
+    fn drain(&mut self) {
+        while !self.queue.is_empty() {
+            self.run(Op::Take(1000));
+        }
+        assert_eq!(self.queue.queued_control(), 0);
+        assert!(self.queue.is_idle(0) && self.queue.is_idle(1));
+    }
+}
+
+/// Takes the SPDY frames out of the bytes that left, without the queue's own code.
+fn frames(format: Format, bytes: &[u8]) -> Vec<Sent> {
+    let mut plain = Vec::new();
+    let mut rest = bytes;
+    while format == Format::Tunnel && !rest.is_empty() {
+        assert_eq!(rest[0], 0x82, "each message is binary, and one frame");
+        let (head, len) = match rest[1] {
+            126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+            127 => panic!("no message is that large"),
+            short => (2, usize::from(short)),
+        };
+        plain.extend(&rest[head..head + len]);
+        rest = &rest[head + len..];
+    }
+    let mut rest = match format {
+        Format::Tunnel => &plain[..],
+        _ => bytes,
+    };
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let stream = u32::from_be_bytes(rest[..4].try_into().unwrap());
+        let len = u32::from_be_bytes([0, rest[5], rest[6], rest[7]]) as usize;
+        let (frame, later) = rest.split_at(8 + len);
+        frames.push(match stream >> 31 == 0 && len > 0 {
+            true => Sent::Data(stream, frame[8..].to_vec()),
+            false => Sent::Other(frame.to_vec()),
+        });
+        rest = later;
+    }
+    frames
+}
+
+proptest! {
+    #[test]
+    fn frames_leave_whole_and_in_order(ops in proptest::collection::vec(op(), 0..60)) {
+        for format in FORMATS {
+            let mut model = Model::new(format);
+            for op in &ops {
+                model.run(*op);
+            }
+            model.drain();
+            prop_assert_eq!(frames(format, &model.left), model.queued);
+        }
+    }
+}
+
+#[test]
+fn a_data_frame_has_its_head_in_both_formats() {
+    for (format, expected) in [
+        (Format::Tunnel, &b"\x82\x0a\0\0\0\x03\0\0\0\x02hi"[..]),
+        (Format::Spdy, b"\0\0\0\x03\0\0\0\x02hi"),
+    ] {
+        let mut model = Model::new(format);
+        model.queue.push(0, b"hi");
+        assert_eq!(model.queue.budget.queued_on(0), expected.len());
+        model.run(Op::Take(1000));
+        assert_eq!(model.left, expected);
+    }
+}
+
+#[test]
+fn only_the_first_reply_begins_the_compressed_stream() {
+    let mut model = Model::new(Format::Spdy);
+    model.queue.push_reply(1);
+    model.queue.push_reply(3);
+    model.drain();
+    let first = b"\x80\x03\0\x02\0\0\0\x14\0\0\0\x01\x78\x01\0\x04\0\xfb\xff\0\0\0\0\0\0\0\xff\xff";
+    let second = b"\x80\x03\0\x02\0\0\0\x12\0\0\0\x03\0\x04\0\xfb\xff\0\0\0\0\0\0\0\xff\xff";
+    assert_eq!(model.left, [&first[..], second].concat());
+}
+
+#[test]
+fn a_goaway_is_last_and_a_close_is_behind_it() {
+    for (code, status) in [(None, 0), (Some(1000), 0), (Some(1002), 1), (Some(1011), 2)] {
+        for format in FORMATS {
+            let mut model = Model::new(format);
+            model.queue.push(0, b"hi");
+            model.queue.close(&close_payload(code, ""));
+            // Nothing follows.
+            model.queue.close(&close_payload(Some(1000), ""));
+            model.run(Op::Frames(0));
+            model.drain();
+            let goaway = [0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, status];
+            let bytes = match format {
+                Format::Tunnel => {
+                    let close = model.left.split_off(12 + 2 + goaway.len());
+                    assert_eq!(close[0], 0x88);
+                    &model.left[14..]
+                }
+                _ => &model.left[10..],
+            };
+            assert_eq!(bytes, goaway, "{format:?} {code:?}");
+        }
+    }
+}
+
+#[test]
+fn a_goaway_replaces_the_queue_after_a_fault() {
+    for format in FORMATS {
+        let mut model = Model::new(format);
+        model.queue.push(0, &[0x55; 100]);
+        model.queue.push(1, &[0x66; 100]);
+        model.run(Op::Take(100));
+        model.queue.discard();
+        model.queue.close(&close_payload(Some(1002), ""));
+        while !model.queue.is_empty() {
+            let Some(next) = model.queue.next(false) else {
+                break;
+            };
+            let n = next.first().len();
+            model.left.extend(next.first());
+            model.queue.advance(n);
+        }
+        let end = match format {
+            Format::Tunnel => {
+                let close = model.left.len() - 4;
+                model.left.truncate(close);
+                &model.left[..]
+            }
+            _ => &model.left[..],
+        };
+        assert!(end.ends_with(&[0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, 1]));
+        assert!(end.contains(&0x55) && !end.contains(&0x66));
+    }
+}
+
+#[test]
+fn a_ping_confirms_the_data_in_front_of_it() {
+    let mut model = Model::new(Format::Spdy);
+    model.queue.push(0, b"hi");
+    model.queue.ping();
+    assert_eq!(model.queue.mark(2), Some(10));
+    assert_eq!(model.queue.mark(4), None);
+    model.queue.push(0, b"more");
+    model.queue.ping();
+    assert_eq!((model.queue.mark(2), model.queue.mark(4)), (None, Some(34)));
+    model.drain();
+    assert!(
+        model
+            .left
+            .ends_with(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 4])
+    );
+}
+
+#[test]
+fn a_channel_that_stands_for_another_stream_is_repaid_for_its_own_bytes() {
+    let mut model = Model::new(Format::Spdy);
+    model.queue.push(0, &[7; 100]);
+    model.run(Op::Take(500));
+    assert!(!model.queue.is_idle(0));
+    model.drain();
+    assert!(model.queue.is_idle(0));
+    model.queue.open(0, 9);
+    model.left.clear();
+    model.queue.push(0, b"x");
+    model.run(Op::Take(1000));
+    assert_eq!(model.left, b"\0\0\0\x09\0\0\0\x01x");
+}
