@@ -14,7 +14,7 @@
 //! pod=$(crictl runp pod.json)
 //! main=$(crictl create --with-pull $pod main.json pod.json)
 //! crictl start $main
-//! crictl exec -r websocket $main sh -c 'echo hello; exit 3'
+//! crictl exec $main sh -c 'echo hello; exit 3'
 //! ```
 //!
 //! The last command prints `hello`, and that the command has ended with exit code 3. **The
@@ -24,7 +24,8 @@
 //!
 //! This is the streaming of the Container Runtime Interface: `Exec`, `Attach` and `PortForward`
 //! answer with a URL that is good once and for a minute, and the kubelet, or any other client
-//! with that URL, streams there.
+//! with that URL, streams there: over SPDY/3.1, as kubelets and crictl do by default, or over
+//! WebSocket (`crictl exec -r websocket`).
 //!
 //! | file | what it is |
 //! |---|---|

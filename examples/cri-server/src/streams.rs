@@ -15,7 +15,7 @@ use pod_server::{attach, exec, forward};
 use tokio::{io::AsyncBufReadExt, sync::mpsc};
 use tower::ServiceBuilder;
 use tower_wsstream::{
-    BoxError, ChannelReader, ChannelSet, Rejection, SessionConfig, Sessions, WsStreamLayer,
+    BoxError, ChannelReader, ChannelSet, Rejection, SessionConfig, Sessions, StreamingLayer,
     access::SessionPermits,
     portforward::{self, ForwardedPort, PortForwardLayer},
     remotecommand::{self, ExitStatus, RemoteCommand, RemoteCommandLayer},
@@ -56,24 +56,29 @@ impl Stream {
     }
 }
 
-/// Returns the routes of the URLs that the runtime issues. They take every method, because the
-/// handshake is a CONNECT over HTTP/2.
+/// Returns the routes of the URLs that the runtime issues, over WebSocket and over SPDY. They take
+/// every method: SPDY begins with a POST, a WebSocket with a GET, or over HTTP/2 with a CONNECT.
 pub(crate) fn routes(streams: Tokens<Stream>, live: &Sessions) -> Router {
     let config = SessionConfig::default().sessions(live.clone());
     let permits = SessionPermits::new(SESSIONS);
     let commands = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(remotecommand::Protocols::default()).config(config.clone()))
+        .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config.clone()))
         .layer(RemoteCommandLayer::new())
-        .layer(permits.layer(|_: &RemoteCommand| Some(())));
+        .layer(permits.layer(everyone::<RemoteCommand>));
     let ports = ServiceBuilder::new()
-        .layer(WsStreamLayer::new(portforward::Protocols::default()).config(config))
-        .layer(permits.layer(|_: &ChannelSet| Some(())))
+        .layer(StreamingLayer::new(portforward::Protocols::default()).config(config))
+        .layer(permits.layer(everyone::<ChannelSet>))
         .layer(PortForwardLayer::new());
     Router::new()
         .route_service("/exec/{token}", commands.clone().service_fn(run))
         .route_service("/attach/{token}", commands.service_fn(join))
         .route_service("/portforward/{token}", ports.service_fn(forward_port))
         .route_layer(from_fn_with_state(streams, redeem))
+}
+
+/// The key of the permits, which all clients share: the server does not tell them apart.
+fn everyone<T>(_: &T) -> Option<()> {
+    Some(())
 }
 
 /// Replaces the query with that of the call for which the token was issued, and adds what the
