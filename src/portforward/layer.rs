@@ -17,7 +17,11 @@ use super::PortForward;
 /// session. For this reason, put a `load_shed` around a limit that is inside: it ends the port with
 /// an error.
 ///
-/// An error, a panic or a refused connection ends only its own port, with a text on its error
+/// In a [tunnel](super#tunnels), the service is called for each connection of the client. Each waits
+/// for the readiness of a clone of its own, and the readiness of this layer's service is given up
+/// when the session begins.
+///
+/// On channels, an error, a panic or a refused connection ends only its own port, with a text on its error
 /// channel. There is one exception: if *every* port ends with a [`Rejection`](crate::Rejection) or
 /// tower's `Overloaded` before the upgrade is accepted, the refusal of the first port becomes the
 /// HTTP answer, which clients show. The upgrade is accepted after the first poll, or with

@@ -1,9 +1,10 @@
-//! Kubernetes `portforward`: TCP connections over the channels of a session.
+//! Kubernetes `portforward`: TCP connections over the channels of a session, or through a tunnel.
 //!
 //! ```text
-//!  WsStreamLayer::new(Protocols::default())   two channels for each port of the query
-//!    PortForwardLayer::new()                  first messages, errors as text, the end of the session
-//!      your Service<ForwardedPort>            called once per port; all run concurrently
+//!  WsStreamLayer::new(Protocols::default())   two channels for each port of the query, or a tunnel
+//!    PortForwardLayer::new()                  first messages, errors, the end of the session
+//!      your Service<ForwardedPort>            called once per port, or once per connection of a
+//!                                             tunnel; all run concurrently
 //! ```
 //!
 //! This module is built on the public interface of the crate, except for helpers that parse a
@@ -11,8 +12,11 @@
 //!
 //! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for its errors. The
 //! first message on each is the number of the port, as two bytes in little-endian order. kube-rs
-//! and the clients for Python and JavaScript speak this protocol. `kubectl port-forward` speaks
-//! SPDY inside of the WebSocket, and is refused.
+//! and the clients for Python and JavaScript speak this protocol.
+//!
+//! `kubectl port-forward` speaks SPDY inside of the WebSocket. With the feature `spdy`, its session
+//! is a [tunnel](#tunnels), in which it opens a pair of streams for each connection. Without the
+//! feature, it is refused.
 //!
 //! | item | role |
 //! |---|---|
@@ -23,6 +27,8 @@
 //! | [`ForwardError`] | the error of one connection, or of the target of all |
 //!
 //! # The end of a port
+//!
+//! On channels:
 //!
 //! | the service of a port | channel `2i + 1` |
 //! |---|---|
@@ -41,6 +47,33 @@
 //! The client cannot end one port either: it closes the WebSocket when it is done with all of them.
 //! Reads then return EOF, and output of the services is still sent for the
 //! [longer grace](crate::SessionConfig::closed_grace).
+//!
+//! # Tunnels
+//!
+//! In a tunnel, the service is called for each connection that the client opens, up to 127 at once.
+//! All of them share the head of the one request, which names no ports. A tunnel without
+//! connections holds no permit of a limit inside of [`PortForwardLayer`].
+//!
+//! Each direction of a connection has an end of its own
+//! ([`ForwardedPort::has_half_close`]). The client is told that its connection is accepted once the
+//! service first reads or writes it, or has dropped it; and after 19 seconds in any case. A service
+//! that fails before that, in a dial for example, refuses the connection.
+//!
+//! | the service of a connection | its two streams |
+//! |---|---|
+//! | returns `Ok` | both end |
+//! | fails or panics before the connection is accepted | it is refused |
+//! | fails or panics later | it is reset |
+//! | fails with [`ForwardError::target`] | `error forwarding port 8080: {error}`, and it is reset |
+//!
+//! kubectl closes the local connection that was refused or reset, and serves the others. Once it is
+//! shown a text, it ends all of them and exits. [`PortForwardLayer::go_errors`] sends a text for
+//! every error.
+//!
+//! kubectl takes the end of a connection's output for that of the connection, and drops the rest of
+//! its input. For this reason, that end is not sent before the input has been quiet for a second,
+//! unless there was none in the last 20 milliseconds. A local client that aborts looks to this end
+//! like one that has ended its input in order, because kubectl reports both in the same way.
 //!
 //! # Examples
 //!
@@ -71,7 +104,7 @@
 //! [stack](crate::guide::layers#port-forward) with limits on sessions as well.
 //!
 //! When the target ends its output, `copy_bidirectional` continues to wait for the client, which
-//! does not learn of that end. With [`ForwardedStream::into_split`] and a timeout of your own, a
+//! does not learn of that end on channels. With [`ForwardedStream::into_split`] and a timeout of your own, a
 //! port can end sooner.
 
 mod call;

@@ -5,7 +5,7 @@ use http::request::Parts;
 use super::stream::ForwardedStream;
 use crate::Session;
 
-/// One port of a session.
+/// One port of a session, or one connection through a [tunnel](super#tunnels).
 #[non_exhaustive]
 pub struct ForwardedPort {
     /// The number of the port that the client asked for, from 1 to 65535.

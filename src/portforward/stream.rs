@@ -15,8 +15,11 @@ use crate::{ChannelReader, ChannelWriter, EndCause};
 
 /// The data of a forwarded port in both directions, like a socket.
 ///
-/// Reads are those of a [`ChannelReader`]. They return EOF once the client has closed the session,
-/// because a client cannot end one port alone, and fail if the session has ended in any other way.
+/// Reads are those of a [`ChannelReader`]. On channels, they return EOF once the client has closed
+/// the session, because a client cannot end one port alone, and fail if the session has ended in any
+/// other way. In a [tunnel](super#tunnels), they return EOF once the client has ended this
+/// direction of its connection, and fail if it has reset the connection, or if the session ends.
+///
 /// Data that is not read fills the window of this port, and then pauses the whole session. A service
 /// that no longer reads but still writes should [split](Self::into_split) the stream and drop the
 /// reader. For writes, see [`ForwardedWriter`].
@@ -83,7 +86,10 @@ impl AsyncWrite for ForwardedStream {
 /// Writes, flushes and shutdowns wait until the upgrade is accepted and the first messages of the
 /// port have been sent, so that a port can still refuse. From then on they are those of the channel's
 /// writer, with its budget, cancel safety and errors. `shutdown` waits until accepted data has left.
-/// It sends nothing: the client learns of the end of a port when the session ends.
+/// On channels it sends nothing: the client learns of the end of a port when the session ends.
+///
+/// In a [tunnel](super#tunnels), the first use of the writer has the connection accepted, and the
+/// client is told that this direction has ended after `shutdown`, or when the writer is dropped.
 #[derive(Debug)]
 pub struct ForwardedWriter {
     state: State,

@@ -152,3 +152,6 @@ impl<S, F> Drop for Tunnel<S, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,7 +150,8 @@ pub(crate) struct NewPairs {
 }
 
 impl NewPairs {
-    /// Waits for the next connection. Returns `None` once the session is ending.
+    /// Waits for the next connection. Returns `None` once there will be no more, because the
+    /// session is ending.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<NewPair>> {
         let mut state = self.shared.lock();
         if let Some(next) = state.next() {
@@ -200,12 +201,13 @@ impl NewPairs {
 }
 
 impl State {
-    /// Returns the next pair, `None` at the end, or nothing if the caller has to wait.
+    /// Returns the next pair, `None` at the end, or nothing if the caller has to wait. Pairs that came
+    /// before the end are not lost.
     fn next(&mut self) -> Option<Option<Complete>> {
-        if self.over {
-            return Some(None);
+        match self.ready.pop_front() {
+            Some(pair) => Some(Some(pair)),
+            None => self.over.then_some(None),
         }
-        self.ready.pop_front().map(Some)
     }
 }
 

@@ -31,7 +31,7 @@ mod streams;
 mod tunnel;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use self::{
     handoff::{Answer, Handoff, NewPair, NewPairs, handoff},

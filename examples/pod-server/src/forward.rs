@@ -18,8 +18,9 @@ use tower_wsstream::{
 /// The size of a read from the target: a write of this size is not copied.
 const PIECE: usize = 32 * 1024;
 
-/// A target that has ended its output may still take input from the client. The client sees that
-/// end only with the end of the port, so the port ends once the client was silent for this long.
+/// A target that has ended its output may still take input from the client. On channels, the client
+/// sees that end only with the end of the port, so the port ends once the client was silent for this
+/// long.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Connects to the port of this machine, and copies until both sides have ended.
@@ -29,6 +30,7 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
 
 /// Connects to the port at `host`, and copies until both sides have ended.
 pub async fn to(host: Ipv4Addr, port: ForwardedPort) -> Result<(), BoxError> {
+    let has_half_close = port.has_half_close();
     let ForwardedPort {
         port,
         stream,
@@ -46,8 +48,9 @@ pub async fn to(host: Ipv4Addr, port: ForwardedPort) -> Result<(), BoxError> {
     // Dropping the connection now resets it: to the target, an upload that was cut off must not
     // look complete.
     set_socket_linger(&target, Some(Duration::ZERO))?;
-    copy(stream, &mut target).await?;
-    set_socket_linger(&target, None)?;
+    if copy(stream, &mut target, has_half_close).await? {
+        set_socket_linger(&target, None)?;
+    }
     Ok(())
 }
 
@@ -60,7 +63,13 @@ pub(crate) fn log_answer<B>(response: Response<B>) -> Response<B> {
     response
 }
 
-async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()> {
+/// Copies in both directions, and returns whether the target got all of the upload that it waited
+/// for.
+async fn copy(
+    stream: ForwardedStream,
+    target: &mut TcpStream,
+    has_half_close: bool,
+) -> io::Result<bool> {
     let (mut from_client, mut to_client) = stream.into_split();
     let (mut from_target, mut to_target) = target.split();
     let (moved, mut progress) = watch::channel(());
@@ -91,15 +100,30 @@ async fn copy(stream: ForwardedStream, target: &mut TcpStream) -> io::Result<()>
             to_client.write_all(&piece[..length]).await?;
         }
         to_client.shutdown().await?;
-        // Ends at once if `up` has ended.
-        while let Ok(Ok(())) = timeout(LINGER, progress.changed()).await {}
-        Ok(())
+        if !has_half_close {
+            // Ends at once if `up` has ended.
+            while let Ok(Ok(())) = timeout(LINGER, progress.changed()).await {}
+        }
+        Ok::<_, io::Error>(())
     };
-    let mut down = pin!(down);
+    let (mut up, mut down) = (pin!(up), pin!(down));
     let sent = tokio::select! {
-        down = &mut down => return down,
-        up = up => up?,
+        received = &mut down => {
+            received?;
+            if !has_half_close {
+                return Ok(true);
+            }
+            match up.await {
+                Ok(sent) => sent,
+                // kubectl takes the end of the output for that of the connection, and resets it.
+                Err(_) => return Ok(false),
+            }
+        }
+        sent = &mut up => {
+            let sent = sent?;
+            down.await?;
+            sent
+        }
     };
-    down.await?;
-    sent
+    sent.map(|()| true)
 }

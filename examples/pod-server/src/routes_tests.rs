@@ -8,10 +8,14 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{StatusCode, header::ALLOW},
+    http::{Method, Request, StatusCode, header::ALLOW},
+    response::Response,
 };
 use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tower::ServiceExt;
 use tower_wsstream::{
     remotecommand::channel,
@@ -106,7 +110,7 @@ async fn documents_that_kubectl_reads_are_there() {
 async fn paths_of_clients_and_of_an_api_server_are_there() {
     let (router, _pod) = server().await;
     for path in SUBRESOURCES {
-        // Only a WebSocket is missing. The log needs none, but a number.
+        // Only an upgrade is missing. The log needs none, but a number.
         let (query, expected) = match path.to_lowercase().contains("log") {
             true => ("?tailLines=x", StatusCode::BAD_REQUEST),
             false => ("", StatusCode::UPGRADE_REQUIRED),
@@ -249,27 +253,46 @@ async fn sessions_of_all_kinds_share_one_limit() {
     drop(attached);
 }
 
-#[tokio::test]
-async fn spdy_is_refused_with_words() {
-    let (router, _pod) = server().await;
-    for (path, word) in [
-        ("exec", "1.31"),
-        ("attach", "1.31"),
-        ("portforward", "kube-rs"),
-    ] {
-        let request = Request::post(format!("{PODS}/demo/{path}?command=true"))
-            .header("host", "localhost")
-            .header("connection", "Upgrade")
-            .header("upgrade", "SPDY/3.1");
-        let response = router
-            .clone()
-            .oneshot(request.body(Body::empty()).unwrap())
-            .await;
-        let response = response.unwrap();
-        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
-        let told = json(response).await;
-        assert!(told["message"].as_str().unwrap().contains(word), "{told}");
+/// Sends a request for SPDY over a connection, and returns the head of the answer.
+async fn post(router: &Router, path: &str, offer: &str) -> String {
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    let service = TowerToHyperService::new(router.clone());
+    tokio::spawn(async move {
+        let served = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        served.with_upgrades().await
+    });
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\
+         Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {offer}\r\n\r\n"
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut head = String::new();
+    let mut client = BufReader::new(client);
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(client.read_line(&mut head).await.unwrap(), 0, "{head}");
     }
+    head
+}
+
+#[tokio::test]
+async fn spdy_is_served_on_every_path() {
+    let (router, _pod) = server().await;
+    for path in SUBRESOURCES {
+        let (offer, query) = match path.to_lowercase() {
+            path if path.contains("log") => continue,
+            path if path.contains("portforward") => ("portforward.k8s.io", ""),
+            _ => ("v4.channel.k8s.io", "?command=true&stdout=1"),
+        };
+        let head = post(&router, &format!("{path}{query}"), offer).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+        let selected = format!("x-stream-protocol-version: {offer}\r\n");
+        assert!(head.contains(&selected), "{path}: {head}");
+    }
+    // A client that offers nothing else is told what there is.
+    let path = format!("{}?command=true&stdout=1", SUBRESOURCES[0]);
+    let head = post(&router, &path, "v5.channel.k8s.io").await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    assert!(head.contains("x-accepted-stream-protocol-versions: v4.channel.k8s.io"));
 }
 
 #[tokio::test]

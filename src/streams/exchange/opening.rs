@@ -173,6 +173,7 @@ impl Exchange {
         let (Some(request), Some(slot)) = (self.forget_half(stream), slot) else {
             return;
         };
+        self.streams.wait_no_longer(stream);
         if slot.is_multiple_of(2) {
             self.on(stream, Event::OurReset(ResetStatus::Cancel));
         } else {

@@ -115,9 +115,9 @@ async fn an_invalid_handshake_is_refused_and_never_passed_on() {
             403,
             RejectionKind::Origin,
         ),
-        // The query has no command that could be parsed.
+        // The query asks for no stream.
         (
-            good.line("POST /exec?stdin=maybe HTTP/1.1"),
+            good.line("POST /exec?command=ls HTTP/1.1"),
             400,
             RejectionKind::BadRequest,
         ),

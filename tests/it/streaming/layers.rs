@@ -20,6 +20,7 @@ async fn one_layer_serves_both_transports() {
     let service = StreamingLayer::new(Protocols::default())
         .sessions(sessions.clone())
         .layer(kept.service());
+    let mut wires = Vec::new();
     for (head, upgrade, subprotocol) in [
         (websocket(), "websocket", "v5.channel.k8s.io"),
         (post(&CLIENT_GO), "SPDY/3.1", "v4.channel.k8s.io"),
@@ -31,7 +32,8 @@ async fn one_layer_serves_both_transports() {
             "v5.channel.k8s.io",
         ),
     ] {
-        let (request, _wire) = hold(&head).await;
+        let (request, wire) = hold(&head).await;
+        wires.push(wire);
         let response = service.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()["upgrade"], upgrade);
