@@ -27,8 +27,7 @@ use crate::{
 const MAX_ANSWERS: usize = 16 * 1024;
 
 /// The number of frames that a peer may send without moving data, and how many each second adds.
-/// kubectl sends a PING every ten seconds. The data that it has in flight for a stream that this end
-/// has reset counts as well, which is less than 1,000 frames.
+/// kubectl sends a PING every ten seconds.
 const IDLE_FRAMES: (u32, u32) = (10_000, 200);
 
 /// The number of streams that a peer may reset while the service still works for them, and how many
@@ -73,7 +72,12 @@ impl Exchange {
         let allowance = |(burst, rate)| Allowance::new(burst, rate, now);
         let missing = match &roles {
             Roles::Command(command) => command.due(now),
-            Roles::Ports { .. } => None,
+            Roles::Ports { .. } => {
+                // A client has readers of its own for each connection, and one that stands still
+                // must not stop the others. A command has one reader.
+                wire.outbound.pace();
+                None
+            }
         };
         Self {
             wire,
@@ -125,7 +129,11 @@ impl Exchange {
         let slot = slot.filter(|&slot| self.wire.inbound.pipe(slot).is_some());
         if slot.is_none() {
             self.ignored += 1;
-            self.count_idle_frame()?;
+            // The input of a command flows on when nothing reads it any more. client-go sends it
+            // even behind its own FIN, and so for as long as the command runs.
+            if stream > self.ids.last() {
+                self.count_idle_frame()?;
+            }
             return Ok(None);
         }
         self.amid = Some(stream);
@@ -138,7 +146,7 @@ impl Exchange {
         if self.amid.take().is_some() {
             self.note_data(stream);
         }
-        if fin {
+        if fin && self.streams.get(stream).is_some() {
             self.on(stream, Event::TheirFin);
         } else if empty {
             self.count_idle_frame()?;
@@ -169,9 +177,10 @@ impl Exchange {
             }
             Control::RstStream { stream } => return self.reset_by_them(stream),
             Control::Ping { id } if id.is_multiple_of(2) => {
-                let mark = self.wire.outbound.mark(id);
+                let Some(mark) = self.wire.outbound.answered(id) else {
+                    return self.count_idle_frame();
+                };
                 self.heard.pong = self.heard.pong.max(Some(mark));
-                self.count_idle_frame()?;
             }
             Control::Ping { id } => {
                 spdy::ping(&mut self.answers, id);

@@ -106,7 +106,8 @@ class Cases:
             if everything:
                 check(*arguments, **informational)
 
-        check("no SPDY in the handshake", session.handshake)
+        wire = kubectl.wire.name
+        check(f"{wire} in the handshake", session.handshake)
         check("logs", logs.plain, session)
         check("logs --tail", logs.tail, session)
         check("logs -f until Ctrl-C", logs.follow, session)
@@ -141,4 +142,5 @@ class Cases:
             session.killed, "sleep 1000; :", 2, 64, informational=stalls,
         )
         check("the server waits for its children", session.no_zombies)
-        check("the server saw v5 and no SPDY", session.server_log, log_start)
+        hop = (session.server.wire or kubectl.wire).name
+        check(f"the server saw {hop} only", session.server_log, log_start)

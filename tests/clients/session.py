@@ -5,14 +5,15 @@ import os
 import subprocess
 import threading
 
+import kubectls
 from harness import Failure, expect, short
 from terminal import Terminal
 
 MIB = 1 << 20
 # Longer than any command here takes, unless it hangs.
 PATIENCE = 60
-# kubectl 1.29 gives up once its socket stays full for seconds. The server cannot prevent that, so
-# checks that stall its stdin are reported, and not counted.
+# Over WebSocket, kubectl 1.29 gives up once its socket stays full for seconds. The server cannot
+# prevent that, so checks that stall its stdin are reported, and not counted.
 STALLS_ARE_FATAL_UP_TO = 29
 
 
@@ -25,7 +26,8 @@ class Session:
 
     @property
     def stalls_are_fatal(self):
-        return self.kubectl.minor <= STALLS_ARE_FATAL_UP_TO
+        kubectl = self.kubectl
+        return kubectl.wire == kubectls.WEBSOCKET and kubectl.minor <= STALLS_ARE_FATAL_UP_TO
 
     def words(self, *words):
         """Returns the command line of this kubectl, with these words behind the server's address."""
