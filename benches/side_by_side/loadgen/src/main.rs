@@ -191,9 +191,10 @@ fn measure(
         }
     }
     let wanted = |name: &str| {
-        let can_be_plotted = !against.is_empty() && runs::is_served_by_all(goal.run);
+        let can_be_plotted =
+            goal.of == OURS && !against.is_empty() && runs::is_served_by_all(goal.run);
         let plotted = can_be_plotted && args.plotted.iter().any(|plotted| plotted == name);
-        name == OURS || plotted || against.contains(&name)
+        name == goal.of || plotted || against.contains(&name)
     };
     let peers: Vec<Peer> = args
         .peers
