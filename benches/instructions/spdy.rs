@@ -66,7 +66,7 @@ fn fin(out: &mut Vec<u8>, stream: u32) {
 
 /// Packs with the fixed code of deflate, and ends the block with a flush.
 fn pack(plain: &[u8], first: bool) -> Vec<u8> {
-    let (mut out, mut bits, mut have) = (vec![], 0_u32, 0);
+    let (mut out, mut bits, mut have) = (Vec::with_capacity(256), 0_u32, 0);
     if first {
         out.extend([0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2]);
     }
@@ -97,7 +97,8 @@ fn pack(plain: &[u8], first: bool) -> Vec<u8> {
 fn open(out: &mut Vec<u8>, stream: u32, kind: &str, request: usize) {
     let request = request.to_string();
     let headers = ["streamtype", kind, "port", "9000", "requestid", &request];
-    let mut plain = 3_u32.to_be_bytes().to_vec();
+    let mut plain = Vec::with_capacity(256);
+    plain.extend(3_u32.to_be_bytes());
     for text in headers {
         plain.extend((text.len() as u32).to_be_bytes());
         plain.extend(text.bytes());
