@@ -73,6 +73,13 @@
 // Links to modules that are not built lead to the table above.
 #![cfg_attr(not(feature = "portforward"), doc = "[`portforward`]: #features")]
 #![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
+#![cfg_attr(
+    all(
+        feature = "spdy",
+        not(all(feature = "portforward", feature = "remotecommand"))
+    ),
+    allow(dead_code, unused_imports, reason = "SPDY is for these two")
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;
