@@ -3,10 +3,13 @@
 //!
 //! It speaks Kubernetes' `channel.k8s.io` family, v1 to v5 and base64, over HTTP/1.1 and HTTP/2:
 //! the protocol of `kubectl exec` and `attach`, of kube-rs and of the Python and JavaScript
-//! clients, which Go serves with its package `httpstream/wsstream`. It is for kubelets, CRI
-//! streaming servers, API servers and web terminals. Auth, tracing, limits and timeouts are
-//! ordinary tower layers around it. It works with tokio and hyper, and with every server that
-//! is built on them.
+//! clients, which Go serves with its package `httpstream/wsstream`. With the feature `spdy`, the
+//! same services also serve SPDY/3.1: the protocol of `kubectl port-forward`, of older versions of
+//! kubectl, of `crictl`, and of API servers that stand in front of a kubelet.
+//!
+//! It is for kubelets, CRI streaming servers, API servers and web terminals. Auth, tracing, limits
+//! and timeouts are ordinary tower layers around it. It works with tokio and hyper, and with every
+//! server that is built on them.
 //!
 //! # Examples
 //!
@@ -44,6 +47,7 @@
 //! | port-forward | [`portforward`] |
 //! | logs, and anything else that only the server writes | [`reader`] |
 //! | channels of your own | [`WsStreamLayer`] over a `Service<ChannelSet>` |
+//! | clients of WebSocket and of SPDY on one route | `streaming`, with the feature `spdy` |
 //! | an axum handler that accepts the upgrade itself | `axum08`, with the feature of that name |
 //! | tokens from browsers, authorisation by intent, limits on sessions | [`access`] |
 //! | origins, timeouts, rates and sizes | [`policy`], [`SessionConfig`] |
@@ -62,7 +66,7 @@
 //! | `http2` | sessions over HTTP/2 (extended CONNECT) | h2 |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
 //! | `axum08` | an extractor for axum's handlers; implies `auto-server` | axum-core |
-//! | `spdy` | SPDY/3.1, for port-forward over WebSocket and for clients that do not speak WebSocket | miniz_oxide |
+//! | `spdy` | sessions over SPDY/3.1, and the tunnel of `kubectl port-forward` | miniz_oxide |
 //! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | tokio-tungstenite, hyper's server, and the common part of its client |
 //! | `simd` | base64 three to four times as fast | base64-simd |
 //!

@@ -126,8 +126,12 @@ impl Driver {
         let deadlines = &mut self.deadlines;
         self.beats
             .pinged(keep_alive, &policy.limits, sent, !excused, now, deadlines);
-        self.wire.outbound.ping();
-        self.wire.turn.wake_driver();
+        // A Go client holds the lock of its writer while its upload waits for this end to read, and
+        // its streams wait behind the answer to a PING of SPDY.
+        if !(excused && self.inflow.is_bare_spdy()) {
+            self.wire.outbound.ping();
+            self.wire.turn.wake_driver();
+        }
     }
 
     /// Returns whether the peer's answer may be among unread data, or our Ping among unsent output.

@@ -174,6 +174,17 @@ impl Inflow {
         }
     }
 
+    /// Returns whether there is no WebSocket, whose Pings are apart from SPDY.
+    pub(super) fn is_bare_spdy(&self) -> bool {
+        match self {
+            Self::Channels { .. } => false,
+            #[cfg(feature = "spdy")]
+            Self::Tunnel(_) => false,
+            #[cfg(feature = "spdy")]
+            Self::Spdy(_) => true,
+        }
+    }
+
     /// Returns the peer of a session over SPDY.
     #[cfg(feature = "spdy")]
     pub(super) fn peer_mut(&mut self) -> Option<&mut Peer> {

@@ -78,14 +78,14 @@ impl Driver {
         }
         // While the only room is a loan from the stall reserve, the pause continues.
         if !std::mem::take(&mut self.reading.lent) {
-            self.deadlines.clear(Deadline::Pause);
+            self.end_pause();
         }
         self.reading.exhausted = false;
         // Reads until the transport returns `Pending`, having registered the waker, or until a read
         // fills the buffer. In the latter case, the service is polled before the next read.
         while !self.closing.has_read_ended() && self.reading.undecoded.is_empty() {
             let Some(allowed) = self.allowance() else {
-                self.deadlines.clear(Deadline::Pause);
+                self.end_pause();
                 return;
             };
             let filled = if self.reading.large {
@@ -97,13 +97,22 @@ impl Driver {
                 Poll::Pending => {
                     // Without budget, tokio returns `Pending` even if the socket is readable.
                     self.reading.exhausted = tokio::task::coop::has_budget_remaining();
-                    self.deadlines.clear(Deadline::Pause);
+                    self.end_pause();
                     return;
                 }
                 Poll::Ready(true) => return self.wire.turn.wake_driver(),
                 Poll::Ready(false) => {}
             }
         }
+    }
+
+    /// Notes that reading is not paused any more.
+    fn end_pause(&mut self) {
+        #[cfg(feature = "spdy")]
+        if self.deadlines.is_set(Deadline::Pause) {
+            self.pause_pacing(false);
+        }
+        self.deadlines.clear(Deadline::Pause);
     }
 
     /// Returns how many bytes may be read now, or `None` if none may be read until
@@ -215,6 +224,8 @@ impl Driver {
             let next = after(Instant::now(), PAUSE_INTERVAL);
             self.deadlines.set(Deadline::Pause, next);
             self.deadlines.clear(Deadline::Answer);
+            #[cfg(feature = "spdy")]
+            self.pause_pacing(true);
         }
         fed
     }

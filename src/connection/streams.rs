@@ -15,11 +15,15 @@ impl Driver {
             return;
         };
         peer.end_round();
-        let due = peer.next_due();
-        self.move_streams_deadline(due);
+        self.move_streams_deadline();
     }
 
-    fn move_streams_deadline(&mut self, due: Option<Instant>) {
+    fn move_streams_deadline(&mut self) {
+        let Some(peer) = self.inflow.peer_mut() else {
+            return;
+        };
+        let dues = [peer.next_due(), self.wire.outbound.pacing_due()];
+        let due = dues.into_iter().flatten().min();
         let before = self.deadlines.get(Deadline::Streams);
         match due {
             Some(at) => self.deadlines.set(Deadline::Streams, at),
@@ -37,8 +41,8 @@ impl Driver {
             return;
         };
         let cause = peer.expire(now);
-        let due = peer.next_due();
-        self.move_streams_deadline(due);
+        self.wire.outbound.expire_pacing(now);
+        self.move_streams_deadline();
         if let Some(cause) = cause {
             self.end(cause);
         }
@@ -70,6 +74,13 @@ impl Driver {
         let failed = self.closing.cause().is_some_and(is_failure);
         if let Some(peer) = self.inflow.peer_mut() {
             peer.end_streams(failed);
+        }
+    }
+
+    /// Stops pacing while this end does not read, because it sees no answers to PINGs then.
+    pub(super) fn pause_pacing(&mut self, paused: bool) {
+        if self.inflow.peer_mut().is_some() {
+            self.wire.outbound.pause_pacing(paused);
         }
     }
 

@@ -91,7 +91,7 @@ pub enum EndCause {
     /// [credential](crate::policy::ValidUntil) of its request.
     TimeLimit,
     /// A client of SPDY did not open all streams of its command within 30 seconds, as long as Go's
-    /// servers wait. The service was dropped, and has never run.
+    /// servers wait. The service was dropped, and has not run since its first poll.
     StreamsMissing,
     /// The server is [draining](crate::Sessions::drain) its sessions.
     Drained,

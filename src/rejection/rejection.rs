@@ -47,9 +47,10 @@ pub(super) struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionKind {
-    /// The request does not ask for a WebSocket, and there is no fallback for it (426).
+    /// The request does not ask for a protocol of the endpoint, and there is no fallback for it
+    /// (426).
     NotAnUpgrade,
-    /// The handshake's method is not GET (405).
+    /// The handshake's method is not GET, or over SPDY neither POST nor GET (405).
     MethodNotAllowed,
     /// The handshake or its parameters are malformed (400).
     BadRequest,
@@ -57,7 +58,7 @@ pub enum RejectionKind {
     Unauthorized,
     /// The version of WebSocket is not 13 (426).
     UnsupportedVersion,
-    /// None of the offered subprotocols is supported (403).
+    /// None of the offered subprotocols, or protocols over SPDY, is supported (403).
     NoCommonSubprotocol,
     /// The request comes from a page of another origin (403).
     Origin,

@@ -9,9 +9,9 @@ use crate::{session::Hold, unwind::catch};
 /// Passes the channels of exec and attach to a `Service<RemoteCommand>`, and reports its exit status
 /// to the client.
 ///
-/// This layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer) with
-/// [`Protocols`](super::Protocols), directly or with other layers in between. It first sends the
-/// ready message, which is an empty message on the lowest channel that the client reads, as
+/// This layer belongs inside of a [`WsStreamLayer`](crate::WsStreamLayer), or a layer of the feature
+/// `spdy`, with [`Protocols`](super::Protocols), directly or with other layers in between. Over
+/// WebSocket, it first sends the ready message, which is an empty message on the lowest channel that the client reads, as
 /// Kubernetes' servers do. Some clients, such as kubectl up to 1.33, may lose early output. For them,
 /// all output is held until there is proof that the client reads; see [`hold`](Self::hold).
 ///

@@ -25,6 +25,11 @@ pub(crate) const MAX_LENGTH: u32 = 0xff_ffff;
 /// The largest number of a stream.
 pub(crate) const MAX_STREAM: u32 = 0x7fff_ffff;
 
+/// The types of control frames that this end looks for among its own.
+const SYN_REPLY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
+
 /// The flag of a frame that ends its sender's direction of the stream.
 const FIN: u8 = 1;
 
@@ -271,21 +276,21 @@ pub(crate) fn fin(out: &mut Vec<u8>, stream: u32) {
 /// begins the stream of compressed blocks.
 pub(crate) fn syn_reply(out: &mut Vec<u8>, stream: u32, first: bool) {
     let block = &FIRST_BLOCK[if first { 0 } else { 2 }..];
-    control_head(out, 2, 4 + block.len());
+    control_head(out, SYN_REPLY, 4 + block.len());
     out.extend_from_slice(&stream.to_be_bytes());
     out.extend_from_slice(block);
 }
 
 /// Appends an RST_STREAM.
 pub(crate) fn rst_stream(out: &mut Vec<u8>, stream: u32, status: ResetStatus) {
-    control_head(out, 3, 8);
+    control_head(out, RST_STREAM, 8);
     out.extend_from_slice(&stream.to_be_bytes());
     out.extend_from_slice(&status.code().to_be_bytes());
 }
 
 /// Appends a PING.
 pub(crate) fn ping(out: &mut Vec<u8>, id: u32) {
-    control_head(out, 6, 4);
+    control_head(out, PING, 4);
     out.extend_from_slice(&id.to_be_bytes());
 }
 
@@ -309,9 +314,32 @@ pub(crate) fn own_frame(head: &[u8]) -> (Option<u32>, usize) {
     ((stream <= MAX_STREAM).then_some(stream), len as usize)
 }
 
-fn control_head(out: &mut Vec<u8>, kind: u16, length: usize) {
+/// Cuts the first of the frames off that this end has written, of which it is in full.
+///
+/// # Panics
+/// Panics if the frame is not whole. It is never input from a peer.
+pub(crate) fn split_own_frame(frames: &[u8]) -> (&[u8], &[u8]) {
+    let (_, len) = own_frame(frames);
+    frames.split_at(HEAD + len)
+}
+
+/// Returns the stream of a frame that this end has written, if it has one.
+pub(crate) fn own_stream(frame: &[u8]) -> Option<u32> {
+    match own_frame(frame).0 {
+        Some(stream) => Some(stream),
+        None if frame[3] == SYN_REPLY || frame[3] == RST_STREAM => number(frame, HEAD).ok(),
+        None => None,
+    }
+}
+
+/// Returns whether a frame that this end has written is a PING.
+pub(crate) fn is_ping(frame: &[u8]) -> bool {
+    own_frame(frame).0.is_none() && frame[3] == PING
+}
+
+fn control_head(out: &mut Vec<u8>, kind: u8, length: usize) {
     out.extend_from_slice(&(0x8000 | VERSION).to_be_bytes());
-    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&u16::from(kind).to_be_bytes());
     out.extend_from_slice(&(length as u32).to_be_bytes());
 }
 
@@ -379,7 +407,7 @@ mod tests {
     fn lengths_just_inside_and_outside_of_their_bounds() {
         let length = |kind: u16, length: usize| {
             let mut out = Vec::new();
-            control_head(&mut out, kind, length);
+            control_head(&mut out, kind as u8, length);
             Head::read(out.try_into().unwrap()).is_ok()
         };
         for (kind, least, most) in [

@@ -48,12 +48,12 @@ pub(crate) use self::{
     decoder::{Decoder, Frame, Want},
     frame::{
         Control, Fault, GoAwayStatus, HEAD, MAX_LENGTH, ResetStatus, data_head, fin, go_away,
-        own_frame, ping, rst_stream, syn_reply,
+        is_ping, own_frame, own_stream, ping, rst_stream, split_own_frame, syn_reply,
     },
     headers::Headers,
     ids::Ids,
     inflate::Inflater,
-    pace::{Pace, queue_of},
+    pace::{Pace, QUEUES, queue_of},
     pairs::{Kind, Pair, Pairs, Request, Verdict},
     stream::{Act, Event, State},
 };

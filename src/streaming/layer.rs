@@ -23,8 +23,7 @@ use crate::{
 ///
 /// # Examples
 ///
-#[cfg_attr(feature = "remotecommand", doc = "```")]
-#[cfg_attr(not(feature = "remotecommand"), doc = "```ignore")]
+/// ```
 /// use tower_wsstream::{SpdyLayer, remotecommand::Protocols};
 ///
 /// let layer = SpdyLayer::new(Protocols::default());

@@ -34,8 +34,7 @@
 //!
 //! A kubelet or the streaming server of a container runtime, for clients of both transports:
 //!
-#![cfg_attr(feature = "remotecommand", doc = "```")]
-#![cfg_attr(not(feature = "remotecommand"), doc = "```ignore")]
+//! ```
 //! use tower::ServiceBuilder;
 //! use tower_wsstream::{
 //!     BoxError, StreamingLayer,

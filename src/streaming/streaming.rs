@@ -26,8 +26,7 @@ use crate::{
 ///
 /// # Examples
 ///
-#[cfg_attr(feature = "portforward", doc = "```")]
-#[cfg_attr(not(feature = "portforward"), doc = "```ignore")]
+/// ```
 /// use tower_wsstream::{StreamingLayer, portforward::Protocols};
 ///
 /// let layer = StreamingLayer::new(Protocols::default());

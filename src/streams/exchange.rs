@@ -72,7 +72,12 @@ impl Exchange {
         let allowance = |(burst, rate)| Allowance::new(burst, rate, now);
         let missing = match &roles {
             Roles::Command(command) => command.due(now),
-            Roles::Ports { .. } => None,
+            Roles::Ports { .. } => {
+                // A client has readers of its own for each connection, and one that stands still
+                // must not stop the others. A command has one reader.
+                wire.outbound.pace();
+                None
+            }
         };
         Self {
             wire,
@@ -172,9 +177,10 @@ impl Exchange {
             }
             Control::RstStream { stream } => return self.reset_by_them(stream),
             Control::Ping { id } if id.is_multiple_of(2) => {
-                let mark = self.wire.outbound.mark(id);
+                let Some(mark) = self.wire.outbound.answered(id) else {
+                    return self.count_idle_frame();
+                };
                 self.heard.pong = self.heard.pong.max(Some(mark));
-                self.count_idle_frame()?;
             }
             Control::Ping { id } => {
                 spdy::ping(&mut self.answers, id);

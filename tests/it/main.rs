@@ -53,6 +53,8 @@ mod resize;
 mod serving;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod smoke;
+#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+mod spdy;
 mod stall;
 #[cfg(all(feature = "remotecommand", feature = "spdy"))]
 mod streaming;

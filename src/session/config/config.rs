@@ -35,8 +35,8 @@ pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// The configuration of a layer's sessions.
 ///
 /// Pass it to [`WsStreamLayer::config`](crate::WsStreamLayer::config),
-/// [`WsReaderLayer::config`](crate::reader::WsReaderLayer::config), or the `WsStreamUpgrade`
-/// extractor of the feature `axum08`. The layers have [`limits`](Self::limits),
+/// [`WsReaderLayer::config`](crate::reader::WsReaderLayer::config), the layers of the feature
+/// `spdy`, or the `WsStreamUpgrade` extractor of the feature `axum08`. The layers have [`limits`](Self::limits),
 /// [`idle_timeout`](Self::idle_timeout) and [`sessions`](Self::sessions) as shorthands.
 ///
 /// Clones share their [`Sessions`] if those were [set](Self::sessions): the sessions of layers with
@@ -221,7 +221,7 @@ impl SessionConfig {
     /// [`EndCause::IdleTimeout`](crate::EndCause::IdleTimeout). Default `None`.
     ///
     /// Data messages in either direction count, piece by piece as they arrive and leave. Pings and
-    /// Pongs do not count. A session therefore also becomes idle if output waits for a client that
+    /// Pongs do not count, except for the PINGs of SPDY. A session therefore also becomes idle if output waits for a client that
     /// does not read, or if input waits for a service that does not read and the
     /// [reserve](Limits::stall_reserve) is used up. The service learns the cause, and its output
     /// within the [grace](Self::grace) is still sent.

@@ -22,6 +22,11 @@ impl Exchange {
         let unpacked = self.inflater.block(block)?;
         let headers = Headers::read(unpacked)?;
         self.ids.open(stream)?;
+        if self.wire.outbound.stands_still(stream) {
+            // Any answer would fill the client's queue for good, or come when the client has given
+            // the stream up, and then block the queue. Without one, it gives the stream up alone.
+            return Ok(());
+        }
         if unidirectional {
             // Not even a reply could be sent on it.
             spdy::rst_stream(&mut self.answers, stream, ResetStatus::ProtocolError);

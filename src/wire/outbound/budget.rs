@@ -5,6 +5,8 @@
 //! high-water mark for all channels together. Both count bytes on the wire, and neither counts
 //! control frames, except for the Close frame and those of SPDY, which are in the high-water mark.
 
+#[cfg(feature = "spdy")]
+use crate::spdy::queue_of;
 use crate::wire::Traffic;
 
 /// A channel's share of the queue.
@@ -188,6 +190,12 @@ impl Budget {
     pub(super) fn last_stream(&self) -> u32 {
         let streams = self.shares.iter().map(|share| share.stream);
         streams.max().unwrap_or_default()
+    }
+
+    /// Returns whether no stream with this queue has data that may wait there for its reader.
+    pub(super) fn is_idle_queue(&self, queue: usize) -> bool {
+        let mut shares = self.shares.iter();
+        shares.all(|share| queue_of(share.stream) != queue || share.accepted.messages == 0)
     }
 
     /// Returns whether all data of a channel has left.

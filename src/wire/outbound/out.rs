@@ -178,6 +178,10 @@ impl Out {
         if self.intake.is_undecided() {
             return Poll::Pending;
         }
+        #[cfg(feature = "spdy")]
+        if self.queue.is_paced(channel) {
+            return Poll::Pending;
+        }
         while !self.queue.has_room(channel) {
             if !self.gate.is_open() || self.held {
                 return Poll::Pending;
@@ -248,6 +252,8 @@ impl Out {
             rate.take(n);
         }
         self.queue.advance_with(n, payload);
+        #[cfg(feature = "spdy")]
+        self.queue.ask_for(channel);
         // tokio registers the waker only when it returns `Pending`, so a partial write has to be
         // followed by another one.
         if self.queue.queued() > 0 && self.gate.is_open() {
@@ -355,7 +361,13 @@ impl Out {
         let (queue, unflushed) = (&self.queue, self.unflushed);
         self.writers.take_ready(woken, |channel, wait| match wait {
             // This does not depend on `held`, because held output is accepted while there is room.
-            Wait::Room => refused || (queue.has_room(channel) && !undecided),
+            Wait::Room => {
+                #[cfg(feature = "spdy")]
+                if queue.is_paced(channel) && !refused {
+                    return false;
+                }
+                refused || (queue.has_room(channel) && !undecided)
+            }
             Wait::Flush => lost || (queue.is_flushed(channel) && !unflushed),
             Wait::Refusal => refused,
         });

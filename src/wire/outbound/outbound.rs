@@ -9,8 +9,8 @@
 //! * Every poll of the socket registers the driver's waker, on any task. tokio keeps one waker for
 //!   each direction, and the last one wins, so a single poll with a writer's own waker would lose the
 //!   driver's wake-up.
-//! * A writer waits only while the [gate](super::gate) is shut, output is held, or the upgrade or the
-//!   streams are undecided. Only the driver opens the gate and releases held output, and it wakes the waiting
+//! * A writer waits only while the [gate](super::gate) is shut, output is held or paced, or the
+//!   upgrade or the streams are undecided. Only the driver opens the gate and releases held output, and it wakes the waiting
 //!   writers at the end of its turn. [`Outbound::accept`] decides the upgrade, and wakes them at
 //!   once. So a writer that writes out does not have to wake other writers.
 //! * [`Outbound::poll_refused`] waits until writes fail, even while the gate is open.
@@ -443,10 +443,42 @@ impl Outbound {
         self.lock().queue.queued_control()
     }
 
-    /// Returns the amount of data that the peer has read if it echoes this PING. It is 0 if the PING
-    /// is not the last one of ours.
-    pub(crate) fn mark(&self, ping: u32) -> u64 {
-        self.lock().queue.mark(ping).unwrap_or_default()
+    /// Notes that the peer has answered a PING, and returns the amount of data that it has read for
+    /// certain. Returns `None` if there was no such PING.
+    pub(crate) fn answered(&self, ping: u32) -> Option<u64> {
+        let mut out = self.lock();
+        let asked = out.queue.answered(ping);
+        let mark = out.queue.take_mark(ping);
+        mark.or(asked.then_some(0))
+    }
+
+    /// Paces data, so that a Go client does not stop reading because one stream is not read.
+    pub(crate) fn pace(&self) {
+        self.lock().queue.pace();
+    }
+
+    /// Stops or continues pacing while this end does not read.
+    pub(crate) fn pause_pacing(&self, paused: bool) {
+        let mut out = self.lock();
+        out.queue.pause_pacing(paused);
+        self.unlock(out);
+    }
+
+    /// Returns whether the peer would not get a reply on this stream, because it stands still.
+    pub(crate) fn stands_still(&self, stream: u32) -> bool {
+        self.lock().queue.stands_still(stream)
+    }
+
+    /// Returns the instant at which pacing ends unless the peer answers.
+    pub(crate) fn pacing_due(&self) -> Option<Instant> {
+        self.lock().queue.pacing_due()
+    }
+
+    /// Stops pacing if the peer has not answered in time.
+    pub(crate) fn expire_pacing(&self, now: Instant) {
+        let mut out = self.lock();
+        out.queue.expire_pacing(now);
+        self.unlock(out);
     }
 
     /// Takes the channels whose writers were shut down or dropped since the last call. A channel

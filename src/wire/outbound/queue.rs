@@ -13,6 +13,8 @@
 //! ```
 
 #[cfg(feature = "spdy")]
+mod pacing;
+#[cfg(feature = "spdy")]
 mod streams;
 
 use std::{collections::VecDeque, io::IoSlice};
@@ -20,7 +22,7 @@ use std::{collections::VecDeque, io::IoSlice};
 use bytes::Bytes;
 
 #[cfg(feature = "spdy")]
-use self::streams::Said;
+use self::{pacing::Pacing, streams::Said};
 use super::{budget::Budget, control::ControlLane, cursor::Cursor, spent::Spent};
 use crate::{
     frame::{ClosePayload, OpCode, frame_head, head_len},
@@ -107,6 +109,8 @@ pub(crate) struct SendQueue {
     spent: Spent,
     #[cfg(feature = "spdy")]
     said: Said,
+    #[cfg(feature = "spdy")]
+    pacing: Option<Box<Pacing>>,
 }
 
 impl SendQueue {
@@ -124,6 +128,8 @@ impl SendQueue {
             spent: Spent::default(),
             #[cfg(feature = "spdy")]
             said: Said::default(),
+            #[cfg(feature = "spdy")]
+            pacing: None,
         }
     }
 
@@ -246,13 +252,18 @@ impl SendQueue {
         if payload.len() < COPY {
             return self.push(channel, payload);
         }
-        let bytes = self.format.message_len(payload.len());
-        self.budget.accept(channel, payload.len(), bytes);
+        let len = payload.len();
+        let bytes = self.format.message_len(len);
+        self.budget.accept(channel, len, bytes);
         self.backlog.push_back(Backlog::Message {
             channel,
             rest: std::mem::take(payload),
             first: true,
         });
+        #[cfg(feature = "spdy")]
+        if self.format.has_streams() {
+            self.count_large(channel, len);
+        }
     }
 
     /// Returns whether a payload of this size should be written together with the queue and without
@@ -316,7 +327,11 @@ impl SendQueue {
     }
 
     pub(super) fn pong(&mut self, payload: &[u8]) {
-        if !self.closing && self.format.is_web_socket() {
+        #[cfg(feature = "spdy")]
+        if !self.format.is_web_socket() {
+            return self.push_nudge();
+        }
+        if !self.closing {
             self.control.pong(payload);
         }
     }

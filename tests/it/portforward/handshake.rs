@@ -68,7 +68,7 @@ async fn v4_is_picked_wherever_it_is_offered() {
             V4,
         ),
         (&[V5, V4], V4),
-        (&["SPDY/3.1+portforward.k8s.io", V4], V4),
+        (&["SPDY/3.1+attach.k8s.io", V4], V4),
         (&[V4_BASE64, V4], V4_BASE64),
         (&[], ""),
     ] {
@@ -87,7 +87,7 @@ async fn what_is_not_spoken_is_refused() {
     let service = forward(async |_: ForwardedPort| Ok(()));
     for offer in [
         V5,
-        "SPDY/3.1+portforward.k8s.io",
+        "SPDY/3.1+attach.k8s.io",
         subprotocols::CHANNEL,
         "binary.k8s.io",
     ] {

@@ -6,7 +6,7 @@ use tower_wsstream::{ChannelProtocols, ChannelType, Rejection};
 use super::*;
 
 async fn refused_head(head: &Head, status: u16, kind: RejectionKind) -> crate::support::Refusal {
-    refused(spdy().layer(Kept::default().service()), head, status, kind).await
+    refused(layer().layer(Kept::default().service()), head, status, kind).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -21,7 +21,7 @@ async fn the_first_offered_protocol_of_ours_is_accepted() {
     ] {
         for method in ["POST", "GET"] {
             let kept = Kept::default();
-            let service = spdy().layer(kept.service());
+            let service = layer().layer(kept.service());
             let head = post(offers).line(&format!("{method} {EXEC} HTTP/1.1"));
             let (request, wire) = hold(&head).await;
             let response = service.oneshot(request).await.unwrap();
@@ -153,7 +153,7 @@ async fn what_does_not_ask_for_spdy_is_426() {
 /// A failure in the first poll is the answer to the POST.
 #[tokio::test(start_paused = true)]
 async fn a_service_can_refuse_a_post() {
-    let service = spdy().layer(tower::service_fn(async |_: ChannelSet| {
+    let service = layer().layer(tower::service_fn(async |_: ChannelSet| {
         let refusal = Rejection::new(http::StatusCode::NOT_FOUND, "no such container");
         Err::<(), BoxError>(refusal.into())
     }));

@@ -79,13 +79,13 @@ async fn what_asks_for_neither_is_426_or_goes_to_the_fallback() {
 #[tokio::test(start_paused = true)]
 async fn a_setting_holds_for_both_transports() {
     let config = SessionConfig::default().upgrade_timeout(std::time::Duration::ZERO);
-    let layer = StreamingLayer::new(Protocols::default()).config(config);
-    assert!(layer.check().is_err());
-    let service = layer.layer(Kept::default().service());
+    let both = StreamingLayer::new(Protocols::default()).config(config);
+    assert!(both.check().is_err());
+    let service = both.layer(Kept::default().service());
     for head in [websocket(), post(&CLIENT_GO)] {
         refused(service.clone(), &head, 500, RejectionKind::Config).await;
     }
-    let spdy = spdy().limits(Limits::default()).idle_timeout(secs(1));
+    let spdy = layer().limits(Limits::default()).idle_timeout(secs(1));
     assert!(spdy.check().is_ok());
 }
 
@@ -145,7 +145,7 @@ async fn an_intent_tells_both_transports() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_before_its_answer_leaves_nothing() {
     let service = ServiceBuilder::new()
-        .layer(spdy())
+        .layer(layer())
         .concurrency_limit(1)
         .service(Kept::default().service());
     let (request, _wire) = hold(&post(&CLIENT_GO)).await;

@@ -1,5 +1,6 @@
 //! Upgrades to SPDY: the handshake, and the layers that answer it.
 
+mod commands;
 mod handshake;
 mod layers;
 mod servers;
@@ -13,21 +14,14 @@ use tower_wsstream::{
     streaming::SpdyLayer,
 };
 
-use crate::support::{Head, hold, refusal, refused, sorted, tasks};
+use crate::support::{Head, hold, refusal, refused, sorted, spdy_client, tasks};
 
 /// The path of a command with stdin and stdout.
 const EXEC: &str = "/exec?command=cat&stdin=1&stdout=1";
 
 /// Returns the head of a valid request for SPDY, which offers these protocols in a line each.
 fn post(offers: &[&str]) -> Head {
-    let head = Head::plain("/")
-        .line(&format!("POST {EXEC} HTTP/1.1"))
-        .with("Connection", "Upgrade")
-        .with("Upgrade", "SPDY/3.1")
-        .with("Content-Length", "0");
-    offers.iter().fold(head, |head, offer| {
-        head.with("X-Stream-Protocol-Version", offer)
-    })
+    spdy_client::post(EXEC, offers)
 }
 
 /// The protocols that client-go offers.
@@ -40,7 +34,7 @@ const CLIENT_GO: [&str; 5] = [
 ];
 
 /// Returns a layer for commands.
-fn spdy() -> SpdyLayer {
+fn layer() -> SpdyLayer {
     SpdyLayer::new(Protocols::default())
 }
 

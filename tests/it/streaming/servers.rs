@@ -37,7 +37,7 @@ async fn every_server_hands_over_the_connection_of_a_post() {
     for server in ["hyper", "auto", "axum"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = spdy().layer(Kept::default().service());
+        let service = layer().layer(Kept::default().service());
         let task = tokio::spawn(async move {
             if server == "axum" {
                 let app = axum::Router::new().fallback_service(service);

@@ -5,6 +5,7 @@
         feature = "http2",
         feature = "portforward",
         feature = "remotecommand",
+        feature = "spdy",
         feature = "testing"
     )),
     allow(dead_code, unused_imports, reason = "some areas are left out")
@@ -25,6 +26,10 @@ mod random;
 mod raw;
 mod serve;
 mod sessions;
+#[cfg(feature = "spdy")]
+pub(crate) mod spdy;
+#[cfg(feature = "spdy")]
+pub(crate) mod spdy_client;
 mod time;
 
 #[cfg(feature = "http2")]

@@ -28,8 +28,8 @@ use tower_wsstream::{
         PolicyService, TimeLimit, ValidUntil,
     },
     portforward::{
-        self, ForwardedPort, ForwardedStream, ForwardedWriter, PortForward, PortForwardFuture,
-        PortForwardLayer,
+        self, ForwardError, ForwardedPort, ForwardedStream, ForwardedWriter, PortForward,
+        PortForwardFuture, PortForwardLayer,
     },
     protocol::ChannelProtocolsBuilder,
     reader::{ReaderProtocols, WsReader, WsReaderFuture, WsReaderLayer, WsReaderService},
@@ -126,7 +126,7 @@ fn every_public_type_is_what_it_is() {
             Client, Outcome<'static>, Refused, RemoteCommand, TerminalSizes, ResponseBody<NoBody>,
             WsStreamFuture<Done, Good>, RemoteCommandFuture<Done>, SessionRateLimitFuture<Done>,
             SessionLimitFuture<Done>, AdmissionFuture<Done>, SessionPermit, WsReader<Good>, WsReaderFuture<Done, NoBody>, BearerSubprotocolFuture<Done>,
-            ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
+            ForwardError, ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture<Good, Done>,
             Tap, TapFuture<Done>, TapReader;
         CLONE: ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, CloseReason, ConfigError,
             Connect, EndCause, Frame, LastWords, Options, OriginPolicy, PolicyLayer<OriginPolicy>,
@@ -145,6 +145,20 @@ fn every_public_type_is_what_it_is() {
             UpgradeIntent, UpgradeIntentLayer, UpgradeIntentService<Good>, PortForwardLayer,
             Direction, Lost, Overflow, TapLayer<()>, TapService<Good, ()>;
     };
+    #[cfg(feature = "spdy")]
+    let spdy = {
+        use tower_wsstream::{
+            SpdyLayer, StreamingLayer,
+            streaming::{Spdy, SpdyFuture},
+        };
+        table! {
+            HANDLE: SpdyFuture<Done, Good>;
+            CLONE: Spdy<Good>, SpdyLayer, SpdyLayer<Good>, StreamingLayer, StreamingLayer<Good>;
+        }
+    };
+    #[cfg(not(feature = "spdy"))]
+    let spdy: [(&str, String, &str); 0] = [];
+    let table: Vec<_> = table.into_iter().chain(spdy).collect();
     let others: Vec<_> = table
         .iter()
         .filter(|(_, is, listed)| is != listed)
@@ -155,8 +169,18 @@ fn every_public_type_is_what_it_is() {
     let listed: BTreeSet<_> = table.iter().map(|(name, ..)| named(name)).collect();
     let public: BTreeSet<_> = public_types().collect();
     assert!(public.contains("ChannelReader") && public.contains("Transcript"));
+    let is_left_out = |name: &&String| cfg!(not(feature = "spdy")) && is_of_spdy(name);
     let missing: Vec<_> = public.difference(&listed).collect();
+    let missing: Vec<_> = missing
+        .into_iter()
+        .filter(|name| !is_left_out(name))
+        .collect();
     assert!(missing.is_empty(), "not in the table above: {missing:?}");
+}
+
+/// Returns whether a type exists with the feature `spdy` alone.
+fn is_of_spdy(name: &str) -> bool {
+    name.starts_with("Spdy") || name.starts_with("Streaming")
 }
 
 /// Returns the names of types in the `pub use` of public modules.
@@ -178,6 +202,7 @@ fn public_types() -> impl Iterator<Item = String> {
         "reader/mod.rs",
         "remotecommand/mod.rs",
         "session/mod.rs",
+        "streaming/mod.rs",
         "testing/mod.rs",
         "ws_stream/mod.rs",
     ] {
@@ -240,6 +265,11 @@ fn every_service_shows_the_inner_one_and_gives_it_back() {
         TapLayer::new(|_: &ChannelSet| None),
         PortForwardLayer::new(),
         RemoteCommandLayer::new(),
+    );
+    #[cfg(feature = "spdy")]
+    through!(
+        tower_wsstream::SpdyLayer::new(Protocols::default()),
+        tower_wsstream::StreamingLayer::new(Protocols::default()),
     );
 }
 

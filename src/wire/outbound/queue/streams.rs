@@ -3,11 +3,13 @@
 //! A message of a channel is a DATA frame of the stream that stands for the channel. In a tunnel, each
 //! DATA frame is a WebSocket message, so the queue finds the ends of frames as it does without SPDY.
 
+use std::ops::Range;
+
 use super::SendQueue;
 use crate::{
     frame::{OpCode, frame_head},
     protocol::Format,
-    spdy::{self, GoAwayStatus},
+    spdy::{self, GoAwayStatus, ResetStatus, queue_of},
 };
 
 /// The state that only grows with what this end sends.
@@ -17,8 +19,19 @@ pub(super) struct Said {
     replied: bool,
     /// The number of the last PING, or 0.
     ping: u32,
+    /// The number of the last PING of the keep-alive, until it is answered.
+    marked: u32,
     /// The amount of data that was accepted before that PING.
     mark: u64,
+}
+
+impl Said {
+    /// Returns the number of the next PING.
+    pub(super) fn next_ping(&mut self) -> u32 {
+        // The numbers of a server's PINGs are even. After 2^31 of them, they would start again.
+        self.ping = self.ping.wrapping_add(2).max(2);
+        self.ping
+    }
 }
 
 impl Format {
@@ -54,6 +67,15 @@ impl SendQueue {
         format.data_head(stream, payload.len(), tail);
         tail.extend_from_slice(payload);
         self.budget.accept(channel, payload.len(), len);
+        self.count_data(stream, 1);
+        self.ask(stream);
+    }
+
+    /// Counts the frames of a large payload, which is queued uncopied.
+    pub(super) fn count_large(&mut self, channel: u8, len: usize) {
+        let stream = self.stream(channel);
+        self.count_data(stream, len.div_ceil(self.format.fragment()));
+        self.ask(stream);
     }
 
     /// Queues the head of a DATA frame, as [`SendQueue::push_head`] does.
@@ -61,6 +83,8 @@ impl SendQueue {
         let (format, stream) = (self.format, self.stream(channel));
         format.data_head(stream, len, self.front());
         self.budget.accept(channel, len, format.message_len(len));
+        // The PINGs come behind the payload: see `SendQueue::ask_for`.
+        self.count_data(stream, 1);
     }
 
     /// Writes the head of a DATA frame to the empty buffer.
@@ -74,6 +98,11 @@ impl SendQueue {
 impl SendQueue {
     /// Queues frames behind everything else. The payload of DATA frames among them must be empty.
     pub(in crate::wire::outbound) fn push_frames(&mut self, frames: &[u8]) {
+        self.push_paced(frames);
+    }
+
+    /// Appends frames to the queue.
+    pub(super) fn append(&mut self, frames: &[u8]) {
         if self.closing || frames.is_empty() {
             return;
         }
@@ -95,12 +124,28 @@ impl SendQueue {
 
     /// Queues a PING, which confirms the data that was accepted before it.
     pub(super) fn push_ping(&mut self) {
-        // The numbers of a server's PINGs are even. After 2^31 of them, they would start again.
-        self.said.ping = self.said.ping.wrapping_add(2).max(2);
+        let id = self.said.next_ping();
+        self.said.marked = id;
         self.said.mark = self.budget.accepted();
         let mut ping = Vec::new();
-        spdy::ping(&mut ping, self.said.ping);
+        spdy::ping(&mut ping, id);
         self.push_frames(&ping);
+    }
+
+    /// Queues a frame that means nothing to the peer, in place of the Pong of a WebSocket. If the
+    /// peer has gone, the connection fails.
+    ///
+    /// It is the reset of a stream that does not exist. A Go client discards it without an answer,
+    /// and it is for a queue in which nothing waits.
+    pub(super) fn push_nudge(&mut self) {
+        /// Above all streams of a client, which would need years to get there.
+        const NO_STREAMS: Range<u32> = 0x7fff_fff0..0x7fff_fff5;
+        let mut streams = NO_STREAMS.filter(|stream| self.budget.is_idle_queue(queue_of(*stream)));
+        if let Some(stream) = streams.next() {
+            let mut reset = Vec::new();
+            spdy::rst_stream(&mut reset, stream, ResetStatus::Cancel);
+            self.push_frames(&reset);
+        }
     }
 
     /// Queues the GOAWAY of a session that ends with this code of a Close frame.
@@ -115,9 +160,13 @@ impl SendQueue {
         self.push_frames(&frame);
     }
 
-    /// Returns the amount of data that the peer has read if it echoes this PING.
-    pub(in crate::wire::outbound) fn mark(&self, ping: u32) -> Option<u64> {
-        (ping == self.said.ping).then_some(self.said.mark)
+    /// Takes the amount of data that the peer has read if it answers this PING of the keep-alive.
+    pub(in crate::wire::outbound) fn take_mark(&mut self, ping: u32) -> Option<u64> {
+        let answers = self.said.marked == ping;
+        if answers {
+            self.said.marked = 0;
+        }
+        answers.then_some(self.said.mark)
     }
 }
 
@@ -140,7 +189,7 @@ impl SendQueue {
 
     /// Returns the number of bytes of frames without data that have not left.
     pub(in crate::wire::outbound) fn queued_control(&self) -> usize {
-        self.budget.control()
+        self.budget.control() + self.held()
     }
 }
 

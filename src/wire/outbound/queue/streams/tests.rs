@@ -135,7 +135,7 @@ impl Model {
             }
         }
         let queued = self.queue.budget.queued();
-        let parts = self.queue.budget.queued_by_channels() + self.queue.queued_control();
+        let parts = self.queue.budget.queued_by_channels() + self.queue.budget.control();
         assert_eq!(parts, queued, "each byte is counted once");
     }
 
@@ -143,7 +143,7 @@ impl Model {
         while !self.queue.is_empty() {
             self.run(Op::Take(1000));
         }
-        assert_eq!(self.queue.queued_control(), 0);
+        assert_eq!(self.queue.budget.control(), 0);
         assert!(self.queue.is_idle(0) && self.queue.is_idle(1));
     }
 }
@@ -279,11 +279,13 @@ fn a_ping_confirms_the_data_in_front_of_it() {
     let mut model = Model::new(Format::Spdy);
     model.queue.push(0, b"hi");
     model.queue.ping();
-    assert_eq!(model.queue.mark(2), Some(10));
-    assert_eq!(model.queue.mark(4), None);
+    assert_eq!(model.queue.take_mark(4), None);
+    assert_eq!(model.queue.take_mark(2), Some(10));
+    assert_eq!(model.queue.take_mark(2), None);
     model.queue.push(0, b"more");
     model.queue.ping();
-    assert_eq!((model.queue.mark(2), model.queue.mark(4)), (None, Some(34)));
+    assert_eq!(model.queue.take_mark(2), None);
+    assert_eq!(model.queue.take_mark(4), Some(34));
     model.drain();
     assert!(
         model
@@ -305,4 +307,125 @@ fn a_channel_that_stands_for_another_stream_is_repaid_for_its_own_bytes() {
     model.queue.push(0, b"x");
     model.run(Op::Take(1000));
     assert_eq!(model.left, b"\0\0\0\x09\0\0\0\x01x");
+}
+
+#[test]
+fn a_nudge_is_for_a_queue_in_which_nothing_waits() {
+    for written in [0, 1] {
+        let mut model = Model::new(Format::Spdy);
+        model.queue.open(0, 5);
+        model.queue.open(1, 6);
+        model.queue.push(written, b"x");
+        model.drain();
+        model.left.clear();
+        model.queue.pong(b"");
+        model.drain();
+        let [Sent::Other(frame)] = &frames(Format::Spdy, &model.left)[..] else {
+            panic!("one frame");
+        };
+        assert_eq!(frame[..8], [0x80, 3, 0, 3, 0, 0, 0, 8]);
+        let stream = u32::from_be_bytes(frame[8..12].try_into().unwrap());
+        assert_ne!(stream % 5, [0, 1][usize::from(written)]);
+    }
+}
+
+/// A queue that paces, with one stream in each of two queues of the client.
+fn paced() -> Model {
+    let mut model = Model::new(Format::Spdy);
+    model.queue.pace();
+    model
+}
+
+/// Takes what leaves, and returns the numbers of PINGs in it.
+fn pings(model: &mut Model) -> Vec<u32> {
+    model.drain();
+    let left = std::mem::take(&mut model.left);
+    let frames = frames(Format::Spdy, &left).into_iter();
+    let pings = frames.filter_map(|frame| match frame {
+        Sent::Other(frame) if frame[3] == 6 => Some(frame[8..12].to_vec()),
+        _ => None,
+    });
+    pings
+        .map(|id| u32::from_be_bytes(id.try_into().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_stream_without_answers_waits_and_another_goes_on() {
+    let mut model = paced();
+    let mut sent = 0;
+    let mut asked = Vec::new();
+    while !model.queue.is_paced(0) {
+        model.queue.push(0, b"x");
+        sent += 1;
+        asked.extend(pings(&mut model));
+    }
+    assert!((36 - 5..=36).contains(&sent), "{sent}");
+    assert!(!model.queue.is_paced(1));
+    assert!(!model.queue.stands_still(3), "there is room for a reply");
+    // The PINGs went around: stream 3 is in the client's queue 3, behind queues 0 to 2.
+    let before = asked.len();
+    for id in asked {
+        model.queue.answered(id);
+    }
+    assert!(!model.queue.is_paced(0) && before >= 4);
+}
+
+#[test]
+fn a_frame_without_a_place_is_held_until_there_is_one() {
+    let mut model = paced();
+    let mut fin = Vec::new();
+    spdy::fin(&mut fin, 3);
+    let mut asked = Vec::new();
+    while !model.queue.is_paced(0) {
+        model.queue.push(0, b"x");
+        asked.extend(pings(&mut model));
+    }
+    while !model.queue.stands_still(3) {
+        model.queue.push_frames(&fin);
+    }
+    model.drain();
+    model.left.clear();
+    let mut reply = Vec::new();
+    spdy::syn_reply(&mut reply, 3, false);
+    let mut other = Vec::new();
+    spdy::fin(&mut other, 1);
+    model.queue.push_frames(&[&reply[..], &other].concat());
+    model.drain();
+    assert_eq!(std::mem::take(&mut model.left), other);
+    for id in asked {
+        model.queue.answered(id);
+    }
+    model.drain();
+    assert!(model.left.starts_with(&reply));
+}
+
+#[test]
+fn a_pause_lets_everything_leave() {
+    let mut model = paced();
+    while !model.queue.is_paced(0) {
+        model.queue.push(0, b"x");
+    }
+    model.queue.pause_pacing(true);
+    assert!(!model.queue.is_paced(0) && model.queue.pacing_due().is_none());
+    for _ in 0..100 {
+        model.queue.push(0, b"x");
+    }
+    model.queue.pause_pacing(false);
+    assert!(!model.queue.is_paced(0), "the count begins again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_is_not_paced() {
+    let mut model = paced();
+    assert!(model.queue.pacing_due().is_none());
+    while !model.queue.is_paced(0) {
+        model.queue.push(0, b"x");
+    }
+    let due = model.queue.pacing_due().unwrap();
+    let second = std::time::Duration::from_secs(1);
+    model.queue.expire_pacing(due - second);
+    assert!(model.queue.is_paced(0));
+    model.queue.expire_pacing(due);
+    assert!(!model.queue.is_paced(0) && model.queue.pacing_due().is_none());
 }

@@ -1,0 +1,198 @@
+//! The pacing of frames to a Go client, which stops reading if one of its streams is not read.
+//!
+//! What may be in flight is up to [`Pace`]. Here, every frame is counted when it is queued, PINGs are
+//! queued behind data, and frames without a place in the client's queue are held until it has one.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::SendQueue;
+use crate::{
+    policy::after,
+    spdy::{self, Pace, queue_of},
+};
+
+/// The time that a client has to answer the first PINGs. One that answers none is not paced: it may
+/// be none of Go's, and would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pacing of a session; see the module's documentation.
+#[derive(Debug)]
+pub(super) struct Pacing {
+    pace: Pace,
+    /// Frames that have no place in their queues. There are a few of them for each stream.
+    held: Vec<u8>,
+    /// The time of the first PING.
+    since: Option<Instant>,
+}
+
+impl SendQueue {
+    /// Paces what is sent from now on.
+    pub(in crate::wire::outbound) fn pace(&mut self) {
+        self.pacing = Some(Box::new(Pacing {
+            pace: Pace::new(),
+            held: Vec::new(),
+            since: None,
+        }));
+    }
+
+    /// Returns whether data of a channel has to wait until the client has confirmed some.
+    #[inline]
+    pub(in crate::wire::outbound) fn is_paced(&self, channel: u8) -> bool {
+        match &self.pacing {
+            Some(pacing) => {
+                let stream = self.budget.stream(channel);
+                stream.is_some_and(|stream| !pacing.pace.admits(queue_of(stream)))
+            }
+            None => false,
+        }
+    }
+
+    /// Returns whether the client does not get what it waits for on a stream, because its queue is
+    /// full.
+    pub(in crate::wire::outbound) fn stands_still(&self, stream: u32) -> bool {
+        let pacing = self.pacing.as_ref();
+        pacing.is_some_and(|pacing| !pacing.pace.has_place(queue_of(stream)))
+    }
+
+    /// Counts DATA frames of a stream.
+    pub(super) fn count_data(&mut self, stream: u32, frames: usize) {
+        if let Some(pacing) = &mut self.pacing {
+            for _ in 0..frames {
+                pacing.pace.sent(queue_of(stream));
+            }
+        }
+    }
+
+    /// Queues the PINGs that data of a stream asks for.
+    pub(super) fn ask(&mut self, stream: u32) {
+        let queue = queue_of(stream);
+        loop {
+            let Some(pacing) = &mut self.pacing else {
+                return;
+            };
+            if !pacing.pace.wants_ping(queue) {
+                return;
+            }
+            let id = self.said.next_ping();
+            if !pacing.pace.ask(queue, id) {
+                return;
+            }
+            pacing.since.get_or_insert_with(Instant::now);
+            let mut ping = Vec::new();
+            spdy::ping(&mut ping, id);
+            self.append(&ping);
+        }
+    }
+
+    /// Queues the PINGs for data that has left on its way around the queue.
+    pub(in crate::wire::outbound) fn ask_for(&mut self, channel: u8) {
+        if self.pacing.is_some()
+            && let Some(stream) = self.budget.stream(channel)
+        {
+            self.ask(stream);
+        }
+    }
+
+    /// Queues frames that have a place in their queues, and holds the others.
+    pub(super) fn push_paced(&mut self, frames: &[u8]) {
+        let Some(pacing) = &mut self.pacing else {
+            return self.append(frames);
+        };
+        let mut now = Vec::with_capacity(frames.len());
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let (frame, later) = spdy::split_own_frame(rest);
+            rest = later;
+            let leaves = match spdy::own_stream(frame) {
+                Some(stream) => {
+                    let queue = queue_of(stream);
+                    let has_place = pacing.pace.has_place(queue);
+                    if has_place {
+                        pacing.pace.sent(queue);
+                    }
+                    has_place
+                }
+                None if spdy::is_ping(frame) => {
+                    let may_answer = pacing.pace.may_answer();
+                    if may_answer {
+                        pacing.pace.answered_theirs();
+                    }
+                    may_answer
+                }
+                None => true,
+            };
+            match leaves {
+                true => now.extend_from_slice(frame),
+                false => pacing.held.extend_from_slice(frame),
+            }
+        }
+        self.append(&now);
+        self.ask_for_all();
+    }
+
+    fn ask_for_all(&mut self) {
+        for queue in 0..spdy::QUEUES as u32 {
+            self.ask(queue);
+        }
+    }
+
+    /// Returns the number of bytes that are held.
+    pub(super) fn held(&self) -> usize {
+        self.pacing.as_ref().map_or(0, |pacing| pacing.held.len())
+    }
+
+    /// Notes the answer to a PING, and returns whether pacing has sent it. The writers that wait for
+    /// one are woken at the end of the turn.
+    pub(in crate::wire::outbound) fn answered(&mut self, ping: u32) -> bool {
+        let Some(pacing) = &mut self.pacing else {
+            return false;
+        };
+        let asked = pacing.pace.confirmed(ping);
+        self.release_held();
+        asked
+    }
+
+    fn release_held(&mut self) {
+        let Some(pacing) = &mut self.pacing else {
+            return;
+        };
+        let held = std::mem::take(&mut pacing.held);
+        self.push_paced(&held);
+    }
+
+    /// Stops or continues pacing while this end does not read.
+    pub(in crate::wire::outbound) fn pause_pacing(&mut self, paused: bool) {
+        let Some(pacing) = &mut self.pacing else {
+            return;
+        };
+        let changed = match paused {
+            true => {
+                pacing.pace.pause();
+                true
+            }
+            false => pacing.pace.resume(),
+        };
+        if changed {
+            self.release_held();
+        }
+    }
+
+    /// Returns the instant at which pacing ends unless the client has answered, if it has not.
+    pub(in crate::wire::outbound) fn pacing_due(&self) -> Option<Instant> {
+        let pacing = self.pacing.as_ref()?;
+        let since = pacing.since.filter(|_| pacing.pace.is_unanswered())?;
+        Some(after(since, PATIENCE))
+    }
+
+    /// Stops pacing if the client has not answered in time.
+    pub(in crate::wire::outbound) fn expire_pacing(&mut self, now: Instant) {
+        if self.pacing_due().is_some_and(|due| due <= now)
+            && let Some(pacing) = &mut self.pacing
+        {
+            pacing.pace.turn_off();
+            self.release_held();
+        }
+    }
+}
