@@ -130,7 +130,6 @@ fn header_bomb() {
 async fn half_pairs() {
     for mut client in both(forward(echo)).await {
         let before = tasks();
-        let mut frames = Vec::new();
         for n in 0..1000 {
             let request = n.to_string();
             let fields = [
@@ -138,10 +137,8 @@ async fn half_pairs() {
                 ("port", "80"),
                 ("requestid", &request),
             ];
-            frames.extend(client.syn(2 * n + 1, &fields));
-        }
-        client.bytes(&frames).await;
-        for n in 0..1000 {
+            let syn = client.syn(2 * n + 1, &fields);
+            client.bytes(&syn).await;
             let expected = match n {
                 0..32 => Said::Reply(2 * n + 1),
                 _ => Said::Reset(2 * n + 1, REFUSED),
@@ -234,6 +231,8 @@ async fn floods_end_the_session() {
 #[tokio::test(start_paused = true)]
 async fn ping_flood_without_reading() {
     let mut client = Spdy::tunnel_with(forward(echo), 4096).await;
+    // The last PING is cut off.
+    client.answers = false;
     let mut sent = 0;
     loop {
         let piece = frame(true, 2, &ping(2 * sent + 1));
@@ -244,8 +243,15 @@ async fn ping_flood_without_reading() {
     }
     // The two buffers of the connection, one read, and the answers that may be queued.
     assert!(sent < 5_000, "{sent}");
-    for n in 0..sent {
-        assert_eq!(client.next().await, Some(Said::Ping(2 * n + 1)));
+    let mut answered = 0;
+    while answered < sent {
+        match client.next().await {
+            Some(Said::Ping(id)) if id % 2 == 0 => {}
+            said => {
+                assert_eq!(said, Some(Said::Ping(2 * answered + 1)));
+                answered += 1;
+            }
+        }
     }
 }
 

@@ -47,6 +47,8 @@ impl Said {
 pub(crate) struct Spdy<T> {
     raw: Raw<T>,
     tunnel: bool,
+    /// Set to answer the server's PINGs, as Go's clients do.
+    pub(crate) answers: bool,
     /// Set once a block of headers was sent.
     begun: bool,
     /// Set once a reply has come.
@@ -95,6 +97,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
         Self {
             raw,
             tunnel,
+            answers: true,
             begun: false,
             replied: false,
             bytes: BytesMut::new(),
@@ -158,7 +161,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
 
     /// Receives the next frame, or `None` if the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<Said> {
-        soon(self.next_at_any_time()).await
+        loop {
+            match soon(self.next_at_any_time()).await {
+                Some(Said::Ping(id)) if id.is_multiple_of(2) && self.answers => {
+                    self.bytes(&ping(id)).await;
+                }
+                said => return said,
+            }
+        }
     }
 
     async fn next_at_any_time(&mut self) -> Option<Said> {
