@@ -120,7 +120,7 @@ class ControlPlane(Reachable):
     It speaks TLS and wants a token; `access` is what a kubectl is told of both.
     """
 
-    scheme, hops = "https", 1
+    scheme = "https"
 
     def __init__(self, etcd, api_server, folder):
         self.programs = (etcd, api_server)

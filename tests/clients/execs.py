@@ -18,11 +18,6 @@ from harness import (
 from session import MIB, PATIENCE, Session, Sink, Watchdog, hash_of
 
 
-# Over SPDY, only a frame that the server sends every 30 s finds out that a client is gone whose input
-# is unread. Each proxy takes one more, because a write fails only after another has been reset.
-UNREAD_GONE_WITHIN = 35
-
-
 class Execs(Session):
     """The checks of `kubectl exec`."""
 
@@ -183,8 +178,6 @@ class Execs(Session):
     def killed(self, script, processes, stdin_mib=0):
         """No process with the mark is left soon after a SIGKILL."""
         mark, within = new_mark(), self.server.gone_within
-        if stdin_mib and self.wire == kubectls.SPDY:
-            within = (self.server.hops + 1) * UNREAD_GONE_WITHIN
         command = ["env", f"{MARK}={mark}", "sh", "-c", script]
         with tempfile.TemporaryFile() as stdin:
             stdin.truncate(stdin_mib * MIB)

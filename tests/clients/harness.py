@@ -139,8 +139,6 @@ class Server(Reachable):
     gone_within = 2
     # The protocol of the sessions that reach it, if it is not that of the client.
     wire = None
-    # How many proxies that copy bytes stand in front of it.
-    hops = 0
     # More than the sockets on the way to a client that does not read can hold.
     flood_mib = 16
 
