@@ -342,7 +342,10 @@ mod tests {
                     pace.confirmed(id);
                 }
                 let queue = (stalled + n) % QUEUES;
-                assert!(send(&mut pace, &mut client, queue), "{stalled}: {queue} at {n}");
+                assert!(
+                    send(&mut pace, &mut client, queue),
+                    "{stalled}: {queue} at {n}"
+                );
                 assert!(client.longest() <= SLOTS as usize);
             }
         }
