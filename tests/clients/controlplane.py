@@ -184,7 +184,7 @@ class ControlPlane(Reachable):
         return True
 
     def populate(self):
-        """Registers a node to which WebSockets may be passed on, and the pod on it."""
+        """Registers a node, and the pod on it."""
         self.ask("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         self.ask("POST", "/api/v1/namespaces/default/pods", {
             "metadata": {"name": "demo"},
@@ -202,11 +202,11 @@ class ControlPlane(Reachable):
             }],
         }})
 
-    def kubelet(self, server):
-        """Makes this server the kubelet of the node."""
+    def kubelet(self, server, splices):
+        """Makes this server the kubelet of the node. `splices` lets it have the WebSockets of clients."""
         host, port = server.host_port
         self.ask("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": {
-            "declaredFeatures": ["ExtendWebSocketsToKubelet"],
+            "declaredFeatures": ["ExtendWebSocketsToKubelet"] if splices else [],
             "addresses": [{"type": "InternalIP", "address": host}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         }})

@@ -1,5 +1,5 @@
 //! A Kubernetes API server with one running pod, `demo`, whose commands are processes of this
-//! machine. An unmodified kubectl runs them through `WsStreamLayer`.
+//! machine. An unmodified kubectl of any version runs them through `StreamingLayer`.
 //!
 //! ```text
 //! cargo run -p pod-server
@@ -8,8 +8,7 @@
 //!
 //! opens a shell on this machine. Pipes, exit codes, window sizes and Ctrl-C work as in a pod.
 //! `attach -i demo` joins the pod's own process, which counts the seconds and echoes each line;
-//! `logs -f demo` shows its output. kubectl 1.29 and 1.30 need
-//! `KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true`.
+//! `logs -f demo` shows its output, and `port-forward demo 8080:80` forwards a port of this machine.
 //!
 //! Start with `routes.rs`: it is the whole server as an axum `Router`.
 //!

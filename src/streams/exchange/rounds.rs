@@ -156,9 +156,7 @@ impl Exchange {
     pub(in crate::streams) fn expire(&mut self, now: Instant) -> Option<EndCause> {
         while let Some((stream, due)) = self.streams.expire(now) {
             match due {
-                Due::Half => self.give_up_half(stream, |request| {
-                    format!("(request={request}) timed out waiting for streams")
-                }),
+                Due::Half => self.give_up_half(stream),
                 // The service learns of it, and ends the error stream.
                 Due::Answer => self.fail(stream, ResetStatus::Cancel, ResetStatus::Cancel),
                 Due::Fin => {
