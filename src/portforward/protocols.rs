@@ -45,6 +45,9 @@ const MAX_BASE64_PORTS: usize = 39;
 /// it goes. There are no ports in the query then, so an authorization that depends on the port
 /// belongs into the service of the ports.
 ///
+/// Over SPDY without a WebSocket, which a `StreamingLayer` serves, the same streams have the name
+/// `portforward.k8s.io`. kubectl up to 1.30, `crictl` and API servers ask for them in this way.
+///
 /// `v5.channel.k8s.io` is not supported: some clients offer it, but none needs it here.
 ///
 /// # Examples
@@ -89,7 +92,8 @@ impl Protocols {
         self
     }
 
-    /// Sets whether clients may tunnel SPDY, as `kubectl port-forward` does. On by default.
+    /// Sets whether clients may open connections over SPDY, in a tunnel as `kubectl port-forward`
+    /// does or without a WebSocket. On by default.
     #[cfg(feature = "spdy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
     #[must_use]

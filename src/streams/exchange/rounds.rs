@@ -1,6 +1,6 @@
 //! The wishes of this end: verdicts of the service, ends of writers, and deadlines.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use tokio::time::Instant;
 
@@ -93,7 +93,7 @@ impl Exchange {
 
     /// Ends this end's direction of a connection, once its upload is quiet. An upload that nobody
     /// reads is not waited for.
-    fn end_connection(&mut self, stream: u32, slot: u8, within: std::time::Duration) {
+    fn end_connection(&mut self, stream: u32, slot: u8, within: Duration) {
         let now = self.now();
         if self.amid == Some(stream) {
             self.streams.heard(stream, now);
@@ -159,7 +159,8 @@ impl Exchange {
                 Due::Half => self.give_up_half(stream, |request| {
                     format!("(request={request}) timed out waiting for streams")
                 }),
-                Due::Reply => self.on(stream, Event::Reply),
+                // The service learns of it, and ends the error stream.
+                Due::Answer => self.fail(stream, ResetStatus::Cancel, ResetStatus::Cancel),
                 Due::Fin => {
                     let slot = self.streams.get(stream).and_then(|stream| stream.slot);
                     if let Some(slot) = slot {
