@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::opening::Postponed;
 use super::{handoff::Decided, roles::Roles, streams::Streams};
 use crate::{
     error::EndCause,
@@ -47,6 +48,7 @@ pub(super) struct Exchange {
     roles: Roles,
     /// Set while new streams are accepted.
     accepts: bool,
+    postponed: Vec<Postponed>,
     /// Frames that leave at the end of the read or of the round.
     answers: Vec<u8>,
     /// Set while too many answers have not left.
@@ -86,6 +88,7 @@ impl Exchange {
             streams: Streams::default(),
             roles,
             accepts: true,
+            postponed: Vec::new(),
             answers: Vec::new(),
             congested: false,
             idle_frames: allowance(IDLE_FRAMES),
@@ -257,14 +260,18 @@ impl Exchange {
         self.follow(stream, slot);
     }
 
-    /// Ends the error stream of a connection some time after its data stream was closed. kubectl waits
-    /// for this before it closes the local connection, and the service may run on for long.
+    /// Ends the error stream of a connection some time after this end's direction of its data stream.
+    /// kubectl waits for this before it closes the local connection, and up to 1.32 says nothing
+    /// before. The service may run on for long.
     fn follow(&mut self, stream: u32, slot: Option<u8>) {
         let Some(slot) = slot.filter(|slot| slot.is_multiple_of(2)) else {
             return;
         };
         if let Roles::Ports { .. } = self.roles
-            && self.streams.get(stream).is_none()
+            && self
+                .streams
+                .get(stream)
+                .is_none_or(|stream| !stream.state.sends())
             && let Some(error) = self.streams.of_slot(slot + 1)
         {
             let now = self.now();
