@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::opening::Postponed;
 use super::{handoff::Decided, roles::Roles, streams::Streams};
 use crate::{
     error::EndCause,
@@ -47,6 +48,7 @@ pub(super) struct Exchange {
     roles: Roles,
     /// Set while new streams are accepted.
     accepts: bool,
+    postponed: Vec<Postponed>,
     /// Frames that leave at the end of the read or of the round.
     answers: Vec<u8>,
     /// Set while too many answers have not left.
@@ -88,6 +90,7 @@ impl Exchange {
             streams: Streams::default(),
             roles,
             accepts: true,
+            postponed: Vec::new(),
             answers: Vec::new(),
             congested: false,
             idle_frames: allowance(IDLE_FRAMES),

@@ -17,14 +17,12 @@ const HALF: Duration = Duration::from_secs(10);
 /// The time after which a stream that was not answered is given up. kubectl gives it up after 30
 /// seconds. From then on, a Go client hangs on a reset in the place of the reply, and on data, and with
 /// it a fifth of its streams. A reset behind the reply is all that it bears.
-const LATE: Duration = Duration::from_secs(25);
+pub(super) const LATE: Duration = Duration::from_secs(25);
 
 /// The time for which an upload has to be quiet before this end sends a FIN in the other direction.
-/// kubectl takes that FIN for the end of the connection, and drops the rest of the upload.
-pub(super) const QUIET: Duration = Duration::from_secs(1);
-
-/// The age of an upload's last data at which it counts as quiet already.
-pub(super) const FRESH: Duration = Duration::from_millis(20);
+/// kubectl takes that FIN for the end of the connection, and drops the rest of the upload. Short,
+/// because each target that answers at once and closes is seen so much later.
+pub(super) const QUIET: Duration = Duration::from_millis(50);
 
 /// A deadline of a stream. A stream has one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,13 +172,12 @@ impl Streams {
         }
     }
 
-    /// Waits until the upload of a stream is quiet, if data of it has arrived `within` this time.
-    /// Returns whether it waits.
-    pub(super) fn wait_for_quiet(&mut self, id: u32, within: Duration, now: Instant) -> bool {
+    /// Waits until the upload of a stream is quiet. Returns whether it waits.
+    pub(super) fn wait_for_quiet(&mut self, id: u32, now: Instant) -> bool {
         let Some(stream) = self.get_mut(id).filter(|stream| stream.state.receives()) else {
             return false;
         };
-        let recent = |heard: &Instant| now.saturating_duration_since(*heard) < within;
+        let recent = |heard: &Instant| now.saturating_duration_since(*heard) < QUIET;
         let Some(heard) = stream.heard.filter(recent) else {
             return false;
         };
@@ -286,20 +283,20 @@ mod tests {
         let (mut streams, start) = (Streams::default(), Instant::now());
         streams.open(1, false, None, start);
         let _ = streams.on(1, Event::Reply);
-        assert!(!streams.wait_for_quiet(1, FRESH, start), "no data has come");
+        assert!(!streams.wait_for_quiet(1, start), "no data has come");
         streams.heard(1, start);
-        assert!(!streams.wait_for_quiet(1, FRESH, after(start, 20)));
-        assert!(streams.wait_for_quiet(1, FRESH, after(start, 19)));
-        assert_eq!(streams.next_due(), Some(start + QUIET));
-        streams.heard(1, after(start, 700));
-        assert_eq!(streams.expire(after(start, 1_000)), Some((1, Due::Fin)));
-        assert!(streams.wait_for_quiet(1, QUIET, after(start, 1_000)));
-        assert_eq!(streams.next_due(), Some(after(start, 1_700)));
-        assert_eq!(streams.expire(after(start, 1_700)), Some((1, Due::Fin)));
-        assert!(!streams.wait_for_quiet(1, QUIET, after(start, 1_700)));
+        assert!(!streams.wait_for_quiet(1, after(start, 50)));
+        assert!(streams.wait_for_quiet(1, after(start, 49)));
+        assert_eq!(streams.next_due(), Some(after(start, 50)));
+        streams.heard(1, after(start, 30));
+        assert_eq!(streams.expire(after(start, 50)), Some((1, Due::Fin)));
+        assert!(streams.wait_for_quiet(1, after(start, 50)));
+        assert_eq!(streams.next_due(), Some(after(start, 80)));
+        assert_eq!(streams.expire(after(start, 80)), Some((1, Due::Fin)));
+        assert!(!streams.wait_for_quiet(1, after(start, 80)));
         // The upload is over.
-        streams.heard(1, after(start, 1_700));
+        streams.heard(1, after(start, 80));
         let _ = streams.on(1, Event::TheirFin);
-        assert!(!streams.wait_for_quiet(1, FRESH, after(start, 1_700)));
+        assert!(!streams.wait_for_quiet(1, after(start, 80)));
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, advance},
@@ -63,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     sent: Sent,
     begun: bool,
+    /// The numbers of PINGs that the client answers later, if it does not at once.
+    unanswered: Option<Vec<u32>>,
 }
 
 impl Session {
@@ -88,6 +91,7 @@ impl Session {
             wire,
             sent,
             begun: false,
+            unanswered: None,
         }
     }
 
@@ -154,6 +158,10 @@ impl Session {
         };
         let pings: Vec<u32> = lines.iter().filter_map(own_ping).collect();
         lines.retain(|line| own_ping(line).is_none());
+        if let Some(unanswered) = &mut self.unanswered {
+            unanswered.extend(pings);
+            return lines;
+        }
         for id in pings {
             self.feed(&control(6, &id.to_be_bytes()));
         }
@@ -400,8 +408,49 @@ async fn error_stream_ends_with_its_data_stream() {
     // The service runs on, and kubectl waits for the end of the error stream.
     let before = Instant::now();
     assert_eq!(session.expire().await, None);
-    assert_eq!(before.elapsed(), Duration::from_secs(1));
+    assert_eq!(before.elapsed(), Duration::from_millis(50));
     assert_eq!(session.round(), ["fin 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn error_stream_ends_although_the_client_may_send() {
+    let (mut session, mut pairs) = Session::ports();
+    let mut pair = session.connect(&mut pairs, 1);
+    pair.answer.reply();
+    session.fin(1);
+    drop(pair.data);
+    assert_eq!(session.round(), ["reply 3", "fin 3"]);
+    // kubectl up to 1.32 says nothing before the end of the error stream.
+    assert_eq!(session.expire().await, None);
+    assert_eq!(session.round(), ["fin 1"]);
+    session.data(3, b"still");
+    assert_eq!(read(&mut pair.reader).await.unwrap(), "still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
+    let (mut session, mut pairs) = Session::ports();
+    let mut pair = session.connect(&mut pairs, 1);
+    pair.answer.reply();
+    session.round();
+    session.unanswered = Some(Vec::new());
+    while write(&mut pair.data, "x").now_or_never().is_some() {
+        session.round();
+    }
+    // Of the same queue as stream 3, of another one, and of the same again.
+    session.open(13, "error", "13");
+    session.open(15, "error", "15");
+    session.open(23, "error", "23");
+    assert_eq!(session.round(), ["reply 15"]);
+    advance(Duration::from_secs(20)).await;
+    session.open(33, "error", "33");
+    assert!(session.round().is_empty());
+    // The client has given up those that are older than 25 s.
+    advance(Duration::from_secs(10)).await;
+    for id in session.unanswered.take().unwrap() {
+        session.feed(&control(6, &id.to_be_bytes()));
+    }
+    assert_eq!(session.round(), ["reply 33"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -410,7 +459,7 @@ async fn a_pods_eof_is_passed_on_at_once() {
     let mut pair = session.connect(&mut pairs, 1);
     pair.answer.reply();
     session.data(3, b"request");
-    advance(Duration::from_millis(20)).await;
+    advance(Duration::from_millis(50)).await;
     pair.data.shutdown().await.unwrap_or_default();
     session.round();
     drop(pair.data);
@@ -426,7 +475,7 @@ async fn an_upload_in_flight_delays_the_fin() {
     session.data(3, b"some");
     drop(pair.data);
     assert_eq!(session.round(), ["reply 3"]);
-    advance(Duration::from_millis(900)).await;
+    advance(Duration::from_millis(40)).await;
     // The rest of a frame counts like its beginning.
     session.feed(&data_frame(3, false, &[b'.'; 10])[..12]);
     assert_eq!(session.expire().await, None);

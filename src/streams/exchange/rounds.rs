@@ -1,6 +1,6 @@
 //! The wishes of this end: verdicts of the service, ends of writers, and deadlines.
 
-use std::{mem, time::Duration};
+use std::mem;
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::{
     streams::{
         handoff::Verdict,
         roles::{ERROR, STDIN},
-        streams::{Due, FRESH, QUIET},
+        streams::Due,
     },
 };
 
@@ -33,6 +33,7 @@ impl Exchange {
         }
         self.ended = ended;
         self.end_unread_input();
+        self.open_postponed();
         self.flush();
     }
 
@@ -87,19 +88,19 @@ impl Exchange {
             // The outcome of the command comes last, behind the end of its writer.
             Roles::Command(_) if slot == ERROR => {}
             Roles::Command(_) => self.on(stream, Event::OurFin),
-            Roles::Ports { .. } => self.end_connection(stream, slot, FRESH),
+            Roles::Ports { .. } => self.end_connection(stream, slot),
         }
     }
 
     /// Ends this end's direction of a connection, once its upload is quiet. An upload that nobody
     /// reads is not waited for.
-    fn end_connection(&mut self, stream: u32, slot: u8, within: Duration) {
+    fn end_connection(&mut self, stream: u32, slot: u8) {
         let now = self.now();
         if self.amid == Some(stream) {
             self.streams.heard(stream, now);
         }
         let is_read = !self.wire.inbound.is_free(slot);
-        if !is_read || !self.streams.wait_for_quiet(stream, within, now) {
+        if !is_read || !self.streams.wait_for_quiet(stream, now) {
             self.on(stream, Event::OurFin);
         }
     }
@@ -162,7 +163,7 @@ impl Exchange {
                 Due::Fin => {
                     let slot = self.streams.get(stream).and_then(|stream| stream.slot);
                     if let Some(slot) = slot {
-                        self.end_connection(stream, slot, QUIET);
+                        self.end_connection(stream, slot);
                     }
                 }
             }

@@ -464,7 +464,8 @@ impl Outbound {
         self.unlock(out);
     }
 
-    /// Returns whether the peer would not get a reply on this stream, because it stands still.
+    /// Returns whether a reply on this stream would wait in the peer behind data that is not confirmed,
+    /// and perhaps not read.
     pub(crate) fn stands_still(&self, stream: u32) -> bool {
         self.lock().queue.stands_still(stream)
     }
