@@ -6,7 +6,7 @@
 use tokio::time::Instant;
 
 use super::{driver::Driver, service::ServiceState};
-use crate::{error::EndCause, policy::Deadline, streams::Peer, wire::Condition};
+use crate::{error::EndCause, policy::Deadline, wire::Condition};
 
 impl Driver {
     /// Sends what follows from the decisions of the service and its handles.

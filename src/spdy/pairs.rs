@@ -143,6 +143,7 @@ impl Pairs {
     }
 
     /// Returns the number of streams that wait.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.halves.len()
     }

@@ -36,7 +36,7 @@ mod model;
 pub(crate) mod tests;
 
 pub(crate) use self::{
-    handoff::{Answer, Handoff, NewPair, NewPairs, handoff},
+    handoff::{Answer, NewPair, NewPairs, handoff},
     peer::Peer,
     roles::Roles,
     tunnel::Tunnel,

@@ -190,12 +190,12 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::DropWriter(choice) => {
                 if let Some(held) = chosen(&mut held, choice).filter(|held| held.replied) {
-                    session.wire.outbound.close_writer(held.pair.slot);
+                    session.wire.outbound.close_writer(held.pair.reader.id());
                 }
             }
             Step::DropReader(choice) => {
                 if let Some(held) = chosen(&mut held, choice) {
-                    session.wire.inbound.discard(held.pair.slot);
+                    session.wire.inbound.discard(held.pair.reader.id());
                 }
             }
             Step::Finish(choice) => {

@@ -298,11 +298,6 @@ impl Peer {
         self.exchange.is_complete()
     }
 
-    /// Refuses new streams. The service of connections ends once it is done with those that it has.
-    pub(crate) fn accept_no_more(&mut self) {
-        self.exchange.accept_no_more();
-    }
-
     /// Collects what the service and its handles have left for this end to do. This is called after
     /// the service was polled, and before output is sent.
     pub(crate) fn end_round(&mut self) {

@@ -298,7 +298,7 @@ async fn a_connection_from_its_reply_to_its_end() {
     let (mut session, mut pairs) = Session::ports();
     let mut pair = session.connect(&mut pairs, 1);
     session.fin(1);
-    assert_eq!((pair.port, pair.index, pair.slot), (80, 0, 0));
+    assert_eq!((pair.port, pair.index), (80, 0));
     assert!(session.round().is_empty(), "the service has not decided");
     assert!(!pair.answer.is_touched());
     assert!(read(&mut pair.reader).await.is_err(), "it is pending");
@@ -596,7 +596,7 @@ async fn pairs_that_the_service_does_not_take_are_refused() {
 async fn a_drain_refuses_new_streams_and_ends_the_service() {
     let (mut session, mut pairs) = Session::ports();
     let pair = session.connect(&mut pairs, 1);
-    session.peer.accept_no_more();
+    session.peer.end_all(&End::Error(EndCause::Drained));
     assert!(is_over(&mut pairs));
     session.open(5, "error", "1");
     assert_eq!(session.round(), ["rst 5 3"]);
