@@ -134,6 +134,9 @@ impl Outbound {
         out.check_open(channel)?;
         if !payload.is_empty() {
             out.note_write();
+        } else if out.queue.has_streams() {
+            // A stream has no messages, and before it is open, there is nowhere to put one.
+            return Ok(());
         }
         out.queue.push_bytes(channel, &mut payload);
         if out.queue.queued() >= FLUSH && out.gate.is_open() {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::Sink;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::oneshot,
@@ -430,6 +431,30 @@ async fn sizes_come_on_their_own_stream() {
     for version in [V2, CHANNEL] {
         assert_eq!(sizes(version, &CAT).await, "none", "{version}");
     }
+}
+
+/// An empty message would be an empty frame, which means nothing on a stream. A sink takes one
+/// without waiting, even before the streams are open.
+#[tokio::test(start_paused = true)]
+async fn an_empty_message_sends_nothing() {
+    let service = serves(
+        SessionConfig::default(),
+        async |mut command: RemoteCommand| {
+            let mut sink = command.stdout.take().unwrap().into_sink();
+            let empty = || bytes::Bytes::new();
+            std::pin::Pin::new(&mut sink).start_send(empty())?;
+            let mut stdout = sink.into_inner();
+            stdout.send(empty()).await?;
+            stdout.write_all(b"text").await?;
+            stdout.send(empty()).await?;
+            Ok(ExitStatus::success())
+        },
+    );
+    let mut client = Client::start(service, "stdout=1", V4, &[ERROR, STDOUT]).await;
+    // The client panics for a frame of data without any.
+    let told = client.read_to_end().await;
+    assert_eq!(told.text(STDOUT), "text");
+    assert_eq!(told.ended, [STDOUT, ERROR]);
 }
 
 /// The service learns that its client has gone, in each way in which it can.
