@@ -33,7 +33,7 @@ Without --run: all goals of this crate, with pass or fall short.
                      forward-rtt:SIZE forward-hs:CONCURRENCY
                      forward-idle:SESSIONS:PAIRS
   --base NAME,..     with --run: ratios to these
-  --goal RUN,..      no goals but these
+  --goal RUN,..      no goals but these; a peer's name stands for all of its own
   --rounds N         9; uploads of a goal get two thirds more
   --secs S           seconds of a run, 0.5
   --plotted NAME,..  with goals: measure these in every row, for the plot
@@ -219,7 +219,8 @@ fn judge_all(args: &mut Args) -> Result<bool, String> {
     println!("{HEAD}");
     let (mut rows, mut missing) = (Vec::new(), BTreeSet::new());
     for goal in goals() {
-        if args.goals.is_empty() || args.goals.iter().any(|run| run == goal.run) {
+        let is_named = |name: &String| name == goal.run || name == goal.of;
+        if args.goals.is_empty() || args.goals.iter().any(is_named) {
             let row = measure(goal, args, &mut missing)?;
             println!("{}", row.line());
             rows.push(row);
