@@ -14,9 +14,8 @@ use std::fmt;
 
 use super::{frame::ResetStatus, headers::Headers};
 
-/// The most streams that wait for their other half, which is the most connections that a session
-/// can have. kubectl has one for each connection that it opens at the same time, and one that is
-/// refused ends the local connection.
+/// The most streams that wait for their other half: as many as there may be pairs. A client that opens
+/// many connections at once opens the first streams of all of them before any second one.
 const MAX_HALVES: usize = 127;
 
 /// The kind of a stream.
@@ -250,10 +249,10 @@ mod tests {
             );
             assert_eq!(verdict, Verdict::Half(Kind::Error));
         }
-        let one_more = open(&mut pairs, 901, &fields("error", "80", "more"));
+        let one_more = open(&mut pairs, 99, &fields("error", "80", "more"));
         assert_eq!(one_more, Verdict::Refuse(ResetStatus::RefusedStream));
         // A stream that completes a pair is none too many.
-        let whole = open(&mut pairs, 903, &fields("data", "80", "3"));
+        let whole = open(&mut pairs, 101, &fields("data", "80", "3"));
         assert!(matches!(whole, Verdict::Complete(_)));
         assert_eq!(pairs.forget(1).unwrap().to_string(), "0");
         assert!(pairs.forget(1).is_none());

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import golang
 import secure
-from harness import WORK, Failure, Reachable, expect, say, short, until
+from harness import WORK, Failure, Reachable, expect, short, until
 
 KUBERNETES = "v1.37.2"
 ETCD = "v3.7.3"
@@ -98,18 +98,10 @@ def staged():
 
     A `replace` of a dependency counts for nothing, so ours has to name them.
     """
-    asked = subprocess.run(
-        ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env=golang.ENVIRONMENT,
-    )
-    if asked.returncode:
-        say(f"k8s.io/kubernetes could not be fetched: {asked.stdout.decode()[-300:]}")
+    found = golang.download("k8s.io/kubernetes", KUBERNETES)
+    if not found:
         return []
-    with open(json.loads(asked.stdout)["GoMod"]) as module:
+    with open(found["GoMod"]) as module:
         lines = [line.split() for line in module]
     return [line[0] for line in lines if len(line) > 2 and line[2].startswith("./staging/")]
 

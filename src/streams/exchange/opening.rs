@@ -98,7 +98,7 @@ impl Exchange {
                 spdy::rst_stream(&mut self.answers, stream, status);
             }
             spdy::Verdict::Duplicate { first, kind } => {
-                self.give_up_half(first, |request| {
+                self.refuse_half(first, |request| {
                     let kind = match kind {
                         Kind::Error => "error",
                         Kind::Data => "data",
@@ -128,7 +128,7 @@ impl Exchange {
         self.streams.wait_no_longer(first);
         self.open_connection(stream, fin, kind, data);
         let late = match kind {
-            Kind::Data => Some(self.streams.wait_for_reply(stream, now)),
+            Kind::Data => Some(self.streams.wait_for_answer(stream, now)),
             Kind::Error => {
                 self.on(stream, Event::Reply);
                 None
@@ -172,22 +172,39 @@ impl Exchange {
         }
     }
 
-    /// Ends a half of a pair, with a text if it is an error stream.
-    pub(super) fn give_up_half(&mut self, stream: u32, text: impl FnOnce(&Request) -> String) {
-        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
-        let (Some(request), Some(slot)) = (self.forget_half(stream), slot) else {
+    /// Ends a half of a pair that the client has opened twice, with a text if it is an error stream.
+    fn refuse_half(&mut self, stream: u32, text: impl FnOnce(&Request) -> String) {
+        let Some((request, slot)) = self.take_half(stream) else {
             return;
         };
-        self.streams.wait_no_longer(stream);
         if slot.is_multiple_of(2) {
             self.on(stream, Event::OurReset(ResetStatus::Cancel));
         } else {
             self.flush();
-            // Fails if the session is over, and then nobody reads it.
+            // Fails if the session is over, and then there is no reader.
             let _ = self.wire.outbound.send(slot, text(&request).into());
             self.on(stream, Event::OurFin);
         }
         self.abandon(slot);
+    }
+
+    /// Ends a half of a pair whose other half did not come.
+    ///
+    /// Go's server sends a text. But kubectl may come late, because another connection holds up the
+    /// reply, and after a text it would end all of its connections.
+    pub(super) fn give_up_half(&mut self, stream: u32) {
+        if let Some((_, slot)) = self.take_half(stream) {
+            self.on(stream, Event::OurReset(ResetStatus::Cancel));
+            self.abandon(slot);
+        }
+    }
+
+    /// Forgets a half of a pair, and returns its request and its channel.
+    fn take_half(&mut self, stream: u32) -> Option<(Request, u8)> {
+        let slot = self.streams.get(stream)?.slot?;
+        let request = self.forget_half(stream)?;
+        self.streams.wait_no_longer(stream);
+        Some((request, slot))
     }
 
     /// Makes a channel free that has never had handles.
