@@ -26,6 +26,8 @@ KUBECTL_GIVES_UP = 30
 READS_ON = 33
 # A pod that closes is seen this late at most. Go's runtimes take a second more.
 SOON = 0.5
+# The first kubectl that can tunnel at all.
+TUNNELS = 30
 LOST = "lost connection to pod"
 TUNNEL = "SPDY/3.1+portforward.k8s.io"
 
@@ -438,6 +440,12 @@ class Forwarding:
     def informational(self):
         """Yields the same, of what is told and not counted."""
         yield "an unread upload of 8 MiB beside ten requests", self.unread_more
+
+
+def manners(kubectl):
+    """Returns the manners of a kubectl: whether it tunnels, and the name of that."""
+    tunnel = [(True, "tunnelled")] if kubectl.minor >= TUNNELS else []
+    return [*tunnel, (False, "by POST")]
 
 
 def drained(kubectl, serve, tunnel, home):
