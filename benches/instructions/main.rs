@@ -19,6 +19,8 @@ use tower_wsstream::{
     WsStreamLayer, subprotocols,
 };
 
+#[cfg(feature = "spdy")]
+mod spdy;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -211,8 +213,26 @@ async fn session(work: Work, base64: bool, size: usize, count: usize) -> Result<
     Ok(end.await?)
 }
 
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
 fn main() -> Result<(), BoxError> {
     let args: Vec<String> = env::args().skip(1).collect();
+    #[cfg(feature = "spdy")]
+    let spdy = match args.first().map(String::as_str) {
+        Some("spdy-upload") => Some(spdy::Work::Upload),
+        Some("spdy-bytes") => Some(spdy::Work::Bytes),
+        Some("spdy-download") => Some(spdy::Work::Download),
+        Some("spdy-connect") => Some(spdy::Work::Connect),
+        _ => None,
+    };
+    #[cfg(feature = "spdy")]
+    if let (Some(work), [_, size, count]) = (spdy, &args[..]) {
+        return runtime()?.block_on(spdy::session(work, size.parse()?, count.parse()?));
+    }
     let (work, base64) = match args.first().map(String::as_str) {
         Some("upload") => (Work::Upload, false),
         Some("upload64") => (Work::Upload, true),
@@ -227,8 +247,5 @@ fn main() -> Result<(), BoxError> {
     let [_, size, count] = &args[..] else {
         return Err("want WORK SIZE COUNT".into());
     };
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(session(work, base64, size.parse()?, count.parse()?))
+    runtime()?.block_on(session(work, base64, size.parse()?, count.parse()?))
 }

@@ -126,6 +126,8 @@ mod stream;
 #[cfg(feature = "spdy")]
 mod tunnel;
 
+#[cfg(feature = "spdy")]
+pub use self::protocols::Stall;
 pub use self::{
     future::PortForwardFuture,
     layer::PortForwardLayer,

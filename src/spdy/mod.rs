@@ -37,6 +37,8 @@ mod pairs;
 mod stream;
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ mod streams;
 mod tunnel;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use self::{

@@ -316,7 +316,18 @@ impl Peer {
 
     /// Handles the deadlines that have expired. Returns a cause if one ends the session.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<EndCause> {
-        self.exchange.expire(now)
+        let cause = self.exchange.expire(now);
+        if self.exchange.is_amid_a_closed_stream() {
+            // It may have been reset because there is no room for its data.
+            self.inlet.commit(&self.exchange.wire);
+            self.target = Target::Discard;
+        }
+        cause
+    }
+
+    /// Notes that reading is paused, or that it continues.
+    pub(crate) fn note_pause(&mut self, paused: bool) {
+        self.exchange.note_pause(paused, Instant::now());
     }
 
     /// Ends this end's direction of all streams, in front of the Close frame or the GOAWAY. After a

@@ -138,7 +138,7 @@ impl Session {
         self.feed(&data_frame(stream, true, b""));
     }
 
-    fn rst(&mut self, stream: u32) {
+    pub(super) fn rst(&mut self, stream: u32) {
         let mut frame = Vec::new();
         spdy::rst_stream(&mut frame, stream, ResetStatus::Cancel);
         self.feed(&frame);
@@ -169,7 +169,7 @@ impl Session {
     }
 
     /// Opens a connection, and takes it.
-    fn connect(&mut self, pairs: &mut NewPairs, error: u32) -> NewPair {
+    pub(super) fn connect(&mut self, pairs: &mut NewPairs, error: u32) -> NewPair {
         let request = error.to_string();
         self.open(error, "error", &request);
         self.open(error + 2, "data", &request);
@@ -239,14 +239,14 @@ fn lines(mut bytes: &[u8]) -> Vec<String> {
     lines
 }
 
-fn next(pairs: &mut NewPairs) -> Option<NewPair> {
+pub(super) fn next(pairs: &mut NewPairs) -> Option<NewPair> {
     match pairs.poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(next) => next,
         Poll::Pending => None,
     }
 }
 
-fn is_over(pairs: &mut NewPairs) -> bool {
+pub(super) fn is_over(pairs: &mut NewPairs) -> bool {
     let next = pairs.poll_next(&mut Context::from_waker(Waker::noop()));
     matches!(next, Poll::Ready(None))
 }
@@ -258,7 +258,7 @@ async fn read(reader: &mut ChannelReader) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
 }
 
-async fn write(writer: &mut ChannelWriter, data: &str) -> io::Result<()> {
+pub(super) async fn write(writer: &mut ChannelWriter, data: &str) -> io::Result<()> {
     tokio::time::timeout(Duration::ZERO, writer.write_all(data.as_bytes())).await?
 }
 
@@ -482,26 +482,29 @@ async fn an_upload_in_flight_delays_the_fin() {
     assert!(session.round().is_empty(), "the upload goes on");
     session.feed(&[b'.'; 6]);
     assert_eq!(session.expire().await, None);
-    assert_eq!(session.round(), ["fin 3"]);
+    assert_eq!(session.round(), ["fin 3", "fin 1"]);
     assert_eq!(read(&mut pair.reader).await.unwrap(), "some..........");
     // Without a reader, there is nothing to wait for.
     let mut pair = session.connect(&mut pairs, 5);
     pair.answer.reply();
     session.data(7, b"some");
     drop((pair.data, pair.reader));
-    assert_eq!(session.round(), ["reply 7", "fin 7"]);
+    assert_eq!(session.round(), ["reply 7", "fin 7", "fin 5"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_says_nothing_accepts_in_time() {
+async fn a_connection_that_is_not_answered_is_given_up() {
     let (mut session, mut pairs) = Session::ports();
-    let pair = session.connect(&mut pairs, 1);
+    let mut pair = session.connect(&mut pairs, 1);
     let before = Instant::now();
     assert_eq!(session.expire().await, None);
-    assert_eq!(before.elapsed(), Duration::from_secs(20));
-    assert_eq!(session.round(), ["reply 3"]);
-    drop(pair);
-    assert_eq!(session.round(), ["rst 3 5", "fin 1"]);
+    assert_eq!(before.elapsed(), Duration::from_secs(25));
+    assert_eq!(session.round(), ["reply 3", "rst 3 5"]);
+    pair.answer.reply();
+    assert!(write(&mut pair.data, "hello").await.is_err());
+    let error = read(&mut pair.reader).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(session.round(), ["fin 1"]);
 }
 
 /// A Go client that has given up a stream hangs on a reset of it without a reply, and on data.

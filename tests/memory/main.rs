@@ -9,3 +9,5 @@ mod idle;
 mod message;
 mod server;
 mod stalled;
+#[cfg(all(feature = "portforward", feature = "spdy"))]
+mod tunnel;

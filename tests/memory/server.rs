@@ -1,18 +1,26 @@
 //! The server's process.
 
 use std::{
+    convert::Infallible,
     env, fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
 };
 
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 use tower_wsstream::{
     BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionConfig, WsStreamLayer,
+};
+#[cfg(all(feature = "portforward", feature = "spdy"))]
+use tower_wsstream::{
+    StreamingLayer,
+    portforward::{self, ForwardedPort, PortForwardLayer},
 };
 
 /// The environment variable that makes a child the server.
@@ -54,6 +62,18 @@ async fn idle(mut channels: ChannelSet) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Reads a connection to its end.
+#[cfg(all(feature = "portforward", feature = "spdy"))]
+async fn forward(port: ForwardedPort) -> Result<(), BoxError> {
+    let (mut input, _output) = port.stream.into_split();
+    loop {
+        match input.fill_buf().await?.len() {
+            0 => return Ok(()),
+            n => input.consume(n),
+        }
+    }
+}
+
 async fn run(channels: ChannelSet) -> Result<(), BoxError> {
     match channels.request().map(|head| head.uri.path()) {
         Some("/sink") => sink(channels).await,
@@ -63,15 +83,35 @@ async fn run(channels: ChannelSet) -> Result<(), BoxError> {
     }
 }
 
+/// Serves channels, and port-forward over SPDY to the clients that ask for it.
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<(), BoxError> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{SERVE} {}", listener.local_addr()?);
     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+    // The answers are compared byte by byte, which takes a while on a busy machine.
+    let config = SessionConfig::default().keep_alive(None);
+    #[cfg(all(feature = "portforward", feature = "spdy"))]
+    if env::var(SERVE).is_ok_and(|what| what == "ports") {
+        let service = ServiceBuilder::new()
+            .layer(StreamingLayer::new(portforward::Protocols::default()).config(config))
+            .layer(PortForwardLayer::new())
+            .service_fn(forward);
+        return accept(listener, service).await;
+    }
     let service = ServiceBuilder::new()
-        // The answers are compared byte by byte, which takes a while on a busy machine.
-        .layer(WsStreamLayer::new(protocols).config(SessionConfig::default().keep_alive(None)))
+        .layer(WsStreamLayer::new(protocols).config(config))
         .service_fn(run);
+    accept(listener, service).await
+}
+
+async fn accept<S, B>(listener: tokio::net::TcpListener, service: S) -> Result<(), BoxError>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(
@@ -100,9 +140,14 @@ pub(crate) fn start(test: &str) -> Option<Server> {
         serve().unwrap();
         return None;
     }
+    let what = if test.starts_with("tunnel") {
+        "ports"
+    } else {
+        "channels"
+    };
     let mut child = Command::new(env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
-        .env(SERVE, "1")
+        .env(SERVE, what)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -137,13 +182,18 @@ impl Server {
     }
 
     pub(crate) fn connect(&self, path: &str) -> TcpStream {
+        self.upgrade(path, "channel.k8s.io")
+    }
+
+    /// Makes an upgrade to a subprotocol.
+    pub(crate) fn upgrade(&self, path: &str, subprotocol: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: channel.k8s.io\r\n\r\n",
+             Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n",
         )
         .unwrap();
         let mut head = Vec::new();

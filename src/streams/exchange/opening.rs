@@ -198,7 +198,7 @@ impl Exchange {
         self.streams.wait_no_longer(first);
         self.open_connection(stream, fin, kind, data);
         let late = match kind {
-            Kind::Data => Some(self.streams.wait_for_reply(stream, now)),
+            Kind::Data => Some(self.streams.wait_for_answer(stream, now)),
             Kind::Error => {
                 self.on(stream, Event::Reply);
                 None

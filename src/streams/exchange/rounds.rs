@@ -115,10 +115,42 @@ impl Exchange {
         }
     }
 
+    /// Notes that reading is paused, or that it continues.
+    pub(in crate::streams) fn note_pause(&mut self, paused: bool, now: Instant) {
+        self.stalled = self
+            .amid
+            .filter(|_| paused)
+            .and_then(|stream| match self.roles {
+                Roles::Ports { stall, .. } => Some((stream, now + stall?)),
+                Roles::Command(_) => None,
+            });
+    }
+
+    /// Returns whether data of a stream is arriving that no reader will get any more.
+    pub(in crate::streams) fn is_amid_a_closed_stream(&self) -> bool {
+        let amid = self.amid.and_then(|stream| self.streams.get(stream));
+        amid.is_none_or(|stream| !stream.state.receives())
+    }
+
+    /// Resets a connection that holds up the session, because its data is not read.
+    fn reset_stalled(&mut self, now: Instant) {
+        let Some((stream, _)) = self.stalled.take_if(|(_, at)| *at <= now) else {
+            return;
+        };
+        if self.amid == Some(stream) {
+            tracing::debug!(stream, "a connection is reset: its data was not read");
+            self.on(stream, Event::OurReset(ResetStatus::Cancel));
+        } else {
+            // What was borrowed has sufficed for the rest of its frame.
+            self.note_pause(true, now);
+        }
+    }
+
     /// Returns the earliest deadline of a stream, or of the streams of a command.
     pub(in crate::streams) fn next_due(&self) -> Option<Instant> {
         let missing = self.missing.into_iter();
-        missing.chain(self.streams.next_due()).min()
+        let stalled = self.stalled.iter().map(|(_, at)| *at);
+        missing.chain(stalled).chain(self.streams.next_due()).min()
     }
 
     /// Handles the deadlines that have expired. Returns a cause if one ends the session.
@@ -128,7 +160,8 @@ impl Exchange {
                 Due::Half => self.give_up_half(stream, |request| {
                     format!("(request={request}) timed out waiting for streams")
                 }),
-                Due::Reply => self.on(stream, Event::Reply),
+                // The service learns of it, and ends the error stream.
+                Due::Answer => self.fail(stream, ResetStatus::Cancel, ResetStatus::Cancel),
                 Due::Fin => {
                     let slot = self.streams.get(stream).and_then(|stream| stream.slot);
                     if let Some(slot) = slot {
@@ -137,6 +170,7 @@ impl Exchange {
                 }
             }
         }
+        self.reset_stalled(now);
         self.flush();
         let missing = self.missing.take_if(|at| *at <= now);
         missing.map(|_| EndCause::StreamsMissing)

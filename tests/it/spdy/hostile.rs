@@ -140,13 +140,13 @@ async fn half_pairs() {
             let syn = client.syn(2 * n + 1, &fields);
             client.bytes(&syn).await;
             let expected = match n {
-                0..32 => Said::Reply(2 * n + 1),
+                0..127 => Said::Reply(2 * n + 1),
                 _ => Said::Reset(2 * n + 1, REFUSED),
             };
             assert_eq!(client.next().await, Some(expected));
         }
         let start = Instant::now();
-        for n in 0..32 {
+        for n in 0..127 {
             let text = format!("(request={n}) timed out waiting for streams");
             let text = Said::Data(2 * n + 1, text.into());
             assert_eq!(client.take().await, [text, Said::Fin(2 * n + 1)]);

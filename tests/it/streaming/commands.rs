@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::oneshot,
@@ -22,7 +21,7 @@ use tower_wsstream::{
 use super::*;
 use crate::support::{
     HttpService, Random, assert_after, secs, soon,
-    spdy_client::{CANCEL, Sent, Spdy, open_spdy},
+    spdy::{Said, Spdy, data, fin, go_away, ping, reset},
 };
 
 /// The order in which client-go opens streams.
@@ -79,7 +78,7 @@ impl Client {
     async fn connect(service: impl HttpService, query: &str, offer: &str) -> Self {
         let path = format!("/exec?command=x&{query}");
         Self {
-            spdy: open_spdy(service, &path, offer).await,
+            spdy: Spdy::post(service, &path, offer).await,
             streams: [0; 5],
         }
     }
@@ -90,12 +89,15 @@ impl Client {
             // The first one is 1.
             let stream = self.streams.iter().max().map_or(1, |last| (last + 1) | 1);
             self.streams[usize::from(*channel)] = stream;
-            self.spdy
-                .open(stream, &[("streamtype", kind)])
-                .await
-                .unwrap();
-            assert_eq!(soon(self.spdy.next()).await, Some(Sent::Reply(stream)));
+            self.open_stream(stream, kind).await;
         }
+    }
+
+    /// Opens a stream, and awaits the reply.
+    async fn open_stream(&mut self, stream: u32, kind: &str) {
+        let syn = self.spdy.syn(stream, &[("streamtype", kind)]);
+        self.spdy.bytes(&syn).await;
+        assert_eq!(self.spdy.next().await, Some(Said::Reply(stream)));
     }
 
     /// Opens a session and all of its streams.
@@ -110,13 +112,13 @@ impl Client {
     }
 
     async fn send(&mut self, channel: u8, bytes: &[u8]) {
-        let stream = self.stream(channel);
-        self.spdy.data(stream, bytes).await.unwrap();
+        let frame = data(self.stream(channel), bytes);
+        self.spdy.bytes(&frame).await;
     }
 
     async fn fin(&mut self, channel: u8) {
-        let stream = self.stream(channel);
-        self.spdy.fin(stream).await.unwrap();
+        let frame = fin(self.stream(channel));
+        self.spdy.bytes(&frame).await;
     }
 
     fn channel_of(&self, stream: u32) -> u8 {
@@ -127,22 +129,20 @@ impl Client {
     /// Reads up to the server's GOAWAY, or to the end of the connection.
     async fn read_to_end(&mut self) -> Told {
         let mut told = Told::default();
-        while let Some(sent) = soon(self.spdy.next()).await {
-            match sent {
-                Sent::Data { stream, fin, bytes } => {
+        while let Some(said) = self.spdy.next().await {
+            match said {
+                Said::Data(stream, bytes) => {
                     let channel = self.channel_of(stream);
                     assert!(!told.ended.contains(&channel), "data behind a FIN");
                     told.output[usize::from(channel)].extend_from_slice(&bytes);
-                    if fin {
-                        told.ended.push(channel);
-                    }
                 }
-                Sent::Reset { stream, .. } => told.reset.push(self.channel_of(stream)),
-                Sent::GoAway { last, status } => {
+                Said::Fin(stream) => told.ended.push(self.channel_of(stream)),
+                Said::Reset(stream, _) => told.reset.push(self.channel_of(stream)),
+                Said::GoAway(last, status) => {
                     told.go_away = Some((last, status));
                     break;
                 }
-                sent => panic!("{sent:?} is not expected"),
+                said => panic!("{said:?} is not expected"),
             }
         }
         told
@@ -290,12 +290,7 @@ async fn nothing_starts_before_all_streams() {
         assert_eq!(started.load(Ordering::Relaxed), 0);
     }
     // A stream that nobody asked for is accepted, and is none of them.
-    client
-        .spdy
-        .open(5, &[("streamtype", "stderr")])
-        .await
-        .unwrap();
-    assert_eq!(soon(client.spdy.next()).await, Some(Sent::Reply(5)));
+    client.open_stream(5, "stderr").await;
     client.streams[usize::from(STDERR)] = 5;
     assert_eq!(started.load(Ordering::Relaxed), 0);
     client.open(&[STDOUT]).await;
@@ -325,9 +320,9 @@ async fn a_mebibyte_comes_back_and_the_end_of_stdin_ends_the_command() {
         client.send(STDIN, piece).await;
         let expected = echo.len() + piece.len();
         while echo.len() < expected {
-            match soon(client.spdy.next()).await {
-                Some(Sent::Data { bytes, .. }) => echo.extend_from_slice(&bytes),
-                sent => panic!("{sent:?} instead of the echo"),
+            match client.spdy.next().await {
+                Some(Said::Data(_, bytes)) => echo.extend_from_slice(&bytes),
+                said => panic!("{said:?} instead of the echo"),
             }
         }
     }
@@ -387,18 +382,13 @@ async fn a_reader_that_is_dropped_ends_the_stream_and_input_is_discarded() {
     );
     let mut client = Client::start(service, "stdin=1&stdout=1", V4, &CAT).await;
     let stdin = client.stream(STDIN);
-    let end = Sent::Data {
-        stream: stdin,
-        fin: true,
-        bytes: Bytes::new(),
-    };
-    assert_eq!(soon(client.spdy.next()).await, Some(end));
+    assert_eq!(client.spdy.next().await, Some(Said::Fin(stdin)));
     // More than any window.
     for _ in 0..64 {
         client.send(STDIN, &[0; 32 * 1024]).await;
     }
-    client.spdy.ping(1).await.unwrap();
-    assert_eq!(soon(client.spdy.next()).await, Some(Sent::Ping(1)));
+    client.spdy.bytes(&ping(1)).await;
+    assert_eq!(client.spdy.next().await, Some(Said::Ping(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -454,7 +444,7 @@ async fn a_client_that_leaves_ends_its_command() {
         let mut client = Client::start(service, "stdin=1&stdout=1", V4, &CAT).await;
         client.send(STDIN, b"half of a li").await;
         if leaves_with_go_away {
-            client.spdy.go_away().await.unwrap();
+            client.spdy.bytes(&go_away()).await;
             let told = client.read_to_end().await;
             assert_ne!(told.text(ERROR), "", "{told:?}");
         }
@@ -492,7 +482,7 @@ async fn a_stream_that_the_client_resets_fails_alone() {
     let channels = [ERROR, STDOUT, STDERR];
     let mut client = Client::start(service, "stdout=1&stderr=1", V4, &channels).await;
     let stdout = client.stream(STDOUT);
-    client.spdy.reset(stdout, CANCEL).await.unwrap();
+    client.spdy.bytes(&reset(stdout)).await;
     let told = client.read_to_end().await;
     assert_eq!(told.text(STDERR), "ConnectionReset");
     assert_eq!(told.status()["reason"], "NonZeroExitCode");

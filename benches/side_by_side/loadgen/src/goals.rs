@@ -34,6 +34,8 @@ pub struct Against {
 #[derive(Clone, Debug)]
 pub struct Goal {
     pub run: &'static str,
+    /// The peer that has to reach the figures: [`OURS`], or this crate over something else.
+    pub of: &'static str,
     pub better: Better,
     pub against: Vec<Against>,
     /// Figures that have to stay below a bound, regardless of the peers.
@@ -47,6 +49,7 @@ fn goal(run: &'static str, better: Better, against: &[(&'static str, f64, f64)])
         .collect();
     Goal {
         run,
+        of: OURS,
         better,
         against,
         bounds: Vec::new(),
@@ -89,6 +92,46 @@ pub fn goals() -> Vec<Goal> {
     let mut stalled = goal("stall:32768:64", Lower, &[]);
     stalled.bounds = vec![("growth_KiB", 256.0 + 16.0), ("cpu_while_stalled", 0.01)];
     goals.push(stalled);
+    goals.extend(others());
+    goals
+}
+
+/// Returns the goals over TLS, HTTP/2 and SPDY.
+#[rustfmt::skip] // one row for each run
+fn others() -> Vec<Goal> {
+    use Better::{Higher, HigherOrLessCpu, Lower};
+    let mut goals = vec![];
+    for (of, glue) in [
+        ("ours+tls", "axum-batch+tls"),
+        ("ours+h2", "axum-batch+h2"),
+        ("ours+tls+h2", "axum-batch+tls+h2"),
+    ] {
+        let rows = [
+            goal("dl:64", Higher, &[(glue, 2.0, 3.0)]),
+            goal("dl:32768", Higher, &[(glue, 1.0, 1.2)]),
+            goal("ul:64", HigherOrLessCpu, &[(glue, 3.0, 6.0)]),
+            goal("ul:32768", HigherOrLessCpu, &[(glue, 1.1, 1.5)]),
+            goal("rtt:64", Lower, &[(glue, 0.8, 0.6)]),
+        ];
+        goals.extend(rows.map(|goal| Goal { of, ..goal }));
+    }
+    for of in ["forward+tunnel", "forward+post"] {
+        let raw = "rawtcp-b32";
+        let rows = [
+            goal("forward-dl:32768:1", Higher, &[(raw, 0.7, 0.9)]),
+            goal("forward-dl:64:16", Higher, &[(raw, 0.25, 0.4)]),
+            goal("forward-ul:32768:1", HigherOrLessCpu, &[(raw, 0.6, 0.8)]),
+            goal("forward-ul:64:16", HigherOrLessCpu, &[(raw, 0.15, 0.3)]),
+            goal("forward-rtt:64", Lower, &[(raw, 1.3, 1.1)]),
+            goal("forward-hs:1", Higher, &[(raw, 0.7, 1.0)]),
+            goal("forward-hs:16", Higher, &[(raw, 0.7, 1.0)]),
+        ];
+        goals.extend(rows.map(|goal| Goal { of, ..goal }));
+        for (run, most) in [("forward-idle:2000:0", 6.0), ("forward-idle:2000:1", 12.0)] {
+            let bounds = vec![("KiB/session", most)];
+            goals.push(Goal { of, bounds, ..goal(run, Lower, &[]) });
+        }
+    }
     goals
 }
 
@@ -134,9 +177,9 @@ impl Goal {
     pub fn compare(&self, samples: &Samples) -> Vec<Compared> {
         let figure = samples.figures.first().copied().unwrap_or_default();
         let compare = |against: &Against| {
-            let ratio = samples.ratio(OURS, against.peer, figure);
+            let ratio = samples.ratio(self.of, against.peer, figure);
             let cpu = cpu_figure(samples)
-                .map_or(f64::NAN, |name| samples.ratio(OURS, against.peer, name));
+                .map_or(f64::NAN, |name| samples.ratio(self.of, against.peer, name));
             Compared {
                 against: *against,
                 ratio,
@@ -150,7 +193,7 @@ impl Goal {
 
     /// Judges the bounds. Returns the name, the median and the bound of each figure.
     pub fn bounded(&self, samples: &Samples) -> Vec<(&'static str, f64, f64)> {
-        let median = |&(name, bound)| (name, samples.median(OURS, name), bound);
+        let median = |&(name, bound)| (name, samples.median(self.of, name), bound);
         self.bounds.iter().map(median).collect()
     }
 }

@@ -1,10 +1,14 @@
 //! Measures servers of `channel.k8s.io` against each other: see README.md.
 
+mod forward;
 mod goals;
+mod h2;
 mod plot;
 mod runs;
 mod sampling;
 mod server;
+mod spdy;
+mod transport;
 mod wire;
 
 use std::{collections::BTreeSet, env, fs, io::Write, process::ExitCode};
@@ -25,6 +29,9 @@ Without --run: all goals of this crate, with pass or fall short.
                      ul64:SIZE echo:CONNECTIONS:WINDOW:SIZE echo64:.. rtt:SIZE
                      hs:CONCURRENCY mixed:CONNECTIONS idle:CONNECTIONS[:TOUCH]
                      stall:CHUNK[:CONNECTIONS] exec:TIMES
+                     forward-dl:CHUNK:STREAMS forward-ul:SIZE:STREAMS
+                     forward-rtt:SIZE forward-hs:CONCURRENCY
+                     forward-idle:SESSIONS:PAIRS
   --base NAME,..     with --run: ratios to these
   --goal RUN,..      no goals but these
   --rounds N         9; uploads of a goal get two thirds more
@@ -131,7 +138,7 @@ fn out(file: &mut Option<fs::File>) -> Option<&mut dyn Write> {
 }
 
 /// Prints every figure of every peer, and ratios to the bases.
-fn print(run: &str, args: &Args, samples: &Samples) {
+fn print(run: &str, args: &Args, peers: &[Peer], samples: &Samples) {
     let (rounds, secs, repeated) = (args.rounds, args.plan.secs, samples.repeated);
     println!("\n### {run} ({rounds} rounds of {secs} s, {repeated} disturbed runs repeated)\n");
     let first = samples.figures.first().copied().unwrap_or_default();
@@ -144,7 +151,7 @@ fn print(run: &str, args: &Args, samples: &Samples) {
         .collect();
     println!("| peer | {} |", heads.join(" | "));
     println!("|---|{}", "---|".repeat(heads.len()));
-    for Peer { name, .. } in &args.peers {
+    for Peer { name, .. } in peers {
         let medians = samples
             .figures
             .iter()
@@ -160,14 +167,10 @@ fn print(run: &str, args: &Args, samples: &Samples) {
 
 fn run_all(args: &mut Args) -> Result<(), String> {
     for run in args.runs.clone() {
-        let samples = sample(
-            &args.peers,
-            &run,
-            args.rounds,
-            &args.plan,
-            out(&mut args.out),
-        )?;
-        print(&run, args, &samples);
+        let mut peers = args.peers.clone();
+        peers.retain(|peer| runs::is_served_by(&run, &peer.name));
+        let samples = sample(&peers, &run, args.rounds, &args.plan, out(&mut args.out))?;
+        print(&run, args, &peers, &samples);
         if samples.failed > 0 {
             return Err(format!("{} runs failed", samples.failed));
         }
@@ -188,9 +191,10 @@ fn measure(
         }
     }
     let wanted = |name: &str| {
-        let can_be_plotted = !against.is_empty() && runs::is_served_by_all(goal.run);
+        let can_be_plotted =
+            goal.of == OURS && !against.is_empty() && runs::is_served_by_all(goal.run);
         let plotted = can_be_plotted && args.plotted.iter().any(|plotted| plotted == name);
-        name == OURS || plotted || against.contains(&name)
+        name == goal.of || plotted || against.contains(&name)
     };
     let peers: Vec<Peer> = args
         .peers

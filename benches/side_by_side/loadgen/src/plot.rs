@@ -42,10 +42,17 @@ impl Row {
     /// Returns a line of the table, in Markdown.
     pub fn line(&self) -> String {
         let mut line = format!(
-            "| `{}` | {} {} |",
+            "| {}`{}` | {} {} |",
+            match self.goal.of {
+                OURS => String::new(),
+                other => format!("{other} "),
+            },
             self.goal.run,
-            number(self.samples.median(OURS, self.figure())),
-            unit(self.figure()),
+            number(self.samples.median(self.goal.of, self.figure())),
+            match self.goal.run.starts_with("forward-hs") {
+                true => "connections/s",
+                false => unit(self.figure()),
+            },
         );
         let cells: Vec<String> = self.compared.iter().map(cell).collect();
         let bounds = self.goal.bounded(&self.samples);
@@ -85,7 +92,7 @@ fn unit(figure: &str) -> &str {
         "msgs/s" => "messages/s",
         "per_s" => "upgrades/s",
         "p50_us" => "us",
-        "KiB/conn" | "growth_KiB" => "KiB",
+        "KiB/conn" | "KiB/session" | "growth_KiB" => "KiB",
         other => other,
     }
 }
@@ -144,7 +151,7 @@ fn title(run: &str) -> String {
 pub fn svg(rows: &[Row], peers: &[String]) -> String {
     let rows: Vec<&Row> = rows
         .iter()
-        .filter(|row| !row.goal.against.is_empty())
+        .filter(|row| row.goal.of == OURS && !row.goal.against.is_empty())
         .collect();
     let bars = |row: &Row| {
         let mut bars: Vec<(String, f64)> = peers

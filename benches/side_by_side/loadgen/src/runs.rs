@@ -14,22 +14,24 @@ use tokio::{
 };
 
 use crate::{
+    forward,
     server::{Server, machine_busy, own_cpu},
+    transport::Transport,
     wire::{Conn, Skip, frame, open, shake_hands, ws_frame},
 };
 
 pub type Figures = Vec<(&'static str, f64)>;
 
-const MIB: f64 = 1024.0 * 1024.0;
-const GIB: f64 = 1024.0 * MIB;
+pub const MIB: f64 = 1024.0 * 1024.0;
+pub const GIB: f64 = 1024.0 * MIB;
 
 /// The time before counting begins, in which connections warm up and windows open.
-const WARM_UP: Duration = Duration::from_millis(150);
+pub const WARM_UP: Duration = Duration::from_millis(150);
 
 /// Makes one run: `dl:CHUNK[:TASKS]`, `dl64:CHUNK`, `ul:SIZE`, `ul64:SIZE`,
 /// `echo:CONNECTIONS:WINDOW:SIZE`, `echo64:..`, `rtt:SIZE`, `hs:CONCURRENCY`,
 /// `mixed:CONNECTIONS`, `idle:CONNECTIONS[:TOUCH]`, `stall:CHUNK[:CONNECTIONS]`,
-/// `exec:TIMES`.
+/// `exec:TIMES`, and those of [`forward`].
 pub fn run(server: &Server, name: &str, secs: f64) -> io::Result<Figures> {
     let mut words = name.split(':');
     let kind = words.next().unwrap_or_default();
@@ -56,6 +58,13 @@ pub fn run(server: &Server, name: &str, secs: f64) -> io::Result<Figures> {
             ("idle", [conns, touch]) => idle_memory(server, *conns, *touch).await,
             ("stall", [chunk]) => stalled_readers(server, *chunk, 1).await,
             ("stall", [chunk, conns]) => stalled_readers(server, *chunk, *conns).await,
+            ("forward-dl", [chunk, streams]) => {
+                forward::download(server, *chunk, *streams, secs).await
+            }
+            ("forward-ul", [size, streams]) => forward::upload(server, *size, *streams, secs).await,
+            ("forward-rtt", [size]) => forward::round_trip(server, *size, secs).await,
+            ("forward-hs", [concurrency]) => forward::connections(server, *concurrency, secs).await,
+            ("forward-idle", [sessions, pairs]) => forward::idle(server, *sessions, *pairs).await,
             ("exec", [times]) if *times > 0 => execs(server, *times).await,
             _ => Err(io::Error::other(format!("no such run: {name}"))),
         }
@@ -72,13 +81,26 @@ pub fn run(server: &Server, name: &str, secs: f64) -> io::Result<Figures> {
 
 /// Returns whether a run needs a server that has done nothing yet.
 pub fn wants_fresh_server(name: &str) -> bool {
-    name.starts_with("idle") || name.starts_with("stall")
+    ["idle", "stall", "forward-idle"]
+        .iter()
+        .any(|kind| name.starts_with(kind))
 }
 
 /// Returns whether client and server have to share a core. Across two cores, the wake-up
 /// of the other one hides everything else.
 pub fn wants_one_core(name: &str) -> bool {
-    name.starts_with("rtt")
+    name.starts_with("rtt") || name.starts_with("forward-rtt")
+}
+
+/// Returns whether a peer serves a run. Port-forward over SPDY has peers of its own, and a
+/// floor.
+pub fn is_served_by(name: &str, peer: &str) -> bool {
+    let speaks_spdy = Transport::of(peer).is_ok_and(|transport| transport.spdy.is_some());
+    match name.starts_with("forward") {
+        true if name.starts_with("forward-idle") => speaks_spdy,
+        true => speaks_spdy || peer.starts_with("rawtcp"),
+        false => !speaks_spdy,
+    }
 }
 
 /// Returns whether every peer serves a run. Only two of them start processes.
@@ -86,19 +108,19 @@ pub fn is_served_by_all(name: &str) -> bool {
     !name.starts_with("exec")
 }
 
-fn pattern(n: usize) -> Vec<u8> {
+pub fn pattern(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i as u8).wrapping_mul(31)).collect()
 }
 
-struct Clocks(Instant, f64, f64, f64);
+pub struct Clocks(pub Instant, f64, f64, f64);
 
 impl Clocks {
-    fn new(s: &Server) -> Self {
+    pub fn new(s: &Server) -> Self {
         Clocks(Instant::now(), s.cpu(), own_cpu(), machine_busy())
     }
     /// Returns the wall time, and the CPU time of the server, the client and everything
     /// else.
-    fn read(&self, s: &Server) -> (f64, f64, f64, f64) {
+    pub fn read(&self, s: &Server) -> (f64, f64, f64, f64) {
         let (w, sc, cc, b) = (
             self.0.elapsed().as_secs_f64(),
             s.cpu() - self.1,
@@ -131,7 +153,7 @@ async fn download(
         "channel.k8s.io"
     };
     let mut c = open(
-        s.address(),
+        s.place(),
         &format!("/source?bytes={}&chunk={chunk}&tasks={tasks}", 1u64 << 42),
         proto,
     )
@@ -187,7 +209,7 @@ async fn upload(s: &Server, chunk: usize, b64: bool, secs: f64) -> io::Result<Fi
     } else {
         "v5.channel.k8s.io"
     };
-    let mut c = open(s.address(), "/sink", proto).await?;
+    let mut c = open(s.place(), "/sink", proto).await?;
     let p = pattern(chunk);
     let mut one = Vec::new();
     frame(&mut one, 0, &p, b64, c.raw);
@@ -267,7 +289,7 @@ async fn echo(
         .run_until(async {
             let mut hs = Vec::new();
             for _ in 0..conns {
-                let mut c = open(s.address(), "/echo", proto).await?;
+                let mut c = open(s.place(), "/echo", proto).await?;
                 let (total, stop, err) = (total.clone(), stop.clone(), err.clone());
                 hs.push(tokio::task::spawn_local(async move {
                     let r: io::Result<()> = async {
@@ -335,7 +357,7 @@ async fn echo(
 }
 
 async fn rtt(s: &Server, size: usize, secs: f64) -> io::Result<Figures> {
-    let mut c = open(s.address(), "/echo", "channel.k8s.io").await?;
+    let mut c = open(s.place(), "/echo", "channel.k8s.io").await?;
     let mut one = Vec::new();
     frame(&mut one, 0, &pattern(size), false, c.raw);
     let mut k = Skip::new(c.raw, size, false);
@@ -407,7 +429,7 @@ async fn execs(s: &Server, times: usize) -> io::Result<Figures> {
 /// 1000.
 async fn exec_once(s: &Server) -> io::Result<()> {
     const TARGET: &str = "/exec?command=true&stdout=true&stderr=true";
-    let mut c = open(s.address(), TARGET, "v5.channel.k8s.io").await?;
+    let mut c = open(s.place(), TARGET, "v5.channel.k8s.io").await?;
     let (mut came, mut succeeded) = (std::mem::take(&mut c.rest), false);
     let mut buf = [0u8; 1024];
     loop {
@@ -445,7 +467,7 @@ async fn handshakes(s: &Server, conc: usize, secs: f64) -> io::Result<Figures> {
         .run_until(async {
             let mut hs = vec![];
             for _ in 0..conc {
-                let (done, bad, a) = (done.clone(), bad.clone(), s.address());
+                let (done, bad, a) = (done.clone(), bad.clone(), s.place());
                 hs.push(tokio::task::spawn_local(async move {
                     loop {
                         match shake_hands(a, "/idle", "channel.k8s.io").await {
@@ -495,7 +517,7 @@ async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
                     1 => format!("/source?bytes={}&chunk={SIZE}", 1u64 << 42),
                     _ => "/sink".to_owned(),
                 };
-                opened.push(open(s.address(), &target, "v5.channel.k8s.io").await?);
+                opened.push(open(s.place(), &target, "v5.channel.k8s.io").await?);
             }
             let mut tasks = vec![];
             for (n, mut c) in opened.into_iter().enumerate() {
@@ -557,14 +579,14 @@ async fn mixed(s: &Server, conns: usize, secs: f64) -> io::Result<Figures> {
 async fn idle_memory(s: &Server, conns: usize, touch: usize) -> io::Result<Figures> {
     let target = if touch > 0 { "/echo" } else { "/idle" };
     for _ in 0..32 {
-        open(s.address(), target, "channel.k8s.io").await?;
+        open(s.place(), target, "channel.k8s.io").await?;
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
     let before = s.resident();
     let mut kept = Vec::with_capacity(conns);
     let mut buf = vec![0u8; 64 * 1024];
     for _ in 0..conns {
-        let mut c = open(s.address(), target, "channel.k8s.io").await?;
+        let mut c = open(s.place(), target, "channel.k8s.io").await?;
         if touch > 0 {
             let mut one = Vec::new();
             frame(&mut one, 0, &pattern(touch), false, c.raw);
@@ -593,14 +615,14 @@ async fn idle_memory(s: &Server, conns: usize, touch: usize) -> io::Result<Figur
 /// that is not read.
 async fn stalled_readers(s: &Server, chunk: usize, conns: usize) -> io::Result<Figures> {
     for _ in 0..4 {
-        open(s.address(), "/idle", "channel.k8s.io").await?;
+        open(s.place(), "/idle", "channel.k8s.io").await?;
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     let before = s.resident();
     let target = format!("/source?bytes={}&chunk={chunk}", 1u64 << 30);
     let mut kept = Vec::with_capacity(conns);
     for _ in 0..conns {
-        kept.push(open(s.address(), &target, "channel.k8s.io").await?);
+        kept.push(open(s.place(), &target, "channel.k8s.io").await?);
     }
     let mut top = 0.0_f64;
     for _ in 0..15 {

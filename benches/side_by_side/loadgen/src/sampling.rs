@@ -95,7 +95,7 @@ pub fn sample(
     let mut servers = BTreeMap::new();
     if !runs::wants_fresh_server(run) {
         for (n, peer) in peers.iter().enumerate() {
-            servers.insert(n, Server::start(&peer.command, plan.port + n as u16)?);
+            servers.insert(n, Server::start(peer, plan.port + n as u16)?);
         }
     }
     let mut samples = Samples::default();
@@ -111,7 +111,7 @@ pub fn sample(
                 None => {
                     // Ports of earlier servers may linger, so they alternate.
                     let port = plan.port + 100 + (round % 50) as u16;
-                    let server = Server::start(&peer.command, port)?;
+                    let server = Server::start(peer, port)?;
                     Ok(runs::run(&server, run, plan.secs))
                 }
             })?;

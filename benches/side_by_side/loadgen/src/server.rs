@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,17 +14,24 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::{
+    sampling::Peer,
+    transport::{Place, Transport},
+};
+
 /// A server process, which is killed when this is dropped.
 pub struct Server {
     child: Child,
     port: u16,
+    transport: Transport,
 }
 
 impl Server {
     /// Starts a server. `{port}` in the command is replaced, and leading NAME=VALUE words
     /// are environment variables.
-    pub fn start(command: &str, port: u16) -> Result<Self, String> {
-        let command = command.replace("{port}", &port.to_string());
+    pub fn start(peer: &Peer, port: u16) -> Result<Self, String> {
+        let transport = Transport::of(&peer.name)?;
+        let command = peer.command.replace("{port}", &port.to_string());
         let mut words = command.split_whitespace().peekable();
         let mut environment = vec![];
         while let Some(pair) = words.peek().and_then(|word| word.split_once('=')) {
@@ -48,11 +55,18 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(Self { child, port })
+        Ok(Self {
+            child,
+            port,
+            transport,
+        })
     }
 
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+    pub fn place(&self) -> Place {
+        Place {
+            address: ([127, 0, 0, 1], self.port).into(),
+            transport: self.transport,
+        }
     }
 
     /// Returns the CPU seconds of the process, user and system, over all live threads.

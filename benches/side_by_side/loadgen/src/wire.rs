@@ -2,36 +2,59 @@
 //! and a skipper of headers.
 use base64::{Engine, engine::general_purpose::STANDARD as B64};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::h2::H2;
+use crate::transport::{Place, Stream, Transport};
 
 pub struct Conn {
-    pub s: TcpStream,
+    pub s: Stream,
     /// Bytes that arrived after the response's head.
     pub rest: Vec<u8>,
     /// The peer answered with the protocol `raw`, which has no framing.
     pub raw: bool,
 }
 
-pub async fn open(addr: SocketAddr, target: &str, proto: &str) -> io::Result<Conn> {
-    let conn = shake_hands(addr, target, proto).await?;
-    conn.s.set_nodelay(true)?;
+pub async fn open(place: Place, target: &str, proto: &str) -> io::Result<Conn> {
+    let conn = shake_hands(place, target, proto).await?;
+    conn.s.set_nodelay()?;
     Ok(conn)
 }
 
 /// Makes an upgrade and does nothing else, because the client is the limit there.
 ///
 /// There is no `User-Agent`, because a server of exec may hold output for some clients.
-pub async fn shake_hands(addr: SocketAddr, target: &str, proto: &str) -> io::Result<Conn> {
-    let mut s = TcpStream::connect(addr).await?;
-    // The drop resets the connection, so no port stays in TIME_WAIT.
-    socket2::SockRef::from(&s).set_linger(Some(std::time::Duration::ZERO))?;
+pub async fn shake_hands(place: Place, target: &str, proto: &str) -> io::Result<Conn> {
+    let mut s = Stream::connect(place).await?;
+    let Transport { tls, h2, .. } = place.transport;
+    if h2 {
+        s.set_nodelay()?;
+        return Ok(Conn {
+            s: Stream::H2(Box::new(H2::open(s, target, proto, tls).await?)),
+            rest: vec![],
+            raw: false,
+        });
+    }
     let req = format!(
         "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {proto}\r\n\r\n",
-        addr.port()
+        place.address.port()
     );
-    s.write_all(req.as_bytes()).await?;
+    let (head, rest) = ask(&mut s, &req).await?;
+    if !head.contains("s3pplmbitxaq9kygzzhzrbk+xoo=") {
+        return Err(io::Error::other("wrong accept key"));
+    }
+    let raw = head.contains("sec-websocket-protocol: raw");
+    let wanted = format!("sec-websocket-protocol: {}", proto.to_ascii_lowercase());
+    if !raw && !head.contains(&wanted) {
+        return Err(io::Error::other(format!("protocol not echoed: {head}")));
+    }
+    Ok(Conn { s, rest, raw })
+}
+
+/// Sends a request for an upgrade. Returns the answer's head in lower case, and what follows
+/// it.
+pub async fn ask(s: &mut Stream, request: &str) -> io::Result<(String, Vec<u8>)> {
+    s.write_all(request.as_bytes()).await?;
     let mut b = vec![0u8; 2048];
     let mut n = 0;
     let end = loop {
@@ -57,18 +80,7 @@ pub async fn shake_hands(addr: SocketAddr, target: &str, proto: &str) -> io::Res
             head.lines().next().unwrap_or("")
         )));
     }
-    if !head.contains("s3pplmbitxaq9kygzzhzrbk+xoo=") {
-        return Err(io::Error::other("wrong accept key"));
-    }
-    let raw = head.contains("sec-websocket-protocol: raw");
-    if !raw && !head.contains(&format!("sec-websocket-protocol: {proto}")) {
-        return Err(io::Error::other(format!("protocol not echoed: {head}")));
-    }
-    Ok(Conn {
-        s,
-        rest: b[end..n].to_vec(),
-        raw,
-    })
+    Ok((head, b[end..n].to_vec()))
 }
 
 /// Returns a masked data frame with `payload` on `ch`: as base64 text with `b64`, and as bare
