@@ -413,21 +413,6 @@ async fn error_stream_ends_with_its_data_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn error_stream_ends_although_the_client_may_send() {
-    let (mut session, mut pairs) = Session::ports();
-    let mut pair = session.connect(&mut pairs, 1);
-    pair.answer.reply();
-    session.fin(1);
-    drop(pair.data);
-    assert_eq!(session.round(), ["reply 3", "fin 3"]);
-    // kubectl up to 1.32 says nothing before the end of the error stream.
-    assert_eq!(session.expire().await, None);
-    assert_eq!(session.round(), ["fin 1"]);
-    session.data(3, b"still");
-    assert_eq!(read(&mut pair.reader).await.unwrap(), "still");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
     let (mut session, mut pairs) = Session::ports();
     let mut pair = session.connect(&mut pairs, 1);
