@@ -97,7 +97,7 @@ pub(crate) enum Kind {
     Ping,
     GoAway,
     Headers,
-    /// SETTINGS, WINDOW_UPDATE, CREDENTIAL, and types that nobody has defined. None of them means
+    /// SETTINGS, WINDOW_UPDATE, CREDENTIAL, and types that are not defined. None of them means
     /// anything between these two ends, so they are skipped by their length.
     Skipped,
 }

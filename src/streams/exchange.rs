@@ -1,6 +1,6 @@
 //! The exchange of frames: what each frame of the peer does, and what this end says.
 //!
-//! This is the only place that changes the state of a stream. What handles and the service want is
+//! This is the only place that changes the state of a stream. The wishes of handles and the service are
 //! collected at the end of each round of the session's task: first the verdicts on connections, then
 //! the ends of writers. A service that fails drops its writer as well, and must not send a FIN.
 //!

@@ -63,7 +63,7 @@ struct Held {
     wrote: bool,
 }
 
-/// What the client has seen of a stream.
+/// The frames of a stream that the client has seen.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     replies: usize,

@@ -374,7 +374,7 @@ async fn a_text_goes_in_front_of_the_reset() {
     pair.answer.reset();
     let expected = ["reply 3", "data 1 the target is gone", "fin 1", "rst 3 5"];
     assert_eq!(session.round(), expected);
-    // What is written from here on is for nobody.
+    // Nothing can be written from here on.
     assert!(write(&mut pair.data, "x").await.is_err());
     assert!(write(&mut pair.errors, "x").await.is_err());
 }
@@ -902,7 +902,7 @@ async fn an_end_in_order_ends_every_stream() {
     assert!(read(&mut answered.reader).await.is_err());
     session.peer.end_streams(false);
     assert_eq!(session.round(), ["rst 7 3", "fin 5", "fin 3", "fin 1"]);
-    // What the peer still sends is discarded, and a fault of it is one.
+    // Data that still comes is discarded, and a breach of the protocol is one.
     session.data(3, &vec![0; 2 * WINDOW]);
     assert!(session.peer.decode(&[0x80, 2, 0, 0, 0, 0, 0, 0]).is_err());
 }

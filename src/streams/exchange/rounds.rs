@@ -92,8 +92,8 @@ impl Exchange {
         }
     }
 
-    /// Ends this end's direction of a connection, once its upload is quiet. An upload that nobody
-    /// reads is not waited for.
+    /// Ends this end's direction of a connection, once its upload is quiet. It does not wait
+    /// for an upload without a reader.
     fn end_connection(&mut self, stream: u32, slot: u8) {
         let now = self.now();
         if self.amid == Some(stream) {
