@@ -73,8 +73,13 @@
 // Links to modules that are not built lead to the table above.
 #![cfg_attr(not(feature = "portforward"), doc = "[`portforward`]: #features")]
 #![cfg_attr(not(feature = "remotecommand"), doc = "[`remotecommand`]: #features")]
-// Its users are not there yet.
-#![cfg_attr(feature = "spdy", allow(dead_code, unused_imports))]
+#![cfg_attr(
+    all(
+        feature = "spdy",
+        not(all(feature = "portforward", feature = "remotecommand"))
+    ),
+    allow(dead_code, unused_imports, reason = "SPDY is for these two")
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;
@@ -98,9 +103,7 @@ mod rejection;
 pub mod session;
 #[cfg(feature = "spdy")]
 mod spdy;
-// Its users are not there yet.
 #[cfg(feature = "spdy")]
-#[allow(dead_code, unused_imports)]
 mod streams;
 mod unwind;
 mod wire;

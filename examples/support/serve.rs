@@ -5,7 +5,7 @@
 // guide's page `serving` says where a semaphore goes. Copy this file: the examples use it as
 // it is.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -16,7 +16,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpListener,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
@@ -39,14 +40,38 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The number of streams on one connection. A client that needs more opens another.
 const STREAMS: u32 = 100;
 
+/// An address of one kind or the other.
+pub(crate) trait Listener {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Accepts a connection. Cancel safe.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&self) -> io::Result<Self::Io> {
+        let (tcp, _) = TcpListener::accept(self).await?;
+        // Without this, everything above 64 bytes is slow.
+        let _ = tcp.set_nodelay(true);
+        Ok(tcp)
+    }
+}
+
+impl Listener for UnixListener {
+    type Io = UnixStream;
+
+    async fn accept(&self) -> io::Result<Self::Io> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+}
+
 /// Serves a tower service, such as an axum `Router`, until `stop` is ready. Then it tells the
 /// sessions to end, and returns when they have ended.
-pub(crate) async fn serve<S, B>(
-    listener: TcpListener,
-    service: S,
-    sessions: Sessions,
-    stop: impl Future,
-) where
+pub(crate) async fn serve<L, S, B>(listener: L, service: S, sessions: Sessions, stop: impl Future)
+where
+    L: Listener,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
@@ -75,13 +100,10 @@ pub(crate) async fn serve<S, B>(
             _ = &mut stop => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((tcp, _)) = accepted else {
+        let Ok(io) = accepted else {
             sleep(PAUSE).await;
             continue;
         };
-        // Without this, everything above 64 bytes is slow.
-        let _ = tcp.set_nodelay(true);
-
         let asked = Arc::new(Notify::new());
         let note = Arc::clone(&asked);
         let service = service.clone().map_request(move |request| {
@@ -89,7 +111,7 @@ pub(crate) async fn serve<S, B>(
             request
         });
         let connection = server
-            .serve_connection_with_upgrades(TokioIo::new(tcp), TowerToHyperService::new(service))
+            .serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(service))
             .into_owned();
         let mut told = told.clone();
         tokio::spawn(async move {

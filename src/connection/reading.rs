@@ -110,7 +110,7 @@ impl Driver {
     fn end_pause(&mut self) {
         #[cfg(feature = "spdy")]
         if self.deadlines.is_set(Deadline::Pause) {
-            self.pause_pacing(false);
+            self.note_pause(false);
         }
         self.deadlines.clear(Deadline::Pause);
     }
@@ -225,7 +225,7 @@ impl Driver {
             self.deadlines.set(Deadline::Pause, next);
             self.deadlines.clear(Deadline::Answer);
             #[cfg(feature = "spdy")]
-            self.pause_pacing(true);
+            self.note_pause(true);
         }
         fed
     }

@@ -6,7 +6,7 @@
 use tokio::time::Instant;
 
 use super::{driver::Driver, service::ServiceState};
-use crate::{error::EndCause, policy::Deadline, streams::Peer, wire::Condition};
+use crate::{error::EndCause, policy::Deadline, wire::Condition};
 
 impl Driver {
     /// Sends what follows from the decisions of the service and its handles.
@@ -77,10 +77,13 @@ impl Driver {
         }
     }
 
-    /// Stops pacing while this end does not read, because it sees no answers to PINGs then.
-    pub(super) fn pause_pacing(&mut self, paused: bool) {
-        if self.inflow.peer_mut().is_some() {
+    /// Notes that reading is paused, or that it continues. Pacing stops meanwhile, because this end
+    /// sees no answers to PINGs.
+    pub(super) fn note_pause(&mut self, paused: bool) {
+        if let Some(peer) = self.inflow.peer_mut() {
+            peer.note_pause(paused);
             self.wire.outbound.pause_pacing(paused);
+            self.move_streams_deadline();
         }
     }
 

@@ -77,10 +77,10 @@ fn carrier(channels: &ChannelProtocolConfig, wire: &Arc<Wire>, set: &mut Channel
                 let wanted = |channel: &ChannelType| *channel != ChannelType::Ignore;
                 Roles::command(channels.channels().iter().map(wanted))
             }
-            Streams::Ports => {
+            Streams::Ports { stall } => {
                 let (handoff, pairs) = handoff(wire);
                 set.set_pairs(pairs);
-                Roles::ports(handoff)
+                Roles::ports(handoff).reset_stalled(stall)
             }
         };
         return match channels.format().is_web_socket() {

@@ -71,9 +71,9 @@
 //! every error.
 //!
 //! kubectl takes the end of a connection's output for that of the connection, and drops the rest of
-//! its input. For this reason, that end is not sent before the input has been quiet for a second,
-//! unless there was none in the last 20 milliseconds. A local client that aborts looks to this end
-//! like one that has ended its input in order, because kubectl reports both in the same way.
+//! its input. For this reason, that end is not sent before the input has been quiet for 50
+//! milliseconds. A local client that aborts looks to this end like one that has ended its input in
+//! order, because kubectl reports both in the same way.
 //!
 //! # Examples
 //!
@@ -126,6 +126,8 @@ mod stream;
 #[cfg(feature = "spdy")]
 mod tunnel;
 
+#[cfg(feature = "spdy")]
+pub use self::protocols::Stall;
 pub use self::{
     future::PortForwardFuture,
     layer::PortForwardLayer,

@@ -1,6 +1,8 @@
 //! The subprotocols of port-forward, and the channels that a request opens.
 
 use std::sync::Arc;
+#[cfg(feature = "spdy")]
+use std::time::Duration;
 
 #[cfg(feature = "spdy")]
 use http::header::UPGRADE;
@@ -43,6 +45,9 @@ const MAX_BASE64_PORTS: usize = 39;
 /// it goes. There are no ports in the query then, so an authorization that depends on the port
 /// belongs into the service of the ports.
 ///
+/// Over SPDY without a WebSocket, which a `StreamingLayer` serves, the same streams have the name
+/// `portforward.k8s.io`. kubectl up to 1.30, `crictl` and API servers ask for them in this way.
+///
 /// `v5.channel.k8s.io` is not supported: some clients offer it, but none needs it here.
 ///
 /// # Examples
@@ -58,6 +63,8 @@ pub struct Protocols {
     max_ports: usize,
     #[cfg(feature = "spdy")]
     tunnel: bool,
+    #[cfg(feature = "spdy")]
+    stall: Stall,
 }
 
 impl Default for Protocols {
@@ -66,6 +73,8 @@ impl Default for Protocols {
             max_ports: MAX_PORTS,
             #[cfg(feature = "spdy")]
             tunnel: true,
+            #[cfg(feature = "spdy")]
+            stall: Stall::Wait,
         }
     }
 }
@@ -83,7 +92,8 @@ impl Protocols {
         self
     }
 
-    /// Sets whether clients may tunnel SPDY, as `kubectl port-forward` does. On by default.
+    /// Sets whether clients may open connections over SPDY, in a tunnel as `kubectl port-forward`
+    /// does or without a WebSocket. On by default.
     #[cfg(feature = "spdy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
     #[must_use]
@@ -91,6 +101,34 @@ impl Protocols {
         self.tunnel = on;
         self
     }
+
+    /// Sets what happens to a connection over SPDY that holds up its session, because the service
+    /// does not read its data. Default [`Stall::Wait`].
+    #[cfg(feature = "spdy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+    #[must_use]
+    pub fn on_stall(mut self, stall: Stall) -> Self {
+        self.stall = stall;
+        self
+    }
+}
+
+/// What happens to a connection over SPDY whose data the service does not read.
+///
+/// SPDY as it is in use has no flow control. Once such a connection has filled its window and the
+/// [stall reserve](crate::policy::Limits::stall_reserve), the session is not read any more, so all of
+/// its connections stand still.
+#[cfg(feature = "spdy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stall {
+    /// The session waits until the service reads. This is the default: no data is lost.
+    #[default]
+    Wait,
+    /// The connection is reset if it has held up the session for this long, and nothing of it was
+    /// read meanwhile. The other connections continue.
+    ResetAfter(Duration),
 }
 
 impl ProtocolSource for Protocols {
@@ -98,9 +136,42 @@ impl ProtocolSource for Protocols {
         let channels = self.channels(head);
         #[cfg(feature = "spdy")]
         if self.tunnel {
-            return with_tunnel(channels, head);
+            return self.with_tunnel(channels, head);
         }
         channels
+    }
+}
+
+#[cfg(feature = "spdy")]
+impl Protocols {
+    /// Adds the tunnel. A client that asks for one needs no ports in its query.
+    fn with_tunnel(
+        &self,
+        channels: Result<ChannelProtocols, Rejection>,
+        head: &Parts,
+    ) -> Result<ChannelProtocols, Rejection> {
+        let asks_for_spdy =
+            || members(&head.headers, &UPGRADE).any(|name| name.eq_ignore_ascii_case(b"SPDY/3.1"));
+        let needs_no_ports = offers(&head.headers, TUNNEL) || asks_for_spdy();
+        let others = match channels {
+            Err(rejection) if !needs_no_ports => return Err(rejection),
+            others => others.ok(),
+        };
+        let mut table = ChannelProtocols::builder();
+        for (name, config) in others.iter().flat_map(|table| table.iter()) {
+            table = table.protocol(name.to_owned(), config.clone());
+        }
+        let tunnel = ChannelProtocolConfig::new(Encoding::Binary, []);
+        let stall = match self.stall {
+            Stall::Wait => None,
+            Stall::ResetAfter(time) => Some(time),
+        };
+        let tunnel = tunnel.half_close(true).tunnel(stall);
+        let table = table
+            .protocol(STREAMS, tunnel.clone().over_spdy())
+            .protocol(TUNNEL, tunnel)
+            .build();
+        Ok(table.expect("the names differ, and a tunnel has no channels"))
     }
 }
 
@@ -118,32 +189,6 @@ impl Protocols {
         }
         Ok(table(count))
     }
-}
-
-/// Adds the tunnel. A client that asks for one needs no ports in its query.
-#[cfg(feature = "spdy")]
-fn with_tunnel(
-    channels: Result<ChannelProtocols, Rejection>,
-    head: &Parts,
-) -> Result<ChannelProtocols, Rejection> {
-    let asks_for_spdy =
-        || members(&head.headers, &UPGRADE).any(|name| name.eq_ignore_ascii_case(b"SPDY/3.1"));
-    let needs_no_ports = offers(&head.headers, TUNNEL) || asks_for_spdy();
-    let others = match channels {
-        Err(rejection) if !needs_no_ports => return Err(rejection),
-        others => others.ok(),
-    };
-    let mut table = ChannelProtocols::builder();
-    for (name, config) in others.iter().flat_map(|table| table.iter()) {
-        table = table.protocol(name.to_owned(), config.clone());
-    }
-    let tunnel = ChannelProtocolConfig::new(Encoding::Binary, []);
-    let tunnel = tunnel.half_close(true).tunnel();
-    let table = table
-        .protocol(STREAMS, tunnel.clone().over_spdy())
-        .protocol(TUNNEL, tunnel)
-        .build();
-    Ok(table.expect("the names differ, and a tunnel has no channels"))
 }
 
 /// Returns whether base64 is the only one of our subprotocols that the client offers.

@@ -1,5 +1,7 @@
 //! The subprotocols of an endpoint, and the channels of each.
 
+#[cfg(feature = "spdy")]
+use std::time::Duration;
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
 use super::format::Format;
@@ -145,8 +147,9 @@ enum Form {
 pub(crate) enum Streams {
     /// Each stands for one of the channels, and the client says for which.
     Channels,
-    /// They come in pairs, one of data and one for an error, for the connections to ports.
-    Ports,
+    /// They come in pairs, one of data and one for an error, for the connections to ports. A
+    /// connection whose data is not read for `stall` is reset once it holds up the session.
+    Ports { stall: Option<Duration> },
 }
 
 impl ChannelProtocolConfig {
@@ -227,8 +230,8 @@ impl ChannelProtocolConfig {
 
     /// Makes this the subprotocol of a tunnel: SPDY in WebSocket messages, with streams for ports.
     #[cfg(feature = "spdy")]
-    pub(crate) fn tunnel(mut self) -> Self {
-        self.form = Form::Tunnel(Streams::Ports);
+    pub(crate) fn tunnel(mut self, stall: Option<Duration>) -> Self {
+        self.form = Form::Tunnel(Streams::Ports { stall });
         self
     }
 

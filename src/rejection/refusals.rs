@@ -270,7 +270,7 @@ impl Rejection {
         Self::of(
             RejectionKind::Config,
             StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the server's WebSocket layer is misconfigured: {error}"),
+            format!("the layer that serves this endpoint is misconfigured: {error}"),
         )
     }
 }

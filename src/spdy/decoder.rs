@@ -84,6 +84,7 @@ impl Decoder {
     }
 
     /// Returns whether the last frame is complete, so that the stream may end here.
+    #[cfg(test)]
     pub(crate) fn is_between_frames(&self) -> bool {
         self.state == State::Head && self.have == 0
     }

@@ -52,7 +52,6 @@ impl Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResetStatus {
     ProtocolError,
-    InvalidStream,
     /// The stream was refused before anything was done for it. kubectl shows this for one
     /// connection, and lives on.
     RefusedStream,
@@ -64,7 +63,6 @@ impl ResetStatus {
     pub(crate) fn code(self) -> u32 {
         match self {
             Self::ProtocolError => 1,
-            Self::InvalidStream => 2,
             Self::RefusedStream => 3,
             Self::Cancel => 5,
             Self::InternalError => 6,

@@ -37,6 +37,8 @@ mod pairs;
 mod stream;
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
@@ -47,8 +49,8 @@ pub(crate) use self::{
     allowance::Allowance,
     decoder::{Decoder, Frame, Want},
     frame::{
-        Control, Fault, GoAwayStatus, HEAD, MAX_LENGTH, ResetStatus, data_head, fin, go_away,
-        is_ping, own_frame, own_stream, ping, rst_stream, split_own_frame, syn_reply,
+        Control, Fault, GoAwayStatus, HEAD, ResetStatus, data_head, fin, go_away, is_ping,
+        own_frame, own_stream, ping, rst_stream, split_own_frame, syn_reply,
     },
     headers::Headers,
     ids::Ids,

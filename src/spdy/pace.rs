@@ -327,6 +327,31 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_stood_still_for_long_opens_again() {
+        for stalled in 0..QUEUES {
+            let (mut pace, mut client) = (Pace::new(), Client::new(Some(stalled)));
+            for n in 0..1_000 {
+                send(&mut pace, &mut client, n % QUEUES);
+                for id in client.serve() {
+                    pace.confirmed(id);
+                }
+            }
+            client.stalled = None;
+            for n in 0..1_000 {
+                for id in client.serve() {
+                    pace.confirmed(id);
+                }
+                let queue = (stalled + n) % QUEUES;
+                assert!(
+                    send(&mut pace, &mut client, queue),
+                    "{stalled}: {queue} at {n}"
+                );
+                assert!(client.longest() <= SLOTS as usize);
+            }
+        }
+    }
+
+    #[test]
     fn a_full_queue_opens_again_at_the_answer() {
         let (mut pace, mut client) = (Pace::new(), Client::new(Some(1)));
         while send(&mut pace, &mut client, 1) {}

@@ -14,8 +14,9 @@ use std::fmt;
 
 use super::{frame::ResetStatus, headers::Headers};
 
-/// The most streams that wait for their other half.
-const MAX_HALVES: usize = 32;
+/// The most streams that wait for their other half: as many as there may be pairs. A client that opens
+/// many connections at once opens the first streams of all of them before any second one.
+const MAX_HALVES: usize = 127;
 
 /// The kind of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,7 @@ impl Pairs {
     }
 
     /// Returns the number of streams that wait.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.halves.len()
     }

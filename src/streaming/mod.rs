@@ -1,7 +1,7 @@
 //! The layers that make sessions of upgrades to SPDY/3.1, alone and beside WebSocket.
 //!
 //! Kubernetes' API servers speak SPDY to kubelets, kubelets speak it to container runtimes, and
-//! so do `crictl` and kubectl before 1.31. A client sends a POST with `Upgrade: SPDY/3.1`, and then
+//! so do `crictl` and kubectl before 1.30. A client sends a POST with `Upgrade: SPDY/3.1`, and then
 //! opens a stream for each channel.
 //!
 //! | type | role |

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::opening::Postponed;
 use super::{handoff::Decided, roles::Roles, streams::Streams};
 use crate::{
     error::EndCause,
@@ -47,6 +48,7 @@ pub(super) struct Exchange {
     roles: Roles,
     /// Set while new streams are accepted.
     accepts: bool,
+    postponed: Vec<Postponed>,
     /// Frames that leave at the end of the read or of the round.
     answers: Vec<u8>,
     /// Set while too many answers have not left.
@@ -57,6 +59,8 @@ pub(super) struct Exchange {
     missing: Option<Instant>,
     /// The stream whose DATA frame has not arrived in full.
     amid: Option<u32>,
+    /// The stream at whose data reading is paused, and the instant at which it is reset.
+    stalled: Option<(u32, Instant)>,
     /// The time of this read or round, once something has asked for it.
     now: Option<Instant>,
     /// The number of frames with data that has no reader.
@@ -86,12 +90,14 @@ impl Exchange {
             streams: Streams::default(),
             roles,
             accepts: true,
+            postponed: Vec::new(),
             answers: Vec::new(),
             congested: false,
             idle_frames: allowance(IDLE_FRAMES),
             resets: allowance(RESETS),
             missing,
             amid: None,
+            stalled: None,
             now: None,
             ignored: 0,
             heard: Heard::default(),
@@ -257,18 +263,28 @@ impl Exchange {
         self.follow(stream, slot);
     }
 
-    /// Ends the error stream of a connection some time after its data stream was closed. kubectl waits
-    /// for this before it closes the local connection, and the service may run on for long.
+    /// Ends the error stream of a connection whose data stream has ended. kubectl waits for this
+    /// before it closes the local connection, and the service may run on for long.
     fn follow(&mut self, stream: u32, slot: Option<u8>) {
         let Some(slot) = slot.filter(|slot| slot.is_multiple_of(2)) else {
             return;
         };
-        if let Roles::Ports { .. } = self.roles
-            && self.streams.get(stream).is_none()
-            && let Some(error) = self.streams.of_slot(slot + 1)
-        {
-            let now = self.now();
-            self.streams.wait_to_end(error, now);
+        let Roles::Ports { .. } = self.roles else {
+            return;
+        };
+        let Some(error) = self.streams.of_slot(slot + 1) else {
+            return;
+        };
+        match self.streams.get(stream) {
+            Some(data) if data.state.sends() => {}
+            // kubectl ends its own direction only once both streams have ended. Up to 1.31, it does
+            // not even reset the data stream.
+            Some(_) => self.on(error, Event::OurFin),
+            // An error of the service may still follow.
+            None => {
+                let now = self.now();
+                self.streams.wait_to_end(error, now);
+            }
         }
     }
 

@@ -183,7 +183,6 @@ impl NewPairs {
         NewPair {
             port: complete.pair.port,
             index: usize::from(slot / 2),
-            slot,
             reader: ChannelReader::new(wire(), slot),
             data: ChannelWriter::new(wire(), slot),
             errors: ChannelWriter::new(wire(), slot + 1),
@@ -245,8 +244,6 @@ pub(crate) struct NewPair {
     /// The number of the pair, below [`MAX_PAIRS`](super::MAX_PAIRS). It is used again once all
     /// handles of the pair are dropped.
     pub(crate) index: usize,
-    /// The channel of the data stream.
-    pub(crate) slot: u8,
     pub(crate) reader: ChannelReader,
     pub(crate) data: ChannelWriter,
     pub(crate) errors: ChannelWriter,

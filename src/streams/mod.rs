@@ -31,10 +31,12 @@ mod streams;
 mod tunnel;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use self::{
-    handoff::{Answer, Handoff, NewPair, NewPairs, handoff},
+    handoff::{Answer, NewPair, NewPairs, handoff},
     peer::Peer,
     roles::Roles,
     tunnel::Tunnel,

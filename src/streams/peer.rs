@@ -298,11 +298,6 @@ impl Peer {
         self.exchange.is_complete()
     }
 
-    /// Refuses new streams. The service of connections ends once it is done with those that it has.
-    pub(crate) fn accept_no_more(&mut self) {
-        self.exchange.accept_no_more();
-    }
-
     /// Collects what the service and its handles have left for this end to do. This is called after
     /// the service was polled, and before output is sent.
     pub(crate) fn end_round(&mut self) {
@@ -316,7 +311,18 @@ impl Peer {
 
     /// Handles the deadlines that have expired. Returns a cause if one ends the session.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<EndCause> {
-        self.exchange.expire(now)
+        let cause = self.exchange.expire(now);
+        if self.exchange.is_amid_a_closed_stream() {
+            // It may have been reset because there is no room for its data.
+            self.inlet.commit(&self.exchange.wire);
+            self.target = Target::Discard;
+        }
+        cause
+    }
+
+    /// Notes that reading is paused, or that it continues.
+    pub(crate) fn note_pause(&mut self, paused: bool) {
+        self.exchange.note_pause(paused, Instant::now());
     }
 
     /// Ends this end's direction of all streams, in front of the Close frame or the GOAWAY. After a

@@ -25,7 +25,13 @@ pub(crate) enum Roles {
     /// The channels of a command, for which the client opens a stream each.
     Command(Command),
     /// Connections to ports.
-    Ports { pairs: Pairs, handoff: Handoff },
+    Ports {
+        pairs: Pairs,
+        handoff: Handoff,
+        /// The time after which a connection whose data is not read is reset, once it holds up the
+        /// session.
+        stall: Option<Duration>,
+    },
 }
 
 impl Roles {
@@ -39,7 +45,16 @@ impl Roles {
         Self::Ports {
             pairs: Pairs::default(),
             handoff,
+            stall: None,
         }
+    }
+
+    /// Sets the time after which a connection is reset that holds up the session.
+    pub(crate) fn reset_stalled(mut self, after: Option<Duration>) -> Self {
+        if let Self::Ports { stall, .. } = &mut self {
+            *stall = after;
+        }
+        self
     }
 }
 

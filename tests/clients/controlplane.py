@@ -10,7 +10,7 @@ from pathlib import Path
 
 import golang
 import secure
-from harness import WORK, Failure, Reachable, expect, say, short, until
+from harness import WORK, Failure, Reachable, expect, short, until
 
 KUBERNETES = "v1.37.2"
 ETCD = "v3.7.3"
@@ -98,18 +98,10 @@ def staged():
 
     A `replace` of a dependency counts for nothing, so ours has to name them.
     """
-    asked = subprocess.run(
-        ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env=golang.ENVIRONMENT,
-    )
-    if asked.returncode:
-        say(f"k8s.io/kubernetes could not be fetched: {asked.stdout.decode()[-300:]}")
+    found = golang.download("k8s.io/kubernetes", KUBERNETES)
+    if not found:
         return []
-    with open(json.loads(asked.stdout)["GoMod"]) as module:
+    with open(found["GoMod"]) as module:
         lines = [line.split() for line in module]
     return [line[0] for line in lines if len(line) > 2 and line[2].startswith("./staging/")]
 
@@ -192,7 +184,7 @@ class ControlPlane(Reachable):
         return True
 
     def populate(self):
-        """Registers a node to which WebSockets may be passed on, and the pod on it."""
+        """Registers a node, and the pod on it."""
         self.ask("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         self.ask("POST", "/api/v1/namespaces/default/pods", {
             "metadata": {"name": "demo"},
@@ -210,11 +202,11 @@ class ControlPlane(Reachable):
             }],
         }})
 
-    def kubelet(self, server):
-        """Makes this server the kubelet of the node."""
+    def kubelet(self, server, splices):
+        """Makes this server the kubelet of the node. `splices` lets it have the WebSockets of clients."""
         host, port = server.host_port
         self.ask("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": {
-            "declaredFeatures": ["ExtendWebSocketsToKubelet"],
+            "declaredFeatures": ["ExtendWebSocketsToKubelet"] if splices else [],
             "addresses": [{"type": "InternalIP", "address": host}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         }})

@@ -83,9 +83,9 @@ def raw_checks(front, material, options):
 def kubectl_checks(front, kubectl, material, options):
     session = Execs(kubectl, front, material.home)
     # 1.29 gives up on a socket that stays full.
-    info = session.stalls_are_fatal
+    info = session.stalls_are_fatal or session.is_translated
     label = f"kubectl {kubectl.name}"
-    yield f"{label}: slow reader", lambda: session.slow_reader(material.slow)
+    yield f"{label}: slow reader", lambda: session.slow_reader(material.slow), session.is_translated
     yield f"{label}: stdin never read", session.endless_stdin, info
     yield f"{label}: exit while stdin flows", lambda: times(
         options.exits, lambda: session.endless_stdin(FLOWING)

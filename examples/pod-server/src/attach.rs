@@ -71,13 +71,8 @@ pub(crate) struct Streams<R, W> {
     pub(crate) stderr: Option<W>,
 }
 
-/// Moves bytes until the process has ended, the client has left, the client is too far behind,
-/// or the session was stopped.
-///
-/// Returns the exit status of the process, or success for a client that has left, because
-/// leaving is no failure. A client that is too far behind is a [`Lagged`] error. A session that
-/// was stopped is an error too: a client that was told of a success would take it for the end of
-/// the process.
+/// Attaches the streams of a client to a process, as [`join`] does, and types its input as whole
+/// lines.
 pub(crate) async fn drive<R, W>(
     attached: Attached,
     input: mpsc::Sender<Bytes>,
@@ -93,11 +88,32 @@ where
         stdout,
         stderr,
     } = streams;
+    let typing = stdin.map(|stdin| type_lines(stdin, input));
+    join(attached, typing, stdout, stderr, ended).await
+}
+
+/// Moves bytes until the process has ended, the client has left, the client is too far behind,
+/// or the session was stopped. `typing` moves the input, and is ready when there is no more.
+///
+/// Returns the exit status of the process, or success for a client that has left, because
+/// leaving is no failure. A client that is too far behind is a [`Lagged`] error. A session that
+/// was stopped is an error too: a client that was told of a success would take it for the end of
+/// the process.
+pub async fn join<W>(
+    attached: Attached,
+    typing: Option<impl Future<Output = ()>>,
+    stdout: Option<W>,
+    stderr: Option<W>,
+    ended: impl Future<Output = End>,
+) -> Result<ExitStatus, BoxError>
+where
+    W: AsyncWrite + Unpin,
+{
     let mut showing = pin!(show(&attached, stdout, stderr));
     let mut ended = pin!(ended);
     // Boxed so that it can be dropped: the full window of a reader that is not read any more
     // would hold up the rest of the session.
-    let mut typing = stdin.map(|stdin| Box::pin(type_lines(stdin, input)));
+    let mut typing = typing.map(Box::pin);
     let mut is_told = false;
     loop {
         tokio::select! {

@@ -5,7 +5,7 @@ use tower_wsstream::{BoxError, EndCause};
 /// The end of a session before that of its command. Holds the error that tells the client, as
 /// far as it can be told.
 #[derive(Debug)]
-pub(crate) enum End {
+pub enum End {
     /// The client cannot be reached any more.
     Lost(BoxError),
     /// The client has closed the session. It leaves; or, on a subprotocol without half-close,

@@ -29,7 +29,7 @@ use crate::{
 const WAIT_FOR_SIZE: Duration = Duration::from_millis(100);
 
 /// Runs the command of a session and returns how it ended.
-pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+pub async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let RemoteCommand {
         options,
         stdin,
@@ -65,15 +65,15 @@ pub(crate) async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> 
 }
 
 /// The streams that connect a client. Generic, so that tests need no connection.
-pub(crate) struct Channels<R, W, T> {
-    pub(crate) stdin: Option<R>,
-    pub(crate) stdout: Option<W>,
-    pub(crate) stderr: Option<W>,
-    pub(crate) resize: Option<T>,
+pub struct Channels<R, W, T> {
+    pub stdin: Option<R>,
+    pub stdout: Option<W>,
+    pub stderr: Option<W>,
+    pub resize: Option<T>,
 }
 
 /// The sizes that a client's terminal takes on.
-pub(crate) trait Sizes {
+pub trait Sizes {
     /// Returns the latest size not yet seen, as columns and rows; `None` when there will be no
     /// more. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Option<(u16, u16)>> + Send;
@@ -92,7 +92,7 @@ impl Sizes for TerminalSizes {
 /// dropped at its end.
 ///
 /// If it is dropped or fails, it ends every process of the command's session.
-pub(crate) async fn drive<R, W, T>(
+pub async fn drive<R, W, T>(
     mut spec: Spec<'_>,
     channels: Channels<R, W, T>,
     ended: impl Future<Output = End>,

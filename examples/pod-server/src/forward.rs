@@ -1,6 +1,6 @@
 //! The service of port-forward: a port of the pod, which is one of this machine.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, net::Ipv4Addr, pin::pin, time::Duration};
 
 use axum::http::Response;
 use rustix::net::sockopt::set_socket_linger;
@@ -23,8 +23,13 @@ const PIECE: usize = 32 * 1024;
 /// long.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Connects to the port, and copies until both sides have ended.
+/// Connects to the port of this machine, and copies until both sides have ended.
 pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
+    to(Ipv4Addr::LOCALHOST, port).await
+}
+
+/// Connects to the port at `host`, and copies until both sides have ended.
+pub async fn to(host: Ipv4Addr, port: ForwardedPort) -> Result<(), BoxError> {
     let has_half_close = port.has_half_close();
     let ForwardedPort {
         port,
@@ -36,7 +41,7 @@ pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
     drop(request);
     // At debug, because one request may name more than a hundred ports.
     tracing::debug!(port, "portforward");
-    let mut target = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut target = TcpStream::connect((host, port)).await?;
     if let Err(error) = target.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The attached clients of one run of the process.
 #[derive(Debug, Default)]
-pub(crate) struct Hub {
+pub struct Hub {
     state: Mutex<State>,
     /// A client has caught up, or left.
     caught_up: Notify,
@@ -51,7 +51,7 @@ struct State {
 
 impl Hub {
     /// Attaches one more client, which gets the output from now on.
-    pub(crate) fn attach(self: &Arc<Self>) -> Attached {
+    pub fn attach(self: &Arc<Self>) -> Attached {
         self.seat(&mut self.lock())
     }
 
@@ -91,7 +91,7 @@ impl Hub {
     }
 
     /// Records that the process has ended, and that there will be no more output.
-    pub(crate) fn end(&self, status: ExitStatus) {
+    pub fn end(&self, status: ExitStatus) {
         let mut state = self.lock();
         state.ended = Some(status);
         for seat in state.seats.values() {
@@ -143,7 +143,7 @@ pub(crate) enum Next {
 
 /// A client's place in a [`Hub`]. Dropping it frees the place.
 #[derive(Debug)]
-pub(crate) struct Attached {
+pub struct Attached {
     hub: Arc<Hub>,
     seat: u64,
     news: Arc<Notify>,

@@ -3,10 +3,7 @@
 
 use std::{
     ffi::OsString,
-    fmt, io,
-    os::unix::process::ExitStatusExt,
-    pin::pin,
-    process::ExitStatus,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -14,25 +11,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
-use rustix::process::Signal;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tower_wsstream::remotecommand::ExitStatus as Code;
 
 use crate::{
     hub::{Attached, Hub},
-    process::{CannotStart, Process, Spec},
-    seat::Stream,
-    stdio::{Input, Output},
+    process::{CannotStart, Spec},
+    running::Running,
     target::CONTAINER,
 };
-
-/// The pieces of input that wait for the process, from all attached clients together. A client
-/// with more waits for a place, first come first served.
-const WAITING_INPUT: usize = 4;
-
-/// One read of the output, and half of a pipe's capacity.
-const PIECE: usize = 32 * 1024;
 
 /// The pause before a process that has died is started again. One that dies at once must not
 /// keep the machine busy.
@@ -128,126 +116,20 @@ impl Pod {
 }
 
 async fn start(argv: &[OsString]) -> Result<(Run, Running), CannotStart> {
-    let process = Process::start(Spec {
+    let spec = Spec {
         argv,
         tty: false,
         stdin: true,
         stdout: true,
         stderr: true,
         size: None,
-    })
-    .await?;
-    let hub = Arc::<Hub>::default();
-    let (input, lines) = mpsc::channel(WAITING_INPUT);
+    };
+    let (running, input) = Running::start(spec).await?;
     let run = Run {
-        hub: Arc::clone(&hub),
+        hub: Arc::clone(running.hub()),
         input: Ok(input),
     };
-    let running = Running {
-        process,
-        hub,
-        lines,
-    };
     Ok((run, running))
-}
-
-/// The other side of a [`Run`]. Dropping it ends the process.
-#[derive(Debug)]
-struct Running {
-    process: Process,
-    hub: Arc<Hub>,
-    lines: mpsc::Receiver<Bytes>,
-}
-
-impl Running {
-    /// Moves bytes until the process has exited and its output has ended. The attached clients are
-    /// told of the end even if this fails.
-    async fn finish(self) -> ExitStatus {
-        let Self {
-            mut process,
-            hub,
-            lines,
-        } = self;
-        let status = match move_bytes(&mut process, &hub, lines).await {
-            Ok(()) => process.finish().await,
-            Err(error) => {
-                // Dropped first, because the drop ends the process, and the log and the clients are
-                // told that it was ended.
-                drop(process);
-                Err(error)
-            }
-        };
-        let status = status.unwrap_or_else(|error| {
-            tracing::error!(%error, "the pod's process was ended");
-            ExitStatus::from_raw(Signal::KILL.as_raw())
-        });
-        hub.end(status);
-        status
-    }
-}
-
-async fn move_bytes(
-    process: &mut Process,
-    hub: &Hub,
-    lines: mpsc::Receiver<Bytes>,
-) -> io::Result<()> {
-    let Process {
-        exit,
-        input,
-        stdout,
-        stderr,
-        ..
-    } = process;
-    let mut output = pin!(async {
-        tokio::try_join!(
-            publish(stdout, Stream::Stdout, hub),
-            publish(stderr, Stream::Stderr, hub)
-        )?;
-        exit.wait().await
-    });
-    tokio::select! {
-        outcome = &mut output => return outcome,
-        () = type_in(lines, input, hub) => {}
-    }
-    output.await
-}
-
-/// Hands all of an output to the attached clients, as fast as it arrives.
-async fn publish(from: &mut Option<Output>, stream: Stream, hub: &Hub) -> io::Result<()> {
-    let Some(from) = from else {
-        return Ok(());
-    };
-    let mut piece = vec![0; PIECE];
-    loop {
-        let length = from.read(&mut piece).await?;
-        if length == 0 {
-            return Ok(());
-        }
-        hub.push(stream, &piece[..length]);
-        // Without this, clients on the same thread would fall behind through no fault of their own.
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Types the input of the attached clients, one piece after the other, until the process accepts no
-/// more. While the process is slow, each client that waits has one piece here and keeps the rest.
-async fn type_in(mut lines: mpsc::Receiver<Bytes>, input: &mut Option<Input>, hub: &Hub) {
-    let Some(input) = input else {
-        return;
-    };
-    while let Some(mut piece) = lines.recv().await {
-        hub.calm().await;
-        while !piece.is_empty() {
-            match input.write(&piece).await {
-                Ok(written) => piece.advance(written),
-                Err(error) => {
-                    tracing::debug!(%error, "the pod's process takes no more input");
-                    return;
-                }
-            }
-        }
-    }
-    // All senders are gone, and with them the pod itself.
 }
 
 /// The error of a pod whose process is not running at the moment. It contains the reason.

@@ -59,21 +59,21 @@ const FORKED: Duration = Duration::from_secs(1);
 ///
 /// A runtime that shuts down refuses new descriptors, so that tokio would lose a command that was
 /// forked a moment before.
-pub(crate) async fn stop_starting() -> RwLockWriteGuard<'static, ()> {
+pub async fn stop_starting() -> RwLockWriteGuard<'static, ()> {
     FORKING.write().await
 }
 
 /// A command to run, and the streams that its client asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spec<'a> {
-    pub(crate) argv: &'a [OsString],
-    pub(crate) tty: bool,
-    pub(crate) stdin: bool,
-    pub(crate) stdout: bool,
-    pub(crate) stderr: bool,
+pub struct Spec<'a> {
+    pub argv: &'a [OsString],
+    pub tty: bool,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
     /// The columns and rows of the terminal, if they are already known. A program that draws at
     /// once then draws in the right size.
-    pub(crate) size: Option<(u16, u16)>,
+    pub size: Option<(u16, u16)>,
 }
 
 /// A running command. If it is dropped before [`finish`](Self::finish), it is ended with all the
@@ -312,7 +312,7 @@ impl Exit {
 /// The error of a command that could not be started. Its text reads like that of a container
 /// runtime, because that is what people search for.
 #[derive(Debug)]
-pub(crate) enum CannotStart {
+pub enum CannotStart {
     /// The server could not open what the command needs. The program is not at fault.
     Setup(io::Error),
     /// The program could not be run.

@@ -39,7 +39,7 @@ pub(crate) fn end(leader: Box<dyn ChildWrapper>, manner: Manner, held: impl Send
 }
 
 /// Waits until every command that is being ended has ended, or `limit` is over.
-pub(crate) fn wait_for_all(limit: Duration) {
+pub fn wait_for_all(limit: Duration) {
     ENDINGS.wait(limit);
 }
 

@@ -27,7 +27,7 @@ const LEFT_ALONE: [Signal; 3] = [Signal::PIPE, Signal::TTIN, Signal::TTOU];
 
 /// Gives each ignored signal a handler, except for SIGPIPE, SIGTTIN and SIGTTOU. Call it before the
 /// first command starts, in a runtime.
-pub(crate) fn catch_ignored() {
+pub fn catch_ignored() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = parse_ignored(&status).unwrap_or_default();
     for number in 1..=LAST {

@@ -42,7 +42,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// init system kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     // Before anything else, because this process may be the pod's.
     if env::args_os().nth(1).is_some_and(|arg| arg == ticker::MARK) {
         ticker::run();

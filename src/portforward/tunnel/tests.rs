@@ -142,9 +142,9 @@ async fn reply_waits_for_the_first_read_or_write() {
         (Read, &["reply 3"][..]),
         (Write, &["reply 3", "data 3 x"]),
         (Flush, &["reply 3"]),
-        (ShutDown, &["reply 3", "fin 3"]),
-        (DropWriter, &["reply 3", "fin 3"]),
-        (Drop, &["reply 3", "fin 3"]),
+        (ShutDown, &["reply 3", "fin 3", "fin 1"]),
+        (DropWriter, &["reply 3", "fin 3", "fin 1"]),
+        (Drop, &["reply 3", "fin 3", "fin 1"]),
         (DropReader, &[]),
     ] {
         let gate = Arc::new(Semaphore::new(0));
@@ -372,7 +372,7 @@ impl Service<ForwardedPort> for Fragile {
 async fn a_clone_that_panics_is_the_failure_of_one_connection() {
     let mut rig = Rig::new(Fragile(Arc::new(AtomicUsize::new(1))), false);
     // Its port was dropped in the call, with the stream.
-    assert_eq!(rig.connect(1), ["reply 3", "fin 3"]);
+    assert_eq!(rig.connect(1), ["reply 3", "fin 3", "fin 1"]);
     let mut sent = rig.connect(5);
     sent.sort();
     assert_eq!(sent, ["fin 5", "rst 7 3"]);
@@ -476,7 +476,8 @@ async fn a_tunnel_ends_with_its_last_connection_once_the_session_ends() {
     });
     rig.connect(1);
     rig.connect(5);
-    rig.client.peer.accept_no_more();
+    let drained = crate::wire::End::Error(crate::EndCause::Drained);
+    rig.client.peer.end_all(&drained);
     rig.run();
     assert!(rig.done.is_none());
     open.add_permits(1);

@@ -1,13 +1,32 @@
 //! New streams, and halves of pairs.
 
+use std::mem;
+
+use tokio::time::Instant;
+
 use super::{Exchange, Roles};
 use crate::{
     spdy::{self, Event, Fault, Headers, Kind, Pair, Request, ResetStatus},
     streams::{
         handoff::{Complete, Verdict},
         roles::Role,
+        streams::LATE,
     },
 };
+
+/// The number of new streams that wait until an answer to them reaches the client.
+const MAX_POSTPONED: usize = 64;
+
+/// A new stream for which the client has no place at the moment.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    stream: u32,
+    fin: bool,
+    unidirectional: bool,
+    /// Its headers, unpacked.
+    headers: Vec<u8>,
+    since: Instant,
+}
 
 impl Exchange {
     /// Handles a SYN_STREAM.
@@ -18,29 +37,81 @@ impl Exchange {
         unidirectional: bool,
         block: &[u8],
     ) -> Result<(), Fault> {
+        let refused = self.refusal(unidirectional);
+        let now = self.now();
         // Also for a stream that is refused: the next block depends on this one.
         let unpacked = self.inflater.block(block)?;
         let headers = Headers::read(unpacked)?;
         self.ids.open(stream)?;
         if self.wire.outbound.stands_still(stream) {
-            // Any answer would fill the client's queue for good, or come when the client has given
-            // the stream up, and then block the queue. Without one, it gives the stream up alone.
+            // An answer could reach the client when it has given the stream up, and then everything
+            // behind it in the client's queue would wait for ever.
+            if self.postponed.len() < MAX_POSTPONED {
+                self.postponed.push(Postponed {
+                    stream,
+                    fin,
+                    unidirectional,
+                    headers: unpacked.to_vec(),
+                    since: now,
+                });
+            }
             return Ok(());
         }
+        let opened = match refused {
+            Some(status) => Opened::Refused(status),
+            None => Opened::new(&mut self.roles, stream, &headers),
+        };
+        self.open_as(stream, fin, opened);
+        Ok(())
+    }
+
+    /// Opens the streams that were postponed, as far as the client gets the answers. Forgets those
+    /// that the client gives up about now: it does so by itself.
+    pub(super) fn open_postponed(&mut self) {
+        if self.postponed.is_empty() {
+            return;
+        }
+        let now = self.now();
+        for postponed in mem::take(&mut self.postponed) {
+            if now.saturating_duration_since(postponed.since) >= LATE {
+                continue;
+            }
+            let stream = postponed.stream;
+            if self.wire.outbound.stands_still(stream) {
+                self.postponed.push(postponed);
+                continue;
+            }
+            let opened = match self.refusal(postponed.unidirectional) {
+                Some(status) => Opened::Refused(status),
+                // They were read before.
+                None => match Headers::read(&postponed.headers) {
+                    Ok(headers) => Opened::new(&mut self.roles, stream, &headers),
+                    Err(_) => Opened::Refused(ResetStatus::ProtocolError),
+                },
+            };
+            // Its deadlines count from its arrival.
+            self.now = Some(postponed.since);
+            self.open_as(stream, postponed.fin, opened);
+            self.now = Some(now);
+        }
+    }
+
+    /// Returns why a new stream cannot be opened, whatever it is for.
+    fn refusal(&self, unidirectional: bool) -> Option<ResetStatus> {
         if unidirectional {
             // Not even a reply could be sent on it.
-            spdy::rst_stream(&mut self.answers, stream, ResetStatus::ProtocolError);
-            return Ok(());
+            return Some(ResetStatus::ProtocolError);
         }
-        if !self.accepts || self.streams.are_full() {
-            spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
-            return Ok(());
-        }
-        let opened = match &mut self.roles {
-            Roles::Command(command) => Opened::Role(command.open(&headers)),
-            Roles::Ports { pairs, .. } => Opened::Pair(pairs.open(stream, &headers)),
-        };
+        let refused = !self.accepts || self.streams.are_full();
+        refused.then_some(ResetStatus::RefusedStream)
+    }
+
+    fn open_as(&mut self, stream: u32, fin: bool, opened: Opened) {
         match opened {
+            Opened::Refused(status) => {
+                spdy::rst_stream(&mut self.answers, stream, status);
+                return;
+            }
             Opened::Role(role) => self.open_role(stream, fin, role),
             Opened::Pair(verdict) => self.open_half(stream, fin, verdict),
         }
@@ -48,7 +119,6 @@ impl Exchange {
             // The session ends once the last connections do.
             self.accept_no_more();
         }
-        Ok(())
     }
 
     /// Opens a stream of a command.
@@ -98,7 +168,7 @@ impl Exchange {
                 spdy::rst_stream(&mut self.answers, stream, status);
             }
             spdy::Verdict::Duplicate { first, kind } => {
-                self.give_up_half(first, |request| {
+                self.refuse_half(first, |request| {
                     let kind = match kind {
                         Kind::Error => "error",
                         Kind::Data => "data",
@@ -128,7 +198,7 @@ impl Exchange {
         self.streams.wait_no_longer(first);
         self.open_connection(stream, fin, kind, data);
         let late = match kind {
-            Kind::Data => Some(self.streams.wait_for_reply(stream, now)),
+            Kind::Data => Some(self.streams.wait_for_answer(stream, now)),
             Kind::Error => {
                 self.on(stream, Event::Reply);
                 None
@@ -172,22 +242,39 @@ impl Exchange {
         }
     }
 
-    /// Ends a half of a pair, with a text if it is an error stream.
-    pub(super) fn give_up_half(&mut self, stream: u32, text: impl FnOnce(&Request) -> String) {
-        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
-        let (Some(request), Some(slot)) = (self.forget_half(stream), slot) else {
+    /// Ends a half of a pair that the client has opened twice, with a text if it is an error stream.
+    fn refuse_half(&mut self, stream: u32, text: impl FnOnce(&Request) -> String) {
+        let Some((request, slot)) = self.take_half(stream) else {
             return;
         };
-        self.streams.wait_no_longer(stream);
         if slot.is_multiple_of(2) {
             self.on(stream, Event::OurReset(ResetStatus::Cancel));
         } else {
             self.flush();
-            // Fails if the session is over, and then nobody reads it.
+            // Fails if the session is over, and then there is no reader.
             let _ = self.wire.outbound.send(slot, text(&request).into());
             self.on(stream, Event::OurFin);
         }
         self.abandon(slot);
+    }
+
+    /// Ends a half of a pair whose other half did not come.
+    ///
+    /// Go's server sends a text. But kubectl may come late, because another connection holds up the
+    /// reply, and after a text it would end all of its connections.
+    pub(super) fn give_up_half(&mut self, stream: u32) {
+        if let Some((_, slot)) = self.take_half(stream) {
+            self.on(stream, Event::OurReset(ResetStatus::Cancel));
+            self.abandon(slot);
+        }
+    }
+
+    /// Forgets a half of a pair, and returns its request and its channel.
+    fn take_half(&mut self, stream: u32) -> Option<(Request, u8)> {
+        let slot = self.streams.get(stream)?.slot?;
+        let request = self.forget_half(stream)?;
+        self.streams.wait_no_longer(stream);
+        Some((request, slot))
     }
 
     /// Makes a channel free that has never had handles.
@@ -197,8 +284,18 @@ impl Exchange {
     }
 }
 
-/// The result of a new stream.
+/// What a new stream is for.
 enum Opened {
+    Refused(ResetStatus),
     Role(Role),
     Pair(spdy::Verdict),
+}
+
+impl Opened {
+    fn new(roles: &mut Roles, stream: u32, headers: &Headers<'_>) -> Self {
+        match roles {
+            Roles::Command(command) => Self::Role(command.open(headers)),
+            Roles::Ports { pairs, .. } => Self::Pair(pairs.open(stream, headers)),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
     streams::{
         handoff::Verdict,
         roles::{ERROR, STDIN},
-        streams::{Due, FRESH, QUIET},
+        streams::Due,
     },
 };
 
@@ -33,6 +33,7 @@ impl Exchange {
         }
         self.ended = ended;
         self.end_unread_input();
+        self.open_postponed();
         self.flush();
     }
 
@@ -87,19 +88,19 @@ impl Exchange {
             // The outcome of the command comes last, behind the end of its writer.
             Roles::Command(_) if slot == ERROR => {}
             Roles::Command(_) => self.on(stream, Event::OurFin),
-            Roles::Ports { .. } => self.end_connection(stream, slot, FRESH),
+            Roles::Ports { .. } => self.end_connection(stream, slot),
         }
     }
 
     /// Ends this end's direction of a connection, once its upload is quiet. An upload that nobody
     /// reads is not waited for.
-    fn end_connection(&mut self, stream: u32, slot: u8, within: std::time::Duration) {
+    fn end_connection(&mut self, stream: u32, slot: u8) {
         let now = self.now();
         if self.amid == Some(stream) {
             self.streams.heard(stream, now);
         }
         let is_read = !self.wire.inbound.is_free(slot);
-        if !is_read || !self.streams.wait_for_quiet(stream, within, now) {
+        if !is_read || !self.streams.wait_for_quiet(stream, now) {
             self.on(stream, Event::OurFin);
         }
     }
@@ -114,28 +115,60 @@ impl Exchange {
         }
     }
 
+    /// Notes that reading is paused, or that it continues.
+    pub(in crate::streams) fn note_pause(&mut self, paused: bool, now: Instant) {
+        self.stalled = self
+            .amid
+            .filter(|_| paused)
+            .and_then(|stream| match self.roles {
+                Roles::Ports { stall, .. } => Some((stream, now + stall?)),
+                Roles::Command(_) => None,
+            });
+    }
+
+    /// Returns whether data of a stream is arriving that no reader will get any more.
+    pub(in crate::streams) fn is_amid_a_closed_stream(&self) -> bool {
+        let amid = self.amid.and_then(|stream| self.streams.get(stream));
+        amid.is_none_or(|stream| !stream.state.receives())
+    }
+
+    /// Resets a connection that holds up the session, because its data is not read.
+    fn reset_stalled(&mut self, now: Instant) {
+        let Some((stream, _)) = self.stalled.take_if(|(_, at)| *at <= now) else {
+            return;
+        };
+        if self.amid == Some(stream) {
+            tracing::debug!(stream, "a connection is reset: its data was not read");
+            self.on(stream, Event::OurReset(ResetStatus::Cancel));
+        } else {
+            // What was borrowed has sufficed for the rest of its frame.
+            self.note_pause(true, now);
+        }
+    }
+
     /// Returns the earliest deadline of a stream, or of the streams of a command.
     pub(in crate::streams) fn next_due(&self) -> Option<Instant> {
         let missing = self.missing.into_iter();
-        missing.chain(self.streams.next_due()).min()
+        let stalled = self.stalled.iter().map(|(_, at)| *at);
+        missing.chain(stalled).chain(self.streams.next_due()).min()
     }
 
     /// Handles the deadlines that have expired. Returns a cause if one ends the session.
     pub(in crate::streams) fn expire(&mut self, now: Instant) -> Option<EndCause> {
         while let Some((stream, due)) = self.streams.expire(now) {
             match due {
-                Due::Half => self.give_up_half(stream, |request| {
-                    format!("(request={request}) timed out waiting for streams")
-                }),
-                Due::Reply => self.on(stream, Event::Reply),
+                Due::Half => self.give_up_half(stream),
+                // The service learns of it, and ends the error stream.
+                Due::Answer => self.fail(stream, ResetStatus::Cancel, ResetStatus::Cancel),
                 Due::Fin => {
                     let slot = self.streams.get(stream).and_then(|stream| stream.slot);
                     if let Some(slot) = slot {
-                        self.end_connection(stream, slot, QUIET);
+                        self.end_connection(stream, slot);
                     }
                 }
             }
         }
+        self.reset_stalled(now);
         self.flush();
         let missing = self.missing.take_if(|at| *at <= now);
         missing.map(|_| EndCause::StreamsMissing)

@@ -134,6 +134,9 @@ impl Outbound {
         out.check_open(channel)?;
         if !payload.is_empty() {
             out.note_write();
+        } else if out.queue.has_streams() {
+            // A stream has no messages, and before it is open, there is nowhere to put one.
+            return Ok(());
         }
         out.queue.push_bytes(channel, &mut payload);
         if out.queue.queued() >= FLUSH && out.gate.is_open() {
@@ -464,7 +467,8 @@ impl Outbound {
         self.unlock(out);
     }
 
-    /// Returns whether the peer would not get a reply on this stream, because it stands still.
+    /// Returns whether a reply on this stream would wait in the peer behind data that is not confirmed,
+    /// and perhaps not read.
     pub(crate) fn stands_still(&self, stream: u32) -> bool {
         self.lock().queue.stands_still(stream)
     }

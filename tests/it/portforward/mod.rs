@@ -5,6 +5,8 @@ mod data;
 mod ends;
 mod handshake;
 mod refusals;
+#[cfg(feature = "spdy")]
+mod tunnel;
 
 use std::{
     convert::Infallible,

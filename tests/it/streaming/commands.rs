@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use futures_util::Sink;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::oneshot,
@@ -22,7 +22,7 @@ use tower_wsstream::{
 use super::*;
 use crate::support::{
     HttpService, Random, assert_after, secs, soon,
-    spdy_client::{CANCEL, Sent, Spdy, open_spdy},
+    spdy::{Said, Spdy, data, fin, go_away, ping, reset},
 };
 
 /// The order in which client-go opens streams.
@@ -79,7 +79,7 @@ impl Client {
     async fn connect(service: impl HttpService, query: &str, offer: &str) -> Self {
         let path = format!("/exec?command=x&{query}");
         Self {
-            spdy: open_spdy(service, &path, offer).await,
+            spdy: Spdy::post(service, &path, offer).await,
             streams: [0; 5],
         }
     }
@@ -90,12 +90,15 @@ impl Client {
             // The first one is 1.
             let stream = self.streams.iter().max().map_or(1, |last| (last + 1) | 1);
             self.streams[usize::from(*channel)] = stream;
-            self.spdy
-                .open(stream, &[("streamtype", kind)])
-                .await
-                .unwrap();
-            assert_eq!(soon(self.spdy.next()).await, Some(Sent::Reply(stream)));
+            self.open_stream(stream, kind).await;
         }
+    }
+
+    /// Opens a stream, and awaits the reply.
+    async fn open_stream(&mut self, stream: u32, kind: &str) {
+        let syn = self.spdy.syn(stream, &[("streamtype", kind)]);
+        self.spdy.bytes(&syn).await;
+        assert_eq!(self.spdy.next().await, Some(Said::Reply(stream)));
     }
 
     /// Opens a session and all of its streams.
@@ -110,13 +113,13 @@ impl Client {
     }
 
     async fn send(&mut self, channel: u8, bytes: &[u8]) {
-        let stream = self.stream(channel);
-        self.spdy.data(stream, bytes).await.unwrap();
+        let frame = data(self.stream(channel), bytes);
+        self.spdy.bytes(&frame).await;
     }
 
     async fn fin(&mut self, channel: u8) {
-        let stream = self.stream(channel);
-        self.spdy.fin(stream).await.unwrap();
+        let frame = fin(self.stream(channel));
+        self.spdy.bytes(&frame).await;
     }
 
     fn channel_of(&self, stream: u32) -> u8 {
@@ -127,22 +130,20 @@ impl Client {
     /// Reads up to the server's GOAWAY, or to the end of the connection.
     async fn read_to_end(&mut self) -> Told {
         let mut told = Told::default();
-        while let Some(sent) = soon(self.spdy.next()).await {
-            match sent {
-                Sent::Data { stream, fin, bytes } => {
+        while let Some(said) = self.spdy.next().await {
+            match said {
+                Said::Data(stream, bytes) => {
                     let channel = self.channel_of(stream);
                     assert!(!told.ended.contains(&channel), "data behind a FIN");
                     told.output[usize::from(channel)].extend_from_slice(&bytes);
-                    if fin {
-                        told.ended.push(channel);
-                    }
                 }
-                Sent::Reset { stream, .. } => told.reset.push(self.channel_of(stream)),
-                Sent::GoAway { last, status } => {
+                Said::Fin(stream) => told.ended.push(self.channel_of(stream)),
+                Said::Reset(stream, _) => told.reset.push(self.channel_of(stream)),
+                Said::GoAway(last, status) => {
                     told.go_away = Some((last, status));
                     break;
                 }
-                sent => panic!("{sent:?} is not expected"),
+                said => panic!("{said:?} is not expected"),
             }
         }
         told
@@ -290,12 +291,7 @@ async fn nothing_starts_before_all_streams() {
         assert_eq!(started.load(Ordering::Relaxed), 0);
     }
     // A stream that nobody asked for is accepted, and is none of them.
-    client
-        .spdy
-        .open(5, &[("streamtype", "stderr")])
-        .await
-        .unwrap();
-    assert_eq!(soon(client.spdy.next()).await, Some(Sent::Reply(5)));
+    client.open_stream(5, "stderr").await;
     client.streams[usize::from(STDERR)] = 5;
     assert_eq!(started.load(Ordering::Relaxed), 0);
     client.open(&[STDOUT]).await;
@@ -325,9 +321,9 @@ async fn a_mebibyte_comes_back_and_the_end_of_stdin_ends_the_command() {
         client.send(STDIN, piece).await;
         let expected = echo.len() + piece.len();
         while echo.len() < expected {
-            match soon(client.spdy.next()).await {
-                Some(Sent::Data { bytes, .. }) => echo.extend_from_slice(&bytes),
-                sent => panic!("{sent:?} instead of the echo"),
+            match client.spdy.next().await {
+                Some(Said::Data(_, bytes)) => echo.extend_from_slice(&bytes),
+                said => panic!("{said:?} instead of the echo"),
             }
         }
     }
@@ -387,18 +383,13 @@ async fn a_reader_that_is_dropped_ends_the_stream_and_input_is_discarded() {
     );
     let mut client = Client::start(service, "stdin=1&stdout=1", V4, &CAT).await;
     let stdin = client.stream(STDIN);
-    let end = Sent::Data {
-        stream: stdin,
-        fin: true,
-        bytes: Bytes::new(),
-    };
-    assert_eq!(soon(client.spdy.next()).await, Some(end));
+    assert_eq!(client.spdy.next().await, Some(Said::Fin(stdin)));
     // More than any window.
     for _ in 0..64 {
         client.send(STDIN, &[0; 32 * 1024]).await;
     }
-    client.spdy.ping(1).await.unwrap();
-    assert_eq!(soon(client.spdy.next()).await, Some(Sent::Ping(1)));
+    client.spdy.bytes(&ping(1)).await;
+    assert_eq!(client.spdy.next().await, Some(Said::Ping(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,10 +400,11 @@ async fn sizes_come_on_their_own_stream() {
             async |mut command: RemoteCommand| {
                 // From here on, all streams are open.
                 tokio::task::yield_now().await;
+                let mut stdout = command.stdout.take().unwrap();
                 let Some(mut resize) = command.resize.take() else {
+                    stdout.write_all(b"none").await?;
                     return Ok(ExitStatus::success());
                 };
-                let mut stdout = command.stdout.take().unwrap();
                 while let Some(size) = resize.next().await {
                     let text = format!("{}x{} ", size.width, size.height);
                     stdout.write_all(text.as_bytes()).await?;
@@ -437,8 +429,32 @@ async fn sizes_come_on_their_own_stream() {
     }
     // Older clients open no stream for sizes, and are not waited for.
     for version in [V2, CHANNEL] {
-        assert_eq!(sizes(version, &CAT).await, "", "{version}");
+        assert_eq!(sizes(version, &CAT).await, "none", "{version}");
     }
+}
+
+/// An empty message would be an empty frame, which means nothing on a stream. A sink takes one
+/// without waiting, even before the streams are open.
+#[tokio::test(start_paused = true)]
+async fn an_empty_message_sends_nothing() {
+    let service = serves(
+        SessionConfig::default(),
+        async |mut command: RemoteCommand| {
+            let mut sink = command.stdout.take().unwrap().into_sink();
+            let empty = || bytes::Bytes::new();
+            std::pin::Pin::new(&mut sink).start_send(empty())?;
+            let mut stdout = sink.into_inner();
+            stdout.send(empty()).await?;
+            stdout.write_all(b"text").await?;
+            stdout.send(empty()).await?;
+            Ok(ExitStatus::success())
+        },
+    );
+    let mut client = Client::start(service, "stdout=1", V4, &[ERROR, STDOUT]).await;
+    // The client panics for a frame of data without any.
+    let told = client.read_to_end().await;
+    assert_eq!(told.text(STDOUT), "text");
+    assert_eq!(told.ended, [STDOUT, ERROR]);
 }
 
 /// The service learns that its client has gone, in each way in which it can.
@@ -454,7 +470,7 @@ async fn a_client_that_leaves_ends_its_command() {
         let mut client = Client::start(service, "stdin=1&stdout=1", V4, &CAT).await;
         client.send(STDIN, b"half of a li").await;
         if leaves_with_go_away {
-            client.spdy.go_away().await.unwrap();
+            client.spdy.bytes(&go_away()).await;
             let told = client.read_to_end().await;
             assert_ne!(told.text(ERROR), "", "{told:?}");
         }
@@ -492,7 +508,7 @@ async fn a_stream_that_the_client_resets_fails_alone() {
     let channels = [ERROR, STDOUT, STDERR];
     let mut client = Client::start(service, "stdout=1&stderr=1", V4, &channels).await;
     let stdout = client.stream(STDOUT);
-    client.spdy.reset(stdout, CANCEL).await.unwrap();
+    client.spdy.bytes(&reset(stdout)).await;
     let told = client.read_to_end().await;
     assert_eq!(told.text(STDERR), "ConnectionReset");
     assert_eq!(told.status()["reason"], "NonZeroExitCode");

@@ -3,6 +3,8 @@
 mod commands;
 mod handshake;
 mod layers;
+#[cfg(feature = "portforward")]
+mod ports;
 mod servers;
 
 use std::sync::{Arc, Mutex};
@@ -14,14 +16,25 @@ use tower_wsstream::{
     streaming::SpdyLayer,
 };
 
-use crate::support::{Head, hold, refusal, refused, sorted, spdy_client, tasks};
+use crate::support::{Head, hold, refusal, refused, sorted, tasks};
 
 /// The path of a command with stdin and stdout.
 const EXEC: &str = "/exec?command=cat&stdin=1&stdout=1";
 
 /// Returns the head of a valid request for SPDY, which offers these protocols in a line each.
 fn post(offers: &[&str]) -> Head {
-    spdy_client::post(EXEC, offers)
+    post_to(EXEC, offers)
+}
+
+fn post_to(path: &str, offers: &[&str]) -> Head {
+    let head = Head::plain("/")
+        .line(&format!("POST {path} HTTP/1.1"))
+        .with("Connection", "Upgrade")
+        .with("Upgrade", "SPDY/3.1")
+        .with("Content-Length", "0");
+    offers.iter().fold(head, |head, offer| {
+        head.with("X-Stream-Protocol-Version", offer)
+    })
 }
 
 /// The protocols that client-go offers.

@@ -28,8 +28,6 @@ mod serve;
 mod sessions;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
-#[cfg(feature = "spdy")]
-pub(crate) mod spdy_client;
 mod time;
 
 #[cfg(feature = "http2")]

@@ -49,11 +49,11 @@ impl SendQueue {
         }
     }
 
-    /// Returns whether the client does not get what it waits for on a stream, because its queue is
-    /// full.
+    /// Returns whether a reply on a stream would wait in the client behind data that is not confirmed,
+    /// and perhaps not read.
     pub(in crate::wire::outbound) fn stands_still(&self, stream: u32) -> bool {
         let pacing = self.pacing.as_ref();
-        pacing.is_some_and(|pacing| !pacing.pace.has_place(queue_of(stream)))
+        pacing.is_some_and(|pacing| !pacing.pace.admits(queue_of(stream)))
     }
 
     /// Counts DATA frames of a stream.

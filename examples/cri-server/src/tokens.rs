@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::node::random_hex;
 
 /// The time for which a token is valid. Clients use it immediately. The value is that of
 /// Kubernetes' own streaming server.
@@ -38,13 +39,7 @@ impl<T> Tokens<T> {
     /// # Errors
     /// Fails if the system has no random bytes.
     pub(crate) fn issue(&self, what: T) -> io::Result<Option<String>> {
-        let mut random = [0; BYTES];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let token = random.iter().fold(String::new(), |mut token, byte| {
-            let _ = write!(token, "{byte:02x}");
-            token
-        });
-
+        let token = random_hex(BYTES)?;
         let now = Instant::now();
         let mut waiting = self.lock();
         if waiting.len() >= AT_ONCE {
