@@ -180,11 +180,17 @@ impl Goal {
             let ratio = samples.ratio(self.of, against.peer, figure);
             let cpu = cpu_figure(samples)
                 .map_or(f64::NAN, |name| samples.ratio(self.of, against.peer, name));
+            // Bare TCP has no frames, so its CPU is no measure for SPDY.
+            let is_floor = self.of != OURS && against.peer.starts_with("rawtcp");
+            let judged = match self.better {
+                Better::Higher | Better::Lower if is_floor => f64::NAN,
+                _ => cpu,
+            };
             Compared {
                 against: *against,
                 ratio,
                 cpu,
-                verdict: judge(self.better, against, ratio, cpu),
+                verdict: judge(self.better, against, ratio, judged),
             }
         };
         let all = self.against.iter().map(compare);

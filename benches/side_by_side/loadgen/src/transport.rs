@@ -162,7 +162,13 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Tls(tls) => {
+                // What TLS has taken and not sent may be what the server waits for.
+                if let Poll::Ready(Err(error)) = Pin::new(&mut *tls).poll_flush(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                Pin::new(tls).poll_read(cx, buf)
+            }
             Self::H2(h2) => Pin::new(h2).poll_read(cx, buf),
         }
     }
