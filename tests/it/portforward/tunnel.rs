@@ -164,11 +164,11 @@ async fn an_upload_in_flight_delays_the_fin() {
         let start = Instant::now();
         for _ in 0..11 {
             client.bytes(&data(stream, b"x")).await;
-            sleep(millis(300)).await;
+            sleep(millis(30)).await;
         }
         assert_eq!(client.take().await, [Said::Fin(stream), Said::Fin(1)]);
         let after = start.elapsed().as_millis();
-        assert!((4000..4100).contains(&after), "a second of quiet: {after}");
+        assert!((350..360).contains(&after), "50 ms of quiet: {after}");
         client.bytes(&fin(stream)).await;
     }
 }
@@ -188,7 +188,7 @@ async fn error_stream_ends_with_its_data_stream() {
         let start = Instant::now();
         assert_eq!(client.take().await, [Said::Fin(stream), Said::Fin(1)]);
         // The service may take that long to return.
-        assert_eq!(start.elapsed().as_secs(), 1);
+        assert_eq!(start.elapsed().as_millis(), 50);
     }
 }
 

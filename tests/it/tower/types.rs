@@ -29,7 +29,7 @@ use tower_wsstream::{
     },
     portforward::{
         self, ForwardError, ForwardedPort, ForwardedStream, ForwardedWriter, PortForward,
-        PortForwardFuture, PortForwardLayer,
+        PortForwardFuture, PortForwardLayer, Stall,
     },
     protocol::ChannelProtocolsBuilder,
     reader::{ReaderProtocols, WsReader, WsReaderFuture, WsReaderLayer, WsReaderService},
@@ -137,7 +137,7 @@ fn every_public_type_is_what_it_is() {
             ReaderProtocols, SessionInfo, SessionSummary, Sessions, WsReaderLayer,
             WsReaderService<Good>, portforward::Protocols, PortForward<Good>, End,
             Payload, Record;
-        COPY: AcceptMode, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
+        COPY: Stall, AcceptMode, ChannelType, CloseError, Encoding, ExitStatus, Hold, IdleTimeout,
             IdleTimeoutLayer, IsWebSocketRequest, KeepAlive, Limits,
             NoBody, RejectionKind, TerminalSize, UpgradeRequired, ByteRate,
             ChannelSummary, Drained, PolicyLayer<TimeLimit>, PolicyService<Good, TimeLimit>,
