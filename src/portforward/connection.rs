@@ -175,9 +175,11 @@ impl<S, F> Connection<S, F> {
         }
     }
 
-    /// Passes the writer on if the stream asks for it, which has the client answered first.
+    /// Passes the writer on if the stream asks for it, once the client is answered. Data in front of
+    /// the answer would be lost.
     fn hand_over(&mut self) {
-        if self.is_asked()
+        if self.patience.is_none()
+            && self.is_asked()
             && let Some((data, hand)) = self.data.take()
         {
             // Fails if the stream was dropped. The writer is then dropped as well.

@@ -239,6 +239,13 @@ impl<'a> Control<'a> {
     }
 }
 
+impl Control<'_> {
+    /// Returns whether this is the answer to a PING of this end, whose numbers are even.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Ping { id } if id.is_multiple_of(2))
+    }
+}
+
 /// The fault of a payload that is shorter than its head allows. `Head::read` has checked this.
 const SHORT: Fault = Fault::new("a control frame is as long as its type requires");
 

@@ -217,6 +217,7 @@ impl Exchange {
 
     fn reset_by_them(&mut self, stream: u32) -> Result<(), Fault> {
         let Some(state) = self.streams.get(stream).map(|stream| stream.state) else {
+            self.forget_postponed(stream);
             return self.count_idle_frame();
         };
         // A reset behind our own end is how kubectl closes a connection.
@@ -251,7 +252,7 @@ impl Exchange {
                 }
                 if let Some(slot) = slot {
                     // First, so that no other task writes behind the FIN.
-                    self.wire.outbound.close_writer(slot);
+                    self.wire.outbound.finish(slot);
                 }
                 spdy::fin(&mut self.answers, stream);
             }

@@ -96,8 +96,6 @@ impl Peer {
 
     /// Takes bytes, of which there are no more than there is [room](Self::room) for.
     pub(super) fn push(&mut self, piece: Masked<'_>) -> Result<(), EndCause> {
-        // A frame of any kind keeps a session from being idle: kubectl has nothing else to say.
-        self.exchange.heard.data = true;
         self.take(piece)
             .map_err(|Fault { rule }| EndCause::ProtocolError { rule })
     }
@@ -107,6 +105,7 @@ impl Peer {
         match self.decoder.want() {
             Want::Bytes(_) => self.feed(piece),
             Want::Data { .. } => {
+                self.exchange.heard.data = true;
                 if let (Target::Slot(slot), false) = (self.target, self.over) {
                     // Makes it the current channel, even if there is no room.
                     self.inlet.room(&self.exchange.wire, slot);
@@ -132,6 +131,9 @@ impl Peer {
             piece = later;
             match self.decoder.feed(now.copy_to(&mut plain))? {
                 Some(Frame::Control(control)) => {
+                    // kubectl has nothing but PINGs to say for hours. An answer to a PING of ours would
+                    // keep every session from being idle.
+                    self.exchange.heard.data |= !control.is_answer();
                     // In front of its end, a reader gets its data.
                     self.inlet.commit(&self.exchange.wire);
                     self.exchange.control(control)?;
@@ -273,10 +275,6 @@ impl Peer {
     /// Takes the signs of the peer since the last call.
     pub(crate) fn take_heard(&mut self) -> Heard {
         std::mem::take(&mut self.exchange.heard)
-    }
-
-    pub(super) fn heard(&mut self) -> &mut Heard {
-        &mut self.exchange.heard
     }
 
     /// Handles a control frame of the WebSocket.

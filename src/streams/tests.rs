@@ -429,6 +429,8 @@ async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
     assert_eq!(session.round(), ["reply 15"]);
     advance(Duration::from_secs(20)).await;
     session.open(33, "error", "33");
+    session.open(43, "error", "43");
+    session.rst(43);
     assert!(session.round().is_empty());
     // The client has given up those that are older than 25 s.
     advance(Duration::from_secs(10)).await;
@@ -692,18 +694,39 @@ async fn pings_are_echoed_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_waits_fails_at_the_end_of_its_connection() {
+    let (mut session, mut pairs) = Session::ports();
+    let mut pair = session.connect(&mut pairs, 1);
+    pair.answer.reply();
+    session.unanswered = Some(Vec::new());
+    let mut data = pair.data;
+    let writer = tokio::spawn(async move {
+        loop {
+            if let Err(error) = data.write_all(b"x").await {
+                return error.kind();
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    assert!(!writer.is_finished());
+    pair.answer.finish();
+    session.round();
+    assert_eq!(writer.await.unwrap(), std::io::ErrorKind::BrokenPipe);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_to_our_ping_confirms_what_was_sent_before() {
     let (mut session, mut pairs) = Session::ports();
     let mut pair = session.connect(&mut pairs, 1);
     pair.answer.reply();
     write(&mut pair.data, "hello").await.unwrap();
     session.wire.outbound.ping();
+    session.peer.take_heard();
     // Its PING is answered here.
     assert_eq!(session.round(), ["reply 3", "data 3 hello"]);
-    assert_eq!(
-        session.peer.take_heard().pong,
-        Some(session.wire.outbound.sent() - 12)
-    );
+    let heard = session.peer.take_heard();
+    assert!(!heard.data, "an answer keeps no session from being idle");
+    assert_eq!(heard.pong, Some(session.wire.outbound.sent() - 12));
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,6 @@ impl Sink for Tunnel {
     type Error = EndCause;
 
     fn begin(&mut self, kind: MessageKind) -> Result<(), EndCause> {
-        self.0.heard().data = true;
         check(kind)
     }
 

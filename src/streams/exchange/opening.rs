@@ -96,6 +96,12 @@ impl Exchange {
         }
     }
 
+    /// Forgets a stream that the client has reset before it was opened.
+    pub(super) fn forget_postponed(&mut self, stream: u32) {
+        self.postponed
+            .retain(|postponed| postponed.stream != stream);
+    }
+
     /// Returns why a new stream cannot be opened, whatever it is for.
     fn refusal(&self, unidirectional: bool) -> Option<ResetStatus> {
         if unidirectional {

@@ -45,7 +45,7 @@ impl End {
             #[cfg(feature = "spdy")]
             Self::Reset => {
                 let kind = io::ErrorKind::ConnectionReset;
-                Err(io::Error::new(kind, "the peer has reset the stream"))
+                Err(io::Error::new(kind, "the stream was reset"))
             }
         }
     }

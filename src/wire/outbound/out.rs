@@ -123,7 +123,7 @@ impl Out {
             if self.writers.is_reset(channel) {
                 return Err(io::Error::new(
                     io::ErrorKind::ConnectionReset,
-                    "the peer has reset the stream",
+                    "the stream was reset",
                 ));
             }
             return Err(io::Error::new(

@@ -427,6 +427,17 @@ impl Outbound {
         }
     }
 
+    /// Closes a channel's writer, because this end has ended the stream. A writer that waits in another
+    /// task is woken, and fails.
+    pub(crate) fn finish(&self, channel: u8) {
+        let mut out = self.lock();
+        let closed = out.writers.close(channel);
+        drop(out);
+        if let Some(waker) = closed.and_then(|closed| closed.waker) {
+            waker.wake();
+        }
+    }
+
     /// Queues the SYN_REPLY of a stream, which comes before the data that is accepted later.
     pub(crate) fn reply(&self, stream: u32) {
         let mut out = self.lock();
