@@ -135,6 +135,7 @@ impl Exchange {
         let slot = slot.filter(|&slot| self.wire.inbound.pipe(slot).is_some());
         if slot.is_none() {
             self.ignored += 1;
+            self.refuse_postponed(stream);
             // The input of a command flows on when nothing reads it any more. client-go sends it
             // even behind its own FIN, and so for as long as the command runs.
             if stream > self.ids.last() {
@@ -155,6 +156,7 @@ impl Exchange {
         if fin && self.streams.get(stream).is_some() {
             self.on(stream, Event::TheirFin);
         } else if empty {
+            self.refuse_postponed(stream);
             self.count_idle_frame()?;
         }
         Ok(())
@@ -306,6 +308,7 @@ impl Exchange {
     fn reply(&mut self, stream: u32) {
         self.flush();
         self.wire.outbound.reply(stream);
+        self.check_congestion();
     }
 
     /// Queues the answers that have come together.

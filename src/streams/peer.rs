@@ -300,6 +300,7 @@ impl Peer {
     /// the service was polled, and before output is sent.
     pub(crate) fn end_round(&mut self) {
         self.exchange.end_round();
+        self.leave_a_closed_stream();
     }
 
     /// Returns the earliest deadline of the streams.
@@ -310,12 +311,17 @@ impl Peer {
     /// Handles the deadlines that have expired. Returns a cause if one ends the session.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<EndCause> {
         let cause = self.exchange.expire(now);
-        if self.exchange.is_amid_a_closed_stream() {
-            // It may have been reset because there is no room for its data.
+        self.leave_a_closed_stream();
+        cause
+    }
+
+    /// Discards the rest of a DATA frame whose stream was closed, because its channel may stand for
+    /// another stream by now.
+    fn leave_a_closed_stream(&mut self) {
+        if self.target != Target::Discard && self.exchange.is_amid_a_closed_stream() {
             self.inlet.commit(&self.exchange.wire);
             self.target = Target::Discard;
         }
-        cause
     }
 
     /// Notes that reading is paused, or that it continues.

@@ -51,22 +51,23 @@ pub(super) struct Stream {
 /// The table; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// The streams in the order of their numbers, which only rise.
+    /// The streams in the order of their numbers.
     live: Vec<Stream>,
 }
 
 impl Streams {
-    /// Adds a stream, whose number is above all others.
+    /// Adds a stream. Its number is above all others, unless it was postponed.
     pub(super) fn open(&mut self, id: u32, fin: bool, slot: Option<u8>, now: Instant) {
-        debug_assert!(self.live.last().is_none_or(|last| last.id < id));
-        self.live.push(Stream {
+        let stream = Stream {
             id,
             slot,
             state: State::opened(fin),
             due: None,
             opened: now,
             heard: None,
-        });
+        };
+        let at = self.live.partition_point(|stream| stream.id < id);
+        self.live.insert(at, stream);
     }
 
     /// Returns whether there is room for another stream.

@@ -715,6 +715,38 @@ async fn a_write_that_waits_fails_at_the_end_of_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_postponed_stream_takes_its_place_among_later_ones() {
+    let (mut session, mut pairs) = Session::ports();
+    let mut pair = session.connect(&mut pairs, 1);
+    pair.answer.reply();
+    session.round();
+    session.unanswered = Some(Vec::new());
+    while write(&mut pair.data, "x").now_or_never().is_some() {
+        session.round();
+    }
+    session.open(13, "error", "13");
+    session.open(15, "error", "15");
+    session.open(23, "error", "23");
+    assert_eq!(session.round(), ["reply 15"]);
+    // What comes for a stream that was not opened is not kept.
+    session.data(23, b"early");
+    assert_eq!(session.round(), ["rst 23 3"]);
+    advance(Duration::from_secs(11)).await;
+    let mut sent = Vec::new();
+    for id in session.unanswered.take().unwrap() {
+        session.feed(&control(6, &id.to_be_bytes()));
+        sent.extend(session.round());
+    }
+    assert_eq!(sent, ["reply 13"]);
+    // Each is found under its own number.
+    session.open(17, "data", "13");
+    assert_eq!(next(&mut pairs).unwrap().port, 80);
+    session.rst(13);
+    session.rst(17);
+    assert!(session.round().iter().all(|frame| !frame.contains("reply")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_to_our_ping_confirms_what_was_sent_before() {
     let (mut session, mut pairs) = Session::ports();
     let mut pair = session.connect(&mut pairs, 1);

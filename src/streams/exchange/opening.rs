@@ -55,14 +55,18 @@ impl Exchange {
                     since: now,
                 });
             }
-            return Ok(());
+            return self.count_idle_frame();
         }
         let opened = match refused {
             Some(status) => Opened::Refused(status),
             None => Opened::new(&mut self.roles, stream, &headers),
         };
+        let is_refused = opened.is_refused();
         self.open_as(stream, fin, opened);
-        Ok(())
+        match is_refused {
+            true => self.count_idle_frame(),
+            false => Ok(()),
+        }
     }
 
     /// Opens the streams that were postponed, as far as the client gets the answers. Forgets those
@@ -96,10 +100,20 @@ impl Exchange {
         }
     }
 
-    /// Forgets a stream that the client has reset before it was opened.
-    pub(super) fn forget_postponed(&mut self, stream: u32) {
+    /// Forgets a stream that was not opened yet. Returns whether there was one.
+    pub(super) fn forget_postponed(&mut self, stream: u32) -> bool {
+        let before = self.postponed.len();
         self.postponed
             .retain(|postponed| postponed.stream != stream);
+        self.postponed.len() < before
+    }
+
+    /// Refuses a stream that was not opened yet, and for which data or its end has come. Neither is
+    /// kept until the stream is opened.
+    pub(super) fn refuse_postponed(&mut self, stream: u32) {
+        if self.forget_postponed(stream) {
+            spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
+        }
     }
 
     /// Returns why a new stream cannot be opened, whatever it is for.
@@ -153,7 +167,6 @@ impl Exchange {
 
     /// Opens a stream of a connection.
     fn open_half(&mut self, stream: u32, fin: bool, verdict: spdy::Verdict) {
-        let now = self.now();
         match verdict {
             spdy::Verdict::Half(kind) => {
                 let (inbound, outbound) = (&self.wire.inbound, &self.wire.outbound);
@@ -167,7 +180,8 @@ impl Exchange {
                 };
                 self.open_connection(stream, fin, kind, data);
                 self.on(stream, Event::Reply);
-                self.streams.wait_for_half(stream, now);
+                // Not from the arrival of one that was postponed, which has been answered only now.
+                self.streams.wait_for_half(stream, Instant::now());
             }
             spdy::Verdict::Complete(pair) => self.open_whole(stream, fin, pair),
             spdy::Verdict::Refuse(status) => {
@@ -298,6 +312,16 @@ enum Opened {
 }
 
 impl Opened {
+    /// Returns whether nothing is opened.
+    fn is_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::Role(Role::Duplicate)
+                | Self::Pair(spdy::Verdict::Refuse(_) | spdy::Verdict::Duplicate { .. })
+        )
+    }
+
     fn new(roles: &mut Roles, stream: u32, headers: &Headers<'_>) -> Self {
         match roles {
             Roles::Command(command) => Self::Role(command.open(headers)),

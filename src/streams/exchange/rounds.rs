@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{Exchange, Roles};
 use crate::{
     error::EndCause,
+    policy::after,
     spdy::{Event, Pair, ResetStatus},
     streams::{
         handoff::Verdict,
@@ -121,7 +122,7 @@ impl Exchange {
             .amid
             .filter(|_| paused)
             .and_then(|stream| match self.roles {
-                Roles::Ports { stall, .. } => Some((stream, now + stall?)),
+                Roles::Ports { stall, .. } => Some((stream, after(now, stall?))),
                 Roles::Command(_) => None,
             });
     }

@@ -80,6 +80,8 @@ impl Outbound {
     /// So queued output leaves at the end of the task's next turn at the latest.
     fn unlock(&self, mut out: MutexGuard<'_, Out>) {
         let wake = out.calls_task();
+        #[cfg(feature = "spdy")]
+        let wake = wake | out.queue.take_began();
         release(out);
         if wake {
             self.turn.wake_driver();

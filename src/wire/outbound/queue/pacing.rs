@@ -25,6 +25,8 @@ pub(super) struct Pacing {
     held: Vec<u8>,
     /// The time of the first PING.
     since: Option<Instant>,
+    /// Set until the driver knows of that time.
+    began: bool,
 }
 
 impl SendQueue {
@@ -34,6 +36,7 @@ impl SendQueue {
             pace: Pace::new(),
             held: Vec::new(),
             since: None,
+            began: false,
         }));
     }
 
@@ -79,7 +82,10 @@ impl SendQueue {
             if !pacing.pace.ask(queue, id) {
                 return;
             }
-            pacing.since.get_or_insert_with(Instant::now);
+            if pacing.since.is_none() {
+                pacing.since = Some(Instant::now());
+                pacing.began = true;
+            }
             let mut ping = Vec::new();
             spdy::ping(&mut ping, id);
             self.append(&ping);
@@ -177,6 +183,13 @@ impl SendQueue {
         if changed {
             self.release_held();
         }
+    }
+
+    /// Returns whether the first PING was queued since the last call, so that the driver has to set
+    /// [a deadline](Self::pacing_due).
+    pub(in crate::wire::outbound) fn take_began(&mut self) -> bool {
+        let pacing = self.pacing.as_mut();
+        pacing.is_some_and(|pacing| std::mem::take(&mut pacing.began))
     }
 
     /// Returns the instant at which pacing ends unless the client has answered, if it has not.

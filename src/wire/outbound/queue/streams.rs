@@ -138,6 +138,10 @@ impl SendQueue {
     /// It is the reset of a stream that does not exist. A Go client discards it without an answer,
     /// and it is for a queue in which nothing waits.
     pub(super) fn push_nudge(&mut self) {
+        if self.queued() > 0 {
+            // This shows it as well.
+            return;
+        }
         /// Above all streams of a client, which would need years to get there.
         const NO_STREAMS: Range<u32> = 0x7fff_fff0..0x7fff_fff5;
         let mut streams = NO_STREAMS.filter(|stream| self.budget.is_idle_queue(queue_of(*stream)));
