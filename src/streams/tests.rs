@@ -739,10 +739,10 @@ async fn a_postponed_stream_takes_its_place_among_later_ones() {
     }
     assert_eq!(sent, ["reply 13"]);
     // Each is found under its own number.
-    session.open(17, "data", "13");
+    session.open(25, "data", "13");
     assert_eq!(next(&mut pairs).unwrap().port, 80);
     session.rst(13);
-    session.rst(17);
+    session.rst(25);
     assert!(session.round().iter().all(|frame| !frame.contains("reply")));
 }
 
