@@ -56,6 +56,11 @@ use crate::close_reason::CloseReason;
 /// | `Stalled` | as for the earlier cause, which stays the cause | fails | | | none | none | none | none |
 /// | `Aborted` | `ConnectionReset` | fails | | | none | none | none | none |
 ///
+/// Over SPDY, a GOAWAY of the client is `PeerClosed` without a code, and readers that it has not ended
+/// fail with `ConnectionAborted`, as on `v5`. In place of the Close frame, a GOAWAY is sent: 1002, 1007
+/// and 1009 as a protocol error, 1011 as an internal error, and any other code as no error. A stream
+/// that is reset fails with `ConnectionReset` and without a cause, and its session goes on.
+///
 /// "Too late" means after the [grace](crate::SessionConfig::grace), when the service is dropped.
 /// After a clean Close from the peer, a subprotocol without half-close has the
 /// [longer grace](crate::SessionConfig::closed_grace). A command whose own error is the end of its

@@ -27,7 +27,7 @@ use super::{
 use crate::{BoxError, ChannelWriter, streams::Answer, unwind::drop_quietly};
 
 /// The client is answered after this time, even if the service has not used its stream. kubectl
-/// gives the connection up after 30 s, and the driver answers by itself after 20 s.
+/// gives the connection up after 30 s, and the driver resets it after 25 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(19);
 
 /// The first pause before another look at a stream that may be used by another task than that of

@@ -7,16 +7,17 @@
 //!                                             tunnel; all run concurrently
 //! ```
 //!
-//! This module is built on the public interface of the crate, except for helpers that parse a
+//! The channels are served by the public interface of the crate, except for helpers that parse a
 //! query, find the cause of an error and word a refusal. A layer of your own can do the same.
 //!
 //! Port `i` of the query has channel `2i` for its data, and channel `2i + 1` for its errors. The
 //! first message on each is the number of the port, as two bytes in little-endian order. kube-rs
 //! and the clients for Python and JavaScript speak this protocol.
 //!
-//! `kubectl port-forward` speaks SPDY inside of the WebSocket. With the feature `spdy`, its session
-//! is a [tunnel](#tunnels), in which it opens a pair of streams for each connection. Without the
-//! feature, it is refused.
+//! `kubectl port-forward` speaks SPDY, from 1.31 on inside of a WebSocket. With the feature `spdy`, its
+//! session is a [tunnel](#tunnels), in which it opens a pair of streams for each connection. Without
+//! the feature, it is refused. For clients that speak SPDY without a WebSocket, write
+//! `StreamingLayer` in place of `WsStreamLayer`: the rest is the same.
 //!
 //! | item | role |
 //! |---|---|
@@ -50,9 +51,13 @@
 //!
 //! # Tunnels
 //!
-//! In a tunnel, the service is called for each connection that the client opens, up to 127 at once.
+//! A *tunnel* is a session in which the client opens connections by SPDY: in the messages of a
+//! WebSocket, or on a connection that a POST was upgraded to, as `crictl`, API servers and kubectl
+//! before 1.31 do. The service is called for each connection, up to 127 at once.
 //! All of them share the head of the one request, which names no ports. A tunnel without
-//! connections holds no permit of a limit inside of [`PortForwardLayer`].
+//! connections holds no permit of a limit inside of [`PortForwardLayer`]. The layer itself accepts
+//! the upgrade, also with [`AcceptMode::Explicit`](crate::AcceptMode): look the pod up in a layer
+//! around it.
 //!
 //! Each direction of a connection has an end of its own
 //! ([`ForwardedPort::has_half_close`]). The client is told that its connection is accepted once the

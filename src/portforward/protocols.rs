@@ -40,10 +40,10 @@ const MAX_BASE64_PORTS: usize = 39;
 /// directions, and channel `2i + 1` for errors, which only the server writes. A request without
 /// ports, with too many ports, or with an invalid one is refused with a 400.
 ///
-/// The last one is that of `kubectl port-forward` from 1.31 on. Its messages are pieces of a SPDY
+/// The tunnel is the subprotocol of `kubectl port-forward` from 1.31 on. Its messages are pieces of a SPDY
 /// session, in which the client opens a pair of streams for each connection and says to which port
 /// it goes. There are no ports in the query then, so an authorization that depends on the port
-/// belongs into the service of the ports.
+/// belongs in the service of the ports.
 ///
 /// Over SPDY without a WebSocket, which a `StreamingLayer` serves, the same streams have the name
 /// `portforward.k8s.io`. kubectl up to 1.30, `crictl` and API servers ask for them in this way.

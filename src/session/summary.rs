@@ -18,7 +18,8 @@ pub struct SessionSummary {
     pub duration: Duration,
     /// The cause of the end.
     pub cause: EndCause,
-    /// The code of our Close frame. `None` if no Close frame was sent, or one without a code.
+    /// The code of our Close frame. `None` if no Close frame was sent, or one without a code. Over
+    /// SPDY without a WebSocket, it is the code that the frame would have had.
     pub close_code: Option<u16>,
     /// The outcome that the last words reported, if they had a [`Status`].
     ///

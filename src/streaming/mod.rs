@@ -1,8 +1,14 @@
 //! The layers that make sessions of upgrades to SPDY/3.1, alone and beside WebSocket.
 //!
 //! Kubernetes' API servers speak SPDY to kubelets, kubelets speak it to container runtimes, and
-//! so do `crictl` and kubectl before 1.30. A client sends a POST with `Upgrade: SPDY/3.1`, and then
-//! opens a stream for each channel.
+//! `crictl` speaks it by default. A client sends a POST with `Upgrade: SPDY/3.1`, and then opens a
+//! stream for each channel. A GET is accepted as well, and any other method is refused with 405.
+//!
+//! | kubectl | exec, attach and cp | port-forward |
+//! |---|---|---|
+//! | up to 1.29 | SPDY | SPDY |
+//! | 1.30 | WebSocket | SPDY |
+//! | from 1.31 on | WebSocket | SPDY inside of a WebSocket, which a `WsStreamLayer` serves as well |
 //!
 //! | type | role |
 //! |---|---|
@@ -25,10 +31,11 @@
 //!
 //! # The start of a command
 //!
-//! The service is called and polled once before the 101, as over WebSocket, so that a failure can
+//! The service is called before the 101, and polled once, or with
+//! [`AcceptMode::Explicit`](crate::AcceptMode) until it has accepted, as over WebSocket, so that a failure can
 //! still refuse the request. It is not polled again before the client has opened all streams, for
 //! which it has 30 s. A service that starts its command in the first poll therefore starts it
-//! before the client is ready, and should yield once.
+//! before the client is ready: await `tokio::task::yield_now()` first.
 //!
 //! # Examples
 //!

@@ -1,6 +1,6 @@
 //! The exchange of frames: what each frame of the peer does, and what this end says.
 //!
-//! This is the only place that changes the state of a stream. The wishes of handles and the service are
+//! This is the only place that changes the state of a stream. The requests of handles and the service are
 //! collected at the end of each round of the session's task: first the verdicts on connections, then
 //! the ends of writers. A service that fails drops its writer as well, and must not send a FIN.
 //!
@@ -110,7 +110,7 @@ impl Exchange {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Returns whether all streams of a command are open. There is none to wait for otherwise.
+    /// Returns whether all streams of a command are open. Connections have none to wait for.
     pub(super) fn is_complete(&self) -> bool {
         match &self.roles {
             Roles::Command(command) => command.is_complete(),

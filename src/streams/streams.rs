@@ -15,13 +15,13 @@ pub(super) const MAX_STREAMS: usize = 254;
 const HALF: Duration = Duration::from_secs(10);
 
 /// The time after which a stream that was not answered is given up. kubectl gives it up after 30
-/// seconds. From then on, a Go client hangs on a reset in the place of the reply, and on data, and with
-/// it a fifth of its streams. A reset behind the reply is all that it bears.
+/// seconds. After that, a reset instead of a reply, or data, blocks the worker of the client that
+/// serves a fifth of its streams. Only a reset after a reply is safe.
 pub(super) const LATE: Duration = Duration::from_secs(25);
 
 /// The time for which an upload has to be quiet before this end sends a FIN in the other direction.
-/// kubectl takes that FIN for the end of the connection, and drops the rest of the upload. Short,
-/// because each target that answers at once and closes is seen so much later.
+/// kubectl takes that FIN for the end of the connection, and drops the rest of the upload. It is short,
+/// because it delays the end of every connection whose target answers and closes at once.
 pub(super) const QUIET: Duration = Duration::from_millis(50);
 
 /// A deadline of a stream. A stream has one at a time.
@@ -149,7 +149,7 @@ impl Streams {
         self.set(id, Some((now + HALF, Due::Half)));
     }
 
-    /// Waits for the service to answer a stream. Returns the instant from which on it
+    /// Waits for the service to answer a stream. Returns the instant at which it
     /// [is late](Self::is_late).
     pub(super) fn wait_for_answer(&mut self, id: u32, now: Instant) -> Instant {
         let late = now + LATE;

@@ -1,4 +1,4 @@
-//! The wishes of this end: verdicts of the service, ends of writers, and deadlines.
+//! The requests of this end: verdicts of the service, ends of writers, and deadlines.
 
 use std::mem;
 
