@@ -1,4 +1,4 @@
-//! What the client of a failed port is told: the failure of one connection, or of its target.
+//! The report to the client of a failed port: the failure of one connection, or of its target.
 
 use std::{error::Error as StdError, fmt, io};
 

@@ -113,7 +113,7 @@ impl Protocols {
     }
 }
 
-/// What happens to a connection over SPDY whose data the service does not read.
+/// The treatment of a connection over SPDY whose data the service does not read.
 ///
 /// SPDY as it is in use has no flow control. Once such a connection has filled its window and the
 /// [stall reserve](crate::policy::Limits::stall_reserve), the session is not read any more, so all of

@@ -48,9 +48,9 @@ pub(crate) fn queue_of(stream: u32) -> usize {
 struct Queue {
     /// Everything that was sent to it.
     sent: u32,
-    /// How much of that was confirmed.
+    /// The part of that which was confirmed.
     confirmed: u32,
-    /// How much of it has a PING behind it.
+    /// The part of it that has a PING behind it.
     asked: u32,
     /// Set while it has no place left for a PING, so that it is known to stand still.
     still: bool,

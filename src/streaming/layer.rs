@@ -31,7 +31,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct SpdyLayer<F = UpgradeRequired> {
-    /// What the layers of both transports have in common.
+    /// The settings that the layers of both transports share.
     common: WsStreamLayer<F>,
 }
 

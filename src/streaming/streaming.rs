@@ -34,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct StreamingLayer<F = UpgradeRequired> {
-    /// What the layers of both transports have in common.
+    /// The settings that the layers of both transports share.
     common: WsStreamLayer<F>,
 }
 

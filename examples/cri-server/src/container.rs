@@ -228,7 +228,7 @@ impl Run {
 /// The container could not be started, as its client was told.
 struct NotStarted;
 
-/// What a container runs.
+/// The process of a container.
 enum Main {
     Process {
         running: Running,

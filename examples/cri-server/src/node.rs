@@ -1,4 +1,4 @@
-//! What this machine runs: sandboxes, and containers in them.
+//! The sandboxes that this machine runs, and the containers in them.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -27,7 +27,7 @@ use crate::{container::Container, node::Sandbox, tokens::Tokens};
 /// upgrade.
 const SESSIONS: usize = 256;
 
-/// What waits for a client with a token.
+/// A stream that waits for a client with a token.
 #[derive(Clone, Debug)]
 pub(crate) enum Stream {
     Exec {

@@ -315,7 +315,7 @@ async fn a_process_ends_with_the_input_of_the_first_client_that_attaches() -> Re
             output.extend_from_slice(payload);
         }
     }
-    // What it had printed before is for nobody.
+    // Output from before has no reader.
     assert!(output.ends_with(b"9\n"), "{output:?}");
     let request = ContainerStatusRequest { container_id };
     let status = http.grpc()?.container_status(request).await?.into_inner();

@@ -304,7 +304,7 @@ impl Exchange {
     }
 }
 
-/// What a new stream is for.
+/// The purpose of a new stream.
 enum Opened {
     Refused(ResetStatus),
     Role(Role),

@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Exchange {
-    /// Collects the wishes of a round, before its output is sent.
+    /// Collects the requests of a round, before its output is sent.
     pub(in crate::streams) fn end_round(&mut self) {
         let mut verdicts = mem::take(&mut self.verdicts);
         if let Roles::Ports { handoff, .. } = &self.roles {

@@ -99,11 +99,11 @@ impl Writer {
 #[derive(Default)]
 pub struct Reader {
     tunnel: bool,
-    /// What is left of a message.
+    /// The rest of a message.
     message: u64,
     /// The head of a message that is not complete.
     message_head: Gathered,
-    /// What is left of the payload of a frame of data.
+    /// The rest of the payload of a DATA frame.
     payload: usize,
     /// The stream whose payload ends it.
     ending: Option<u32>,

@@ -1,4 +1,4 @@
-//! What carries a client's bytes: TCP, TLS or HTTP/2. The name of a peer says it.
+//! The transport of a client's bytes: TCP, TLS or HTTP/2. The name of a peer says which.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ pub enum Spdy {
     Post,
 }
 
-/// How a client speaks to a peer.
+/// The way in which a client speaks to a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Transport {
     pub tls: bool,
