@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, advance},
 };
 
-use super::{NewPair, NewPairs, Peer, Roles, handoff};
+use super::{NewPair, NewPairs, Roles, StreamMux, handoff};
 use crate::{
     ChannelReader, ChannelWriter,
     error::EndCause,
@@ -61,7 +61,7 @@ impl AsyncWrite for Sent {
 /// A session without a driver. Its client is the test.
 pub(crate) struct Session {
     pub(crate) wire: Arc<Wire>,
-    pub(crate) peer: Peer,
+    pub(crate) peer: StreamMux,
     sent: Sent,
     begun: bool,
     /// The numbers of PINGs that the client answers later, if it does not at once.
@@ -87,7 +87,7 @@ impl Session {
         wire.outbound.install(write);
         wire.turn.begin();
         Self {
-            peer: Peer::new(Arc::clone(&wire), roles(&wire)),
+            peer: StreamMux::new(Arc::clone(&wire), roles(&wire)),
             wire,
             sent,
             begun: false,
@@ -603,7 +603,7 @@ async fn a_slot_is_used_again_once_its_handles_are_dropped() {
 async fn a_stream_too_many_is_refused_alone() {
     let (mut session, mut pairs) = Session::ports();
     let mut held = Vec::new();
-    for n in 0..super::MAX_PAIRS as u32 {
+    for n in 0..crate::protocol::MAX_PAIRS as u32 {
         held.push(session.connect(&mut pairs, 4 * n + 1));
     }
     session.open(1001, "error", "more");
