@@ -72,7 +72,7 @@
 //! | fails with [`ForwardError::target`] | `error forwarding port 8080: {error}`, and it is reset |
 //!
 //! kubectl closes the local connection that was refused or reset, and serves the others. Once it is
-//! shown a text, it ends all of them and exits. [`PortForwardLayer::go_errors`] sends a text for
+//! shown a text, it ends all of them and exits. `PortForwardLayer::go_errors` sends a text for
 //! every error.
 //!
 //! SPDY has no flow control. What a connection does not read is kept beyond its window, in the

@@ -4,11 +4,11 @@ use std::sync::Arc;
 #[cfg(feature = "spdy")]
 use std::time::Duration;
 
-#[cfg(feature = "spdy")]
-use http::header::UPGRADE;
 use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 
 use super::ports::{MAX_PORTS, ports, too_many};
+#[cfg(feature = "spdy")]
+use crate::handshake::detect::asks_for_spdy;
 use crate::{
     ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding, ProtocolSource, Rejection,
     handshake::headers::members,
@@ -154,9 +154,8 @@ impl Protocols {
         channels: Result<ChannelProtocols, Rejection>,
         head: &Parts,
     ) -> Result<ChannelProtocols, Rejection> {
-        let asks_for_spdy =
-            || members(&head.headers, &UPGRADE).any(|name| name.eq_ignore_ascii_case(b"SPDY/3.1"));
-        let needs_no_ports = offers(&head.headers, TUNNEL) || asks_for_spdy();
+        let needs_no_ports =
+            offers(&head.headers, TUNNEL) || asks_for_spdy(head.version, &head.headers);
         let others = match channels {
             Err(rejection) if !needs_no_ports => return Err(rejection),
             others => others.ok(),
@@ -313,7 +312,9 @@ mod tests {
     #[test]
     fn a_tunnel_needs_no_ports() {
         let names = |protocols: &Protocols, query: &str, name: &str, value: &str| {
-            let request = Request::get(format!("/?{query}")).header(name, value);
+            let request = Request::get(format!("/?{query}"))
+                .header("connection", "upgrade")
+                .header(name, value);
             let (head, ()) = request.body(()).unwrap().into_parts();
             let table = protocols.protocols(&head);
             table.map(|table| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::session::{Session, is_over, next, read, syn, write};
-use crate::streams::MAX_PAIRS;
+use crate::protocol::MAX_PAIRS;
 
 #[tokio::test(start_paused = true)]
 async fn half_a_pair_is_given_up_after_ten_seconds_without_a_text() {

@@ -18,7 +18,7 @@ use crate::{
     error::EndCause,
     protocol::Format,
     spdy::{self, ResetStatus, write_headers},
-    streams::{NewPair, NewPairs, Peer, Roles, handoff},
+    streams::{NewPair, NewPairs, Roles, StreamMux, handoff},
     wire::{StallReserve, TotalReserve, Transport, Turn, Wire, WireConfig},
 };
 
@@ -63,7 +63,7 @@ impl AsyncWrite for Sent {
 /// A session without a driver. Its client is the test.
 pub(crate) struct Session {
     pub(crate) wire: Arc<Wire>,
-    pub(crate) peer: Peer,
+    pub(crate) peer: StreamMux,
     sent: Sent,
     begun: bool,
     /// The numbers of PINGs that the client answers later, if it does not at once.
@@ -92,7 +92,7 @@ impl Session {
         wire.outbound.install(write);
         wire.turn.begin();
         Self {
-            peer: Peer::new(Arc::clone(&wire), roles(&wire)),
+            peer: StreamMux::new(Arc::clone(&wire), roles(&wire)),
             wire,
             sent,
             begun: false,
