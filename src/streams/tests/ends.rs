@@ -7,7 +7,7 @@ use crate::{error::EndCause, wire::End};
 async fn a_drain_refuses_new_streams_and_ends_the_service() {
     let (mut session, mut pairs) = Session::ports();
     let pair = session.connect(&mut pairs, 1);
-    session.peer.end_all(&End::Error(EndCause::Drained));
+    session.mux.end_all(&End::Error(EndCause::Drained));
     assert!(is_over(&mut pairs));
     session.open(5, "error", "1");
     assert_eq!(session.round(), ["rst 5 3"]);
@@ -22,7 +22,7 @@ async fn pings_are_echoed_in_order() {
         session.feed(&control(6, &id.to_be_bytes()));
     }
     assert_eq!(session.round(), ["ping 1", "ping 3", "ping 5"]);
-    assert_eq!(session.peer.take_heard().pong, None, "not one of ours");
+    assert_eq!(session.mux.take_heard().pong, None, "not one of ours");
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,7 +31,7 @@ async fn a_failed_session_resets_its_streams() {
     let mut answered = session.connect(&mut pairs, 1);
     answered.answer.reply();
     let _new = session.connect_more(&mut pairs, 5);
-    session.peer.end_streams(true);
+    session.mux.end_streams(true);
     let expected = ["rst 7 6", "rst 5 6", "rst 3 6", "rst 1 6"];
     assert_eq!(session.round(), expected);
 }
@@ -42,11 +42,11 @@ async fn an_end_in_order_ends_every_stream() {
     let mut answered = session.connect(&mut pairs, 1);
     answered.answer.reply();
     let _new = session.connect_more(&mut pairs, 5);
-    session.peer.end_all(&End::Error(EndCause::Drained));
+    session.mux.end_all(&End::Error(EndCause::Drained));
     assert!(read(&mut answered.reader).await.is_err());
-    session.peer.end_streams(false);
+    session.mux.end_streams(false);
     assert_eq!(session.round(), ["rst 7 3", "fin 5", "fin 3", "fin 1"]);
     // Data that still comes is discarded, and a breach of the protocol is one.
     session.data(3, &vec![0; 2 * WINDOW]);
-    assert!(session.peer.decode(&[0x80, 2, 0, 0, 0, 0, 0, 0]).is_err());
+    assert!(session.mux.decode(&[0x80, 2, 0, 0, 0, 0, 0, 0]).is_err());
 }

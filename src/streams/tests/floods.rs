@@ -13,7 +13,7 @@ use crate::{
 fn flood(session: &mut Session, mut frame: impl FnMut(u32) -> Vec<u8>) -> u32 {
     for n in 0..100_000 {
         let frame = frame(n);
-        match session.peer.decode(&frame) {
+        match session.mux.decode(&frame) {
             Ok(taken) => assert_eq!(taken, frame.len()),
             Err(EndCause::ProtocolError { .. }) => return n,
             Err(other) => panic!("{other:?}"),
@@ -55,12 +55,12 @@ async fn input_that_flows_on_is_no_flood() {
     }
     drop(stdin);
     session.round();
-    let before = session.peer.ignored();
+    let before = session.mux.ignored();
     session.fin(3);
     for _ in 0..20_000 {
         session.data(3, b"input");
     }
-    assert_eq!(session.peer.ignored() - before, 20_000);
+    assert_eq!(session.mux.ignored() - before, 20_000);
 }
 
 #[tokio::test(start_paused = true)]

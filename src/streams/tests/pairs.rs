@@ -33,7 +33,7 @@ async fn a_second_stream_of_a_kind_is_told() {
     session.open(7, "data", "8");
     assert_eq!(session.round(), ["reply 5", "rst 5 5", "rst 7 5"]);
     assert!(next(&mut pairs).is_none());
-    assert_eq!(session.peer.next_due(), None);
+    assert_eq!(session.mux.next_due(), None);
 }
 
 #[tokio::test(start_paused = true)]
