@@ -1,6 +1,6 @@
 //! The end of a session.
 
-use super::session::{Session, WINDOW, control, is_over, read};
+use super::session::{Session, WINDOW, control, is_over, read, syn};
 use crate::{error::EndCause, wire::End};
 
 #[tokio::test(start_paused = true)]
@@ -49,4 +49,28 @@ async fn an_end_in_order_ends_every_stream() {
     // Data that still comes is discarded, and a breach of the protocol is one.
     session.data(3, &vec![0; 2 * WINDOW]);
     assert!(session.mux.decode(&[0x80, 2, 0, 0, 0, 0, 0, 0]).is_err());
+}
+
+/// Until the service is done, a session that ends reads on, so that it sees the end of its peer.
+#[tokio::test(start_paused = true)]
+async fn answers_are_bounded_while_a_session_ends() {
+    let (mut session, _pairs) = Session::ports();
+    session.mux.end_all(&End::Error(EndCause::Drained));
+    let mut frames: Vec<u8> = (0..4_000_u32)
+        .flat_map(|n| control(6, &(2 * n + 1).to_be_bytes()))
+        .collect();
+    for n in 0..4_000 {
+        frames.extend(syn(2 * n + 1, &[("streamtype", "data")], n == 0));
+    }
+    for piece in frames.chunks(16 * 1024) {
+        session.feed(piece);
+    }
+    let queued = session.wire.outbound.queued_frames();
+    assert!((16 * 1024..17 * 1024).contains(&queued), "{queued}");
+    // As the driver does when reading pauses, because no answers to PINGs are seen then.
+    session.wire.outbound.pause_pacing(true);
+    assert!(!session.round().is_empty());
+    session.feed(&control(6, &[0, 0, 0, 1]));
+    session.feed(&syn(8_001, &[("streamtype", "data")], false));
+    assert_eq!(session.round(), ["ping 1", "rst 8001 3"]);
 }

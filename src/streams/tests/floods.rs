@@ -66,7 +66,6 @@ async fn input_that_flows_on_is_no_flood() {
 #[tokio::test(start_paused = true)]
 async fn rapid_resets_are_stopped() {
     let (mut session, mut pairs) = Session::ports();
-    let mut refused = 0;
     let stopped = flood(&mut session, |n| {
         let id = 4 * n + 1;
         let request = n.to_string();
@@ -82,14 +81,10 @@ async fn rapid_resets_are_stopped() {
         for stream in [id, id + 2] {
             spdy::rst_stream(&mut frames, stream, ResetStatus::Cancel);
         }
-        // The service takes them, and lets go at once.
-        while next(&mut pairs).is_some() {
-            refused += 1;
-        }
+        assert!(next(&mut pairs).is_none(), "they were reset before");
         frames
     });
     assert_eq!(stopped, 500);
-    assert!(refused >= 499);
 }
 
 /// kubectl resets a stream that this end has ended before: it is how it closes a connection.
