@@ -48,6 +48,11 @@ async fn frames_that_break_the_protocol_end_the_session() {
     breaks("a lower stream", &[syn(5, &none), syn(3, &later)].concat()).await;
     breaks("the same stream", &[syn(5, &none), syn(5, &later)].concat()).await;
     breaks("no zlib", &syn(1, b"plain text\0\0\xff\xff")).await;
+    // Every block is unpacked, also one that means nothing here.
+    for (what, kind) in [("a reply without zlib", 2), ("headers without zlib", 8)] {
+        let body = [&[0, 0, 0, 1], &b"plain text\0\0\xff\xff"[..]].concat();
+        breaks(what, &control(kind, &body)).await;
+    }
     breaks("no flush", &syn(1, &none[..none.len() - 1])).await;
     breaks("a short block", &syn(1, &stored(&[0, 0, 0, 1], true))).await;
     let upper = headers(&[("Port", "80")]);
