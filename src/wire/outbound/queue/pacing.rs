@@ -137,13 +137,18 @@ impl SendQueue {
             if !has_place {
                 pacing.held.extend_from_slice(frame);
             }
+            // In the middle of many frames as well, or they would leave no place for a PING.
+            let asks = pacing.pace.wants_pings();
             let end = to + frame.len();
             if has_place {
                 to = end;
             }
-            if !has_place {
+            if asks || !has_place {
                 self.append(&frames[from..to]);
                 (from, to) = (end, end);
+            }
+            if asks {
+                self.ask_for_all();
             }
         }
         self.append(&frames[from..]);
