@@ -22,8 +22,7 @@ impl Driver {
         let Some(peer) = self.inflow.peer_mut() else {
             return;
         };
-        let dues = [peer.next_due(), self.wire.outbound.pacing_due()];
-        let due = dues.into_iter().flatten().min();
+        let due = peer.next_due();
         let before = self.deadlines.get(Deadline::Streams);
         match due {
             Some(at) => self.deadlines.set(Deadline::Streams, at),
@@ -41,7 +40,6 @@ impl Driver {
             return;
         };
         let cause = peer.expire(now);
-        self.wire.outbound.expire_pacing(now);
         self.move_streams_deadline();
         if let Some(cause) = cause {
             self.end(cause);

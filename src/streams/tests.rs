@@ -505,6 +505,22 @@ async fn no_reset_in_place_of_a_late_reply() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_reset_in_place_of_a_reply_that_may_come_late() {
+    let (mut session, mut pairs) = Session::ports();
+    let mut pair = session.connect(&mut pairs, 1);
+    pair.answer.reply();
+    session.round();
+    // Its data stream is in the queue of stream 3, whose reader stands still.
+    let other = session.connect(&mut pairs, 11);
+    session.unanswered = Some(Vec::new());
+    while write(&mut pair.data, "x").now_or_never().is_some() {
+        session.round();
+    }
+    other.answer.refuse();
+    assert_eq!(session.round(), ["reply 13", "rst 13 5", "fin 11"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_data_behind_a_late_reply() {
     let (mut session, mut pairs) = Session::ports();
     let mut pair = session.connect(&mut pairs, 1);
