@@ -116,8 +116,8 @@ impl Protocols {
 /// The treatment of a connection over SPDY whose data the service does not read.
 ///
 /// SPDY as it is in use has no flow control. Once such a connection has filled its window and the
-/// [stall reserve](crate::policy::Limits::stall_reserve), the session is not read any more, so all of
-/// its connections stand still.
+/// [stall reserve](crate::policy::Limits::stall_reserve) of the session, which is lent as fast as data
+/// arrives, the session is not read any more, so all of its connections stand still.
 #[cfg(feature = "spdy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +127,11 @@ pub enum Stall {
     #[default]
     Wait,
     /// The connection is reset if it has held up the session for this long, and nothing of it was
-    /// read meanwhile. The other connections continue.
+    /// read meanwhile. The other connections continue. Its data that was not read is discarded, and
+    /// reads and writes of its service fail.
+    ///
+    /// kubectl gives up after 30 seconds on connections that it opens during the stall, so a shorter
+    /// time lets them through.
     ResetAfter(Duration),
 }
 

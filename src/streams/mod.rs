@@ -12,6 +12,10 @@
 //!                                                     └──> replies, FINs, resets
 //! ```
 //!
+//! SPDY as it is in use has no flow control, so data that one connection does not read is in front of
+//! that of all others. Its pipe is extended from the stall reserve as the data arrives. Reading pauses
+//! once the reserve is used up, and the connection is reset if the service has asked for that.
+//!
 //! | file | what it is |
 //! |---|---|
 //! | `tunnel.rs` | the messages of a WebSocket as bytes |

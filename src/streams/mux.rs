@@ -214,10 +214,7 @@ impl StreamMux {
                     false => Poll::Ready(()),
                 }
             }
-            (Want::Data { .. }, Target::Slot(slot)) => {
-                let pipe = self.wire().inbound.pipe(slot);
-                pipe.map_or(Poll::Ready(()), |pipe| pipe.poll_room(1))
-            }
+            (Want::Data { .. }, Target::Slot(slot)) => self.exchange.poll_room(slot),
             (Want::Data { .. } | Want::Skip { .. }, _) => Poll::Ready(()),
         }
     }

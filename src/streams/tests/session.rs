@@ -24,6 +24,9 @@ use crate::{
 
 pub(super) const WINDOW: usize = 64 * 1024;
 
+/// The stall reserve of the session, and half of that of all sessions.
+pub(super) const RESERVE: usize = 1 << 20;
+
 /// A transport that remembers what it is given.
 #[derive(Clone, Default)]
 struct Sent(Arc<Mutex<Vec<u8>>>);
@@ -68,7 +71,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(channels: usize, roles: impl FnOnce(&Arc<Wire>) -> Roles) -> Self {
+    fn new(
+        channels: usize,
+        reserve: StallReserve,
+        roles: impl FnOnce(&Arc<Wire>) -> Roles,
+    ) -> Self {
         let config = WireConfig {
             format: Format::Spdy,
             channels,
@@ -77,7 +84,6 @@ impl Session {
             high_water: 1 << 18,
             stamps: false,
         };
-        let reserve = StallReserve::new(1 << 20, &TotalReserve::new(1 << 20));
         let readable = |channel| matches!(channel, 0 | 4);
         let writable = |channel| matches!(channel, 1..=3);
         let wire = Wire::new(Turn::new(), &config, reserve, readable, writable);
@@ -96,24 +102,46 @@ impl Session {
 
     /// Returns a session of connections.
     pub(crate) fn ports() -> (Self, NewPairs) {
+        Self::ports_with(default_reserve(), None)
+    }
+
+    /// Returns a session of connections that takes what it borrows from `reserve`, and resets a
+    /// connection that holds it up for as long as `stall`.
+    pub(super) fn ports_with(reserve: StallReserve, stall: Option<Duration>) -> (Self, NewPairs) {
         let mut pairs = None;
-        let session = Self::new(0, |wire| {
+        let session = Self::new(0, reserve, |wire| {
             let (handoff, new) = handoff(wire);
             pairs = Some(new);
-            Roles::ports(handoff)
+            Roles::ports(handoff).reset_stalled(stall)
         });
         (session, pairs.unwrap())
     }
 
     /// Returns a session of a command without a terminal.
     pub(super) fn command() -> Self {
-        Self::new(5, |_| {
+        Self::new(5, default_reserve(), |_| {
             Roles::command([true, true, true, true, false].into_iter())
         })
     }
 
     pub(super) fn feed(&mut self, frames: &[u8]) {
-        assert_eq!(self.peer.decode(frames), Ok(frames.len()));
+        assert_eq!(self.feed_some(frames), frames.len());
+    }
+
+    /// Feeds as many bytes as there is room for, as the driver does. Returns their number.
+    pub(super) fn feed_some(&mut self, frames: &[u8]) -> usize {
+        let mut fed = 0;
+        loop {
+            fed += self.peer.decode(&frames[fed..]).unwrap();
+            if fed == frames.len() || self.peer.poll_room().is_pending() {
+                return fed;
+            }
+        }
+    }
+
+    /// Returns whether the driver was woken since the last call.
+    pub(super) fn is_driver_due(&self) -> bool {
+        self.wire.turn.begin()
     }
 
     /// Opens a stream with these headers, in a stored block.
@@ -188,6 +216,10 @@ impl Session {
         advance(at - Instant::now()).await;
         self.peer.expire(Instant::now())
     }
+}
+
+pub(super) fn default_reserve() -> StallReserve {
+    StallReserve::new(RESERVE, &TotalReserve::new(2 * RESERVE))
 }
 
 pub(super) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> {

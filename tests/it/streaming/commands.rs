@@ -438,7 +438,8 @@ async fn sizes_come_on_their_own_stream() {
 async fn the_reader_of_sizes_ends_with_its_client() {
     for (sent, read) in [(true, true), (true, false), (false, true), (false, false)] {
         let (config, summary) = watched();
-        let service = serves(config, move |mut command: RemoteCommand| async move {
+        let service = serves(config, move |command: RemoteCommand| async move {
+            let mut command = command;
             tokio::task::yield_now().await;
             let mut resize = command.resize.take().unwrap();
             if !read {
