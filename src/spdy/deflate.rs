@@ -1,8 +1,9 @@
 //! Deflate (RFC 1951): blocks that are stored, or in a fixed or dynamic prefix code.
 //!
-//! kubectl's header blocks have 10 to 60 bytes, in the fixed code. A table that decodes several bits
-//! at once takes longer to build than it saves there, and a peer may begin a block with every ten
-//! bits. So words are read bit by bit, and the fixed code is a constant.
+//! kubectl's header blocks have 10 to 60 bytes, in the fixed code. Tables that decode several bits at
+//! once take longer to build than they save there, and a peer may begin a block with every ten bits.
+//! So there are none: a word is compared with the first one of each length, and the fixed code is a
+//! constant.
 
 use super::{frame::Fault, history::History};
 
@@ -153,6 +154,8 @@ fn dynamic(bits: &mut Bits<'_>) -> Result<(Code, Code), Fault> {
 struct Code {
     /// The number of words of each length.
     counts: [u16; MAX_WORD + 1],
+    /// The length of the shortest word.
+    least: usize,
     /// The symbols in the order of their words.
     symbols: [u16; LITERALS],
 }
@@ -186,6 +189,10 @@ impl Code {
         // The first place of each length among the symbols.
         let mut places = [0; MAX_WORD + 1];
         let mut free = 1;
+        let mut least = 1;
+        while least <= MAX_WORD && counts[least] == 0 {
+            least += 1;
+        }
         let mut length = 1;
         while length <= MAX_WORD {
             places[length] = places[length - 1] + counts[length - 1];
@@ -208,7 +215,11 @@ impl Code {
             }
             symbol += 1;
         }
-        Some(Self { counts, symbols })
+        Some(Self {
+            counts,
+            least,
+            symbols,
+        })
     }
 }
 
@@ -261,21 +272,19 @@ impl<'a> Bits<'a> {
     /// Takes a word, and returns its symbol.
     #[inline]
     fn symbol(&mut self, code: &Code) -> Result<usize, Fault> {
-        let mut ahead = self.peek() as usize;
+        // Words begin with their highest bit.
+        let ahead = self.peek().reverse_bits();
         // The first word of this length, and its place among the symbols.
         let (mut first, mut place) = (0, 0);
-        let mut word = 0;
-        for (length, &count) in code.counts.iter().enumerate().skip(1) {
-            word |= ahead & 1;
-            ahead >>= 1;
-            let count = usize::from(count);
+        for length in code.least..=MAX_WORD {
+            let word = (ahead >> (u32::BITS - length as u32)) as usize;
+            let count = usize::from(code.counts[length]);
             if word - first < count {
                 self.skip(length)?;
                 return Ok(code.symbols[place + word - first].into());
             }
             place += count;
             first = 2 * (first + count);
-            word *= 2;
         }
         Err(MALFORMED)
     }
