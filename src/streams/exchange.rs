@@ -10,7 +10,7 @@
 mod opening;
 mod rounds;
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use tokio::time::Instant;
 
@@ -57,6 +57,8 @@ pub(super) struct Exchange {
     resets: Allowance,
     /// The instant at which the streams of a command have to be open, unless they are.
     missing: Option<Instant>,
+    /// The instant at which pacing ends unless the client answers a PING, as of the last round.
+    pacing_due: Option<Instant>,
     /// The stream whose DATA frame has not arrived in full.
     amid: Option<u32>,
     /// The stream at whose data reading is paused, and the instant at which it is reset.
@@ -96,6 +98,7 @@ impl Exchange {
             idle_frames: allowance(IDLE_FRAMES),
             resets: allowance(RESETS),
             missing,
+            pacing_due: None,
             amid: None,
             stalled: None,
             now: None,
@@ -160,6 +163,21 @@ impl Exchange {
             self.count_idle_frame()?;
         }
         Ok(())
+    }
+
+    /// Waits for room for data of a channel.
+    ///
+    /// A connection that is not read must not stop the others, so it gets the reserve at once. All
+    /// data of a command is for one service. It gets the reserve only in a pause, because it would
+    /// keep a fast upload in memory otherwise.
+    pub(super) fn poll_room(&self, slot: u8) -> Poll<()> {
+        let inbound = &self.wire.inbound;
+        match self.roles {
+            Roles::Ports { .. } => inbound.poll_room_or_borrow(slot),
+            Roles::Command(_) => {
+                (inbound.pipe(slot)).map_or(Poll::Ready(()), |pipe| pipe.poll_room(1))
+            }
+        }
     }
 
     /// Notes that data of a stream has arrived, where it matters.
@@ -307,19 +325,19 @@ impl Exchange {
 
     fn reply(&mut self, stream: u32) {
         self.flush();
-        self.wire.outbound.reply(stream);
-        self.check_congestion();
+        let queued = self.wire.outbound.reply(stream);
+        self.congested = queued > MAX_ANSWERS;
     }
 
     /// Queues the answers that have come together.
     pub(super) fn flush(&mut self) {
         self.now = None;
         if !self.answers.is_empty() {
-            self.wire.outbound.push_frames(&self.answers);
+            let queued = self.wire.outbound.push_frames(&self.answers);
+            self.congested = queued > MAX_ANSWERS;
             self.answers.clear();
             // An idle session keeps no room for them.
             self.answers.shrink_to(KEPT);
-            self.check_congestion();
         }
     }
 
