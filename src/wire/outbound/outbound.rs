@@ -104,7 +104,7 @@ impl Outbound {
             if payload.is_empty() {
                 return Poll::Ready(Ok(0));
             }
-            ready!(out.make_room(channel))?;
+            ready!(out.make_room(channel, payload.len()))?;
             out.note_write();
             out.write(channel, payload);
             Poll::Ready(Ok(payload.len()))
@@ -115,7 +115,8 @@ impl Outbound {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
-            out.make_room(channel)
+            // `send` takes a payload of any length.
+            out.make_room(channel, usize::MAX)
         })
     }
 
