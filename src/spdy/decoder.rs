@@ -126,7 +126,8 @@ impl Decoder {
             } => {
                 // Doubled as it grows, and never beyond its length.
                 let double = self.body.len().max(bytes.len());
-                self.body.reserve_exact(double.min(length - self.body.len()));
+                self.body
+                    .reserve_exact(double.min(length - self.body.len()));
                 self.body.extend_from_slice(bytes);
                 debug_assert!(self.body.len() <= length, "more than was wanted");
                 if self.body.len() < length {

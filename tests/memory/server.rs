@@ -99,7 +99,11 @@ async fn serve() -> Result<(), BoxError> {
     #[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
     if env::var(SERVE).is_ok_and(|what| what == "attacks") {
         let (listener, reports) = (target::listen()?, bind().await?);
-        println!("{SERVE} {} {}", listener.local_addr()?, reports.local_addr()?);
+        println!(
+            "{SERVE} {} {}",
+            listener.local_addr()?,
+            reports.local_addr()?
+        );
         tokio::spawn(async move { target::report(reports.accept().await?.0).await });
         return accept(listener, target::service()).await;
     }

@@ -101,7 +101,18 @@ pub(crate) fn bomb(len: usize) -> Vec<u8> {
     let (run, one, two) = ((0b0, 1), (0b01, 2), (0b11, 2));
     // The literal 0 has two bits, and so has the end of the block. A match of 258 bytes has one, and
     // so has the distance 1.
-    for (value, n) in [two, run, (138 - 11, 7), run, (117 - 11, 7), two, run, (28 - 11, 7), one, one] {
+    for (value, n) in [
+        two,
+        run,
+        (138 - 11, 7),
+        run,
+        (117 - 11, 7),
+        two,
+        run,
+        (28 - 11, 7),
+        one,
+        one,
+    ] {
         put(value, n);
     }
     put(0b01, 2);

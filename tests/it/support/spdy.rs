@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
-pub(crate) use super::frames::{bomb, control, data, fin, go_away, headers, ping, reset, stored, syn};
+pub(crate) use super::frames::{
+    bomb, control, data, fin, go_away, headers, ping, reset, stored, syn,
+};
 use super::{
     head::Head,
     raw::{BINARY, CLOSE, Raw, frame},

@@ -190,10 +190,6 @@ impl Attacker {
         !self.is_clear() && self.given_up
     }
 
-    pub(crate) fn debug(&self) -> String {
-        format!("waiting {} gone {} goaway {:?} answered {} asked {} sent {} frames {} messages {:x?}", self.waiting.len(), self.gone, self.go_away, self.answered, self.asked, self.sent, self.frames.len(), self.messages)
-    }
-
     /// Notes that the server takes nothing any more.
     pub(crate) fn give_up(&mut self) {
         self.given_up = true;

@@ -137,5 +137,7 @@ fn children(process: u32) -> u64 {
         fields.split_whitespace().nth(1)?.parse().ok()
     };
     let all = fs::read_dir("/proc").unwrap().map(Result::unwrap);
-    all.filter_map(parent).filter(|id: &u32| *id == process).count() as u64
+    all.filter_map(parent)
+        .filter(|id: &u32| *id == process)
+        .count() as u64
 }

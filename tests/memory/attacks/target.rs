@@ -35,6 +35,8 @@ async fn forward(port: ForwardedPort) -> Result<(), BoxError> {
     static ZEROS: [u8; 32 * 1024] = [0; 32 * 1024];
     let session = port.session.clone();
     let number = port.port;
+    // It keeps a buffer of the server alive.
+    drop(port.request);
     let (mut input, mut output) = port.stream.into_split();
     match number {
         FAILS => Err(ForwardError::connection("refused").into()),
@@ -63,6 +65,7 @@ async fn cat(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         .kill_on_drop(true)
         .spawn()?;
     let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    drop(command.request.take());
     let mut stdin = command.stdin.take().ok_or("stdin")?;
     let mut stdout = command.stdout.take().ok_or("stdout")?;
     let copy_in = async move { tokio::io::copy(&mut stdin, &mut to).await };

@@ -1,16 +1,18 @@
-//! The attacks. Each opens its sessions, does its worst, and leaves them open.
+//! What attackers do. They leave their sessions open.
 
 use std::io::Write;
 
 use super::{
-    Run,
     attacker::{Attacker, Carrier, connect},
+    run::Run,
     target::{EXEC, FAILS, NEVER_READS, READS, WRITES},
 };
 use crate::{
     frames::{bomb, control, data, fin, headers, ping, reset, stored, syn},
     server::read_head,
 };
+
+const PORT_FORWARD: &str = "portforward.k8s.io";
 
 /// The number of frames between two looks at the server.
 const BATCH: u32 = 50;
@@ -22,7 +24,7 @@ fn error_of(n: u32) -> u32 {
 
 /// Opens all sessions of a run.
 fn open(run: &mut Run<'_>) -> Vec<Attacker> {
-    let open = |_| Attacker::open(run.server, run.carrier, "/", "portforward.k8s.io");
+    let open = |_| Attacker::open(run.server, run.carrier, "/", PORT_FORWARD);
     (0..run.sessions).map(open).collect()
 }
 
@@ -333,12 +335,25 @@ fn request(protocol: &str, more: &str) -> String {
 
 /// Makes handshakes that fail, and leaves after each.
 pub(super) fn refused_handshakes(run: &mut Run<'_>) -> Vec<Attacker> {
-    for _ in 0..run.sessions {
+    // A protocol that there is not, and a body that never comes.
+    let requests = [
+        (request("v9.example", "Content-Length: 0"), "HTTP/1.1 403"),
+        (
+            request(PORT_FORWARD, "Content-Length: 1000"),
+            "HTTP/1.1 400",
+        ),
+    ];
+    for n in 0..run.sessions as usize {
+        let (request, answer) = &requests[n % requests.len()];
         let mut stream = connect(run.server.address());
-        let request = request("v9.example", "Content-Length: 0");
         stream.write_all(request.as_bytes()).unwrap();
         let head = read_head(&mut stream);
-        assert!(head.starts_with(b"HTTP/1.1 403"), "{}", head.escape_ascii());
+        assert!(
+            head.starts_with(answer.as_bytes()),
+            "{}",
+            head.escape_ascii()
+        );
+        run.gauge.look();
     }
     Vec::new()
 }
@@ -347,23 +362,11 @@ pub(super) fn refused_handshakes(run: &mut Run<'_>) -> Vec<Attacker> {
 pub(super) fn abandoned_handshakes(run: &mut Run<'_>) -> Vec<Attacker> {
     for _ in 0..run.sessions {
         let mut stream = connect(run.server.address());
-        let request = request("portforward.k8s.io", "Content-Length: 0");
+        let request = request(PORT_FORWARD, "Content-Length: 0");
         stream.write_all(request.as_bytes()).unwrap();
         run.gauge.look();
     }
     Vec::new()
-}
-
-/// Announces a body that keeps the server from handing the connection over.
-pub(super) fn unfinished_handshakes(run: &mut Run<'_>) -> Vec<Attacker> {
-    let open = |_| {
-        let mut stream = connect(run.server.address());
-        let request = request("portforward.k8s.io", "Content-Length: 1000");
-        stream.write_all(request.as_bytes()).unwrap();
-        run.gauge.look();
-        Attacker::over(stream, run.carrier)
-    };
-    (0..run.sessions).map(open).collect()
 }
 
 /// Sends empty fragments of one message.
@@ -384,7 +387,7 @@ pub(super) fn fragments(run: &mut Run<'_>) -> Vec<Attacker> {
     attackers
 }
 
-/// Packs a block that is not what it says.
+/// Names a header in upper case.
 pub(super) fn garbage(run: &mut Run<'_>) -> Vec<Attacker> {
     send(run, &syn(1, &stored(&headers(&[("Port", "80")]), true)))
 }
