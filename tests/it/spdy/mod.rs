@@ -30,7 +30,8 @@ use tower_wsstream::{
 use crate::support::{
     HttpService, TEXT, Watchdog, assert_after, frame, in_own_process, millis, secs, soon,
     spdy::{
-        CANCEL, REFUSED, Said, Spdy, control, data, fin, go_away, headers, ping, reset, stored, syn,
+        CANCEL, REFUSED, Said, Spdy, bomb, control, data, fin, go_away, headers, ping, reset,
+        stored, syn,
     },
     tasks,
 };
