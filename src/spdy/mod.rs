@@ -49,8 +49,8 @@ pub(crate) use self::{
     allowance::Allowance,
     decoder::{Decoder, Frame, Want},
     frame::{
-        Control, Fault, GoAwayStatus, HEAD, ResetStatus, data_head, fin, go_away, is_ping,
-        own_frame, own_stream, ping, rst_stream, split_own_frame, syn_reply,
+        Control, Fault, GoAwayStatus, HEAD, LONGEST, ResetStatus, data_head, encode, fin, go_away,
+        is_ping, own_frame, own_stream, ping, rst_stream, set_data_len, split_own_frame, syn_reply,
     },
     headers::Headers,
     ids::Ids,

@@ -15,7 +15,7 @@ use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
     BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, StreamingLayer,
     access::{BearerSubprotocolLayer, SessionPermits},
-    portforward::{self, PortForwardLayer},
+    portforward::PortForwardLayer,
     reader::WsReaderLayer,
     remotecommand::{self, RemoteCommand, RemoteCommandLayer},
 };

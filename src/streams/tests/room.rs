@@ -157,6 +157,7 @@ async fn data_for_a_dropped_reader_is_discarded() {
 #[tokio::test(start_paused = true)]
 async fn answers_that_do_not_leave_pause_reading() {
     let (mut session, _pairs) = Session::ports();
+    session.unanswered = Some(Vec::new());
     let pings: Vec<u8> = (0..2_000_u32)
         .flat_map(|n| control(6, &(2 * n + 1).to_be_bytes()))
         .collect();

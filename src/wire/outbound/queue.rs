@@ -13,6 +13,8 @@
 //! ```
 
 #[cfg(feature = "spdy")]
+mod data;
+#[cfg(feature = "spdy")]
 mod pacing;
 #[cfg(feature = "spdy")]
 mod streams;
@@ -22,7 +24,7 @@ use std::{collections::VecDeque, io::IoSlice};
 use bytes::Bytes;
 
 #[cfg(feature = "spdy")]
-use self::{pacing::Pacing, streams::Said};
+use self::{data::LastData, pacing::Pacing, streams::Said};
 use super::{budget::Budget, control::ControlLane, cursor::Cursor, spent::Spent};
 use crate::{
     frame::{ClosePayload, OpCode, frame_head, head_len},
@@ -107,6 +109,9 @@ pub(crate) struct SendQueue {
     /// Set once the Close frame is queued, after which nothing follows.
     closing: bool,
     spent: Spent,
+    /// The frame into which the next write can be merged.
+    #[cfg(feature = "spdy")]
+    last_data: Option<LastData>,
     #[cfg(feature = "spdy")]
     said: Said,
     #[cfg(feature = "spdy")]
@@ -126,6 +131,8 @@ impl SendQueue {
             control: ControlLane::default(),
             closing: false,
             spent: Spent::default(),
+            #[cfg(feature = "spdy")]
+            last_data: None,
             #[cfg(feature = "spdy")]
             said: Said::default(),
             #[cfg(feature = "spdy")]
@@ -374,6 +381,8 @@ impl SendQueue {
     /// Discards everything that has not begun to leave, because after a fault of the peer, only the
     /// Close is sent. A frame that has left in part is finished.
     pub(super) fn discard(&mut self) {
+        #[cfg(feature = "spdy")]
+        self.seal();
         let frame_left = self.cursor.frame_left();
         let buffered = self.buf.len() - self.start;
         let kept = frame_left.min(buffered);
@@ -527,6 +536,8 @@ impl SendQueue {
 
     /// Releases all data, because it can no longer be sent. The figures still count it.
     pub(super) fn abandon(&mut self) {
+        #[cfg(feature = "spdy")]
+        self.seal();
         stock::give_out(std::mem::take(&mut self.buf));
         self.start = 0;
         self.release_slice();
