@@ -1,6 +1,6 @@
 //! SPDY: connections over streams, through the tunnel of kubectl and by POST.
 //!
-//! `CHECKLIST.md` says which tests hold what those of Go's ends hold.
+//! `tests/it/spdy/CHECKLIST.md` says which tests hold what those of Go's ends hold.
 
 mod connections;
 mod hostile;
