@@ -48,8 +48,7 @@ impl Driver {
         let Some(mux) = self.inflow.stream_mux() else {
             return;
         };
-        let dues = [mux.next_due(), self.wire.outbound.pacing_due()];
-        let due = dues.into_iter().flatten().min();
+        let due = mux.next_due();
         let before = self.deadlines.get(Deadline::Streams);
         match due {
             Some(at) => self.deadlines.set(Deadline::Streams, at),
@@ -67,7 +66,6 @@ impl Driver {
             return;
         };
         let cause = mux.expire(now);
-        self.wire.outbound.expire_pacing(now);
         self.move_streams_deadline();
         if let Some(cause) = cause {
             self.end(cause);

@@ -34,6 +34,23 @@ pub(crate) fn frame_head(out: &mut Vec<u8>, fin: bool, opcode: OpCode, len: u64)
     }
 }
 
+/// Changes the length of a frame in a head that [`frame_head`] has written. There must be room for the
+/// head of this length.
+#[cfg(feature = "spdy")]
+pub(crate) fn set_frame_len(head: &mut [u8], len: u64) {
+    match len {
+        0..=MAX_SHORT => head[1] = len as u8,
+        MIN_16..=MAX_16 => {
+            head[1] = LENGTH_16;
+            head[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            head[1] = LENGTH_64;
+            head[2..10].copy_from_slice(&len.to_be_bytes());
+        }
+    }
+}
+
 /// Returns the lengths of the head and the payload of a frame that [`frame_head`] has written.
 ///
 /// This finds the ends of queued frames, because a control frame may only go between two frames.
@@ -88,6 +105,21 @@ mod tests {
                     assert_eq!((read_fin, read_opcode), (fin, opcode));
                     assert_eq!((read_len, payload), (head.len(), len));
                 }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "spdy")]
+    fn a_head_whose_length_was_changed_is_that_of_the_new_length() {
+        for before in [0, 125, 126, 65_535, 65_536] {
+            for after in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 40] {
+                let (mut head, mut expected) = (Vec::new(), Vec::new());
+                frame_head(&mut head, true, OpCode::Binary, before);
+                frame_head(&mut expected, true, OpCode::Binary, after);
+                head.resize(expected.len(), 0);
+                set_frame_len(&mut head, after);
+                assert_eq!(head, expected, "{before} to {after}");
             }
         }
     }

@@ -32,6 +32,8 @@ mod differential;
 #[cfg(test)]
 mod fixture;
 
+#[cfg(feature = "spdy")]
+pub(crate) use self::encoder::set_frame_len;
 pub(crate) use self::{
     close::{ClosePayload, close_payload, is_valid_close_code},
     decoder::Decoder,

@@ -10,6 +10,8 @@
 //!
 //! Lengths are checked as soon as the head is complete, before anything is stored.
 
+use bytes::BufMut;
+
 /// The length of the head of every frame.
 pub(crate) const HEAD: usize = 8;
 
@@ -266,44 +268,61 @@ const FIRST_BLOCK: [u8; 16] = [
 ///
 /// # Panics
 /// Panics in debug builds if the length has more than 24 bits.
-pub(crate) fn data_head(out: &mut Vec<u8>, stream: u32, fin: bool, length: usize) {
+pub(crate) fn data_head(out: &mut impl BufMut, stream: u32, fin: bool, length: usize) {
     debug_assert!(length <= MAX_LENGTH as usize);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(&(u32::from(fin) << 24 | length as u32).to_be_bytes());
+    out.put_slice(&stream.to_be_bytes());
+    out.put_slice(&(u32::from(fin) << 24 | length as u32).to_be_bytes());
+}
+
+/// Changes the length of a DATA frame in a head that [`data_head`] has written.
+pub(crate) fn set_data_len(head: &mut [u8], length: usize) {
+    debug_assert!(length <= MAX_LENGTH as usize);
+    head[5..HEAD].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
 }
 
 /// Appends the empty DATA frame that ends this direction of a stream.
-pub(crate) fn fin(out: &mut Vec<u8>, stream: u32) {
+pub(crate) fn fin(out: &mut impl BufMut, stream: u32) {
     data_head(out, stream, true, 0);
 }
 
 /// Appends a SYN_REPLY without headers. `first` is set for the first one of the connection, which
 /// begins the stream of compressed blocks.
-pub(crate) fn syn_reply(out: &mut Vec<u8>, stream: u32, first: bool) {
+pub(crate) fn syn_reply(out: &mut impl BufMut, stream: u32, first: bool) {
     let block = &FIRST_BLOCK[if first { 0 } else { 2 }..];
     control_head(out, SYN_REPLY, 4 + block.len());
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(block);
+    out.put_slice(&stream.to_be_bytes());
+    out.put_slice(block);
 }
 
 /// Appends an RST_STREAM.
-pub(crate) fn rst_stream(out: &mut Vec<u8>, stream: u32, status: ResetStatus) {
+pub(crate) fn rst_stream(out: &mut impl BufMut, stream: u32, status: ResetStatus) {
     control_head(out, RST_STREAM, 8);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(&status.code().to_be_bytes());
+    out.put_slice(&stream.to_be_bytes());
+    out.put_slice(&status.code().to_be_bytes());
 }
 
 /// Appends a PING.
-pub(crate) fn ping(out: &mut Vec<u8>, id: u32) {
+pub(crate) fn ping(out: &mut impl BufMut, id: u32) {
     control_head(out, PING, 4);
-    out.extend_from_slice(&id.to_be_bytes());
+    out.put_slice(&id.to_be_bytes());
 }
 
 /// Appends a GOAWAY with the last stream of the peer that was accepted.
-pub(crate) fn go_away(out: &mut Vec<u8>, last: u32, status: GoAwayStatus) {
+pub(crate) fn go_away(out: &mut impl BufMut, last: u32, status: GoAwayStatus) {
     control_head(out, 7, 8);
-    out.extend_from_slice(&last.to_be_bytes());
-    out.extend_from_slice(&status.code().to_be_bytes());
+    out.put_slice(&last.to_be_bytes());
+    out.put_slice(&status.code().to_be_bytes());
+}
+
+/// The length of the longest frame that this end writes, apart from those with data.
+pub(crate) const LONGEST: usize = HEAD + 4 + FIRST_BLOCK.len();
+
+/// Encodes a frame into a buffer on the stack.
+pub(crate) fn encode(buffer: &mut [u8; LONGEST], write: impl FnOnce(&mut &mut [u8])) -> &[u8] {
+    let mut rest = &mut buffer[..];
+    write(&mut rest);
+    let len = LONGEST - rest.len();
+    &buffer[..len]
 }
 
 /// Returns the length of the payload of a frame that this end has written, and its stream if it is a
@@ -342,10 +361,10 @@ pub(crate) fn is_ping(frame: &[u8]) -> bool {
     own_frame(frame).0.is_none() && frame[3] == PING
 }
 
-fn control_head(out: &mut Vec<u8>, kind: u8, length: usize) {
-    out.extend_from_slice(&(0x8000 | VERSION).to_be_bytes());
-    out.extend_from_slice(&u16::from(kind).to_be_bytes());
-    out.extend_from_slice(&(length as u32).to_be_bytes());
+fn control_head(out: &mut impl BufMut, kind: u8, length: usize) {
+    out.put_slice(&(0x8000 | VERSION).to_be_bytes());
+    out.put_slice(&u16::from(kind).to_be_bytes());
+    out.put_slice(&(length as u32).to_be_bytes());
 }
 
 #[cfg(test)]

@@ -16,7 +16,19 @@
 //! which stands still is never full. Each PING takes a place in its queue as well, an answer to a
 //! PING of the client's included. While a queue stands still, the others need PINGs too, and every
 //! fifth of them ends up in that queue. [`SLOTS`] bounds those. Once they are used up, there are no
-//! more PINGs: the queue that stands still gets nothing, and the others are no longer paced.
+//! more PINGs, and this end is *blind*: it paces the queues that owe an answer, and no others.
+//!
+//! This is how long the streams of the other queues go on:
+//!
+//! | local readers that stand still | the other queues |
+//! |---|---|
+//! | one | go on for good |
+//! | several, of which each stopped before this end was blind | go on for good |
+//! | another, which stops while this end is blind | stop with it, once its queue is full |
+//!
+//! The last of these lasts until that reader reads on. This end is not blind before another queue
+//! has taken 14 times [`ASK`] frames behind the first reader that stopped, which are 8 MiB of a
+//! download. It sees again as soon as that reader reads.
 //!
 //! While this end does not read, it sees no answers, and the client may be unable to write them
 //! until this end reads again. So nothing is paced then, or two ends that both write would wait for
@@ -52,13 +64,16 @@ struct Queue {
     confirmed: u32,
     /// The part of it that has a PING behind it.
     asked: u32,
-    /// Set while it has no place left for a PING, so that it is known to stand still.
-    still: bool,
 }
 
 impl Queue {
     fn unconfirmed(&self) -> u32 {
         self.sent.wrapping_sub(self.confirmed)
+    }
+
+    /// Returns whether the answer to a PING is still to come.
+    fn owes_answer(&self) -> bool {
+        self.asked != self.confirmed
     }
 }
 
@@ -78,7 +93,7 @@ pub(crate) struct Pace {
     /// The queue of the next PING.
     phase: usize,
     asked: VecDeque<Asked>,
-    /// Set while a queue that stands still leaves no room for PINGs. The others are not paced then.
+    /// Set while a queue that stands still leaves no room for PINGs.
     blind: bool,
     /// This end does not read at the moment.
     paused: bool,
@@ -108,27 +123,30 @@ impl Pace {
     /// this, and only that.
     #[inline]
     pub(crate) fn admits(&self, queue: usize) -> bool {
-        let queue = &self.queues[queue];
-        let unconfirmed = queue.unconfirmed();
-        unconfirmed < CAP || self.is_free() || (self.blind && !queue.still && unconfirmed < SLOTS)
+        self.queues[queue].unconfirmed() < CAP || self.is_free(queue)
     }
 
     /// Returns whether a frame other than data has a place in this queue.
     pub(crate) fn has_place(&self, queue: usize) -> bool {
-        self.queues[queue].unconfirmed() < SLOTS || self.is_free()
+        self.queues[queue].unconfirmed() < SLOTS || self.is_free(queue)
+    }
+
+    /// Returns whether this queue is not paced.
+    fn is_free(&self, queue: usize) -> bool {
+        self.is_off() || (self.blind && !self.queues[queue].owes_answer())
     }
 
     /// Returns whether nothing is paced.
-    fn is_free(&self) -> bool {
+    fn is_off(&self) -> bool {
         self.off || self.paused
     }
 
     /// Notes that a frame for this queue is in front of everything that follows.
     #[inline]
     pub(crate) fn sent(&mut self, queue: usize) {
-        let queue = &mut self.queues[queue];
         // Frames that are not paced are not counted: no PING would ever confirm them.
-        if !self.blind || queue.still {
+        if !self.is_free(queue) {
+            let queue = &mut self.queues[queue];
             queue.sent = queue.sent.wrapping_add(1);
         }
     }
@@ -149,7 +167,12 @@ impl Pace {
     #[inline]
     pub(crate) fn wants_ping(&self, queue: usize) -> bool {
         let queue = &self.queues[queue];
-        !self.is_free() && queue.sent.wrapping_sub(queue.asked) >= ASK
+        !self.is_off() && queue.sent.wrapping_sub(queue.asked) >= ASK
+    }
+
+    /// Returns whether any queue does.
+    pub(crate) fn wants_pings(&self) -> bool {
+        (0..QUEUES).any(|queue| self.wants_ping(queue))
     }
 
     /// Counts the next PING, with the number `id`, on the way to one that lands in `queue`. Returns
@@ -162,10 +185,9 @@ impl Pace {
         }
         let way = (queue + QUEUES - self.phase) % QUEUES;
         for step in 0..=way {
-            let passed = &mut self.queues[(self.phase + step) % QUEUES];
+            let passed = &self.queues[(self.phase + step) % QUEUES];
             if passed.unconfirmed() >= SLOTS {
-                // More than `CAP` are PINGs, and so the answer to one is still to come.
-                passed.still = true;
+                // A PING is among them, because each `ASK` frames ask for one.
                 self.blind = true;
                 return false;
             }
@@ -200,10 +222,8 @@ impl Pace {
         if asked.sent.wrapping_sub(queue.confirmed) <= queue.unconfirmed() {
             queue.confirmed = asked.sent;
         }
-        if self.queues[asked.queue].unconfirmed() < SLOTS {
-            self.queues[asked.queue].still = false;
-            self.blind = self.queues.iter().any(|queue| queue.still);
-        }
+        let is_full = |queue: &Queue| queue.unconfirmed() >= SLOTS;
+        self.blind = self.blind && self.queues.iter().any(is_full);
         true
     }
 
@@ -230,7 +250,7 @@ impl Pace {
 
     /// Returns whether the client has answered none of our PINGs, although there were some.
     pub(crate) fn is_unanswered(&self) -> bool {
-        !self.answered && !self.asked.is_empty() && !self.is_free()
+        !self.answered && !self.asked.is_empty() && !self.is_off()
     }
 
     /// Stops pacing, because the client has never answered.
@@ -249,7 +269,7 @@ mod tests {
     struct Client {
         queues: [VecDeque<Option<u32>>; QUEUES],
         phase: usize,
-        stalled: Option<usize>,
+        stalled: Vec<usize>,
         next: u32,
     }
 
@@ -258,7 +278,7 @@ mod tests {
             Self {
                 queues: Default::default(),
                 phase: 0,
-                stalled,
+                stalled: stalled.into_iter().collect(),
                 next: 2,
             }
         }
@@ -272,11 +292,11 @@ mod tests {
             self.phase = (self.phase + 1) % QUEUES;
         }
 
-        /// Serves every queue but the stalled one, and returns the PINGs that it answers.
+        /// Serves every queue but the stalled ones, and returns the PINGs that it answers.
         fn serve(&mut self) -> Vec<u32> {
-            let stalled = self.stalled;
+            let stalled = &self.stalled;
             let queues = self.queues.iter_mut().enumerate();
-            let served = queues.filter(|(queue, _)| Some(*queue) != stalled);
+            let served = queues.filter(|(queue, _)| !stalled.contains(queue));
             served
                 .flat_map(|(_, queue)| queue.drain(..).flatten())
                 .collect()
@@ -334,6 +354,71 @@ mod tests {
         }
     }
 
+    fn serve(pace: &mut Pace, client: &mut Client) {
+        for id in client.serve() {
+            pace.confirmed(id);
+        }
+    }
+
+    /// Stalls the reader of one queue, and that of another one once that queue has taken `between`
+    /// frames. Returns whether the other three queues go on for good.
+    fn others_go_on(first: usize, second: usize, between: u32) -> bool {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(first)));
+        while send(&mut pace, &mut client, first) {
+            serve(&mut pace, &mut client);
+        }
+        for _ in 0..between {
+            assert!(send(&mut pace, &mut client, second));
+            serve(&mut pace, &mut client);
+        }
+        client.stalled.push(second);
+        for n in 0..2_000 {
+            let queue = n % QUEUES;
+            let sent = send(&mut pace, &mut client, queue);
+            assert!(sent || client.stalled.contains(&queue), "{queue} at {n}");
+            serve(&mut pace, &mut client);
+            if client.longest() > SLOTS as usize {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn two_readers_that_stall_one_after_the_other_leave_the_others_running() {
+        let queues = (0..QUEUES).flat_map(|first| (0..QUEUES).map(move |second| (first, second)));
+        for (first, second) in queues.filter(|(first, second)| first != second) {
+            // The last PING that has a place is for the second reader.
+            let last = (SLOTS - CAP - 1) * ASK;
+            for between in (0..=last).step_by(13) {
+                let on = others_go_on(first, second, between);
+                assert!(on, "{first}, then {second} after {between}");
+            }
+            assert!(!others_go_on(first, second, 2 * last), "no such promise");
+        }
+    }
+
+    #[test]
+    fn a_second_reader_that_stalls_may_go_on_before_the_first() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(1)));
+        while send(&mut pace, &mut client, 1) {
+            serve(&mut pace, &mut client);
+        }
+        client.stalled.push(3);
+        for n in 0..2_000 {
+            send(&mut pace, &mut client, n % QUEUES);
+            serve(&mut pace, &mut client);
+        }
+        assert!(pace.blind && !pace.admits(1) && !pace.admits(3));
+        client.stalled.retain(|queue| *queue == 1);
+        serve(&mut pace, &mut client);
+        for n in 0..1_000 {
+            assert!(send(&mut pace, &mut client, 3), "{n}");
+            serve(&mut pace, &mut client);
+        }
+        assert!(pace.blind && !pace.admits(1));
+    }
+
     #[test]
     fn a_queue_that_stood_still_for_long_opens_again() {
         for stalled in 0..QUEUES {
@@ -344,7 +429,7 @@ mod tests {
                     pace.confirmed(id);
                 }
             }
-            client.stalled = None;
+            client.stalled.clear();
             for n in 0..1_000 {
                 for id in client.serve() {
                     pace.confirmed(id);
@@ -364,7 +449,7 @@ mod tests {
         let (mut pace, mut client) = (Pace::new(), Client::new(Some(1)));
         while send(&mut pace, &mut client, 1) {}
         assert!(!pace.admits(1) && pace.admits(0));
-        client.stalled = None;
+        client.stalled.clear();
         for id in client.serve() {
             assert!(pace.confirmed(id) && !pace.confirmed(id));
         }
@@ -424,7 +509,7 @@ mod tests {
         let phase = pace.phase;
         assert!(pace.resume() && !pace.resume());
         assert_eq!(pace.phase, phase, "the client counts on");
-        client.stalled = None;
+        client.stalled.clear();
         for id in client.serve() {
             assert!(
                 pace.confirmed(id) || id > 100,

@@ -57,6 +57,8 @@ pub(super) struct Exchange {
     resets: Allowance,
     /// The instant at which the streams of a command have to be open, unless they are.
     missing: Option<Instant>,
+    /// The instant at which pacing ends unless the client answers a PING, as of the last round.
+    pacing_due: Option<Instant>,
     /// The stream whose DATA frame has not arrived in full.
     amid: Option<u32>,
     /// The stream at whose data reading is paused, and the instant at which it is reset.
@@ -96,6 +98,7 @@ impl Exchange {
             idle_frames: allowance(IDLE_FRAMES),
             resets: allowance(RESETS),
             missing,
+            pacing_due: None,
             amid: None,
             stalled: None,
             now: None,
@@ -336,19 +339,19 @@ impl Exchange {
 
     fn reply(&mut self, stream: u32) {
         self.flush();
-        self.wire.outbound.reply(stream);
-        self.check_congestion();
+        let queued = self.wire.outbound.reply(stream);
+        self.congested = queued > MAX_ANSWERS;
     }
 
     /// Queues the answers that have come together.
     pub(super) fn flush(&mut self) {
         self.now = None;
         if !self.answers.is_empty() {
-            self.wire.outbound.push_frames(&self.answers);
+            let queued = self.wire.outbound.push_frames(&self.answers);
+            self.congested = queued > MAX_ANSWERS;
             self.answers.clear();
             // An idle session keeps no room for them.
             self.answers.shrink_to(KEPT);
-            self.check_congestion();
         }
     }
 

@@ -1,4 +1,9 @@
 //! New streams, and halves of pairs.
+//!
+//! A new stream whose answer would wait in the client is postponed as a whole, while the queue holds
+//! the frames of a stream that is open. The client takes the end of an open stream however late it
+//! comes. But data behind a late answer blocks the client, so an answer that waited would have to be
+//! taken back, together with the channel, the deadlines and the call of the service behind it.
 
 use std::mem;
 

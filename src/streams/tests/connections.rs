@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     time::{Instant, advance},
@@ -227,6 +228,22 @@ async fn no_reset_in_place_of_a_late_reply() {
     advance(Duration::from_secs(25)).await;
     drop(pair);
     assert_eq!(session.round(), ["reply 3", "rst 3 5", "fin 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_reset_in_place_of_a_reply_that_may_come_late() {
+    let (mut session, mut pairs) = Session::ports();
+    let mut pair = session.connect(&mut pairs, 1);
+    pair.answer.reply();
+    session.round();
+    // Its data stream is in the queue of stream 3, whose reader stands still.
+    let other = session.connect(&mut pairs, 11);
+    session.unanswered = Some(Vec::new());
+    while write(&mut pair.data, "x").now_or_never().is_some() {
+        session.round();
+    }
+    other.answer.refuse();
+    assert_eq!(session.round(), ["reply 13", "rst 13 5", "fin 11"]);
 }
 
 #[tokio::test(start_paused = true)]

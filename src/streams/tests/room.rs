@@ -124,6 +124,19 @@ async fn an_upload_that_is_reset_gives_the_reserve_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_piece_that_was_begun_counts_as_unread_and_can_be_read() {
+    let upload = data_frame(3, false, &vec![7; 2 * MOST]);
+    let (mut session, _pairs, mut begun) = paused_at(&upload).await;
+    let mut most = vec![0; CHUNK - 1];
+    begun.reader.read_exact(&mut most).await.unwrap();
+    assert_eq!(session.expire().await, None);
+    assert_eq!(session.round(), ["rst 3 5"]);
+    assert_eq!(begun.reader.read_u8().await.unwrap(), 7);
+    let error = begun.reader.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_is_read_slowly_is_not_reset() {
     let upload = data_frame(3, false, &vec![7; 2 * MOST]);
     let (mut session, _pairs, mut slow) = paused_at(&upload).await;
@@ -154,6 +167,7 @@ async fn data_for_a_dropped_reader_is_discarded() {
 #[tokio::test(start_paused = true)]
 async fn answers_that_do_not_leave_pause_reading() {
     let (mut session, _pairs) = Session::ports();
+    session.unanswered = Some(Vec::new());
     let pings: Vec<u8> = (0..2_000_u32)
         .flat_map(|n| control(6, &(2 * n + 1).to_be_bytes()))
         .collect();

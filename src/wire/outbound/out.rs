@@ -172,14 +172,16 @@ impl Out {
         work && self.attention.call()
     }
 
-    /// Waits until a write on this channel can be accepted, and writes out to make room for it.
+    /// Waits until a write of `len` bytes on this channel can be accepted, and writes out to make room
+    /// for it.
     #[inline(always)] // in both of its callers: 28 instructions a message
-    pub(super) fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
+    #[cfg_attr(not(feature = "spdy"), expect(unused_variables))]
+    pub(super) fn make_room(&mut self, channel: u8, len: usize) -> Poll<io::Result<()>> {
         if self.intake.is_undecided() {
             return Poll::Pending;
         }
         #[cfg(feature = "spdy")]
-        if self.queue.is_paced(channel) {
+        if self.queue.is_paced(channel, len) {
             return Poll::Pending;
         }
         while !self.queue.has_room(channel) {
@@ -345,6 +347,8 @@ impl Out {
     fn block(&mut self) {
         self.gate = self.gate.on(Event::Pending);
         self.waited = true;
+        #[cfg(feature = "spdy")]
+        self.queue.seal();
     }
 
     /// Notes that the transport has failed.
@@ -363,7 +367,7 @@ impl Out {
             // This does not depend on `held`, because held output is accepted while there is room.
             Wait::Room => {
                 #[cfg(feature = "spdy")]
-                if queue.is_paced(channel) && !refused {
+                if queue.is_paced(channel, usize::MAX) && !refused {
                     return false;
                 }
                 refused || (queue.has_room(channel) && !undecided)

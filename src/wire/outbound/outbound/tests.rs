@@ -89,8 +89,12 @@ impl AsyncWrite for Taking {
 
 /// Returns a wire with the writable channels 0 and 1, and no transport yet.
 fn wire() -> Arc<Wire> {
+    wire_of(Format::Binary)
+}
+
+fn wire_of(format: Format) -> Arc<Wire> {
     let config = WireConfig {
-        format: Format::Binary,
+        format,
         channels: 2,
         receive_window: 1 << 18,
         send_budget: 1 << 16,
@@ -312,4 +316,86 @@ fn nothing_is_accepted_behind_the_last_words() {
         .last_words(&cause, 1, Bytes::from_static(b"last"));
     assert!(wire.outbound.send(0, Bytes::from_static(b"after")).is_err());
     assert!(turn(&wire, true).idle);
+}
+
+/// A transport that remembers what it was shown when it was full, and takes nothing else in its place.
+#[cfg(feature = "spdy")]
+#[derive(Default)]
+struct Stubborn {
+    room: usize,
+    shown: Vec<u8>,
+    taken: Vec<u8>,
+}
+
+#[cfg(feature = "spdy")]
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Stubborn>>);
+
+#[cfg(feature = "spdy")]
+impl AsyncRead for Shared {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(feature = "spdy")]
+impl AsyncWrite for Shared {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.lock().unwrap();
+        let same = inner.shown.len().min(buf.len());
+        assert!(inner.shown[..same] == buf[..same], "other bytes than shown");
+        let n = buf.len().min(inner.room);
+        inner.room -= n;
+        if n == 0 {
+            inner.shown = buf.to_vec();
+            return Poll::Pending;
+        }
+        inner.shown.clear();
+        inner.taken.extend_from_slice(&buf[..n]);
+        Poll::Ready(Ok(n))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "spdy")]
+async fn small_writes_leave_as_one_frame_when_the_transport_was_full() {
+    let wire = wire_of(Format::Spdy);
+    wire.outbound.open(0, 1);
+    wire.outbound.pace();
+    let transport = Shared::default();
+    wire.outbound
+        .install(WriteHalf::Whole(Box::pin(transport.clone())));
+    let write = |times| {
+        let cx = &mut Context::from_waker(Waker::noop());
+        for n in 0..times {
+            assert!(wire.outbound.poll_write(cx, 0, &[n as u8; 64]).is_ready());
+        }
+    };
+    write(1);
+    turn(&wire, true);
+    // The first frame was shown to the transport, and stays as it is.
+    write(400);
+    turn(&wire, true);
+    transport.0.lock().unwrap().room = usize::MAX;
+    turn(&wire, true);
+    let taken = std::mem::take(&mut transport.0.lock().unwrap().taken);
+    let mut expected = b"\0\0\0\x01\0\0\0\x40".to_vec();
+    expected.extend([0; 64]);
+    expected.extend(b"\0\0\0\x01\0\0\x64\0");
+    expected.extend((0..400_usize).flat_map(|n| [n as u8; 64]));
+    assert!(taken == expected, "401 writes as two frames");
 }

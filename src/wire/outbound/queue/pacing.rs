@@ -29,6 +29,28 @@ pub(super) struct Pacing {
     began: bool,
 }
 
+impl Pacing {
+    /// Counts a frame that is not data, if it has a place in its queue. Returns whether it has.
+    fn takes_place(&mut self, frame: &[u8]) -> bool {
+        if let Some(stream) = spdy::own_stream(frame) {
+            let queue = queue_of(stream);
+            let has_place = self.pace.has_place(queue);
+            if has_place {
+                self.pace.sent(queue);
+            }
+            return has_place;
+        }
+        if !spdy::is_ping(frame) {
+            return true;
+        }
+        let may_answer = self.pace.may_answer();
+        if may_answer {
+            self.pace.answered_theirs();
+        }
+        may_answer
+    }
+}
+
 impl SendQueue {
     /// Paces what is sent from now on.
     pub(in crate::wire::outbound) fn pace(&mut self) {
@@ -40,16 +62,22 @@ impl SendQueue {
         }));
     }
 
-    /// Returns whether data of a channel has to wait until the client has confirmed some.
+    /// Returns whether a write of `len` bytes on a channel has to wait until the client has confirmed
+    /// frames.
     #[inline]
-    pub(in crate::wire::outbound) fn is_paced(&self, channel: u8) -> bool {
-        match &self.pacing {
-            Some(pacing) => {
-                let stream = self.budget.stream(channel);
-                stream.is_some_and(|stream| !pacing.pace.admits(queue_of(stream)))
-            }
-            None => false,
-        }
+    pub(in crate::wire::outbound) fn is_paced(&self, channel: u8, len: usize) -> bool {
+        let pacing = self.pacing.as_ref();
+        pacing.is_some_and(|pacing| self.lacks_place(pacing, channel, len))
+    }
+
+    // A function of its own, because most sessions are not paced.
+    #[inline(never)]
+    fn lacks_place(&self, pacing: &Pacing, channel: u8, len: usize) -> bool {
+        let stream = self.budget.stream(channel);
+        stream.is_some_and(|stream| !pacing.pace.admits(queue_of(stream)))
+            // A write that makes the queue large enough to leave still takes a frame of its own.
+            // There is a place for that one.
+            && !self.merges(channel, len)
     }
 
     /// Returns whether a reply on a stream would wait in the client behind data that is not confirmed,
@@ -86,9 +114,8 @@ impl SendQueue {
                 pacing.since = Some(Instant::now());
                 pacing.began = true;
             }
-            let mut ping = Vec::new();
-            spdy::ping(&mut ping, id);
-            self.append(&ping);
+            let write = |out: &mut &mut [u8]| spdy::ping(out, id);
+            self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
         }
     }
 
@@ -103,38 +130,30 @@ impl SendQueue {
 
     /// Queues frames that have a place in their queues, and holds the others.
     pub(super) fn push_paced(&mut self, frames: &[u8]) {
-        let Some(pacing) = &mut self.pacing else {
-            return self.append(frames);
-        };
-        let mut now = Vec::with_capacity(frames.len());
-        let mut rest = frames;
-        while !rest.is_empty() {
-            let (frame, later) = spdy::split_own_frame(rest);
-            rest = later;
-            let leaves = match spdy::own_stream(frame) {
-                Some(stream) => {
-                    let queue = queue_of(stream);
-                    let has_place = pacing.pace.has_place(queue);
-                    if has_place {
-                        pacing.pace.sent(queue);
-                    }
-                    has_place
-                }
-                None if spdy::is_ping(frame) => {
-                    let may_answer = pacing.pace.may_answer();
-                    if may_answer {
-                        pacing.pace.answered_theirs();
-                    }
-                    may_answer
-                }
-                None => true,
-            };
-            match leaves {
-                true => now.extend_from_slice(frame),
-                false => pacing.held.extend_from_slice(frame),
+        let (mut from, mut to) = (0, 0);
+        while let Some(pacing) = &mut self.pacing
+            && to < frames.len()
+        {
+            let (frame, _) = spdy::split_own_frame(&frames[to..]);
+            let has_place = pacing.takes_place(frame);
+            if !has_place {
+                pacing.held.extend_from_slice(frame);
+            }
+            // In the middle of many frames as well, or they would leave no place for a PING.
+            let asks = pacing.pace.wants_pings();
+            let end = to + frame.len();
+            if has_place {
+                to = end;
+            }
+            if asks || !has_place {
+                self.append(&frames[from..to]);
+                (from, to) = (end, end);
+            }
+            if asks {
+                self.ask_for_all();
             }
         }
-        self.append(&now);
+        self.append(&frames[from..]);
         self.ask_for_all();
     }
 

@@ -1,16 +1,9 @@
-//! The frames of SPDY in the queue.
-//!
-//! A message of a channel is a DATA frame of the stream that stands for the channel. In a tunnel, each
-//! DATA frame is a WebSocket message, so the queue finds the ends of frames as it does without SPDY.
+//! The frames of SPDY in the queue that are not data, and the streams that stand for channels.
 
 use std::ops::Range;
 
 use super::SendQueue;
-use crate::{
-    frame::{OpCode, frame_head},
-    protocol::Format,
-    spdy::{self, GoAwayStatus, ResetStatus, queue_of},
-};
+use crate::spdy::{self, GoAwayStatus, ResetStatus, queue_of};
 
 /// The state that only grows with what this end sends.
 #[derive(Debug, Default)]
@@ -34,71 +27,16 @@ impl Said {
     }
 }
 
-impl Format {
-    /// Appends the head of a DATA frame, inside a WebSocket frame if there is one.
-    fn data_head(self, stream: u32, len: usize, out: &mut Vec<u8>) {
-        self.message_head(spdy::HEAD + len, out);
-        spdy::data_head(out, stream, false, len);
-    }
-
-    /// Appends the head of a WebSocket message, if there is a WebSocket.
-    fn message_head(self, len: usize, out: &mut Vec<u8>) {
-        if self.is_web_socket() {
-            frame_head(out, true, OpCode::Binary, len as u64);
-        }
-    }
-}
-
-/// The methods for adding data.
-impl SendQueue {
-    /// Returns the stream of a channel. Nothing is written before the stream is open.
-    fn stream(&self, channel: u8) -> u32 {
-        let stream = self.budget.stream(channel);
-        debug_assert!(stream.is_some(), "a write on a stream that is not open");
-        stream.unwrap_or_default()
-    }
-
-    /// Queues a DATA frame, and copies its payload once.
-    #[inline(never)]
-    pub(super) fn push_data(&mut self, channel: u8, payload: &[u8]) {
-        let (format, stream) = (self.format, self.stream(channel));
-        let len = format.message_len(payload.len());
-        let tail = self.place(len);
-        format.data_head(stream, payload.len(), tail);
-        tail.extend_from_slice(payload);
-        self.budget.accept(channel, payload.len(), len);
-        self.count_data(stream, 1);
-        self.ask(stream);
-    }
-
-    /// Counts the frames of a large payload, which is queued uncopied.
-    pub(super) fn count_large(&mut self, channel: u8, len: usize) {
-        let stream = self.stream(channel);
-        self.count_data(stream, len.div_ceil(self.format.fragment()));
-        self.ask(stream);
-    }
-
-    /// Queues the head of a DATA frame, as [`SendQueue::push_head`] does.
-    pub(super) fn push_data_head(&mut self, channel: u8, len: usize) {
-        let (format, stream) = (self.format, self.stream(channel));
-        format.data_head(stream, len, self.front());
-        self.budget.accept(channel, len, format.message_len(len));
-        // The PINGs come behind the payload: see `SendQueue::ask_for`.
-        self.count_data(stream, 1);
-    }
-
-    /// Writes the head of a DATA frame to the empty buffer.
-    pub(super) fn begin_data(&mut self, channel: u8, len: usize) {
-        let (format, stream) = (self.format, self.stream(channel));
-        format.data_head(stream, len, &mut self.buf);
-    }
-}
-
 /// The methods for adding frames that are not data.
 impl SendQueue {
     /// Queues frames behind everything else. The payload of DATA frames among them must be empty.
     pub(in crate::wire::outbound) fn push_frames(&mut self, frames: &[u8]) {
         self.push_paced(frames);
+    }
+
+    /// Queues the frame that `write` encodes.
+    fn push_frame(&mut self, write: impl FnOnce(&mut &mut [u8])) {
+        self.push_frames(spdy::encode(&mut [0; spdy::LONGEST], write));
     }
 
     /// Appends frames to the queue.
@@ -117,9 +55,7 @@ impl SendQueue {
     /// Queues the SYN_REPLY of a stream.
     pub(in crate::wire::outbound) fn push_reply(&mut self, stream: u32) {
         let first = !std::mem::replace(&mut self.said.replied, true);
-        let mut reply = Vec::new();
-        spdy::syn_reply(&mut reply, stream, first);
-        self.push_frames(&reply);
+        self.push_frame(|out| spdy::syn_reply(out, stream, first));
     }
 
     /// Queues a PING, which confirms the data that was accepted before it.
@@ -127,9 +63,7 @@ impl SendQueue {
         let id = self.said.next_ping();
         self.said.marked = id;
         self.said.mark = self.budget.accepted();
-        let mut ping = Vec::new();
-        spdy::ping(&mut ping, id);
-        self.push_frames(&ping);
+        self.push_frame(|out| spdy::ping(out, id));
     }
 
     /// Queues a frame that means nothing to the peer, in place of the Pong of a WebSocket. If the
@@ -146,9 +80,7 @@ impl SendQueue {
         const NO_STREAMS: Range<u32> = 0x7fff_fff0..0x7fff_fff5;
         let mut streams = NO_STREAMS.filter(|stream| self.budget.is_idle_queue(queue_of(*stream)));
         if let Some(stream) = streams.next() {
-            let mut reset = Vec::new();
-            spdy::rst_stream(&mut reset, stream, ResetStatus::Cancel);
-            self.push_frames(&reset);
+            self.push_frame(|out| spdy::rst_stream(out, stream, ResetStatus::Cancel));
         }
     }
 
@@ -159,9 +91,8 @@ impl SendQueue {
             Some(1011) => GoAwayStatus::InternalError,
             _ => GoAwayStatus::Ok,
         };
-        let mut frame = Vec::new();
-        spdy::go_away(&mut frame, self.budget.last_stream(), status);
-        self.push_frames(&frame);
+        let last = self.budget.last_stream();
+        self.push_frame(|out| spdy::go_away(out, last, status));
     }
 
     /// Takes the amount of data that the peer has read if it answers this PING of the keep-alive.

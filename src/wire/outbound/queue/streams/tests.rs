@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{frame::close_payload, wire::outbound::framing::FRAGMENT};
+use crate::{frame::close_payload, protocol::Format, wire::outbound::framing::FRAGMENT};
 
 const FORMATS: [Format; 2] = [Format::Tunnel, Format::Spdy];
 
@@ -19,6 +19,8 @@ enum Op {
     Reply(u8),
     /// The transport took this many thousandths of the bytes that it was offered.
     Take(usize),
+    /// The transport took nothing, and may remember what it was offered.
+    Full,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -36,6 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => channel.clone().prop_map(Op::Frames),
         1 => channel.prop_map(Op::Reply),
         8 => (0..=1000_usize).prop_map(Op::Take),
+        1 => Just(Op::Full),
     ]
 }
 
@@ -72,11 +75,8 @@ impl Model {
         let payload: Vec<u8> = (0..len)
             .map(|at| self.next.wrapping_add(at as u8))
             .collect();
-        // A large message leaves as several frames, whose borders have no meaning.
         let stream = STREAMS[usize::from(channel)];
-        let pieces = payload.chunks(FRAGMENT);
-        let pieces = pieces.map(|piece| Sent::Data(stream, piece.to_vec()));
-        self.queued.extend(pieces);
+        self.queued.push(Sent::Data(stream, payload.clone()));
         payload
     }
 
@@ -133,6 +133,7 @@ impl Model {
                 self.left.extend(&offered[..n]);
                 self.queue.advance(n);
             }
+            Op::Full => self.queue.seal(),
         }
         let queued = self.queue.budget.queued();
         let parts = self.queue.budget.queued_by_channels() + self.queue.budget.control();
@@ -180,6 +181,20 @@ fn frames(format: Format, bytes: &[u8]) -> Vec<Sent> {
     frames
 }
 
+/// Puts data together that one stream has sent in a row. The borders between its frames have no meaning.
+fn joined(frames: Vec<Sent>) -> Vec<Sent> {
+    let mut joined: Vec<Sent> = Vec::new();
+    for frame in frames {
+        match (joined.last_mut(), frame) {
+            (Some(Sent::Data(last, data)), Sent::Data(stream, more)) if *last == stream => {
+                data.extend(more);
+            }
+            (_, frame) => joined.push(frame),
+        }
+    }
+    joined
+}
+
 proptest! {
     #[test]
     fn frames_leave_whole_and_in_order(ops in proptest::collection::vec(op(), 0..60)) {
@@ -189,8 +204,96 @@ proptest! {
                 model.run(*op);
             }
             model.drain();
-            prop_assert_eq!(frames(format, &model.left), model.queued);
+            let frames = frames(format, &model.left);
+            for frame in &frames {
+                prop_assert!(!matches!(frame, Sent::Data(_, data) if data.len() > FRAGMENT));
+            }
+            prop_assert_eq!(joined(frames), joined(model.queued));
         }
+    }
+
+    #[test]
+    fn small_writes_in_a_row_leave_as_one_frame(
+        writes in proptest::collection::vec(1..300_usize, 1..100),
+    ) {
+        for format in FORMATS {
+            let mut model = Model::new(format);
+            for len in &writes {
+                model.run(Op::Push(0, *len));
+            }
+            model.drain();
+            let frames = frames(format, &model.left);
+            prop_assert_eq!(frames.len(), 1);
+            prop_assert_eq!(frames, joined(model.queued));
+        }
+    }
+}
+
+#[test]
+fn a_write_is_merged_into_a_frame_of_its_stream_that_is_last_and_whole() {
+    let front = |model: &mut Model| model.run(Op::Push(0, 100));
+    let between: [(&str, fn(&mut Model), usize); 7] = [
+        ("nothing", |_| (), 1),
+        ("another stream", |model| model.run(Op::Push(1, 100)), 2),
+        ("a frame", |model| model.run(Op::Reply(0)), 2),
+        (
+            "a large message",
+            |model| model.run(Op::Send(0, FRAGMENT)),
+            3,
+        ),
+        ("a byte that left", |model| model.run(Op::Take(10)), 2),
+        ("a full transport", |model| model.run(Op::Full), 2),
+        (
+            "more than a frame takes",
+            |model| model.run(Op::Push(0, FRAGMENT - 150)),
+            2,
+        ),
+    ];
+    for format in FORMATS {
+        for (name, between, expected) in between {
+            let mut model = Model::new(format);
+            front(&mut model);
+            between(&mut model);
+            model.run(Op::Push(0, 100));
+            model.drain();
+            let frames = frames(format, &model.left).into_iter();
+            let data = frames.filter(|frame| matches!(frame, Sent::Data(3, _)));
+            assert_eq!(data.count(), expected, "{name} {format:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_merged_into_what_was_discarded() {
+    for format in FORMATS {
+        let mut model = Model::new(format);
+        model.queue.push(0, b"gone");
+        model.queue.abandon();
+        // A writer that outlives its session may still try.
+        model.queue.push(0, b"late");
+        assert!(model.queue.queued() > 0);
+        let mut model = Model::new(format);
+        model.queue.push(0, b"gone");
+        model.queue.discard();
+        model.queue.push(0, b"late");
+        model.drain();
+        assert!(model.left.ends_with(b"\0\0\0\x03\0\0\0\x04late"));
+    }
+}
+
+#[test]
+fn the_head_in_a_tunnel_grows_with_its_frame() {
+    for len in [116, 117, 118, 119] {
+        let mut model = Model::new(Format::Tunnel);
+        model.queue.push(0, b"x");
+        model.queue.push(0, &vec![7; len - 1]);
+        model.run(Op::Take(1000));
+        let head = match len {
+            0..118 => vec![0x82, 8 + len as u8],
+            _ => vec![0x82, 126, 0, 8 + len as u8],
+        };
+        assert!(model.left.starts_with(&head), "{len}");
+        assert_eq!(frames(Format::Tunnel, &model.left).len(), 1);
     }
 }
 
@@ -336,6 +439,14 @@ fn paced() -> Model {
     model
 }
 
+/// Writes frames on channel 0 until its queue takes no more.
+fn fill(model: &mut Model) {
+    while !model.queue.is_paced(0, usize::MAX) {
+        model.queue.push(0, b"x");
+        model.drain();
+    }
+}
+
 /// Takes what leaves, and returns the numbers of PINGs in it.
 fn pings(model: &mut Model) -> Vec<u32> {
     model.drain();
@@ -355,20 +466,52 @@ fn a_stream_without_answers_waits_and_another_goes_on() {
     let mut model = paced();
     let mut sent = 0;
     let mut asked = Vec::new();
-    while !model.queue.is_paced(0) {
+    while !model.queue.is_paced(0, usize::MAX) {
         model.queue.push(0, b"x");
         sent += 1;
         asked.extend(pings(&mut model));
     }
     assert!((36 - 5..=36).contains(&sent), "{sent}");
-    assert!(!model.queue.is_paced(1));
+    assert!(!model.queue.is_paced(1, usize::MAX));
     assert!(model.queue.stands_still(3) && !model.queue.stands_still(1));
     // The PINGs went around: stream 3 is in the client's queue 3, behind queues 0 to 2.
     let before = asked.len();
     for id in asked {
         model.queue.answered(id);
     }
-    assert!(!model.queue.is_paced(0) && before >= 4);
+    assert!(!model.queue.is_paced(0, usize::MAX) && before >= 4);
+}
+
+#[test]
+fn a_write_that_is_merged_takes_no_place() {
+    for format in FORMATS {
+        let mut model = Model::new(format);
+        model.queue.pace();
+        let mut written = 0;
+        while !model.queue.is_paced(0, usize::MAX) {
+            model.drain();
+            model.queue.push(0, b"x");
+            written += 1;
+        }
+        // No PING is behind the last frame, because the one in the middle is still to come back.
+        let mut merged = 1;
+        while !model.queue.is_paced(0, 64) {
+            model.queue.push(0, &[7; 64]);
+            merged += 64;
+        }
+        assert_eq!(merged, FRAGMENT - 63, "{format:?}");
+        model.drain();
+        assert!(model.queue.is_paced(0, 1), "it has left");
+        let mut large = 0;
+        for frame in frames(format, &model.left) {
+            match frame {
+                Sent::Data(_, data) if data.len() == merged => large += 1,
+                Sent::Data(_, data) => assert_eq!(data, b"x"),
+                Sent::Other(_) => {}
+            }
+        }
+        assert_eq!((written, large), (35, 1));
+    }
 }
 
 #[test]
@@ -377,7 +520,7 @@ fn a_frame_without_a_place_is_held_until_there_is_one() {
     let mut fin = Vec::new();
     spdy::fin(&mut fin, 3);
     let mut asked = Vec::new();
-    while !model.queue.is_paced(0) {
+    while !model.queue.is_paced(0, usize::MAX) {
         model.queue.push(0, b"x");
         asked.extend(pings(&mut model));
     }
@@ -403,29 +546,29 @@ fn a_frame_without_a_place_is_held_until_there_is_one() {
 #[test]
 fn a_pause_lets_everything_leave() {
     let mut model = paced();
-    while !model.queue.is_paced(0) {
-        model.queue.push(0, b"x");
-    }
+    fill(&mut model);
     model.queue.pause_pacing(true);
-    assert!(!model.queue.is_paced(0) && model.queue.pacing_due().is_none());
+    assert!(!model.queue.is_paced(0, usize::MAX) && model.queue.pacing_due().is_none());
     for _ in 0..100 {
         model.queue.push(0, b"x");
+        model.drain();
     }
     model.queue.pause_pacing(false);
-    assert!(!model.queue.is_paced(0), "the count begins again");
+    assert!(
+        !model.queue.is_paced(0, usize::MAX),
+        "the count begins again"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_answers_no_ping_is_not_paced() {
     let mut model = paced();
     assert!(model.queue.pacing_due().is_none());
-    while !model.queue.is_paced(0) {
-        model.queue.push(0, b"x");
-    }
+    fill(&mut model);
     let due = model.queue.pacing_due().unwrap();
     let second = std::time::Duration::from_secs(1);
     model.queue.expire_pacing(due - second);
-    assert!(model.queue.is_paced(0));
+    assert!(model.queue.is_paced(0, usize::MAX));
     model.queue.expire_pacing(due);
-    assert!(!model.queue.is_paced(0) && model.queue.pacing_due().is_none());
+    assert!(!model.queue.is_paced(0, usize::MAX) && model.queue.pacing_due().is_none());
 }
