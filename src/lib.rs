@@ -133,7 +133,7 @@ pub mod testing;
 #[cfg(feature = "spdy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
 #[doc(inline)]
-pub use self::streaming::{SpdyLayer, StreamingLayer};
+pub use self::streaming::StreamingLayer;
 #[doc(inline)]
 pub use self::{
     channel::{Channel, ChannelReader, ChannelSet, ChannelWriter},

@@ -56,6 +56,6 @@ pub(crate) use self::{
     ids::Ids,
     inflate::Inflater,
     pace::{Pace, QUEUES, queue_of},
-    pairs::{Kind, Pair, Pairs, Request, Verdict},
+    pairs::{Matched, Pair, Pairs, Request, StreamKind},
     stream::{Act, Event, State},
 };

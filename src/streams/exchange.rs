@@ -10,7 +10,7 @@
 mod opening;
 mod rounds;
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use tokio::time::Instant;
 
@@ -163,6 +163,21 @@ impl Exchange {
             self.count_idle_frame()?;
         }
         Ok(())
+    }
+
+    /// Waits for room for data of a channel.
+    ///
+    /// A connection that is not read must not stop the others, so it gets the reserve at once. All
+    /// data of a command is for one service. It gets the reserve only in a pause, because it would
+    /// keep a fast upload in memory otherwise.
+    pub(super) fn poll_room(&self, slot: u8) -> Poll<()> {
+        let inbound = &self.wire.inbound;
+        match self.roles {
+            Roles::Ports { .. } => inbound.poll_room_or_borrow(slot),
+            Roles::Command(_) => {
+                (inbound.pipe(slot)).map_or(Poll::Ready(()), |pipe| pipe.poll_room(1))
+            }
+        }
     }
 
     /// Notes that data of a stream has arrived, where it matters.

@@ -61,7 +61,7 @@ where
         let (client, new) = Client::ports();
         let session = Session::new(Arc::clone(&client.wire));
         let taps = Taps::default();
-        let tunnel = Tunnel::new(service, session, None, Pairs { new, taps }, go_errors);
+        let tunnel = Tunnel::new(service, session, None, TappedPairs { new, taps }, go_errors);
         let mut rig = Self {
             client,
             tunnel: spawn(Running(tunnel)),

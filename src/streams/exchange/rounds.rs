@@ -127,6 +127,17 @@ impl Exchange {
                 Roles::Ports { stall, .. } => Some((stream, after(now, stall?))),
                 Roles::Command(_) => None,
             });
+        if let Some((stream, _)) = self.stalled {
+            // Only what is read from now on counts.
+            self.take_progress(stream);
+        }
+    }
+
+    /// Returns whether some data of a stream was read since the last call.
+    fn take_progress(&self, stream: u32) -> bool {
+        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
+        let pipe = slot.and_then(|slot| self.wire.inbound.pipe(slot));
+        pipe.is_some_and(|pipe| pipe.take_progress())
     }
 
     /// Returns whether data of a stream is arriving that no reader will get any more.
@@ -140,11 +151,16 @@ impl Exchange {
         let Some((stream, _)) = self.stalled.take_if(|(_, at)| *at <= now) else {
             return;
         };
-        if self.amid == Some(stream) {
+        if self.amid == Some(stream) && !self.take_progress(stream) {
             tracing::debug!(stream, "a connection is reset: its data was not read");
+            let slot = self.streams.get(stream).and_then(|stream| stream.slot);
             self.on(stream, Event::OurReset(ResetStatus::Cancel));
+            if let Some(slot) = slot {
+                // The service may wait for its target for long, and the next stall needs the reserve.
+                self.wire.inbound.ignore(slot);
+            }
         } else {
-            // What was borrowed has sufficed for the rest of its frame.
+            // It is read slowly, or what was borrowed has sufficed for the rest of its frame.
             self.note_pause(true, now);
         }
     }

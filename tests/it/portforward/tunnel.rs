@@ -63,12 +63,13 @@ async fn all_connections_share_the_request_and_the_session() {
     let service = connections(async |mut port: ForwardedPort| {
         let head = port.request.as_ref().expect("the head of the request");
         let seen = format!(
-            "{} {} {} {} {}",
+            "{} {} {} {} {} {:?}",
             head.uri,
             head.headers["host"].to_str()?,
             port.port,
             port.index,
             port.has_half_close(),
+            port.request_id(),
         );
         port.stream.write_all(seen.as_bytes()).await?;
         let ended = port.session.ended().await;
@@ -82,7 +83,8 @@ async fn all_connections_share_the_request_and_the_session() {
             };
             assert_eq!((reply, from), (Said::Reply(stream), stream));
             let seen = String::from_utf8(seen.to_vec()).unwrap();
-            let end = format!(" {port} {index} true");
+            let request = error.to_string();
+            let end = format!(" {port} {index} true Some({request:?})");
             assert!(seen.starts_with('/') && seen.ends_with(&end), "{seen}");
         }
     }
