@@ -21,7 +21,7 @@ pub mod tap;
 mod writer;
 
 #[cfg(all(feature = "spdy", feature = "portforward"))]
-pub(crate) use self::set::Pairs;
+pub(crate) use self::set::TappedPairs;
 pub use self::{
     adapters::{ChannelSink, ChannelStream},
     duplex::Channel,

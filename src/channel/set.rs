@@ -47,16 +47,12 @@ pub struct ChannelSet {
     channels: Box<[Sides]>,
     /// The connections of a tunnel, which has no channels when the session begins.
     #[cfg(feature = "spdy")]
-    pairs: Option<Pairs>,
+    pairs: Option<TappedPairs>,
 }
 
 /// The connections of a tunnel, and the taps of their handles.
 #[cfg(feature = "spdy")]
-#[cfg_attr(
-    not(feature = "portforward"),
-    allow(dead_code, reason = "only ports have pairs of streams")
-)]
-pub(crate) struct Pairs {
+pub(crate) struct TappedPairs {
     pub(crate) new: NewPairs,
     pub(crate) taps: Taps,
 }
@@ -97,16 +93,12 @@ impl ChannelSet {
     #[cfg(feature = "spdy")]
     pub(crate) fn set_pairs(&mut self, new: NewPairs) {
         let taps = Taps::default();
-        self.pairs = Some(Pairs { new, taps });
+        self.pairs = Some(TappedPairs { new, taps });
     }
 
     /// Takes the connections of a tunnel. Returns `None` for a session of channels.
     #[cfg(feature = "spdy")]
-    #[cfg_attr(
-        not(feature = "portforward"),
-        allow(dead_code, reason = "only ports have pairs of streams")
-    )]
-    pub(crate) fn take_pairs(&mut self) -> Option<Pairs> {
+    pub(crate) fn take_pairs(&mut self) -> Option<TappedPairs> {
         self.pairs.take()
     }
 

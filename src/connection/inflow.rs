@@ -3,7 +3,9 @@
 use std::{sync::Arc, task::Poll};
 
 #[cfg(feature = "spdy")]
-use crate::streams::{Peer, Roles, Tunnel};
+use super::streams::StreamInflow;
+#[cfg(feature = "spdy")]
+use crate::streams::{Roles, StreamMux};
 use crate::{
     error::EndCause,
     frame::{Decoder, Role},
@@ -18,12 +20,9 @@ use crate::{
 pub(crate) enum Carrier {
     /// WebSocket messages, each of one channel.
     Channels { format: Format, half_close: bool },
-    /// SPDY streams in WebSocket messages.
+    /// SPDY streams, in the messages of a WebSocket or without one.
     #[cfg(feature = "spdy")]
-    Tunnel(Roles),
-    /// SPDY streams, without a WebSocket.
-    #[cfg(feature = "spdy")]
-    Spdy(Roles),
+    Streams { roles: Roles, in_messages: bool },
 }
 
 /// The decoder of a session; see the module's documentation.
@@ -38,11 +37,8 @@ pub(crate) enum Carrier {
 pub(super) enum Inflow {
     /// Each WebSocket message is one of a channel.
     Channels { decoder: Decoder, mux: Mux },
-    /// The WebSocket messages are the bytes of SPDY.
     #[cfg(feature = "spdy")]
-    Tunnel(Box<(Decoder, Tunnel)>),
-    #[cfg(feature = "spdy")]
-    Spdy(Box<Peer>),
+    Streams(Box<StreamInflow>),
 }
 
 impl Inflow {
@@ -55,12 +51,10 @@ impl Inflow {
                 mux: Mux::new(wire, format, half_close),
             },
             #[cfg(feature = "spdy")]
-            Carrier::Tunnel(roles) => {
-                let tunnel = Tunnel::new(Peer::new(wire, roles));
-                Self::Tunnel(Box::new((decoder(), tunnel)))
-            }
-            #[cfg(feature = "spdy")]
-            Carrier::Spdy(roles) => Self::Spdy(Box::new(Peer::new(wire, roles))),
+            Carrier::Streams { roles, in_messages } => Self::Streams(Box::new(StreamInflow {
+                messages: in_messages.then(decoder),
+                mux: StreamMux::new(wire, roles),
+            })),
         }
     }
 
@@ -73,14 +67,7 @@ impl Inflow {
                 decoded
             }
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => {
-                let (decoder, tunnel) = &mut **tunnel;
-                let decoded = decoder.decode(bytes, tunnel);
-                tunnel.peer_mut().commit();
-                decoded
-            }
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.decode(bytes),
+            Self::Streams(streams) => streams.decode(bytes),
         }
     }
 
@@ -89,9 +76,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.poll_room(),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer_mut().poll_room(),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.poll_room(),
+            Self::Streams(streams) => streams.mux.poll_room(),
         }
     }
 
@@ -101,9 +86,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.extend(),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer().extend(),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.extend(),
+            Self::Streams(streams) => streams.mux.extend(),
         }
     }
 
@@ -113,9 +96,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.take_regardless(),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer_mut().take_regardless(),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.take_regardless(),
+            Self::Streams(streams) => streams.mux.take_regardless(),
         }
     }
 
@@ -124,9 +105,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.least_room(),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer().least_room(),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.least_room(),
+            Self::Streams(streams) => streams.mux.least_room(),
         }
     }
 
@@ -135,9 +114,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.end_by_close(cause),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer_mut().end_by_close(cause),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.end_by_close(cause),
+            Self::Streams(streams) => streams.mux.end_by_close(cause),
         }
     }
 
@@ -146,9 +123,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.end_all(end),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer_mut().end_all(end),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.end_all(end),
+            Self::Streams(streams) => streams.mux.end_all(end),
         }
     }
 
@@ -157,9 +132,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => std::mem::take(&mut mux.heard),
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer_mut().take_heard(),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.take_heard(),
+            Self::Streams(streams) => streams.mux.take_heard(),
         }
     }
 
@@ -168,9 +141,7 @@ impl Inflow {
         match self {
             Self::Channels { mux, .. } => mux.ignored,
             #[cfg(feature = "spdy")]
-            Self::Tunnel(tunnel) => tunnel.1.peer().ignored(),
-            #[cfg(feature = "spdy")]
-            Self::Spdy(peer) => peer.ignored(),
+            Self::Streams(streams) => streams.mux.ignored(),
         }
     }
 
@@ -179,19 +150,16 @@ impl Inflow {
         match self {
             Self::Channels { .. } => false,
             #[cfg(feature = "spdy")]
-            Self::Tunnel(_) => false,
-            #[cfg(feature = "spdy")]
-            Self::Spdy(_) => true,
+            Self::Streams(streams) => streams.messages.is_none(),
         }
     }
 
-    /// Returns the peer of a session over SPDY.
+    /// Returns the streams of a session over SPDY.
     #[cfg(feature = "spdy")]
-    pub(super) fn peer_mut(&mut self) -> Option<&mut Peer> {
+    pub(super) fn stream_mux(&mut self) -> Option<&mut StreamMux> {
         match self {
             Self::Channels { .. } => None,
-            Self::Tunnel(tunnel) => Some(tunnel.1.peer_mut()),
-            Self::Spdy(peer) => Some(peer),
+            Self::Streams(streams) => Some(&mut streams.mux),
         }
     }
 }

@@ -1,29 +1,54 @@
 //! The driver's part in a session whose channels are SPDY streams.
 //!
-//! The streams themselves are in `streams::Peer`. The driver calls it once a round, after the service
+//! The streams themselves are in `streams::StreamMux`. The driver calls it once a round, after the service
 //! was polled and before output leaves, so that what the service decides leaves in the same write.
 
 use tokio::time::Instant;
 
 use super::{driver::Driver, service::ServiceState};
-use crate::{error::EndCause, policy::Deadline, wire::Condition};
+use crate::{
+    error::EndCause,
+    frame::Decoder,
+    policy::Deadline,
+    streams::{StreamMux, TunnelSink},
+    wire::Condition,
+};
+
+/// The decoder of a session whose channels are SPDY streams.
+#[derive(Debug)]
+pub(super) struct StreamInflow {
+    /// The decoder of the messages that carry SPDY, unless there is no WebSocket.
+    pub(super) messages: Option<Decoder>,
+    pub(super) mux: StreamMux,
+}
+
+impl StreamInflow {
+    /// Decodes as many bytes as there is room for, and returns their number.
+    pub(super) fn decode(&mut self, bytes: &[u8]) -> Result<usize, EndCause> {
+        let Some(messages) = &mut self.messages else {
+            return self.mux.decode(bytes);
+        };
+        let decoded = messages.decode(bytes, &mut TunnelSink(&mut self.mux));
+        self.mux.commit();
+        decoded
+    }
+}
 
 impl Driver {
     /// Sends what follows from the decisions of the service and its handles.
     pub(super) fn end_round_of_streams(&mut self) {
-        let Some(peer) = self.inflow.peer_mut() else {
+        let Some(mux) = self.inflow.stream_mux() else {
             return;
         };
-        peer.end_round();
+        mux.end_round();
         self.move_streams_deadline();
     }
 
     fn move_streams_deadline(&mut self) {
-        let Some(peer) = self.inflow.peer_mut() else {
+        let Some(mux) = self.inflow.stream_mux() else {
             return;
         };
-        let dues = [peer.next_due(), self.wire.outbound.pacing_due()];
-        let due = dues.into_iter().flatten().min();
+        let due = mux.next_due();
         let before = self.deadlines.get(Deadline::Streams);
         match due {
             Some(at) => self.deadlines.set(Deadline::Streams, at),
@@ -37,11 +62,10 @@ impl Driver {
 
     /// Handles the expired deadlines of streams.
     pub(super) fn expire_streams(&mut self, now: Instant) {
-        let Some(peer) = self.inflow.peer_mut() else {
+        let Some(mux) = self.inflow.stream_mux() else {
             return;
         };
-        let cause = peer.expire(now);
-        self.wire.outbound.expire_pacing(now);
+        let cause = mux.expire(now);
         self.move_streams_deadline();
         if let Some(cause) = cause {
             self.end(cause);
@@ -51,7 +75,7 @@ impl Driver {
 
     /// Returns whether the service has to wait until the streams of its channels are open.
     pub(super) fn awaits_streams(&mut self) -> bool {
-        (self.inflow.peer_mut()).is_some_and(|peer| !peer.is_complete())
+        (self.inflow.stream_mux()).is_some_and(|mux| !mux.is_complete())
     }
 
     /// Starts a service that was held, once the streams of its channels are open. If the session
@@ -72,16 +96,16 @@ impl Driver {
     /// Ends the streams, in front of the end of the session.
     pub(super) fn end_streams(&mut self) {
         let failed = self.closing.cause().is_some_and(is_failure);
-        if let Some(peer) = self.inflow.peer_mut() {
-            peer.end_streams(failed);
+        if let Some(mux) = self.inflow.stream_mux() {
+            mux.end_streams(failed);
         }
     }
 
     /// Notes that reading is paused, or that it continues. Pacing stops meanwhile, because this end
     /// sees no answers to PINGs.
     pub(super) fn note_pause(&mut self, paused: bool) {
-        if let Some(peer) = self.inflow.peer_mut() {
-            peer.note_pause(paused);
+        if let Some(mux) = self.inflow.stream_mux() {
+            mux.note_pause(paused);
             self.wire.outbound.pause_pacing(paused);
             self.move_streams_deadline();
         }
@@ -91,7 +115,7 @@ impl Driver {
     ///
     /// Nothing else wakes the driver if all of it has left in this round.
     pub(super) fn resume_after_output(&mut self) {
-        if (self.inflow.peer_mut()).is_some_and(|peer| peer.waits_for_output())
+        if (self.inflow.stream_mux()).is_some_and(|mux| mux.waits_for_output())
             && self.inflow.poll_room().is_ready()
         {
             self.wire.turn.wake_driver();

@@ -2,7 +2,7 @@
 
 use http::{
     Request, Version,
-    header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+    header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
 use tower::{BoxError, filter::Predicate};
 
@@ -11,6 +11,9 @@ use crate::{
     protocol::subprotocols,
     rejection::{Rejection, UpgradeTo},
 };
+
+/// The name of WebSocket in an `Upgrade` header.
+const WEBSOCKET: &str = "websocket";
 
 /// The name of SPDY in an `Upgrade` header.
 pub(super) const SPDY: &str = "SPDY/3.1";
@@ -54,23 +57,28 @@ pub(crate) fn detect<B>(request: &Request<B>) -> Option<Upgrade> {
     if request.version() > Version::HTTP_11 {
         return is_extended_connect(request).then_some(Upgrade::Http2);
     }
-    names_upgrade(request, "websocket").then_some(Upgrade::Http1)
+    names_upgrade(request.headers(), WEBSOCKET).then_some(Upgrade::Http1)
 }
 
-/// Returns whether the request asks for SPDY.
-///
-/// A request that asks for a WebSocket as well asks for that alone. As with [`detect`], an invalid
-/// handshake counts.
-pub(crate) fn asks_for_spdy<B>(request: &Request<B>) -> bool {
-    request.version() <= Version::HTTP_11
-        && names_upgrade(request, SPDY)
-        && detect(request).is_none()
+/// Returns how the request asks for a WebSocket or for SPDY, or `None` if it does not. As with
+/// [`detect`], an invalid handshake counts.
+#[cfg(feature = "spdy")]
+pub(crate) fn detect_either<B>(request: &Request<B>) -> Option<Upgrade> {
+    let spdy = || asks_for_spdy(request.version(), request.headers());
+    detect(request).or_else(|| spdy().then_some(Upgrade::Spdy))
+}
+
+/// Returns whether a head asks for SPDY. One that asks for a WebSocket as well asks for that alone.
+pub(crate) fn asks_for_spdy(version: Version, headers: &HeaderMap) -> bool {
+    version <= Version::HTTP_11
+        && names_upgrade(headers, SPDY)
+        && !names_upgrade(headers, WEBSOCKET)
 }
 
 /// Returns whether the headers of HTTP/1.1 ask for an upgrade to this protocol.
-fn names_upgrade<B>(request: &Request<B>, protocol: &str) -> bool {
+fn names_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
     let lists = |name, token: &str| {
-        members(request.headers(), name).any(|m| m.eq_ignore_ascii_case(token.as_bytes()))
+        members(headers, name).any(|m| m.eq_ignore_ascii_case(token.as_bytes()))
     };
     lists(&UPGRADE, protocol) && lists(&CONNECTION, "upgrade")
 }
@@ -136,7 +144,7 @@ pub fn is_websocket_request<B>(request: &Request<B>) -> bool {
 /// ```
 #[cfg(feature = "spdy")]
 pub fn is_spdy_request<B>(request: &Request<B>) -> bool {
-    asks_for_spdy(request)
+    asks_for_spdy(request.version(), request.headers())
 }
 
 /// Returns whether a request asks for a WebSocket and offers a subprotocol with half-close.
@@ -278,9 +286,13 @@ mod tests {
             ),
         ] {
             let request = request(headers);
-            assert_eq!(asks_for_spdy(&request), expected, "{headers:?}");
+            assert_eq!(is_for_spdy(&request), expected, "{headers:?}");
             assert!(!(expected && is_websocket_request(&request)), "{headers:?}");
         }
+    }
+
+    fn is_for_spdy(request: &Request<()>) -> bool {
+        asks_for_spdy(request.version(), request.headers())
     }
 
     #[test]
@@ -291,11 +303,11 @@ mod tests {
         for method in [Method::POST, Method::GET, Method::PUT] {
             let mut request = request(&headers);
             *request.method_mut() = method;
-            assert!(asks_for_spdy(&request));
+            assert!(is_for_spdy(&request));
             *request.version_mut() = Version::HTTP_10;
-            assert!(asks_for_spdy(&request));
+            assert!(is_for_spdy(&request));
             *request.version_mut() = Version::HTTP_2;
-            assert!(!asks_for_spdy(&request));
+            assert!(!is_for_spdy(&request));
         }
     }
 

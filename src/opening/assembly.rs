@@ -12,7 +12,7 @@ use crate::{
 };
 #[cfg(feature = "spdy")]
 use crate::{
-    protocol::{ChannelType, Streams},
+    protocol::{ChannelType, StreamPurpose},
     streams::{Roles, handoff},
 };
 
@@ -72,21 +72,19 @@ fn carrier(channels: &ChannelProtocolConfig, wire: &Arc<Wire>, set: &mut Channel
     #[cfg(feature = "spdy")]
     if let Some(streams) = channels.streams() {
         let roles = match streams {
-            Streams::Channels => {
+            StreamPurpose::Channels => {
                 wire.outbound.wait_for(Condition::Streams);
                 let wanted = |channel: &ChannelType| *channel != ChannelType::Ignore;
                 Roles::command(channels.channels().iter().map(wanted))
             }
-            Streams::Ports { stall } => {
+            StreamPurpose::Ports { stall } => {
                 let (handoff, pairs) = handoff(wire);
                 set.set_pairs(pairs);
                 Roles::ports(handoff).reset_stalled(stall)
             }
         };
-        return match channels.format().is_web_socket() {
-            true => Carrier::Tunnel(roles),
-            false => Carrier::Spdy(roles),
-        };
+        let in_messages = channels.format().is_web_socket();
+        return Carrier::Streams { roles, in_messages };
     }
     Carrier::Channels {
         format: channels.format(),

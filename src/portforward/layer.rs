@@ -30,6 +30,7 @@ use super::PortForward;
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PortForwardLayer {
+    #[cfg(feature = "spdy")]
     go_errors: bool,
 }
 
@@ -45,6 +46,8 @@ impl PortForwardLayer {
     ///
     /// The text ends `kubectl port-forward` with all of its connections. This setting has no effect
     /// on channels, where each port has a text of its own.
+    #[cfg(feature = "spdy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
     #[must_use]
     pub fn go_errors(mut self, on: bool) -> Self {
         self.go_errors = on;
@@ -56,6 +59,10 @@ impl<S> Layer<S> for PortForwardLayer {
     type Service = PortForward<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PortForward::new(inner, self.go_errors)
+        PortForward {
+            inner,
+            #[cfg(feature = "spdy")]
+            go_errors: self.go_errors,
+        }
     }
 }

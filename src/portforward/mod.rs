@@ -72,8 +72,12 @@
 //! | fails with [`ForwardError::target`] | `error forwarding port 8080: {error}`, and it is reset |
 //!
 //! kubectl closes the local connection that was refused or reset, and serves the others. Once it is
-//! shown a text, it ends all of them and exits. [`PortForwardLayer::go_errors`] sends a text for
+//! shown a text, it ends all of them and exits. `PortForwardLayer::go_errors` sends a text for
 //! every error.
+//!
+//! SPDY has no flow control. What a connection does not read is kept beyond its window, in the
+//! [reserve](crate::policy::Limits::stall_reserve) of the session, while the other connections continue.
+//! Once that is full, all of them stand still: [`Protocols::on_stall`] can have the one reset instead.
 //!
 //! kubectl takes the end of a connection's output for that of the connection, and drops the rest of
 //! its input. For this reason, that end is not sent before the input has been quiet for 50

@@ -25,6 +25,7 @@ pub struct ForwardedPort {
     /// usually 8 KiB. For a tunnel, the head is a copy of the size of its contents.
     pub request: Option<Arc<Parts>>,
     pub(super) half_close: bool,
+    pub(super) request_id: Option<Box<str>>,
 }
 
 impl ForwardedPort {
@@ -37,9 +38,18 @@ impl ForwardedPort {
     pub fn has_half_close(&self) -> bool {
         self.half_close
     }
+
+    /// Returns the client's name for a connection through a tunnel, which it sends as the header
+    /// `requestid`. It is `None` on channels, and for very old clients, which send none.
+    ///
+    /// `kubectl` counts the connections of a session from `"0"`, and the logs of Kubernetes' servers
+    /// show the same text. A client may send any text of up to 256 bytes, and use one again.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
 }
 
-/// Omits the request, which may hold credentials.
+/// Omits the head of the request, which may hold credentials, and the text of `requestid`.
 impl fmt::Debug for ForwardedPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardedPort")

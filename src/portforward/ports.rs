@@ -2,12 +2,12 @@ use std::num::NonZeroU16;
 
 use crate::{
     Rejection,
+    protocol::MAX_PAIRS,
     query::{pairs, unescape},
 };
 
-/// The largest number of ports in one request. Each port has two channels, whose numbers are one
-/// byte, and 255 is reserved.
-pub(super) const MAX_PORTS: usize = 127;
+/// The largest number of ports in one request.
+pub(super) const MAX_PORTS: usize = MAX_PAIRS;
 
 /// Parses the query of a request: at least one port and at most [`MAX_PORTS`], in the client's
 /// order. A port that is listed twice counts twice.
@@ -132,7 +132,6 @@ mod tests {
         let query = |count: usize| format!("ports={}", vec!["80"; count].join(","));
         assert_eq!(read(&query(MAX_PORTS)).len(), MAX_PORTS);
         assert!(refusal(&query(MAX_PORTS + 1)).contains("127 at most"));
-        assert!(2 * MAX_PORTS <= usize::from(u8::MAX));
     }
 
     proptest! {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 #[cfg(feature = "spdy")]
 use std::time::Duration;
 
-#[cfg(feature = "spdy")]
-use http::header::UPGRADE;
 use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 
 use super::ports::{MAX_PORTS, ports, too_many};
+#[cfg(feature = "spdy")]
+use crate::handshake::detect::asks_for_spdy;
 use crate::{
     ChannelProtocolConfig, ChannelProtocols, ChannelType, Encoding, ProtocolSource, Rejection,
     handshake::headers::members,
@@ -116,8 +116,8 @@ impl Protocols {
 /// The treatment of a connection over SPDY whose data the service does not read.
 ///
 /// SPDY as it is in use has no flow control. Once such a connection has filled its window and the
-/// [stall reserve](crate::policy::Limits::stall_reserve), the session is not read any more, so all of
-/// its connections stand still.
+/// [stall reserve](crate::policy::Limits::stall_reserve) of the session, which is lent as fast as data
+/// arrives, the session is not read any more, so all of its connections stand still.
 #[cfg(feature = "spdy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +127,15 @@ pub enum Stall {
     #[default]
     Wait,
     /// The connection is reset if it has held up the session for this long, and nothing of it was
-    /// read meanwhile. The other connections continue.
+    /// read meanwhile. The other connections continue. Its data that was not read is discarded, and
+    /// reads and writes of its service fail.
+    ///
+    /// Data counts as read in pieces of 16 KiB, in which room returns. A service that needs longer
+    /// than this for such a piece is treated like one that does not read. If it has begun a piece, it
+    /// can read the rest of that one before its reads fail.
+    ///
+    /// kubectl gives up after 30 seconds on connections that it opens during the stall, so a shorter
+    /// time lets them through.
     ResetAfter(Duration),
 }
 
@@ -150,9 +158,8 @@ impl Protocols {
         channels: Result<ChannelProtocols, Rejection>,
         head: &Parts,
     ) -> Result<ChannelProtocols, Rejection> {
-        let asks_for_spdy =
-            || members(&head.headers, &UPGRADE).any(|name| name.eq_ignore_ascii_case(b"SPDY/3.1"));
-        let needs_no_ports = offers(&head.headers, TUNNEL) || asks_for_spdy();
+        let needs_no_ports =
+            offers(&head.headers, TUNNEL) || asks_for_spdy(head.version, &head.headers);
         let others = match channels {
             Err(rejection) if !needs_no_ports => return Err(rejection),
             others => others.ok(),
@@ -309,7 +316,9 @@ mod tests {
     #[test]
     fn a_tunnel_needs_no_ports() {
         let names = |protocols: &Protocols, query: &str, name: &str, value: &str| {
-            let request = Request::get(format!("/?{query}")).header(name, value);
+            let request = Request::get(format!("/?{query}"))
+                .header("connection", "upgrade")
+                .header(name, value);
             let (head, ()) = request.body(()).unwrap().into_parts();
             let table = protocols.protocols(&head);
             table.map(|table| {

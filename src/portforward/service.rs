@@ -17,24 +17,17 @@ use super::{
 use super::{call::PORT_SERVICE, head::compact, tunnel::Tunnel};
 use crate::{BoxError, ChannelReader, ChannelSet, ChannelWriter, Rejection};
 #[cfg(feature = "spdy")]
-use crate::{channel::Pairs, unwind::drop_quietly};
+use crate::{channel::TappedPairs, unwind::drop_quietly};
 
 /// The service of a [`PortForwardLayer`](super::PortForwardLayer).
 #[derive(Clone)]
 pub struct PortForward<S> {
-    inner: S,
-    #[cfg_attr(
-        not(feature = "spdy"),
-        allow(dead_code, reason = "only a tunnel can choose what a client is told")
-    )]
-    go_errors: bool,
+    pub(super) inner: S,
+    #[cfg(feature = "spdy")]
+    pub(super) go_errors: bool,
 }
 
 impl<S> PortForward<S> {
-    pub(super) fn new(inner: S, go_errors: bool) -> Self {
-        Self { inner, go_errors }
-    }
-
     /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
@@ -110,7 +103,7 @@ impl<S: Clone> PortForward<S> {
     fn tunnel<F>(
         &mut self,
         mut channels: ChannelSet,
-        pairs: Pairs,
+        pairs: TappedPairs,
     ) -> Result<Tunnel<S, F>, Rejection> {
         let clone = on_panic(|| self.inner.clone())?;
         // The readiness of this instance is released: a tunnel without connections must not hold
@@ -161,6 +154,7 @@ fn pair<S, F>(
         session: channels.session().clone(),
         request: request.clone(),
         half_close: false,
+        request_id: None,
     };
     let waker = due.waker(index);
     Ok(Pair::new(service, port, data, hand, errors, waker))

@@ -20,8 +20,8 @@ use crate::{ChannelReader, ChannelWriter, EndCause};
 /// other way. In a [tunnel](super#tunnels), they return EOF once the client has ended this
 /// direction of its connection, and fail if it has reset the connection, or if the session ends.
 ///
-/// Data that is not read fills the window of this port, and then pauses the whole session. A service
-/// that no longer reads but still writes should [split](Self::into_split) the stream and drop the
+/// Data that is not read fills the window of this port, and then pauses the whole session. In a
+/// tunnel, it first fills the reserve of the session. A service that no longer reads but still writes should [split](Self::into_split) the stream and drop the
 /// reader. For writes, see [`ForwardedWriter`].
 ///
 /// After the stream is dropped, incoming data for the port is discarded, and accepted output is

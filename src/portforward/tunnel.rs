@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     BoxError, Session,
-    channel::Pairs,
+    channel::TappedPairs,
     streams::NewPair,
     unwind::{Quiet, catch, drop_quietly},
 };
@@ -32,7 +32,7 @@ pub(super) struct Tunnel<S, F> {
     request: Option<Arc<Parts>>,
     go_errors: bool,
     /// `None` once there will be no more connections.
-    new: Option<Pairs>,
+    new: Option<TappedPairs>,
     /// Each at the number of its pair, which is used again once the connection has ended.
     connections: Vec<Option<Box<Connection<S, F>>>>,
     due: Arc<Due>,
@@ -48,7 +48,7 @@ impl<S, F> Tunnel<S, F> {
         service: S,
         session: Session,
         request: Option<Arc<Parts>>,
-        new: Pairs,
+        new: TappedPairs,
         go_errors: bool,
     ) -> Self {
         Self {
@@ -103,7 +103,7 @@ where
 
     /// Takes all connections that the client has opened since the last poll.
     fn poll_new(&mut self, cx: &mut Context<'_>) {
-        while let Some(Pairs { new, taps }) = &mut self.new {
+        while let Some(TappedPairs { new, taps }) = &mut self.new {
             match new.poll_next(cx) {
                 Poll::Ready(Some(mut pair)) => {
                     taps.attach_reader(&mut pair.reader);
@@ -131,6 +131,7 @@ where
             session: self.session.clone(),
             request: self.request.clone(),
             half_close: true,
+            request_id: pair.request_id,
         };
         let waker = self.due.waker(pair.index);
         let connection = Connection::new(service, port, pair.data, waker, end);

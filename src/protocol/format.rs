@@ -1,6 +1,8 @@
 //! The form of a message on the wire: its channel and its encoding.
 
 use super::base64;
+#[cfg(feature = "spdy")]
+use crate::spdy;
 
 /// The form of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +22,6 @@ pub(crate) enum Format {
     #[cfg(feature = "spdy")]
     Spdy,
 }
-
-/// The length of the head of a SPDY frame.
-#[cfg(feature = "spdy")]
-const SPDY_HEAD: usize = 8;
 
 impl Format {
     /// Returns whether the payload is sent as base64, in text messages.
@@ -66,7 +64,7 @@ impl Format {
     pub(crate) fn prefix_len(self) -> usize {
         #[cfg(feature = "spdy")]
         if self.has_streams() {
-            return SPDY_HEAD;
+            return spdy::HEAD;
         }
         usize::from(self.has_channels())
     }

@@ -13,17 +13,21 @@
 //! [`ProtocolSource`](crate::ProtocolSource). Nothing in this module does HTTP or I/O.
 
 pub(crate) mod base64;
+mod config_error;
 mod format;
 pub(crate) mod status;
 pub(crate) mod table;
 
 pub(crate) use self::format::Format;
+#[cfg(any(feature = "portforward", feature = "spdy"))]
+pub(crate) use self::table::MAX_PAIRS;
 #[cfg(feature = "spdy")]
-pub(crate) use self::table::Streams;
+pub(crate) use self::table::StreamPurpose;
 pub use self::{
+    config_error::ConfigError,
     status::Status,
     table::{
-        ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, ConfigError,
-        Encoding, subprotocols,
+        ChannelProtocolConfig, ChannelProtocols, ChannelProtocolsBuilder, ChannelType, Encoding,
+        subprotocols,
     },
 };

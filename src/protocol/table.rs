@@ -2,9 +2,9 @@
 
 #[cfg(feature = "spdy")]
 use std::time::Duration;
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use super::format::Format;
+use super::{config_error::ConfigError, format::Format};
 
 /// Names of the subprotocols of the `channel.k8s.io` family.
 ///
@@ -44,6 +44,11 @@ pub(crate) const CREDENTIAL_PREFIX: &str = "base64url.bearer.authorization.k8s.i
 /// The largest number of channels of a subprotocol. On the wire, 255 marks a half-close, so the
 /// last channel is 254.
 const MAX_CHANNELS: usize = 255;
+
+/// The most pairs of channels of a session. A forwarded port, or a connection to one, has a channel
+/// for its data and one for its error.
+#[cfg(any(feature = "portforward", feature = "spdy"))]
+pub(crate) const MAX_PAIRS: usize = MAX_CHANNELS / 2;
 
 /// The largest number of channels with base64, where the character `'0' + channel` stands for a
 /// channel. The character for an 80th channel would not be printable ASCII.
@@ -135,16 +140,16 @@ enum Form {
     Bare,
     /// It is a frame of SPDY, with the number of a stream.
     #[cfg(feature = "spdy")]
-    Tunnel(Streams),
+    Tunnel(StreamPurpose),
     /// As in a tunnel, but there is no WebSocket around SPDY.
     #[cfg(feature = "spdy")]
-    Spdy(Streams),
+    Spdy(StreamPurpose),
 }
 
 /// The purpose of the streams of a session over SPDY.
 #[cfg(feature = "spdy")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Streams {
+pub(crate) enum StreamPurpose {
     /// Each stands for one of the channels, and the client says for which.
     Channels,
     /// They come in pairs, one of data and one for an error, for the connections to ports. A
@@ -231,7 +236,7 @@ impl ChannelProtocolConfig {
     /// Makes this the subprotocol of a tunnel: SPDY in WebSocket messages, with streams for ports.
     #[cfg(feature = "spdy")]
     pub(crate) fn tunnel(mut self, stall: Option<Duration>) -> Self {
-        self.form = Form::Tunnel(Streams::Ports { stall });
+        self.form = Form::Tunnel(StreamPurpose::Ports { stall });
         self
     }
 
@@ -240,7 +245,7 @@ impl ChannelProtocolConfig {
     #[cfg(feature = "spdy")]
     pub(crate) fn over_spdy(mut self) -> Self {
         self.form = match self.form {
-            Form::Numbered | Form::Bare => Form::Spdy(Streams::Channels),
+            Form::Numbered | Form::Bare => Form::Spdy(StreamPurpose::Channels),
             Form::Tunnel(streams) | Form::Spdy(streams) => Form::Spdy(streams),
         };
         self
@@ -248,7 +253,7 @@ impl ChannelProtocolConfig {
 
     /// Returns the purpose of the streams, if data is carried over SPDY.
     #[cfg(feature = "spdy")]
-    pub(crate) fn streams(&self) -> Option<Streams> {
+    pub(crate) fn streams(&self) -> Option<StreamPurpose> {
         match self.form {
             Form::Numbered | Form::Bare => None,
             Form::Tunnel(streams) | Form::Spdy(streams) => Some(streams),
@@ -466,28 +471,6 @@ impl ChannelProtocolsBuilder {
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
-
-/// The error of an invalid configuration. The message says how to correct it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    message: Cow<'static, str>,
-}
-
-impl ConfigError {
-    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

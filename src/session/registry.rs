@@ -111,7 +111,8 @@ impl Sessions {
     /// windows. Default 256 MiB.
     ///
     /// Channels use this reserve on a first come, first served basis. See
-    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve).
+    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). Forwarded connections of SPDY
+    /// use at most half of it at once.
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
             inner: Arc::new(Registry {

@@ -124,10 +124,12 @@ impl Decoder {
                 flags,
                 length,
             } => {
-                // Doubled as it grows, and never beyond its length.
-                let double = self.body.len().max(bytes.len());
-                self.body
-                    .reserve_exact(double.min(length - self.body.len()));
+                if self.body.capacity() < self.body.len() + bytes.len() {
+                    // Doubles, but not beyond the length.
+                    let more = self.body.len().max(bytes.len());
+                    let more = more.min(length - self.body.len());
+                    self.body.reserve_exact(more);
+                }
                 self.body.extend_from_slice(bytes);
                 debug_assert!(self.body.len() <= length, "more than was wanted");
                 if self.body.len() < length {

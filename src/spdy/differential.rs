@@ -1,8 +1,8 @@
 //! The framer of Go's spdystream, which runs in a child process: we read its frames, and it reads
 //! ours.
 //!
-//! The program is `differential.go`. The tests need Go and its module cache or proxy, so
-//! they are ignored by default.
+//! The program is `differential.go`. The tests need Go and its module cache or proxy, so they are
+//! ignored by default. The stage `framer` of `.ci/run` runs them.
 
 use std::{
     fs,

@@ -3,14 +3,13 @@
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{
-    Act, Control, Decoder, Event, Fault, Frame, Headers, Ids, Inflater, Pairs, State, Verdict,
+    Act, Control, Decoder, Event, Fault, Frame, Headers, Ids, Inflater, Matched, Pairs, State,
     Want,
     fixture::{bytes, up},
     headers,
 };
 
 /// A server that answers every stream, ends its direction when the peer does, and returns all data.
-#[derive(Default)]
 struct Server {
     inflater: Inflater,
     ids: Ids,
@@ -24,6 +23,19 @@ struct Server {
 }
 
 impl Server {
+    fn new() -> Self {
+        Self {
+            inflater: Inflater::default(),
+            ids: Ids::default(),
+            pairs: Pairs::new(8),
+            streams: Vec::new(),
+            replied: false,
+            ports: Vec::new(),
+            over: false,
+            out: Vec::new(),
+        }
+    }
+
     fn on(&mut self, stream: u32, event: Event) {
         let Some((_, state)) = self.streams.iter_mut().find(|(id, _)| *id == stream) else {
             return;
@@ -60,13 +72,13 @@ impl Server {
                 let verdict = self.pairs.open(stream, &headers);
                 self.streams.push((stream, State::opened(fin)));
                 let event = match verdict {
-                    Verdict::Half(_) => Event::Reply,
-                    Verdict::Complete(pair) => {
+                    Matched::Half(_) => Event::Reply,
+                    Matched::Complete { pair, .. } => {
                         self.ports.push(pair.port);
                         Event::Reply
                     }
-                    Verdict::Refuse(status) => Event::OurReset(status),
-                    Verdict::Duplicate { first, .. } => {
+                    Matched::Refuse(status) => Event::OurReset(status),
+                    Matched::Duplicate { first, .. } => {
                         self.on(first, Event::OurFin);
                         Event::OurFin
                     }
@@ -131,7 +143,7 @@ fn the_recorded_session_is_answered_byte_for_byte() {
          800300060000000400000001",
     );
     for cut in [1, 3, 4, 8, 64, usize::MAX] {
-        let (mut server, mut decoder) = (Server::default(), Decoder::new());
+        let (mut server, mut decoder) = (Server::new(), Decoder::new());
         server.feed(&mut decoder, &up(), cut).unwrap();
         assert!(server.over && decoder.is_between_frames());
         assert_eq!(server.out, expected, "{cut}");
@@ -209,7 +221,7 @@ proptest! {
             let at = at.index(stream.len());
             stream[at] = byte;
         }
-        let (mut whole, mut pieces) = (Server::default(), Server::default());
+        let (mut whole, mut pieces) = (Server::new(), Server::new());
         let one = whole.feed(&mut Decoder::new(), &stream, usize::MAX);
         let other = pieces.feed(&mut Decoder::new(), &stream, cut);
         prop_assert_eq!(one, other);

@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use http::request::Parts;
 use tower_layer::Layer;
 
-use super::service::Spdy;
+use super::service::Streaming;
 use crate::{
     handshake::ProtocolSource,
     policy::Limits,
@@ -13,29 +13,31 @@ use crate::{
     ws_stream::{UpgradeRequired, WsStreamLayer},
 };
 
-/// Turns upgrades to SPDY/3.1 into sessions of an inner
-/// `Service<`[`ChannelSet`](crate::ChannelSet)`>`.
+/// Turns upgrades to WebSocket and to SPDY/3.1 into sessions of an inner
+/// `Service<`[`ChannelSet`](crate::ChannelSet)`>`, and looks at `Upgrade` to tell them apart.
 ///
-/// A request that is not such an upgrade goes to the [fallback](Self::fallback), which answers with
-/// 426 by default. The settings are those of a [`WsStreamLayer`]. To serve both transports, use a
-/// [`StreamingLayer`](crate::StreamingLayer). The [module](crate::streaming) says which protocols a
-/// client can ask for.
+/// Both kinds of sessions have the same subprotocols, the same configuration and clones of the same
+/// service, and are counted and drained together. A request for neither goes to the
+/// [fallback](Self::fallback), which answers with 426 by default. The settings are those of a
+/// [`WsStreamLayer`]. The [module](crate::streaming) says which protocols a client can ask for over
+/// SPDY.
 ///
 /// # Examples
 ///
 /// ```
-/// use tower_wsstream::{SpdyLayer, remotecommand::Protocols};
+/// use tower_wsstream::{StreamingLayer, portforward::Protocols};
 ///
-/// let layer = SpdyLayer::new(Protocols::default());
+/// let layer = StreamingLayer::new(Protocols::default());
 /// # let _ = layer;
 /// ```
 #[derive(Clone)]
-pub struct SpdyLayer<F = UpgradeRequired> {
-    /// The settings that the layers of both transports share.
-    common: WsStreamLayer<F>,
+pub struct StreamingLayer<F = UpgradeRequired> {
+    /// The settings, which are the same for both transports.
+    sessions: WsStreamLayer<F>,
+    websocket: bool,
 }
 
-impl SpdyLayer {
+impl StreamingLayer {
     /// Creates a layer with the default configuration. `protocols` is a table of subprotocols, or a
     /// source of one for each request; see [`ProtocolSource`].
     ///
@@ -63,42 +65,57 @@ impl SpdyLayer {
         Self::of(WsStreamLayer::from_async_fn(protocols))
     }
 
-    fn of(common: WsStreamLayer) -> Self {
+    fn of(sessions: WsStreamLayer) -> Self {
+        let to = UpgradeTo::Either;
+        Self {
+            sessions: sessions.fallback(UpgradeRequired { to }),
+            websocket: true,
+        }
+    }
+
+    /// Leaves requests for a WebSocket to the fallback, so that sessions begin over SPDY only.
+    ///
+    /// A fallback of your own is set after this.
+    #[doc(alias = "SpdyLayer")]
+    #[must_use]
+    pub fn spdy_only(self) -> Self {
         let to = UpgradeTo::Spdy;
         Self {
-            common: common.fallback(UpgradeRequired { to }),
+            sessions: self.sessions.fallback(UpgradeRequired { to }),
+            websocket: false,
         }
     }
 }
 
-impl<F> SpdyLayer<F> {
+impl<F> StreamingLayer<F> {
     /// Sets the service for all other requests. The layer's service has its error type and its
     /// readiness; see [`WsStreamLayer::fallback`].
     #[must_use]
-    pub fn fallback<G>(self, fallback: G) -> SpdyLayer<G> {
-        SpdyLayer {
-            common: self.common.fallback(fallback),
+    pub fn fallback<G>(self, fallback: G) -> StreamingLayer<G> {
+        StreamingLayer {
+            sessions: self.sessions.fallback(fallback),
+            websocket: self.websocket,
         }
     }
 
     /// Sets the configuration of the sessions; see [`WsStreamLayer::config`].
     #[must_use]
     pub fn config(mut self, config: SessionConfig) -> Self {
-        self.common = self.common.config(config);
+        self.sessions = self.sessions.config(config);
         self
     }
 
     /// Sets [`SessionConfig::limits`]: the bounds on the memory that a peer can make a session hold.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.common = self.common.limits(limits);
+        self.sessions = self.sessions.limits(limits);
         self
     }
 
     /// Sets [`SessionConfig::idle_timeout`]: ends a session after this long without data.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.common = self.common.idle_timeout(timeout);
+        self.sessions = self.sessions.idle_timeout(timeout);
         self
     }
 
@@ -106,7 +123,7 @@ impl<F> SpdyLayer<F> {
     /// default, a layer and its clones share one of their own.
     #[must_use]
     pub fn sessions(mut self, sessions: Sessions) -> Self {
-        self.common = self.common.sessions(sessions);
+        self.sessions = self.sessions.sessions(sessions);
         self
     }
 
@@ -115,20 +132,23 @@ impl<F> SpdyLayer<F> {
     /// # Errors
     /// Fails if a setting is invalid; the error says which values are valid.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.common.check()
+        self.sessions.check()
     }
 }
 
-impl<S, F: Clone> Layer<S> for SpdyLayer<F> {
-    type Service = Spdy<S, F>;
+impl<S, F: Clone> Layer<S> for StreamingLayer<F> {
+    type Service = Streaming<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Spdy::new(self.common.layer(inner))
+        Streaming::new(self.sessions.layer(inner), self.websocket)
     }
 }
 
-impl<F> fmt::Debug for SpdyLayer<F> {
+impl<F> fmt::Debug for StreamingLayer<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SpdyLayer").field(&self.common).finish()
+        f.debug_struct("StreamingLayer")
+            .field("sessions", &self.sessions)
+            .field("websocket", &self.websocket)
+            .finish()
     }
 }

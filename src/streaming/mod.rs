@@ -1,4 +1,4 @@
-//! The layers that make sessions of upgrades to SPDY/3.1, alone and beside WebSocket.
+//! The layer that makes sessions of upgrades to WebSocket and to SPDY/3.1.
 //!
 //! Kubernetes' API servers speak SPDY to kubelets, kubelets speak it to container runtimes, and
 //! `crictl` speaks it by default. A client sends a POST with `Upgrade: SPDY/3.1`, and then opens a
@@ -13,8 +13,7 @@
 //! | type | role |
 //! |---|---|
 //! | [`StreamingLayer`] | WebSocket and SPDY from the same subprotocols, [configuration](crate::SessionConfig) and service |
-//! | [`SpdyLayer`] | SPDY alone, with everything else left to a fallback |
-//! | [`Spdy`], [`SpdyFuture`] | the service of a `SpdyLayer`, and the answer to a request |
+//! | [`Streaming`], [`StreamingFuture`] | the service of a `StreamingLayer`, and the answer to a request |
 //! | [`is_spdy_request`] | whether a request asks for SPDY |
 //!
 //! # What a client can ask for
@@ -62,7 +61,6 @@
 mod future;
 mod layer;
 mod service;
-mod streaming;
 
-pub use self::{future::SpdyFuture, layer::SpdyLayer, service::Spdy, streaming::StreamingLayer};
+pub use self::{future::StreamingFuture, layer::StreamingLayer, service::Streaming};
 pub use crate::handshake::is_spdy_request;

@@ -6,27 +6,31 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::future::SpdyFuture;
+use super::future::StreamingFuture;
 use crate::{
     body::ResponseBody,
     channel::ChannelSet,
     error::BoxError,
-    handshake::{detect::Upgrade, is_spdy_request},
+    handshake::detect::{Upgrade, detect_either},
     ws_stream::{UpgradeRequired, WsStream},
 };
 
-/// The service of [`SpdyLayer`](crate::SpdyLayer).
+/// The service of [`StreamingLayer`](crate::StreamingLayer).
 ///
 /// Readiness and refusals are those of [`WsStream`]: `poll_ready` reports the readiness of the
 /// fallback only, and a failure before the 101 becomes an HTTP answer.
-pub struct Spdy<S, F = UpgradeRequired> {
-    // Only the kind of upgrade differs, so all else is shared. This one never sees a WebSocket.
+pub struct Streaming<S, F = UpgradeRequired> {
+    // Only the detection of an upgrade differs.
     sessions: WsStream<S, F>,
+    websocket: bool,
 }
 
-impl<S, F> Spdy<S, F> {
-    pub(super) fn new(sessions: WsStream<S, F>) -> Self {
-        Self { sessions }
+impl<S, F> Streaming<S, F> {
+    pub(super) fn new(sessions: WsStream<S, F>, websocket: bool) -> Self {
+        Self {
+            sessions,
+            websocket,
+        }
     }
 
     /// Returns a reference to the inner service.
@@ -45,7 +49,7 @@ impl<S, F> Spdy<S, F> {
     }
 }
 
-impl<S, F, B, FB> Service<Request<B>> for Spdy<S, F>
+impl<S, F, B, FB> Service<Request<B>> for Streaming<S, F>
 where
     S: Service<ChannelSet, Response = ()> + Clone,
     S::Error: Into<BoxError>,
@@ -54,28 +58,33 @@ where
 {
     type Response = Response<ResponseBody<FB>>;
     type Error = F::Error;
-    type Future = SpdyFuture<F::Future, S>;
+    type Future = StreamingFuture<F::Future, S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), F::Error>> {
         self.sessions.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let upgrade = is_spdy_request(&request).then_some(Upgrade::Spdy);
-        SpdyFuture::new(self.sessions.answer(upgrade, request))
+        let is_served = |upgrade: &Upgrade| self.websocket || *upgrade == Upgrade::Spdy;
+        let upgrade = detect_either(&request).filter(is_served);
+        StreamingFuture::new(self.sessions.answer(upgrade, request))
     }
 }
 
-impl<S: Clone, F: Clone> Clone for Spdy<S, F> {
+impl<S: Clone, F: Clone> Clone for Streaming<S, F> {
     fn clone(&self) -> Self {
         Self {
             sessions: self.sessions.clone(),
+            websocket: self.websocket,
         }
     }
 }
 
-impl<S, F> fmt::Debug for Spdy<S, F> {
+impl<S, F> fmt::Debug for Streaming<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spdy").finish_non_exhaustive()
+        f.debug_struct("Streaming")
+            .field("sessions", &self.sessions)
+            .field("websocket", &self.websocket)
+            .finish()
     }
 }

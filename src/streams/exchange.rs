@@ -10,7 +10,7 @@
 mod opening;
 mod rounds;
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use tokio::time::Instant;
 
@@ -51,12 +51,14 @@ pub(super) struct Exchange {
     postponed: Vec<Postponed>,
     /// Frames that leave at the end of the read or of the round.
     answers: Vec<u8>,
-    /// Set while too many answers have not left.
-    congested: bool,
+    /// The number of bytes of answers that are in the queue, since the last look.
+    unsent: usize,
     idle_frames: Allowance,
     resets: Allowance,
     /// The instant at which the streams of a command have to be open, unless they are.
     missing: Option<Instant>,
+    /// The instant at which pacing ends unless the client answers a PING, as of the last round.
+    pacing_due: Option<Instant>,
     /// The stream whose DATA frame has not arrived in full.
     amid: Option<u32>,
     /// The stream at whose data reading is paused, and the instant at which it is reset.
@@ -92,10 +94,11 @@ impl Exchange {
             accepts: true,
             postponed: Vec::new(),
             answers: Vec::new(),
-            congested: false,
+            unsent: 0,
             idle_frames: allowance(IDLE_FRAMES),
             resets: allowance(RESETS),
             missing,
+            pacing_due: None,
             amid: None,
             stalled: None,
             now: None,
@@ -120,7 +123,16 @@ impl Exchange {
 
     /// Returns whether frames that ask for answers have to wait until answers have left.
     pub(super) fn is_congested(&self) -> bool {
-        self.congested || self.answers.len() > MAX_ANSWERS
+        self.unsent + self.answers.len() > MAX_ANSWERS
+    }
+
+    /// Returns whether a frame of the peer gets its answer. While the session ends, frames are read
+    /// even if their answers do not leave, and then they get none.
+    fn may_answer(&mut self) -> bool {
+        if self.is_congested() {
+            self.check_congestion();
+        }
+        !self.is_congested()
     }
 }
 
@@ -162,6 +174,21 @@ impl Exchange {
         Ok(())
     }
 
+    /// Waits for room for data of a channel.
+    ///
+    /// A connection that is not read must not stop the others, so it gets the reserve at once. All
+    /// data of a command is for one service. It gets the reserve only in a pause, because it would
+    /// keep a fast upload in memory otherwise.
+    pub(super) fn poll_room(&self, slot: u8) -> Poll<()> {
+        let inbound = &self.wire.inbound;
+        match self.roles {
+            Roles::Ports { .. } => inbound.poll_room_or_borrow(slot),
+            Roles::Command(_) => {
+                (inbound.pipe(slot)).map_or(Poll::Ready(()), |pipe| pipe.poll_room(1))
+            }
+        }
+    }
+
     /// Notes that data of a stream has arrived, where it matters.
     fn note_data(&mut self, stream: u32) {
         if let Roles::Ports { .. } = self.roles {
@@ -191,7 +218,9 @@ impl Exchange {
                 self.heard.pong = self.heard.pong.max(Some(mark));
             }
             Control::Ping { id } => {
-                spdy::ping(&mut self.answers, id);
+                if self.may_answer() {
+                    spdy::ping(&mut self.answers, id);
+                }
                 self.count_idle_frame()?;
             }
             Control::GoAway => {
@@ -264,6 +293,9 @@ impl Exchange {
             }
         }
         self.follow(stream, slot);
+        if let Act::Fail | Act::SendReset(_) = act {
+            self.withdraw(stream);
+        }
     }
 
     /// Ends the error stream of a connection whose data stream has ended. kubectl waits for this
@@ -307,25 +339,25 @@ impl Exchange {
 
     fn reply(&mut self, stream: u32) {
         self.flush();
-        self.wire.outbound.reply(stream);
-        self.check_congestion();
+        let queued = self.wire.outbound.reply(stream);
+        self.congested = queued > MAX_ANSWERS;
     }
 
     /// Queues the answers that have come together.
     pub(super) fn flush(&mut self) {
         self.now = None;
         if !self.answers.is_empty() {
-            self.wire.outbound.push_frames(&self.answers);
+            let queued = self.wire.outbound.push_frames(&self.answers);
+            self.congested = queued > MAX_ANSWERS;
             self.answers.clear();
             // An idle session keeps no room for them.
             self.answers.shrink_to(KEPT);
-            self.check_congestion();
         }
     }
 
     /// Looks at the answers that have not left.
     pub(super) fn check_congestion(&mut self) {
-        self.congested = self.wire.outbound.queued_frames() > MAX_ANSWERS;
+        self.unsent = self.wire.outbound.queued_frames();
     }
 
     /// Accepts no more streams, and lets the service end once it is done with those that it has.

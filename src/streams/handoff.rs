@@ -39,7 +39,7 @@ pub(super) enum Verdict {
 }
 
 /// A pair of streams that is complete, and its channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Complete {
     pub(super) pair: Pair,
     /// The channel of the data stream. That of the error stream is the next one.
@@ -47,6 +47,7 @@ pub(super) struct Complete {
     /// The instant from which on it is too late to accept the data stream. `None` if it has been
     /// accepted, because it was the first of the pair.
     pub(super) late: Option<Instant>,
+    pub(super) request_id: Option<Box<str>>,
 }
 
 /// A verdict, and the streams that it is about. Their channels may stand for other streams by now.
@@ -124,6 +125,13 @@ impl Handoff {
         true
     }
 
+    /// Takes back the pair with this data stream, unless the service has taken it.
+    pub(super) fn withdraw(&self, data: u32) -> Option<Complete> {
+        let ready = &mut self.shared.lock().ready;
+        let at = ready.iter().position(|ready| ready.pair.data == data)?;
+        ready.remove(at)
+    }
+
     /// Takes the verdicts since the last call, in their order, in exchange for an empty buffer.
     pub(super) fn take_verdicts(&self, verdicts: &mut Vec<Decided>) {
         mem::swap(verdicts, &mut self.shared.lock().verdicts);
@@ -182,6 +190,7 @@ impl NewPairs {
         let wire = || Arc::clone(&self.wire);
         NewPair {
             port: complete.pair.port,
+            request_id: complete.request_id,
             index: usize::from(slot / 2),
             reader: ChannelReader::new(wire(), slot),
             data: ChannelWriter::new(wire(), slot),
@@ -189,7 +198,8 @@ impl NewPairs {
             answer: Answer {
                 wire: wire(),
                 shared: Arc::clone(&self.shared),
-                complete,
+                pair: complete.pair,
+                slot,
                 stage: match complete.late {
                     Some(late) => Stage::New { late },
                     None => Stage::Replied,
@@ -241,7 +251,9 @@ impl fmt::Debug for NewPairs {
 #[derive(Debug)]
 pub(crate) struct NewPair {
     pub(crate) port: u16,
-    /// The number of the pair, below [`MAX_PAIRS`](super::MAX_PAIRS). It is used again once all
+    /// The client's name for the connection, unless it has given none.
+    pub(crate) request_id: Option<Box<str>>,
+    /// The number of the pair, below [`MAX_PAIRS`](crate::protocol::MAX_PAIRS). It is used again once all
     /// handles of the pair are dropped.
     pub(crate) index: usize,
     pub(crate) reader: ChannelReader,
@@ -258,7 +270,9 @@ pub(crate) struct NewPair {
 pub(crate) struct Answer {
     wire: Arc<Wire>,
     shared: Arc<Shared>,
-    complete: Complete,
+    pair: Pair,
+    /// The channel of the data stream.
+    slot: u8,
     stage: Stage,
 }
 
@@ -273,7 +287,7 @@ impl Answer {
     /// Returns whether the service waits for data of the client. It has then dealt with the
     /// connection itself.
     pub(crate) fn is_touched(&self) -> bool {
-        let pipe = self.wire.inbound.pipe(self.complete.slot);
+        let pipe = self.wire.inbound.pipe(self.slot);
         pipe.is_some_and(|pipe| pipe.is_awaited())
     }
 
@@ -284,12 +298,12 @@ impl Answer {
         };
         if Instant::now() >= late {
             // The client has given up, and nothing reads what is sent to it now.
-            self.wire.outbound.reset(self.complete.slot);
+            self.wire.outbound.reset(self.slot);
             self.decide(Stage::Decided, Verdict::Reset);
             return;
         }
         // At once, because a client drops data that comes before the reply.
-        self.wire.outbound.reply(self.complete.pair.data);
+        self.wire.outbound.reply(self.pair.data);
         self.decide(Stage::Replied, Verdict::Reply);
     }
 
@@ -312,7 +326,7 @@ impl Answer {
     fn decide(&mut self, stage: Stage, verdict: Verdict) {
         if self.stage != Stage::Decided {
             self.stage = stage;
-            self.shared.decide(self.complete.pair, verdict);
+            self.shared.decide(self.pair, verdict);
         }
     }
 }
@@ -326,7 +340,7 @@ impl Drop for Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
-            .field("complete", &self.complete)
+            .field("pair", &self.pair)
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }

@@ -6,16 +6,20 @@
 //!
 //! ```text
 //!  messages ──> tunnel ──┐                    ┌── data ──> pipes of the channels
-//!                        ├──> peer ── frames ─┤
+//!                        ├──> mux ─── frames ─┤
 //!  bytes ────────────────┘                    └──> exchange <── verdicts, ends of writers, time
 //!                                                     │
 //!                                                     └──> replies, FINs, resets
 //! ```
 //!
+//! SPDY as it is in use has no flow control, so data that one connection does not read is in front of
+//! that of all others. Its pipe is extended from the stall reserve as the data arrives. Reading pauses
+//! once the reserve is used up, and the connection is reset if the service has asked for that.
+//!
 //! | file | what it is |
 //! |---|---|
 //! | `tunnel.rs` | the messages of a WebSocket as bytes |
-//! | `peer.rs` | bytes to frames, and data to its pipe; what the driver calls |
+//! | `mux.rs` | bytes to frames, and data to its pipe; what the driver calls |
 //! | `exchange.rs` | what each frame does, and what follows for the handles |
 //! | `exchange/opening.rs` | new streams, and halves of pairs |
 //! | `exchange/rounds.rs` | what the service, writers and deadlines ask for |
@@ -25,7 +29,7 @@
 
 mod exchange;
 mod handoff;
-mod peer;
+mod mux;
 mod roles;
 mod streams;
 mod tunnel;
@@ -37,11 +41,7 @@ pub(crate) mod tests;
 
 pub(crate) use self::{
     handoff::{Answer, NewPair, NewPairs, handoff},
-    peer::Peer,
+    mux::StreamMux,
     roles::Roles,
-    tunnel::Tunnel,
+    tunnel::TunnelSink,
 };
-
-/// The most pairs of streams that are open at once. Each takes two channels, whose numbers are below
-/// 254, and a service keeps track of them in 127 bits.
-pub(crate) const MAX_PAIRS: usize = 127;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::handoff::Handoff;
-use crate::spdy::{Headers, Pairs};
+use crate::{
+    protocol::MAX_PAIRS,
+    spdy::{Headers, Pairs},
+};
 
 /// The channels of a command, by the type of their streams.
 const TYPES: [&[u8]; 5] = [b"stdin", b"stdout", b"stderr", b"error", b"resize"];
@@ -43,7 +46,7 @@ impl Roles {
     /// Returns the roles of a session whose streams are connections.
     pub(crate) fn ports(handoff: Handoff) -> Self {
         Self::Ports {
-            pairs: Pairs::default(),
+            pairs: Pairs::new(MAX_PAIRS),
             handoff,
             stall: None,
         }

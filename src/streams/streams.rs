@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::spdy::{Act, Event, State};
+use crate::{
+    protocol::MAX_PAIRS,
+    spdy::{Act, Event, State},
+};
 
-/// The most streams that are open at once. This bounds what a client can make this end keep, and
-/// every search of the table.
-pub(super) const MAX_STREAMS: usize = 254;
+/// The most streams that are open at once: those of all pairs. This bounds what a client can make
+/// this end keep, and every search of the table.
+pub(super) const MAX_STREAMS: usize = 2 * MAX_PAIRS;
 
 /// The time that a half of a pair has to wait for the other one. kubectl opens it as soon as it has
 /// the reply to the first, and Go's servers wait for 30 seconds.
@@ -104,7 +107,7 @@ impl Streams {
     pub(super) fn free_pair(&self, is_free: impl Fn(u8) -> bool) -> Option<u8> {
         let slots = self.live.iter().filter_map(|stream| stream.slot);
         let used = slots.fold(0_u128, |used, slot| used | 1 << (slot / 2));
-        (0..super::MAX_PAIRS as u8)
+        (0..MAX_PAIRS as u8)
             .filter(|pair| used >> pair & 1 == 0)
             .map(|pair| 2 * pair)
             .find(|&slot| is_free(slot))

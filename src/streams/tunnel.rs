@@ -1,27 +1,13 @@
-use super::peer::Peer;
+use super::mux::StreamMux;
 use crate::{
     error::EndCause,
     frame::{Control, Masked, MessageKind, Sink},
 };
 
-/// A SPDY session in the messages of a WebSocket. The messages carry bytes, and their boundaries
-/// mean nothing: kubectl sends each field of a frame in a message of its own.
+/// The messages of a WebSocket as the bytes of SPDY. Their boundaries mean nothing: kubectl sends
+/// each field of a frame in a message of its own.
 #[derive(Debug)]
-pub(crate) struct Tunnel(Peer);
-
-impl Tunnel {
-    pub(crate) fn new(peer: Peer) -> Self {
-        Self(peer)
-    }
-
-    pub(crate) fn peer(&self) -> &Peer {
-        &self.0
-    }
-
-    pub(crate) fn peer_mut(&mut self) -> &mut Peer {
-        &mut self.0
-    }
-}
+pub(crate) struct TunnelSink<'a>(pub(crate) &'a mut StreamMux);
 
 /// Only bytes are a part of SPDY. Go's clients fail on text as well.
 fn check(kind: MessageKind) -> Result<(), EndCause> {
@@ -33,7 +19,7 @@ fn check(kind: MessageKind) -> Result<(), EndCause> {
     }
 }
 
-impl Sink for Tunnel {
+impl Sink for TunnelSink<'_> {
     type Error = EndCause;
 
     fn begin(&mut self, kind: MessageKind) -> Result<(), EndCause> {

@@ -82,7 +82,7 @@ class Execs(Session):
                     wanted = b"error-%d\n" % one
                     if one:
                         wanted += b"command terminated with exit code %d\n" % one
-                    seen = (process.returncode, out, err)
+                    seen = (process.returncode, out, self.words_of(err))
                     equal(seen, (one, b"%d\nword-%d\n" % (one, one), wanted), f"session {one}")
             finally:
                 for process in processes:

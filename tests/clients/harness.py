@@ -285,6 +285,8 @@ def describe(pids):
 
 def main_guard(main):
     """Runs `main`. Ctrl-C ends it without a traceback."""
+    # A shell has its background jobs ignore it, which the clients would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

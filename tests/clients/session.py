@@ -15,6 +15,7 @@ PATIENCE = 60
 # Over WebSocket, kubectl 1.29 gives up once its socket stays full for seconds. The server cannot
 # prevent that, so checks that stall its stdin are reported, and not counted.
 STALLS_ARE_FATAL_UP_TO = 29
+EARLY_MESSAGE = b"Unknown stream id 1, discarding message"
 
 
 class Session:
@@ -70,7 +71,18 @@ class Session:
                 f"still running after {patience} s; stdout {short(error.stdout)}, "
                 f"stderr {short(error.stderr)}"
             ) from None
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout, self.words_of(done.stderr)
+
+    def words_of(self, err):
+        """Returns the stderr of a kubectl without what only its API server is the reason for.
+
+        An API server that translates begins with an empty message, before the kubelet is asked.
+        kubectl up to 1.33 complains if it has not made its streams by then; it loses nothing.
+        """
+        if self.is_translated:
+            lines = err.splitlines(keepends=True)
+            err = b"".join(line for line in lines if EARLY_MESSAGE not in line)
+        return err
 
     def start(self, command, flags=(), **pipes):
         return self.begin(self.arguments(command, flags), **pipes)

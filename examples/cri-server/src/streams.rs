@@ -17,7 +17,7 @@ use tower::ServiceBuilder;
 use tower_wsstream::{
     BoxError, ChannelReader, ChannelSet, Rejection, SessionConfig, Sessions, StreamingLayer,
     access::SessionPermits,
-    portforward::{self, ForwardedPort, PortForwardLayer},
+    portforward::{ForwardedPort, PortForwardLayer},
     remotecommand::{self, ExitStatus, RemoteCommand, RemoteCommandLayer},
 };
 
@@ -66,7 +66,7 @@ pub(crate) fn routes(streams: Tokens<Stream>, live: &Sessions) -> Router {
         .layer(RemoteCommandLayer::new())
         .layer(permits.layer(everyone::<RemoteCommand>));
     let ports = ServiceBuilder::new()
-        .layer(StreamingLayer::new(portforward::Protocols::default()).config(config))
+        .layer(StreamingLayer::new(forward::protocols()).config(config))
         .layer(permits.layer(everyone::<ChannelSet>))
         .layer(PortForwardLayer::new());
     Router::new()

@@ -1,31 +1,24 @@
 //! Sessions over in-memory streams at a hub without a process.
 
-use std::{future::pending, io, os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
+use std::{future::pending, io, os::unix::process::ExitStatusExt, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::timeout,
 };
 use tower_wsstream::{BoxError, EndCause, remotecommand::ExitStatus};
 
 use super::{End, LINES, Streams, drive, type_lines};
 use crate::{
     hub::Hub,
+    limit::{PAUSED, within},
     seat::{BACKLOG, Stream},
 };
 
 /// Less than a tick, so that every write has to wait.
 const TINY: usize = 4;
-
-/// With paused time this is no wait at all: a test that hangs fails at once.
-const LIMIT: Duration = Duration::from_secs(3600);
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.unwrap()
-}
 
 /// The far end of a session.
 struct Client {
@@ -62,12 +55,16 @@ impl Client {
 
     async fn type_in(&mut self, keys: &str) {
         let stdin = self.stdin.as_mut().unwrap();
-        within(stdin.write_all(keys.as_bytes())).await.unwrap();
+        within(PAUSED, stdin.write_all(keys.as_bytes()))
+            .await
+            .unwrap();
     }
 
     async fn hear(&mut self, expected: &str) {
         let mut heard = vec![0; expected.len()];
-        within(self.stdout.read_exact(&mut heard)).await.unwrap();
+        within(PAUSED, self.stdout.read_exact(&mut heard))
+            .await
+            .unwrap();
         assert_eq!(str::from_utf8(&heard).unwrap(), expected);
     }
 
@@ -104,11 +101,11 @@ async fn one_that_does_not_read_ends_alone() {
         hub.push(Stream::Stdout, tick.as_bytes());
         reader.hear(&tick).await;
     }
-    let lagged = within(stalled.driving).await.unwrap().unwrap_err();
+    let lagged = within(PAUSED, stalled.driving).await.unwrap().unwrap_err();
     assert!(lagged.to_string().contains("too slowly"));
     // Earlier output is there.
     let mut heard = String::new();
-    within(stalled.stdout.read_to_string(&mut heard))
+    within(PAUSED, stalled.stdout.read_to_string(&mut heard))
         .await
         .unwrap();
     assert_eq!(heard, tick[..TINY]);
@@ -134,7 +131,10 @@ async fn a_client_that_wants_no_output_never_lags() {
             .write_all(format!("{number}\n").as_bytes())
             .await
             .unwrap();
-        assert_eq!(within(lines.recv()).await.unwrap(), format!("{number}\n"));
+        assert_eq!(
+            within(PAUSED, lines.recv()).await.unwrap(),
+            format!("{number}\n")
+        );
     }
     assert!(!driving.is_finished());
 }
@@ -145,13 +145,13 @@ async fn the_end_of_an_input_ends_neither_the_session_nor_the_input() {
     let mut first = Client::attach(&hub, &input);
     first.type_in("one\n").await;
     first.stdin = None;
-    assert_eq!(within(lines.recv()).await.unwrap(), "one\n");
+    assert_eq!(within(PAUSED, lines.recv()).await.unwrap(), "one\n");
     hub.push(Stream::Stdout, b"tick");
     first.hear("tick").await;
     let mut second = Client::attach(&hub, &input);
     drop(input);
     second.type_in("two\n").await;
-    assert_eq!(within(lines.recv()).await.unwrap(), "two\n");
+    assert_eq!(within(PAUSED, lines.recv()).await.unwrap(), "two\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +170,7 @@ async fn lines_of_several_clients_stay_whole() {
     });
     let mut all = Vec::new();
     while all.len() < 2 * 20 * 5001 {
-        all.extend(within(lines.recv()).await.unwrap());
+        all.extend(within(PAUSED, lines.recv()).await.unwrap());
     }
     let all = String::from_utf8(all).unwrap();
     assert!(all.lines().all(|line| line == a || line == b));
@@ -223,7 +223,7 @@ async fn the_end_of_the_process_is_told_after_its_output() {
     hub.end(std::process::ExitStatus::from_raw(9));
     client.hear("the last words").await;
     assert_eq!(
-        within(client.driving).await.unwrap().unwrap(),
+        within(PAUSED, client.driving).await.unwrap().unwrap(),
         ExitStatus::from_code(137)
     );
 }
@@ -237,7 +237,7 @@ async fn a_lost_connection_leaves_at_once() {
     hub.push(Stream::Stdout, b"unread");
     client.type_in("one\ntwo\nabc\n").await;
     client.end_session(EndCause::Aborted.into());
-    assert!(within(client.driving).await.unwrap().is_err());
+    assert!(within(PAUSED, client.driving).await.unwrap().is_err());
 }
 
 /// A client that was told of a success takes that for the end of the process.
@@ -251,7 +251,7 @@ async fn a_session_that_was_stopped_is_no_success() {
         let (hub, input, _lines) = hub();
         let mut client = Client::attach(&hub, &input);
         client.end_session(cause.clone().into());
-        let error = within(client.driving).await.unwrap().unwrap_err();
+        let error = within(PAUSED, client.driving).await.unwrap().unwrap_err();
         assert_eq!(EndCause::from_error(&*error), Some(&cause));
     }
 }
@@ -263,7 +263,7 @@ async fn a_client_that_has_said_all_and_leaves_has_not_failed() {
     client.stdin = None;
     client.end_session(End::Closed("the client has left".into()));
     assert_eq!(
-        within(client.driving).await.unwrap().unwrap(),
+        within(PAUSED, client.driving).await.unwrap().unwrap(),
         ExitStatus::success()
     );
 }
@@ -278,11 +278,11 @@ async fn input_from_before_a_close_is_still_typed() {
     client.stdin = None;
     let mut all = Vec::new();
     while all.len() < "one\ntwo\nabc\n".len() {
-        all.extend(within(lines.recv()).await.unwrap());
+        all.extend(within(PAUSED, lines.recv()).await.unwrap());
     }
     assert_eq!(all, b"one\ntwo\nabc\n");
     assert_eq!(
-        within(client.driving).await.unwrap().unwrap(),
+        within(PAUSED, client.driving).await.unwrap().unwrap(),
         ExitStatus::success()
     );
 }

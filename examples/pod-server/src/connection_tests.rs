@@ -24,12 +24,10 @@ use tokio_rustls::rustls::server::ResolvesServerCertUsingSni;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use super::*;
+use crate::limit::{PAUSED, within};
 
 /// The time that the answer to `/slow` takes.
 const SLOW: Duration = Duration::from_secs(3600);
-
-/// With paused time this is no wait at all: a test that hangs fails at once.
-const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -98,10 +96,6 @@ async fn text(response: Response<Incoming>) -> String {
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.unwrap()
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_nothing_is_not_waited_for() {
     let settled = [PREFACE, EMPTY_SETTINGS].concat();
@@ -110,7 +104,7 @@ async fn a_client_that_asks_nothing_is_not_waited_for() {
         let (mut client, serving) = connect(None);
         let start = Instant::now();
         client.write_all(said).await.unwrap();
-        within(serving).await.unwrap();
+        within(PAUSED, serving).await.unwrap();
         let waited = start.elapsed();
         let more = waited.checked_sub(REQUEST_TIMEOUT);
         let text = String::from_utf8_lossy(said);
@@ -127,7 +121,7 @@ async fn a_handshake_of_tls_has_a_deadline() {
     let start = Instant::now();
     // The beginning of a ClientHello, and no more of it.
     client.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
-    within(serving).await.unwrap();
+    within(PAUSED, serving).await.unwrap();
     let waited = start.elapsed();
     assert!(
         waited >= HANDSHAKE_TIMEOUT && waited < HANDSHAKE_TIMEOUT + Duration::from_secs(1),
@@ -142,11 +136,16 @@ async fn both_versions_of_http_are_answered_without_tls() {
     tokio::spawn(connection);
     let asked = Request::get("/").header("host", "localhost");
     let response = http_1.send_request(asked.body(Full::<Bytes>::default()).unwrap());
-    assert_eq!(text(within(response).await.unwrap()).await, "HTTP/1.1");
+    assert_eq!(
+        text(within(PAUSED, response).await.unwrap()).await,
+        "HTTP/1.1"
+    );
 
     let (client, _serving) = connect(None);
     let mut http_2 = http_2(client).await;
-    let response = within(http_2.send_request(request("/", 0))).await.unwrap();
+    let response = within(PAUSED, http_2.send_request(request("/", 0)))
+        .await
+        .unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
     assert_eq!(text(response).await, "HTTP/2.0");
 }
@@ -157,12 +156,14 @@ async fn extended_connect_is_offered_over_http_2() {
     let mut http_2 = http_2(client).await;
     // The settings come with the first answer; without them this client would not send the
     // second request.
-    within(http_2.send_request(request("/", 0))).await.unwrap();
+    within(PAUSED, http_2.send_request(request("/", 0)))
+        .await
+        .unwrap();
     let mut connect = request("/", 0);
     *connect.method_mut() = Method::CONNECT;
     let protocol = Protocol::from_static("websocket");
     connect.extensions_mut().insert(protocol);
-    let response = within(http_2.send_request(connect)).await.unwrap();
+    let response = within(PAUSED, http_2.send_request(connect)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
 
@@ -178,7 +179,7 @@ async fn a_client_that_has_fallen_silent_is_not_waited_for() {
         let (mut client, serving) = connect(None);
         let start = Instant::now();
         client.write_all(&said).await.unwrap();
-        within(serving).await.unwrap();
+        within(PAUSED, serving).await.unwrap();
         let waited = start.elapsed();
         assert!(waited <= REQUEST_TIMEOUT * 3, "{waited:?}");
         // It was a request, which has an answer.
@@ -194,14 +195,22 @@ async fn an_answer_takes_as_long_as_it_takes_and_nothing_new_begins() {
     let slow = tokio::spawn(http_2.send_request(request("/slow", 0)));
     sleep(REQUEST_TIMEOUT / 2).await;
     // In time, which then begins anew.
-    within(http_2.send_request(request("/", 0))).await.unwrap();
+    within(PAUSED, http_2.send_request(request("/", 0)))
+        .await
+        .unwrap();
     sleep(REQUEST_TIMEOUT * 3 / 4).await;
-    within(http_2.send_request(request("/", 0))).await.unwrap();
+    within(PAUSED, http_2.send_request(request("/", 0)))
+        .await
+        .unwrap();
     sleep(REQUEST_TIMEOUT * 2).await;
-    assert!(within(http_2.send_request(request("/", 0))).await.is_err());
-    let response = within(slow).await.unwrap().unwrap();
+    assert!(
+        within(PAUSED, http_2.send_request(request("/", 0)))
+            .await
+            .is_err()
+    );
+    let response = within(PAUSED, slow).await.unwrap().unwrap();
     assert_eq!(text(response).await, "slow");
-    within(serving).await.unwrap();
+    within(PAUSED, serving).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,20 +246,24 @@ async fn a_stop_waits_for_answers_and_for_nothing_else() {
 
     stopping.send_replace(());
     for serving in [idling, begun, silence, handshake] {
-        within(serving).await.unwrap();
+        within(PAUSED, serving).await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(1));
     }
-    within(deafness).await.unwrap();
+    within(PAUSED, deafness).await.unwrap();
     assert!(start.elapsed() <= Duration::from_secs(1) + 2 * STOP_GRACE);
     for (answer, serving) in [(answer_1, slow_1), (answer_2, slow_2)] {
-        let response = within(answer).await.unwrap().unwrap();
+        let response = within(PAUSED, answer).await.unwrap().unwrap();
         assert_eq!(text(response).await, "slow");
-        within(serving).await.unwrap();
+        within(PAUSED, serving).await.unwrap();
         assert!(start.elapsed() < SLOW + Duration::from_secs(1));
     }
-    assert!(within(http_2.send_request(request("/", 0))).await.is_err());
+    assert!(
+        within(PAUSED, http_2.send_request(request("/", 0)))
+            .await
+            .is_err()
+    );
     drop(stop);
-    within(stopping.closed()).await;
+    within(PAUSED, stopping.closed()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,13 +271,18 @@ async fn stalled_streams_leave_the_connection_to_others() {
     let (client, _serving) = connect(None);
     let mut http_2 = http_2(client).await;
     // A first answer, so that the client knows our windows.
-    within(http_2.send_request(request("/", 0))).await.unwrap();
+    within(PAUSED, http_2.send_request(request("/", 0)))
+        .await
+        .unwrap();
     for _ in 1..MAX_STREAMS {
         tokio::spawn(http_2.send_request(request("/unread", 2 * STREAM_WINDOW)));
     }
     // Time moves when nothing else does, so everything that could be sent has been.
     sleep(Duration::from_secs(1)).await;
-    let response = within(http_2.send_request(request("/length", 4 * STREAM_WINDOW)));
+    let response = within(
+        PAUSED,
+        http_2.send_request(request("/length", 4 * STREAM_WINDOW)),
+    );
     let response = response.await.unwrap();
     assert_eq!(text(response).await, (4 * STREAM_WINDOW).to_string());
 }

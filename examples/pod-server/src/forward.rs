@@ -8,11 +8,11 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::timeout,
+    time::{Instant, interval_at, timeout},
 };
 use tower_wsstream::{
     BoxError, Rejection,
-    portforward::{ForwardedPort, ForwardedStream},
+    portforward::{ForwardedPort, ForwardedStream, Protocols, Stall},
 };
 
 /// The size of a read from the target: a write of this size is not copied.
@@ -22,6 +22,23 @@ const PIECE: usize = 32 * 1024;
 /// sees that end only with the end of the port, so the port ends once the client was silent for this
 /// long.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// The time for which a target may read nothing of an upload that holds up all connections of its
+/// session.
+///
+/// It is too much for the memory of a session by then, and the other connections are of more use than
+/// one that stands still. The target gets a reset, so the upload does not look complete. kubectl waits
+/// for 30 seconds before it gives up the connections that were opened meanwhile.
+const STALL: Duration = Duration::from_secs(20);
+
+/// The interval at which an idle connection looks whether it was reset. Nothing else shows this while
+/// the target neither reads nor writes.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Returns the subprotocols of port-forward.
+pub fn protocols() -> Protocols {
+    Protocols::default().on_stall(Stall::ResetAfter(STALL))
+}
 
 /// Connects to the port of this machine, and copies until both sides have ended.
 pub(crate) async fn run(port: ForwardedPort) -> Result<(), BoxError> {
@@ -92,8 +109,17 @@ async fn copy(
     };
     let down = async move {
         let mut piece = vec![0; PIECE];
+        let mut look = interval_at(Instant::now() + LOOK, LOOK);
         loop {
-            let length = from_target.read(&mut piece).await?;
+            let length = tokio::select! {
+                biased;
+                read = from_target.read(&mut piece) => read?,
+                // Sends nothing, and fails once the connection was reset.
+                _ = look.tick() => {
+                    to_client.write_all(&[]).await?;
+                    continue;
+                }
+            };
             if length == 0 {
                 break;
             }

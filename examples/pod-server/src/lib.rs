@@ -51,6 +51,8 @@ pub mod exec;
 pub mod forward;
 mod guard;
 pub mod hub;
+#[cfg(test)]
+mod limit;
 mod logs;
 mod options;
 #[cfg(test)]

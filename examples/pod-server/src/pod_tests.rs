@@ -9,10 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::{Bytes, Pod};
 use crate::hub::{Attached, Next};
+use crate::limit::{REAL, within};
 use crate::ticker;
-
-/// Long enough for any machine: a test that hangs has to fail.
-const LIMIT: Duration = Duration::from_secs(30);
 
 async fn pod(argv: Vec<OsString>) -> (Pod, JoinHandle<()>) {
     let (pod, keeping) = Pod::start(argv).await.unwrap();
@@ -48,24 +46,20 @@ async fn code(attached: &Attached) -> u8 {
     }
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future).await.unwrap()
-}
-
 #[tokio::test]
 async fn the_ticker_ticks_and_echoes_each_line_to_all_clients() {
     let (pod, _keeping) = pod(ticker::argv()).await;
     let (first, input) = pod.attach().unwrap();
     let (second, _) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"hello\n")).await.unwrap();
-    within(hear(&first, "hello\n")).await;
-    within(hear(&second, "hello\n")).await;
-    within(hear(&second, "tick ")).await;
+    within(REAL, hear(&first, "hello\n")).await;
+    within(REAL, hear(&second, "hello\n")).await;
+    within(REAL, hear(&second, "tick ")).await;
     // A client that leaves, and its sender, end nothing.
     drop((first, input));
     let (third, input) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"again\n")).await.unwrap();
-    within(hear(&third, "again\n")).await;
+    within(REAL, hear(&third, "again\n")).await;
     assert_eq!(pod.restarts(), 0);
 }
 
@@ -76,10 +70,10 @@ async fn one_that_does_not_read_stops_neither_the_process_nor_another() {
     let (stalled, input) = pod.attach().unwrap();
     let (reader, _) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
-    within(hear(&reader, "200000\n")).await;
+    within(REAL, hear(&reader, "200000\n")).await;
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
-    within(hear(&reader, "done\n")).await;
-    assert!(within(stalled.next()).await.is_err());
+    within(REAL, hear(&reader, "done\n")).await;
+    assert!(within(REAL, stalled.next()).await.is_err());
 }
 
 #[tokio::test]
@@ -94,7 +88,7 @@ async fn a_flood_of_input_loses_no_client_that_reads() {
     });
     let mut total = 0;
     while total < 1000 * 8192 + 5 {
-        let Next::Output(_, bytes) = within(reader.next()).await.unwrap() else {
+        let Next::Output(_, bytes) = within(REAL, reader.next()).await.unwrap() else {
             panic!("output");
         };
         total += bytes.len();
@@ -114,11 +108,11 @@ async fn a_process_that_has_died_is_reported_and_started_again() {
     let (attached, input) = pod.attach().unwrap();
     let (other, _) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
-    within(hear(&attached, "down\n")).await;
-    assert_eq!(within(code(&attached)).await, 137);
-    assert_eq!(within(code(&other)).await, 137);
+    within(REAL, hear(&attached, "down\n")).await;
+    assert_eq!(within(REAL, code(&attached)).await, 137);
+    assert_eq!(within(REAL, code(&other)).await, 137);
     // The end is told a moment before an attach is refused.
-    let error = within(async {
+    let error = within(REAL, async {
         loop {
             match pod.attach() {
                 Ok(_) => tokio::task::yield_now().await,
@@ -133,7 +127,7 @@ async fn a_process_that_has_died_is_reported_and_started_again() {
         error.contains("not running") && error.contains("137"),
         "{error}"
     );
-    let again = within(async {
+    let again = within(REAL, async {
         loop {
             match pod.attach() {
                 Ok(again) => return again,
@@ -144,7 +138,7 @@ async fn a_process_that_has_died_is_reported_and_started_again() {
     let (attached, input) = again.await;
     assert_eq!(pod.restarts(), 1);
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
-    within(hear(&attached, "down\n")).await;
+    within(REAL, hear(&attached, "down\n")).await;
 }
 
 #[tokio::test]
@@ -152,10 +146,13 @@ async fn a_process_that_closes_its_input_runs_on() {
     let (pod, _keeping) = pod(sh("read go; exec <&-; echo closed; sleep 0.1; exit 7")).await;
     let (attached, input) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
-    within(hear(&attached, "closed\n")).await;
+    within(REAL, hear(&attached, "closed\n")).await;
     // It has no reader, and the sender learns that in the end.
-    within(async { while input.send(Bytes::from_static(b"more\n")).await.is_ok() {} }).await;
-    assert_eq!(within(code(&attached)).await, 7);
+    within(REAL, async {
+        while input.send(Bytes::from_static(b"more\n")).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(within(REAL, code(&attached)).await, 7);
 }
 
 #[tokio::test]
@@ -163,7 +160,7 @@ async fn the_process_ends_with_the_pod() {
     let (pod, keeping) = pod(sh("read go; echo $$; trap '' HUP TERM; sleep 1000")).await;
     let (attached, input) = pod.attach().unwrap();
     input.send(Bytes::from_static(b"go\n")).await.unwrap();
-    let process = within(hear(&attached, "\n")).await;
+    let process = within(REAL, hear(&attached, "\n")).await;
     keeping.abort();
     let stat = format!("/proc/{}/stat", process.trim());
     let start = Instant::now();

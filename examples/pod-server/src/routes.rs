@@ -15,7 +15,7 @@ use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
     BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, StreamingLayer,
     access::{BearerSubprotocolLayer, SessionPermits},
-    portforward::{self, PortForwardLayer},
+    portforward::PortForwardLayer,
     reader::WsReaderLayer,
     remotecommand::{self, RemoteCommand, RemoteCommandLayer},
 };
@@ -85,7 +85,7 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
     });
     let forward = ServiceBuilder::new()
         .map_response(forward::log_answer)
-        .layer(StreamingLayer::new(portforward::Protocols::default()).config(config.clone()))
+        .layer(StreamingLayer::new(forward::protocols()).config(config.clone()))
         // Inside of the next layer, each port would take a permit.
         .layer(permits.layer(|_: &ChannelSet| Some(())))
         .layer(PortForwardLayer::new())

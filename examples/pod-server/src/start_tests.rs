@@ -6,21 +6,17 @@ use axum::{body::Bytes, http::Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::{io::duplex, time::timeout};
+use tokio::io::duplex;
 use tokio_test::{assert_pending, task::spawn};
 
 use super::*;
-use crate::hub::Next;
+use crate::{
+    hub::Next,
+    limit::{REAL, within},
+};
 
 /// A log that fits into no buffer on the way to its client, and into the hub.
 const LENGTH: usize = 128 * 1024;
-
-/// Long enough for any machine: a test that hangs has to fail.
-const LIMIT: Duration = Duration::from_secs(30);
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.unwrap()
-}
 
 /// Starts a pod that has printed [`LENGTH`] bytes, and that is still running.
 async fn pod() -> Pod {
@@ -31,7 +27,7 @@ async fn pod() -> Pod {
     tokio::spawn(keep_running);
     let mut printed = 0;
     while printed < LENGTH {
-        let Next::Output(_, bytes) = within(attached.next()).await.unwrap() else {
+        let Next::Output(_, bytes) = within(REAL, attached.next()).await.unwrap() else {
             panic!("it ended after {printed} bytes");
         };
         attached.written(bytes.len());
@@ -55,13 +51,15 @@ async fn a_log_that_is_being_sent_is_completed() {
         let request = Request::get(format!("/api/v1/namespaces/default/pods/demo/log{query}"))
             .header("host", "localhost")
             .body(Empty::<Bytes>::new());
-        let answer = within(client.send_request(request.unwrap())).await.unwrap();
+        let answer = within(REAL, client.send_request(request.unwrap()))
+            .await
+            .unwrap();
 
         let mut draining = spawn(drain(&sessions, &pod, &stopping));
         assert_pending!(draining.poll(), "{query}");
-        let log = within(answer.into_body().collect()).await.unwrap();
+        let log = within(REAL, answer.into_body().collect()).await.unwrap();
         assert_eq!(log.to_bytes().len(), LENGTH, "{query}");
-        within(draining).await;
+        within(REAL, draining).await;
         assert_eq!(stopping.receiver_count(), 0, "{query}");
     }
 }

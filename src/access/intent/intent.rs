@@ -53,7 +53,7 @@ impl UpgradeIntent {
         Self {
             upgrade: websocket || asks_for_another_protocol(request),
             websocket,
-            spdy: asks_for_spdy(request),
+            spdy: asks_for_spdy(request.version(), request.headers()),
             stream_close: offers_stream_close(request),
             tunnel: offers_tunnel(request),
         }
@@ -76,7 +76,7 @@ impl UpgradeIntent {
 
     /// Returns whether the request asks for SPDY/3.1 without a WebSocket.
     ///
-    /// `StreamingLayer` and `SpdyLayer`, with the feature `spdy`, make a session of it.
+    /// `StreamingLayer`, with the feature `spdy`, makes a session of it.
     #[must_use]
     pub fn is_spdy(&self) -> bool {
         self.spdy

@@ -16,10 +16,6 @@ struct Source {
     place: usize,
 }
 
-#[cfg_attr(
-    not(feature = "portforward"),
-    allow(dead_code, reason = "only ports have pairs of streams")
-)]
 impl Taps {
     /// Adds the tap of another layer.
     pub(in crate::channel) fn add(&mut self, records: &Arc<Records>) {

@@ -61,7 +61,7 @@ where
         let (client, new) = Client::ports();
         let session = Session::new(Arc::clone(&client.wire));
         let taps = Taps::default();
-        let tunnel = Tunnel::new(service, session, None, Pairs { new, taps }, go_errors);
+        let tunnel = Tunnel::new(service, session, None, TappedPairs { new, taps }, go_errors);
         let mut rig = Self {
             client,
             tunnel: spawn(Running(tunnel)),
@@ -477,7 +477,7 @@ async fn a_tunnel_ends_with_its_last_connection_once_the_session_ends() {
     rig.connect(1);
     rig.connect(5);
     let drained = crate::wire::End::Error(crate::EndCause::Drained);
-    rig.client.peer.end_all(&drained);
+    rig.client.mux.end_all(&drained);
     rig.run();
     assert!(rig.done.is_none());
     open.add_permits(1);

@@ -1,4 +1,9 @@
 //! New streams, and halves of pairs.
+//!
+//! A new stream whose answer would wait in the client is postponed as a whole, while the queue holds
+//! the frames of a stream that is open. The client takes the end of an open stream however late it
+//! comes. But data behind a late answer blocks the client, so an answer that waited would have to be
+//! taken back, together with the channel, the deadlines and the call of the service behind it.
 
 use std::mem;
 
@@ -6,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Exchange, Roles};
 use crate::{
-    spdy::{self, Event, Fault, Headers, Kind, Pair, Request, ResetStatus},
+    spdy::{self, Event, Fault, Headers, Pair, Request, ResetStatus, StreamKind},
     streams::{
         handoff::{Complete, Verdict},
         roles::Role,
@@ -129,7 +134,9 @@ impl Exchange {
     fn open_as(&mut self, stream: u32, fin: bool, opened: Opened) {
         match opened {
             Opened::Refused(status) => {
-                spdy::rst_stream(&mut self.answers, stream, status);
+                if self.may_answer() {
+                    spdy::rst_stream(&mut self.answers, stream, status);
+                }
                 return;
             }
             Opened::Role(role) => self.open_role(stream, fin, role),
@@ -166,9 +173,9 @@ impl Exchange {
     }
 
     /// Opens a stream of a connection.
-    fn open_half(&mut self, stream: u32, fin: bool, verdict: spdy::Verdict) {
+    fn open_half(&mut self, stream: u32, fin: bool, verdict: spdy::Matched) {
         match verdict {
-            spdy::Verdict::Half(kind) => {
+            spdy::Matched::Half(kind) => {
                 let (inbound, outbound) = (&self.wire.inbound, &self.wire.outbound);
                 let pair = self.streams.free_pair(|data| {
                     inbound.is_free(data) && outbound.is_free(data) && outbound.is_free(data + 1)
@@ -183,15 +190,17 @@ impl Exchange {
                 // Not from the arrival of one that was postponed, which has been answered only now.
                 self.streams.wait_for_half(stream, Instant::now());
             }
-            spdy::Verdict::Complete(pair) => self.open_whole(stream, fin, pair),
-            spdy::Verdict::Refuse(status) => {
+            spdy::Matched::Complete { pair, request } => {
+                self.open_whole(stream, fin, pair, request);
+            }
+            spdy::Matched::Refuse(status) => {
                 spdy::rst_stream(&mut self.answers, stream, status);
             }
-            spdy::Verdict::Duplicate { first, kind } => {
+            spdy::Matched::Duplicate { first, kind } => {
                 self.refuse_half(first, |request| {
                     let kind = match kind {
-                        Kind::Error => "error",
-                        Kind::Data => "data",
+                        StreamKind::Error => "error",
+                        StreamKind::Data => "data",
                     };
                     format!(
                         "error processing stream for request {request}: {kind} stream already assigned"
@@ -203,10 +212,10 @@ impl Exchange {
     }
 
     /// Opens the stream that completes a pair, and passes the pair to the service.
-    fn open_whole(&mut self, stream: u32, fin: bool, pair: Pair) {
+    fn open_whole(&mut self, stream: u32, fin: bool, pair: Pair, request: Request) {
         let (kind, first) = match stream == pair.data {
-            true => (Kind::Data, pair.error),
-            false => (Kind::Error, pair.data),
+            true => (StreamKind::Data, pair.error),
+            false => (StreamKind::Error, pair.data),
         };
         // A half that was closed has been forgotten.
         let Some(slot) = self.streams.get(first).and_then(|first| first.slot) else {
@@ -218,8 +227,8 @@ impl Exchange {
         self.streams.wait_no_longer(first);
         self.open_connection(stream, fin, kind, data);
         let late = match kind {
-            Kind::Data => Some(self.streams.wait_for_answer(stream, now)),
-            Kind::Error => {
+            StreamKind::Data => Some(self.streams.wait_for_answer(stream, now)),
+            StreamKind::Error => {
                 self.on(stream, Event::Reply);
                 None
             }
@@ -231,6 +240,7 @@ impl Exchange {
             pair,
             slot: data,
             late,
+            request_id: request.into_given(),
         };
         if !handoff.push(complete) {
             self.decide(pair, Verdict::Refuse);
@@ -240,10 +250,10 @@ impl Exchange {
     }
 
     /// Lets a stream stand for its channel of the pair that begins with `data`.
-    fn open_connection(&mut self, stream: u32, fin: bool, kind: Kind, data: u8) {
+    fn open_connection(&mut self, stream: u32, fin: bool, kind: StreamKind, data: u8) {
         let slot = match kind {
-            Kind::Data => data,
-            Kind::Error => data + 1,
+            StreamKind::Data => data,
+            StreamKind::Error => data + 1,
         };
         let now = self.now();
         self.streams.open(stream, fin, Some(slot), now);
@@ -297,6 +307,21 @@ impl Exchange {
         Some((request, slot))
     }
 
+    /// Takes a connection back whose data stream has been reset before the service took it. The
+    /// service would dial its target in vain.
+    pub(super) fn withdraw(&mut self, data: u32) {
+        let Roles::Ports { handoff, .. } = &self.roles else {
+            return;
+        };
+        let Some(Complete { pair, slot, .. }) = handoff.withdraw(data) else {
+            return;
+        };
+        self.streams.wait_no_longer(pair.error);
+        self.on(pair.error, Event::OurFin);
+        self.abandon(slot);
+        self.abandon(slot + 1);
+    }
+
     /// Makes a channel free that has never had handles.
     pub(super) fn abandon(&self, slot: u8) {
         self.wire.inbound.discard(slot);
@@ -308,7 +333,7 @@ impl Exchange {
 enum Opened {
     Refused(ResetStatus),
     Role(Role),
-    Pair(spdy::Verdict),
+    Pair(spdy::Matched),
 }
 
 impl Opened {
@@ -318,7 +343,7 @@ impl Opened {
             self,
             Self::Refused(_)
                 | Self::Role(Role::Duplicate)
-                | Self::Pair(spdy::Verdict::Refuse(_) | spdy::Verdict::Duplicate { .. })
+                | Self::Pair(spdy::Matched::Refuse(_) | spdy::Matched::Duplicate { .. })
         )
     }
 

@@ -28,7 +28,7 @@ impl Exchange {
         }
         self.verdicts = verdicts;
         let mut ended = mem::take(&mut self.ended);
-        self.wire.outbound.take_ended(&mut ended);
+        self.pacing_due = self.wire.outbound.take_ended(&mut ended);
         for slot in ended.drain(..) {
             self.end_output(slot);
         }
@@ -63,9 +63,11 @@ impl Exchange {
     }
 
     /// Resets a stream: with the status `refused` in the place of the reply, or with `reset` behind it.
+    /// The client must get the former before it gives up its wait for the reply.
     fn fail(&mut self, stream: u32, refused: ResetStatus, reset: ResetStatus) {
         let now = self.now();
-        if self.streams.is_late(stream, now) {
+        let may_come_late = self.wire.outbound.stands_still(stream);
+        if may_come_late || self.streams.is_late(stream, now) {
             self.on(stream, Event::Reply);
         }
         let status = match self.is_answered(stream) {
@@ -125,6 +127,17 @@ impl Exchange {
                 Roles::Ports { stall, .. } => Some((stream, after(now, stall?))),
                 Roles::Command(_) => None,
             });
+        if let Some((stream, _)) = self.stalled {
+            // Only what is read from now on counts.
+            self.take_progress(stream);
+        }
+    }
+
+    /// Returns whether some data of a stream was read since the last call.
+    fn take_progress(&self, stream: u32) -> bool {
+        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
+        let pipe = slot.and_then(|slot| self.wire.inbound.pipe(slot));
+        pipe.is_some_and(|pipe| pipe.take_progress())
     }
 
     /// Returns whether data of a stream is arriving that no reader will get any more.
@@ -138,11 +151,16 @@ impl Exchange {
         let Some((stream, _)) = self.stalled.take_if(|(_, at)| *at <= now) else {
             return;
         };
-        if self.amid == Some(stream) {
+        if self.amid == Some(stream) && !self.take_progress(stream) {
             tracing::debug!(stream, "a connection is reset: its data was not read");
+            let slot = self.streams.get(stream).and_then(|stream| stream.slot);
             self.on(stream, Event::OurReset(ResetStatus::Cancel));
+            if let Some(slot) = slot {
+                // The service may wait for its target for long, and the next stall needs the reserve.
+                self.wire.inbound.ignore(slot);
+            }
         } else {
-            // What was borrowed has sufficed for the rest of its frame.
+            // It is read slowly, or what was borrowed has sufficed for the rest of its frame.
             self.note_pause(true, now);
         }
     }
@@ -151,7 +169,8 @@ impl Exchange {
     pub(in crate::streams) fn next_due(&self) -> Option<Instant> {
         let missing = self.missing.into_iter();
         let stalled = self.stalled.iter().map(|(_, at)| *at);
-        missing.chain(stalled).chain(self.streams.next_due()).min()
+        let dues = missing.chain(stalled).chain(self.pacing_due);
+        dues.chain(self.streams.next_due()).min()
     }
 
     /// Handles the deadlines that have expired. Returns a cause if one ends the session.
@@ -168,6 +187,9 @@ impl Exchange {
                     }
                 }
             }
+        }
+        if self.pacing_due.take_if(|at| *at <= now).is_some() {
+            self.wire.outbound.expire_pacing(now);
         }
         self.reset_stalled(now);
         self.flush();

@@ -1,4 +1,9 @@
 use std::{fmt, sync::Arc};
+#[cfg(feature = "spdy")]
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
+};
 
 #[cfg(feature = "spdy")]
 use super::slots::Slots;
@@ -20,6 +25,12 @@ pub(crate) struct Inbound {
     #[cfg(feature = "spdy")]
     slots: Slots,
     reserve: StallReserve,
+    /// Set while the driver waits for a chunk of the reserve.
+    ///
+    /// All accesses are Relaxed. A chunk that is given back while the driver begins to wait may be
+    /// missed. The driver looks again at the next [`PAUSE_INTERVAL`](crate::policy::PAUSE_INTERVAL).
+    #[cfg(feature = "spdy")]
+    wants_loan: AtomicBool,
 }
 
 impl Inbound {
@@ -38,6 +49,8 @@ impl Inbound {
             #[cfg(feature = "spdy")]
             slots: Slots::new(config.receive_window),
             reserve,
+            #[cfg(feature = "spdy")]
+            wants_loan: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +105,12 @@ impl Inbound {
         }
     }
 
+    /// Discards all data of a channel that has ended; see [`Pipe::ignore`].
+    #[cfg(feature = "spdy")]
+    pub(crate) fn ignore(&self, channel: u8) {
+        self.free(channel, Pipe::ignore);
+    }
+
     /// Discards the data of a channel whose reader was dropped; see [`Pipe::discard`].
     pub(crate) fn discard(&self, channel: u8) {
         self.free(channel, Pipe::discard);
@@ -112,18 +131,47 @@ impl Inbound {
         if freed.extra > 0 {
             self.reserve.give_back(freed.extra * CHUNK);
         }
-        if freed.resume {
+        if freed.resume || (freed.extra > 0 && self.is_loan_wanted()) {
             self.turn.wake_driver();
         }
+    }
+
+    /// Returns whether the driver waits for a chunk that has gone back to the reserve.
+    fn is_loan_wanted(&self) -> bool {
+        #[cfg(feature = "spdy")]
+        return self.wants_loan.swap(false, Ordering::Relaxed);
+        #[cfg(not(feature = "spdy"))]
+        false
     }
 
     /// Extends the window of a full channel by a chunk from the reserve. Returns `false` if none is
     /// left or needed.
     pub(crate) fn extend(&self, channel: u8) -> bool {
+        self.pipe(channel)
+            .is_some_and(|pipe| self.lend(pipe, StallReserve::take))
+    }
+
+    /// Waits for room for a byte on a channel, which a chunk from the reserve makes if there is none.
+    /// If it is pending, the driver is woken once a reader gives up a chunk of the channel or of the
+    /// reserve.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn poll_room_or_borrow(&self, channel: u8) -> Poll<()> {
         let Some(pipe) = self.pipe(channel) else {
-            return false;
+            return Poll::Ready(());
         };
-        if !self.reserve.take(CHUNK) {
+        if pipe.poll_room(1).is_ready() {
+            return Poll::Ready(());
+        }
+        self.wants_loan.store(true, Ordering::Relaxed);
+        self.lend(pipe, StallReserve::take_at_once);
+        let room = pipe.poll_room(1);
+        self.wants_loan.store(room.is_pending(), Ordering::Relaxed);
+        room
+    }
+
+    /// Extends the window of a full pipe by a chunk that `take` gets from the reserve.
+    fn lend(&self, pipe: &Pipe, take: impl FnOnce(&StallReserve, usize) -> bool) -> bool {
+        if !take(&self.reserve, CHUNK) {
             return false;
         }
         let used = pipe.extend();

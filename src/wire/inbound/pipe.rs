@@ -73,6 +73,9 @@ struct State {
     discard: bool,
     /// Set once the reader has been dropped.
     dropped: bool,
+    /// Set once the reader has given up a chunk, until the driver takes note of it.
+    #[cfg(feature = "spdy")]
+    progress: bool,
     reader: Option<Waker>,
     /// The amount of data that has ever arrived, including data that was not read.
     received: Traffic,
@@ -306,6 +309,10 @@ impl Pipe {
         }
         let mut state = self.lock();
         state.held -= 1;
+        #[cfg(feature = "spdy")]
+        {
+            state.progress = true;
+        }
         state.free(self.chunks)
     }
 
@@ -349,10 +356,16 @@ impl Pipe {
     pub(crate) fn reopen(&self) {
         let mut state = self.lock();
         debug_assert!(state.dropped && state.held == 0 && state.queue.is_empty());
+        debug_assert_eq!(state.extra, 0, "it would be lost to the reserve");
         *state = State {
             received: state.received,
             ..State::default()
         };
+    }
+
+    /// Returns whether the reader has given up a chunk since the last call.
+    pub(crate) fn take_progress(&self) -> bool {
+        std::mem::take(&mut self.lock().progress)
     }
 
     /// Returns whether a reader waits for data.

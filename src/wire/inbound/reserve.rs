@@ -12,17 +12,18 @@ use std::sync::{
 #[derive(Debug)]
 pub(crate) struct TotalReserve {
     left: AtomicUsize,
+    /// The part that is not lent [at once](StallReserve::take_at_once).
+    #[cfg(feature = "spdy")]
+    kept: usize,
 }
 
 impl TotalReserve {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             left: AtomicUsize::new(bytes),
+            #[cfg(feature = "spdy")]
+            kept: bytes / 2,
         })
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        take(&self.left, bytes)
     }
 
     fn give_back(&self, bytes: usize) {
@@ -30,8 +31,9 @@ impl TotalReserve {
     }
 }
 
-fn take(left: &AtomicUsize, bytes: usize) -> bool {
-    let less = |left: usize| left.checked_sub(bytes);
+/// Takes this many bytes, if `kept` are left after that.
+fn take(left: &AtomicUsize, bytes: usize, kept: usize) -> bool {
+    let less = |left: usize| left.checked_sub(bytes).filter(|&left| left >= kept);
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
         .is_ok()
 }
@@ -53,12 +55,26 @@ impl StallReserve {
         }
     }
 
-    /// Takes this many bytes, or none. Returns whether it took them.
+    /// Takes this many bytes, or none, for a channel at which reading has paused for a while. Returns
+    /// whether it took them.
     pub(crate) fn take(&self, bytes: usize) -> bool {
-        if !take(&self.left, bytes) {
+        self.take_and_leave(bytes, 0)
+    }
+
+    /// Takes this many bytes, or none, so that reading does not pause. Returns whether it took them.
+    ///
+    /// Half of the total is left to channels whose clients give up in a pause. Otherwise, a few slow
+    /// uploads could keep all of it in use.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn take_at_once(&self, bytes: usize) -> bool {
+        self.take_and_leave(bytes, self.total.kept)
+    }
+
+    fn take_and_leave(&self, bytes: usize, kept: usize) -> bool {
+        if !take(&self.left, bytes, 0) {
             return false;
         }
-        let granted = self.total.take(bytes);
+        let granted = take(&self.total.left, bytes, kept);
         if !granted {
             self.left.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -92,6 +108,24 @@ mod tests {
         one.give_back(20);
         assert!(other.take(20));
         assert!(!other.take(1));
+    }
+
+    #[cfg(feature = "spdy")]
+    #[test]
+    fn half_of_the_total_is_not_lent_at_once() {
+        let total = TotalReserve::new(100);
+        let (one, other) = (
+            StallReserve::new(100, &total),
+            StallReserve::new(60, &total),
+        );
+        assert!(!one.take_at_once(51));
+        assert!(one.take_at_once(50));
+        assert!(!other.take_at_once(1));
+        assert!(other.take(50));
+        one.give_back(50);
+        assert!(!one.take_at_once(1), "the other half is in use");
+        drop(other);
+        assert!(one.take_at_once(50) && !one.take_at_once(1));
     }
 
     #[test]

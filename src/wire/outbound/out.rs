@@ -175,6 +175,7 @@ impl Out {
     /// Waits until a write of `len` bytes on this channel can be accepted, and writes out to make room
     /// for it.
     #[inline(always)] // in both of its callers: 28 instructions a message
+    #[cfg_attr(not(feature = "spdy"), expect(unused_variables))]
     pub(super) fn make_room(&mut self, channel: u8, len: usize) -> Poll<io::Result<()>> {
         if self.intake.is_undecided() {
             return Poll::Pending;

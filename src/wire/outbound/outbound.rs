@@ -441,21 +441,27 @@ impl Outbound {
         }
     }
 
-    /// Queues the SYN_REPLY of a stream, which comes before the data that is accepted later.
-    pub(crate) fn reply(&self, stream: u32) {
+    /// Queues the SYN_REPLY of a stream, which comes before the data that is accepted later. Returns
+    /// the number of [queued bytes](Self::queued_frames).
+    pub(crate) fn reply(&self, stream: u32) -> usize {
         let mut out = self.lock();
         out.queue.push_reply(stream);
+        let queued = out.queue.queued_control();
         self.unlock(out);
+        queued
     }
 
-    /// Queues frames that are not data, behind everything that was accepted.
-    pub(crate) fn push_frames(&self, frames: &[u8]) {
+    /// Queues frames that are not data, behind everything that was accepted. Returns the number of
+    /// [queued bytes](Self::queued_frames).
+    pub(crate) fn push_frames(&self, frames: &[u8]) -> usize {
         let mut out = self.lock();
         out.queue.push_frames(frames);
+        let queued = out.queue.queued_control();
         self.unlock(out);
+        queued
     }
 
-    /// Returns the number of bytes of such frames that have not left.
+    /// Returns the number of bytes of frames without data that have not left.
     pub(crate) fn queued_frames(&self) -> usize {
         self.lock().queue.queued_control()
     }
@@ -487,11 +493,6 @@ impl Outbound {
         self.lock().queue.stands_still(stream)
     }
 
-    /// Returns the instant at which pacing ends unless the peer answers.
-    pub(crate) fn pacing_due(&self) -> Option<Instant> {
-        self.lock().queue.pacing_due()
-    }
-
     /// Stops pacing if the peer has not answered in time.
     pub(crate) fn expire_pacing(&self, now: Instant) {
         let mut out = self.lock();
@@ -500,9 +501,12 @@ impl Outbound {
     }
 
     /// Takes the channels whose writers were shut down or dropped since the last call. A channel
-    /// whose stream was reset is not among them.
-    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) {
-        ended.append(&mut self.lock().ended);
+    /// whose stream was reset is not among them. Returns the instant at which pacing ends unless the
+    /// peer answers.
+    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) -> Option<Instant> {
+        let mut out = self.lock();
+        ended.append(&mut out.ended);
+        out.queue.pacing_due()
     }
 }
 

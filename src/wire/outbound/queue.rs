@@ -12,17 +12,19 @@
 //!   new writes go here while nothing is behind
 //! ```
 
+mod backlog;
 #[cfg(feature = "spdy")]
 mod data;
+mod next;
 #[cfg(feature = "spdy")]
 mod pacing;
 #[cfg(feature = "spdy")]
 mod streams;
 
-use std::{collections::VecDeque, io::IoSlice};
-
 use bytes::Bytes;
 
+use self::backlog::{Backlog, Piece, is_full};
+pub(crate) use self::next::Next;
 #[cfg(feature = "spdy")]
 use self::{data::LastData, pacing::Pacing, streams::Said};
 use super::{budget::Budget, control::ControlLane, cursor::Cursor, spent::Spent};
@@ -40,60 +42,6 @@ pub(crate) const FLUSH: usize = 48 * 1024;
 /// larger write leaves a tail of a few bytes, at three to four times the cost.
 pub(crate) const WRITE_CAP: usize = 60 * 1024;
 
-/// The number of backlog entries whose memory is kept while the backlog is empty. With the default
-/// budgets, it is enough for a session whose socket is full now and then.
-const KEPT: usize = 4;
-
-/// An entry behind the buffer and the slice.
-#[derive(Debug)]
-enum Backlog {
-    Frames(Vec<u8>),
-    /// A large message, which is stored uncopied and fragmented when it leaves.
-    Message {
-        channel: u8,
-        rest: Bytes,
-        first: bool,
-    },
-}
-
-/// Returns whether a buffer has no room for this many bytes and should not grow. Growing would copy
-/// it, and make it too large for the stock.
-fn is_full(buffer: &Vec<u8>, len: usize) -> bool {
-    buffer.capacity() >= stock::OUT_BUFFER
-        && !buffer.is_empty()
-        && len > buffer.capacity() - buffer.len()
-}
-
-/// The next bytes to write.
-pub(crate) struct Next<'a> {
-    slices: [IoSlice<'a>; 2],
-    /// Set if there are two slices. Otherwise the second is empty.
-    pub(crate) vectored: bool,
-}
-
-impl<'a> Next<'a> {
-    fn new(first: &'a [u8], second: &'a [u8]) -> Self {
-        if first.is_empty() {
-            return Self {
-                slices: [IoSlice::new(second), IoSlice::new(&[])],
-                vectored: false,
-            };
-        }
-        Self {
-            vectored: !second.is_empty(),
-            slices: [IoSlice::new(first), IoSlice::new(second)],
-        }
-    }
-
-    pub(crate) fn first(&self) -> &[u8] {
-        &self.slices[0]
-    }
-
-    pub(crate) fn slices(&self) -> &[IoSlice<'a>] {
-        &self.slices
-    }
-}
-
 /// The queue; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
@@ -102,7 +50,7 @@ pub(crate) struct SendQueue {
     /// The index in `buf` of the first byte that has not left.
     start: usize,
     slice: Bytes,
-    backlog: VecDeque<Backlog>,
+    backlog: Backlog,
     cursor: Cursor,
     budget: Budget,
     control: ControlLane,
@@ -125,7 +73,7 @@ impl SendQueue {
             buf: Vec::new(),
             start: 0,
             slice: Bytes::new(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             cursor: Cursor::default(),
             budget: Budget::new(channels, budget, high_water),
             control: ControlLane::default(),
@@ -215,18 +163,7 @@ impl SendQueue {
                 return self.front();
             }
         }
-        // After a large message, the buffer is small at first: an out buffer for a few bytes between
-        // two large messages would take a thousand times the memory that the budget counts.
-        let next = match self.backlog.back() {
-            Some(Backlog::Frames(frames)) if !is_full(frames, len) => None,
-            Some(Backlog::Frames(_)) | None if self.slice.is_empty() => Some(stock::take_out()),
-            _ => Some(Vec::new()),
-        };
-        self.backlog.extend(next.map(Backlog::Frames));
-        match self.backlog.back_mut() {
-            Some(Backlog::Frames(frames)) => frames,
-            _ => unreachable!("pushed above"),
-        }
+        self.backlog.tail(len, !self.slice.is_empty())
     }
 
     /// Queues one message, and copies its payload once.
@@ -262,11 +199,8 @@ impl SendQueue {
         let len = payload.len();
         let bytes = self.format.message_len(len);
         self.budget.accept(channel, len, bytes);
-        self.backlog.push_back(Backlog::Message {
-            channel,
-            rest: std::mem::take(payload),
-            first: true,
-        });
+        let payload = std::mem::take(payload);
+        self.backlog.push_message(channel, payload);
         #[cfg(feature = "spdy")]
         if self.format.has_streams() {
             self.count_large(channel, len);
@@ -391,7 +325,7 @@ impl SendQueue {
             self.release_slice();
         }
         self.slice.truncate(frame_left - kept);
-        self.release_backlog();
+        self.backlog.release(&mut self.spent);
         self.control.discard_waiting();
         self.budget.discard(frame_left);
     }
@@ -443,35 +377,28 @@ impl SendQueue {
 
     /// Moves the next piece of the backlog to the buffer and the slice.
     fn load(&mut self) {
-        match self.backlog.pop_front() {
+        let format = self.format;
+        match self.backlog.take(format.fragment()) {
             None => {}
-            Some(Backlog::Frames(frames)) => {
+            Some(Piece::Frames(frames)) => {
                 stock::give_out(std::mem::replace(&mut self.buf, frames));
                 self.start = 0;
             }
-            Some(Backlog::Message {
+            Some(Piece::Message {
                 channel,
-                mut rest,
+                payload,
                 first,
+                last,
             }) => {
-                let format = self.format;
-                let piece = rest.split_to(rest.len().min(format.fragment()));
                 self.front().clear();
                 self.start = 0;
-                self.begin_piece(channel, piece.len(), first, rest.is_empty());
+                self.begin_piece(channel, payload.len(), first, last);
                 match format.is_base64() {
                     true => {
-                        base64::encode_into(&piece, &mut self.buf);
-                        self.spent.push(piece);
+                        base64::encode_into(&payload, &mut self.buf);
+                        self.spent.push(payload);
                     }
-                    false => self.slice = piece,
-                }
-                if !rest.is_empty() {
-                    self.backlog.push_front(Backlog::Message {
-                        channel,
-                        rest,
-                        first: false,
-                    });
+                    false => self.slice = payload,
                 }
             }
         }
@@ -524,16 +451,6 @@ impl SendQueue {
         self.spent.push(std::mem::take(&mut self.slice));
     }
 
-    /// Releases the backlog.
-    fn release_backlog(&mut self) {
-        for entry in self.backlog.drain(..) {
-            match entry {
-                Backlog::Frames(frames) => stock::give_out(frames),
-                Backlog::Message { rest, .. } => self.spent.push(rest),
-            }
-        }
-    }
-
     /// Releases all data, because it can no longer be sent. The figures still count it.
     pub(super) fn abandon(&mut self) {
         #[cfg(feature = "spdy")]
@@ -541,8 +458,8 @@ impl SendQueue {
         stock::give_out(std::mem::take(&mut self.buf));
         self.start = 0;
         self.release_slice();
-        self.release_backlog();
-        self.backlog = VecDeque::new();
+        self.backlog.release(&mut self.spent);
+        self.backlog = Backlog::default();
     }
 
     /// Returns whether there are payloads that are no longer needed.
@@ -574,9 +491,7 @@ impl SendQueue {
         if self.buf.is_empty() && self.buf.capacity() > 0 {
             stock::give_out(std::mem::take(&mut self.buf));
         }
-        if self.backlog.is_empty() && self.backlog.capacity() > KEPT {
-            self.backlog = VecDeque::new();
-        }
+        self.backlog.trim();
     }
 }
 

@@ -122,6 +122,7 @@ async fn every_port_is_called_when_its_service_is_ready() {
     for index in 0..3 {
         let (port, end) = within(LONG, handle.next_request()).await.unwrap();
         assert_eq!((port.index, usize::from(port.port)), (index, index + 1));
+        assert_eq!(port.request_id(), None);
         sleep(secs(5)).await;
         drop(port);
         end.send_response(());

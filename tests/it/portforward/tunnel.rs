@@ -63,12 +63,13 @@ async fn all_connections_share_the_request_and_the_session() {
     let service = connections(async |mut port: ForwardedPort| {
         let head = port.request.as_ref().expect("the head of the request");
         let seen = format!(
-            "{} {} {} {} {}",
+            "{} {} {} {} {} {:?}",
             head.uri,
             head.headers["host"].to_str()?,
             port.port,
             port.index,
             port.has_half_close(),
+            port.request_id(),
         );
         port.stream.write_all(seen.as_bytes()).await?;
         let ended = port.session.ended().await;
@@ -82,7 +83,8 @@ async fn all_connections_share_the_request_and_the_session() {
             };
             assert_eq!((reply, from), (Said::Reply(stream), stream));
             let seen = String::from_utf8(seen.to_vec()).unwrap();
-            let end = format!(" {port} {index} true");
+            let request = error.to_string();
+            let end = format!(" {port} {index} true Some({request:?})");
             assert!(seen.starts_with('/') && seen.ends_with(&end), "{seen}");
         }
     }
@@ -340,7 +342,10 @@ async fn a_tap_records_connections_that_come_later() {
         .layer(streaming())
         .layer(TapLayer::new(move |_: &_| tap.lock().unwrap().take()))
         .layer(PortForwardLayer::new())
-        .service_fn(echo);
+        .service_fn(async |port: ForwardedPort| match port.port {
+            81 => Err(ForwardError::target("gone").into()),
+            _ => echo(port).await,
+        });
     let mut client = Spdy::tunnel(service).await;
     for error in [1, 5] {
         let stream = client.connect(error, 80).await;
@@ -363,6 +368,16 @@ async fn a_tap_records_connections_that_come_later() {
             assert_eq!((channel, direction, &*bytes), (0, expected, &b"hello"[..]));
         }
     }
+    // The text of an error, on the error stream of the second connection at the same time.
+    let stream = client.connect(9, 80).await;
+    assert_eq!(client.next().await, Some(Said::Reply(stream)));
+    client.connect(13, 81).await;
+    let record = within(LONG, records.next()).await.expect("a record");
+    let Record::Payload(text) = record else {
+        panic!("a payload: {record:?}");
+    };
+    assert_eq!((text.channel, text.direction), (3, Direction::Outbound));
+    assert_eq!(text.bytes, "error forwarding port 81: gone");
     client.close(1000).await;
     let end = within(LONG, records.next()).await;
     assert!(matches!(end, Some(Record::End(_))), "{end:?}");

@@ -1,6 +1,9 @@
 //! Connections through both kinds of session.
 
+use tokio::io::duplex;
+
 use super::*;
+use crate::support::serve;
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_as_kubectl_makes_it() {
@@ -128,6 +131,43 @@ async fn a_reset_ends_both_directions() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reset_behind_an_end_ends_reads_and_writes_that_wait() {
+    for half in [Half::Ours, Half::Theirs] {
+        let (service, mut ports) = held();
+        for mut client in both(service).await {
+            let stream = client.connect(1, 80).await;
+            let mut port = ports.recv().await.unwrap();
+            port.stream.write_all(b"x").await.unwrap();
+            client.take::<2>().await;
+            client.answers = false;
+            let waiting = tokio::spawn(async move {
+                match half {
+                    Half::Ours => {
+                        port.stream.shutdown().await.unwrap();
+                        port.stream.read(&mut [0; 9]).await.map(|_| ())
+                    }
+                    Half::Theirs => loop {
+                        // The client confirms nothing, so a write has to wait at last.
+                        let written = port.stream.write_all(&[0; 1024]).await;
+                        if written.is_err() {
+                            break written;
+                        }
+                    },
+                }
+            });
+            if half == Half::Theirs {
+                client.bytes(&fin(stream)).await;
+            }
+            tokio::time::sleep(secs(1)).await;
+            assert!(!waiting.is_finished());
+            client.bytes(&reset(stream)).await;
+            let end = soon(waiting).await.unwrap();
+            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+}
+
 /// Returns the end of a read from a connection whose client goes in this way.
 async fn read_after<Fut: Future<Output = ()>>(
     half: &[Half],
@@ -202,6 +242,42 @@ async fn a_goaway_is_answered_by_the_end() {
             true => assert_eq!(told.last(), Some(&Said::Close(Some(1000))), "{told:?}"),
             false => assert!(matches!(told.last(), Some(Said::GoAway(..))), "{told:?}"),
         }
+    }
+}
+
+/// A proxy that copies bytes, and drops both connections at the first end of either.
+#[tokio::test(start_paused = true)]
+async fn an_end_reaches_both_sides_through_a_proxy() {
+    for ours in [true, false] {
+        let sessions = tower_wsstream::Sessions::default();
+        let (service, mut ports) = held_in(config().sessions(sessions.clone()));
+        let (near, mut left) = duplex(4096);
+        let (mut right, far) = duplex(4096);
+        serve(far, service);
+        let proxy = tokio::spawn(async move {
+            let (mut from_client, mut to_client) = tokio::io::split(&mut left);
+            let (mut from_server, mut to_server) = tokio::io::split(&mut right);
+            tokio::select! {
+                _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+            }
+        });
+        let mut client = Spdy::post_over(near, "/", PORT_FORWARD).await;
+        client.connect(1, 80).await;
+        let mut port = ports.recv().await.unwrap();
+        let start = Instant::now();
+        if ours {
+            port.session.close(1001, "").unwrap();
+        } else {
+            client.bytes(&go_away()).await;
+        }
+        // Go's clients drop the connection at a GOAWAY, and this end does not before that.
+        while !matches!(client.next().await.expect("a GOAWAY"), Said::GoAway(..)) {}
+        assert!(soon(port.stream.read(&mut [0; 9])).await.is_err());
+        drop(client);
+        soon(proxy).await.unwrap();
+        soon(sessions.drain(Duration::ZERO)).await;
+        assert!(start.elapsed() < secs(15), "{:?}", start.elapsed());
     }
 }
 

@@ -48,6 +48,11 @@ async fn frames_that_break_the_protocol_end_the_session() {
     breaks("a lower stream", &[syn(5, &none), syn(3, &later)].concat()).await;
     breaks("the same stream", &[syn(5, &none), syn(5, &later)].concat()).await;
     breaks("no zlib", &syn(1, b"plain text\0\0\xff\xff")).await;
+    // Every block is unpacked, also one that means nothing here.
+    for (what, kind) in [("a reply without zlib", 2), ("headers without zlib", 8)] {
+        let body = [&[0, 0, 0, 1], &b"plain text\0\0\xff\xff"[..]].concat();
+        breaks(what, &control(kind, &body)).await;
+    }
     breaks("no flush", &syn(1, &none[..none.len() - 1])).await;
     breaks("a short block", &syn(1, &stored(&[0, 0, 0, 1], true))).await;
     let upper = headers(&[("Port", "80")]);
@@ -348,13 +353,18 @@ async fn an_upload_that_is_not_read_pauses_and_loses_nothing() {
     }
 }
 
+/// The window of a stream is 256 KiB, and the reserve of a session 16 MiB.
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
+    const MIB: usize = 1 << 20;
     let (service, mut ports) = held();
     for mut client in both(service).await {
         let stalled = client.connect(1, 80).await;
-        let _stalled = ports.recv().await.unwrap();
-        client.bytes(&data(stalled, &[7; 200_000])).await;
+        let mut unread = ports.recv().await.unwrap();
+        let start = Instant::now();
+        for _ in 0..16 {
+            client.bytes(&data(stalled, &[7; MIB])).await;
+        }
         let stream = client.connect(5, 80).await;
         let mut port = ports.recv().await.unwrap();
         port.stream.write_all(b"fine").await.unwrap();
@@ -362,5 +372,12 @@ async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
             client.take().await,
             [Said::Reply(stream), Said::data(stream, "fine")]
         );
+        assert_eq!(start.elapsed(), millis(0), "reading never paused");
+        // As much beyond it as the transport holds, and no more is lost.
+        client.bytes(&data(stalled, &[7; MIB / 2])).await;
+        client.bytes(&fin(stalled)).await;
+        let mut got = Vec::new();
+        soon(unread.stream.read_to_end(&mut got)).await.unwrap();
+        assert_eq!(got.len(), 16 * MIB + MIB / 2);
     }
 }

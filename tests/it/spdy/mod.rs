@@ -1,7 +1,11 @@
 //! SPDY: connections over streams, through the tunnel of kubectl and by POST.
+//!
+//! `tests/it/spdy/CHECKLIST.md` says which tests hold what those of Go's ends hold.
 
 mod connections;
 mod hostile;
+mod idle;
+mod pings;
 
 use std::{
     io,
@@ -9,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -18,7 +23,7 @@ use tokio::{
 };
 use tower::{Layer, service_fn};
 use tower_wsstream::{
-    BoxError, SessionConfig, StreamingLayer,
+    BoxError, EndCause, SessionConfig, StreamingLayer,
     portforward::{ForwardedPort, PortForwardLayer, Protocols},
 };
 

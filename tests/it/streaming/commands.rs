@@ -433,6 +433,43 @@ async fn sizes_come_on_their_own_stream() {
     }
 }
 
+/// Sizes hold nothing up, whether there are any and whether they are read.
+#[tokio::test(start_paused = true)]
+async fn the_reader_of_sizes_ends_with_its_client() {
+    for (sent, read) in [(true, true), (true, false), (false, true), (false, false)] {
+        let (config, summary) = watched();
+        let service = serves(config, move |command: RemoteCommand| async move {
+            let mut command = command;
+            tokio::task::yield_now().await;
+            let mut resize = command.resize.take().unwrap();
+            if !read {
+                command.session.ended().await;
+            }
+            while let Some(size) = resize.next().await {
+                assert_eq!((size.width, size.height), (80, 24));
+            }
+            Ok(ExitStatus::success())
+        });
+        let before = tasks();
+        let all = &[ERROR, STDIN, STDOUT, RESIZE];
+        let query = "stdin=1&stdout=1&tty=1";
+        let mut client = Client::start(service, query, V4, all).await;
+        if sent {
+            client.send(RESIZE, b"{\"Width\":80,\"Height\":24}\n").await;
+        }
+        drop(client);
+        let start = Instant::now();
+        let cause = soon(summary).await.unwrap().cause;
+        assert!(
+            matches!(cause, EndCause::ConnectionLost { .. }),
+            "{cause:?}"
+        );
+        tokio::task::yield_now().await;
+        assert!(tasks() <= before, "a task is left");
+        assert!(start.elapsed() < secs(1));
+    }
+}
+
 /// An empty message would be an empty frame, which means nothing on a stream. A sink takes one
 /// without waiting, even before the streams are open.
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,8 @@ async fn no_common_protocol_is_403_with_those_that_are_accepted() {
 #[tokio::test(start_paused = true)]
 async fn a_table_without_streams_is_403() {
     let table = ChannelProtocols::standard([ChannelType::Read]).unwrap();
-    let service = SpdyLayer::new(table).layer(Kept::default().service());
+    let layer = StreamingLayer::new(table).spdy_only();
+    let service = layer.layer(Kept::default().service());
     let head = post(&["channel.k8s.io"]);
     let told = refused(service, &head, 403, RejectionKind::NoCommonSubprotocol).await;
     assert!(told.message.contains("connect with WebSocket"), "{told:?}");

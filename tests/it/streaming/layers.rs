@@ -140,6 +140,19 @@ async fn an_intent_tells_both_transports() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_layer_for_spdy_only_leaves_websocket_to_the_fallback() {
+    let fallback = service_fn(async |_: http::Request<hyper::body::Incoming>| {
+        Ok::<_, BoxError>(Response::new(http_body_util::Empty::<bytes::Bytes>::new()))
+    });
+    let service = layer().fallback(fallback).layer(Kept::default().service());
+    for (head, status) in [(websocket(), 200), (post(&CLIENT_GO), 101)] {
+        let (request, _wire) = hold(&head).await;
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+}
+
 /// The service is called and polled once before the answer, and nothing is spawned for a request
 /// that is given up.
 #[tokio::test(start_paused = true)]

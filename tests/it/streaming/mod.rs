@@ -13,7 +13,6 @@ use http::Response;
 use tower::{Layer, util::ServiceFn};
 use tower_wsstream::{
     BoxError, ChannelSet, RejectionKind, Sessions, StreamingLayer, remotecommand::Protocols,
-    streaming::SpdyLayer,
 };
 
 use crate::support::{Head, hold, refusal, refused, sorted, tasks};
@@ -46,9 +45,9 @@ const CLIENT_GO: [&str; 5] = [
     "channel.k8s.io",
 ];
 
-/// Returns a layer for commands.
-fn layer() -> SpdyLayer {
-    SpdyLayer::new(Protocols::default())
+/// Returns a layer for commands over SPDY alone.
+fn layer() -> StreamingLayer {
+    StreamingLayer::new(Protocols::default()).spdy_only()
 }
 
 /// Keeps the sets of channels that it is called with. Their sessions do not end.

@@ -76,8 +76,13 @@ impl Spdy<DuplexStream> {
 
     /// Opens a session in memory by a POST.
     pub(crate) async fn post(service: impl HttpService, target: &str, protocol: &str) -> Self {
-        let (mut near, far) = duplex(256 * 1024);
+        let (near, far) = duplex(256 * 1024);
         serve(far, service);
+        Self::post_over(near, target, protocol).await
+    }
+
+    /// Opens a session by a POST over a connection to a server.
+    pub(crate) async fn post_over(mut near: DuplexStream, target: &str, protocol: &str) -> Self {
         let head = Head::plain(target)
             .line(&format!("POST {target} HTTP/1.1"))
             .with("Connection", "Upgrade")
@@ -114,11 +119,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
 
     /// Sends bytes of frames, in one message of a tunnel.
     pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
+        self.try_bytes(bytes).await.expect("the server reads");
+    }
+
+    /// Sends bytes of frames to a server that may have gone.
+    pub(crate) async fn try_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match self.tunnel {
             true => self.raw.bytes(&frame(true, BINARY, bytes)).await,
             false => self.raw.bytes(bytes).await,
         }
-        .expect("the server reads");
     }
 
     /// Sends bytes as they are.

@@ -148,12 +148,12 @@ fn every_public_type_is_what_it_is() {
     #[cfg(feature = "spdy")]
     let spdy = {
         use tower_wsstream::{
-            SpdyLayer, StreamingLayer,
-            streaming::{Spdy, SpdyFuture},
+            StreamingLayer,
+            streaming::{Streaming, StreamingFuture},
         };
         table! {
-            HANDLE: SpdyFuture<Done, Good>;
-            CLONE: Spdy<Good>, SpdyLayer, SpdyLayer<Good>, StreamingLayer, StreamingLayer<Good>;
+            HANDLE: StreamingFuture<Done, Good>;
+            CLONE: Streaming<Good>, StreamingLayer, StreamingLayer<Good>;
         }
     };
     #[cfg(not(feature = "spdy"))]
@@ -180,7 +180,7 @@ fn every_public_type_is_what_it_is() {
 
 /// Returns whether a type exists with the feature `spdy` alone.
 fn is_of_spdy(name: &str) -> bool {
-    name.starts_with("Spdy") || name.starts_with("Streaming")
+    name.starts_with("Streaming")
 }
 
 /// Returns the names of types in the `pub use` of public modules.
@@ -267,10 +267,7 @@ fn every_service_shows_the_inner_one_and_gives_it_back() {
         RemoteCommandLayer::new(),
     );
     #[cfg(feature = "spdy")]
-    through!(
-        tower_wsstream::SpdyLayer::new(Protocols::default()),
-        tower_wsstream::StreamingLayer::new(Protocols::default()),
-    );
+    through!(tower_wsstream::StreamingLayer::new(Protocols::default()));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! a write is merged into the DATA frame in front of it, as long as none of that frame has left: the
 //! payload is appended, and the lengths in its heads are changed.
 
-use super::{Backlog, SendQueue, is_full};
+use super::{SendQueue, is_full};
 use crate::{
     frame::{OpCode, frame_head, set_frame_len},
     protocol::Format,
@@ -69,11 +69,14 @@ impl SendQueue {
     #[inline(never)]
     pub(super) fn push_data(&mut self, channel: u8, payload: &[u8]) {
         let (format, bytes) = (self.format, payload.len());
+        if bytes == 0 {
+            // A stream has no messages.
+            return;
+        }
         if let Some(last) = self.extensible(channel, bytes) {
             let merged = last.len + bytes;
-            if let Some(buffer) = self.last_buffer() {
-                format.append_to_data(buffer, last.len, payload);
-            }
+            let buffer = self.backlog.last_frames_mut().unwrap_or(&mut self.buf);
+            format.append_to_data(buffer, last.len, payload);
             let more = format.message_len(merged) - format.message_len(last.len);
             self.budget.accept(channel, bytes, more);
             return self.note_data(channel, merged);
@@ -110,22 +113,9 @@ impl SendQueue {
         let is_last = last.channel == channel && last.end == self.budget.accepted();
         let is_whole = self.budget.left() <= begin;
         let fits = last.len.saturating_add(more) <= format.fragment();
-        let buffer = match self.backlog.back() {
-            None => &self.buf,
-            Some(Backlog::Frames(frames)) => frames,
-            Some(Backlog::Message { .. }) => return None,
-        };
+        let buffer = self.backlog.last_frames().unwrap_or(&self.buf);
         // The head may grow by two bytes.
         (is_last && is_whole && fits && !is_full(buffer, more + 2)).then_some(last)
-    }
-
-    /// Returns the buffer with the last frame, unless that is a large message.
-    fn last_buffer(&mut self) -> Option<&mut Vec<u8>> {
-        match self.backlog.back_mut() {
-            None => Some(&mut self.buf),
-            Some(Backlog::Frames(frames)) => Some(frames),
-            Some(Backlog::Message { .. }) => None,
-        }
     }
 
     /// Leaves the last frame as it is from now on, because a transport was shown it. One that returns

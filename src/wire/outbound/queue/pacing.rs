@@ -66,16 +66,18 @@ impl SendQueue {
     /// frames.
     #[inline]
     pub(in crate::wire::outbound) fn is_paced(&self, channel: u8, len: usize) -> bool {
-        match &self.pacing {
-            Some(pacing) => {
-                let stream = self.budget.stream(channel);
-                stream.is_some_and(|stream| !pacing.pace.admits(queue_of(stream)))
-                    // One that is large enough to leave at once can still take a frame of its own.
-                    // There is a place for that one.
-                    && !self.merges(channel, len)
-            }
-            None => false,
-        }
+        let pacing = self.pacing.as_ref();
+        pacing.is_some_and(|pacing| self.lacks_place(pacing, channel, len))
+    }
+
+    // A function of its own, because most sessions are not paced.
+    #[inline(never)]
+    fn lacks_place(&self, pacing: &Pacing, channel: u8, len: usize) -> bool {
+        let stream = self.budget.stream(channel);
+        stream.is_some_and(|stream| !pacing.pace.admits(queue_of(stream)))
+            // A write that makes the queue large enough to leave still takes a frame of its own.
+            // There is a place for that one.
+            && !self.merges(channel, len)
     }
 
     /// Returns whether a reply on a stream would wait in the client behind data that is not confirmed,

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{backlog::Entry, *};
 use crate::{
     frame::close_payload,
     wire::outbound::framing::{FRAGMENT, FRAGMENT_BASE64},
@@ -396,10 +396,11 @@ fn what_the_queue_holds_is_bounded_by_what_it_counts() {
     let held: usize = queue.buf.capacity()
         + queue
             .backlog
+            .entries
             .iter()
             .map(|piece| match piece {
-                Backlog::Frames(frames) => frames.capacity(),
-                Backlog::Message { rest, .. } => rest.len(),
+                Entry::Frames(frames) => frames.capacity(),
+                Entry::Message { rest, .. } => rest.len(),
             })
             .sum::<usize>();
     assert!(held <= 4 * BUDGET, "{held} bytes for a budget of {BUDGET}");
@@ -426,8 +427,8 @@ fn an_out_buffer_that_is_full_does_not_grow() {
         queue.push(0, &[7; 30_000]);
     }
     assert_eq!(queue.buf.capacity(), stock::OUT_BUFFER);
-    for piece in &queue.backlog {
-        let Backlog::Frames(frames) = piece else {
+    for piece in &queue.backlog.entries {
+        let Entry::Frames(frames) = piece else {
             panic!("only small messages were queued");
         };
         assert_eq!(frames.capacity(), stock::OUT_BUFFER);

@@ -29,7 +29,7 @@ enum Target {
 /// It is for streams what a [`Mux`](crate::mux::Mux) is for channels, and the driver treats both in
 /// the same way.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct StreamMux {
     decoder: Decoder,
     exchange: Exchange,
     inlet: Inlet,
@@ -41,7 +41,7 @@ pub(crate) struct Peer {
     regardless: bool,
 }
 
-impl Peer {
+impl StreamMux {
     pub(crate) fn new(wire: Arc<Wire>, roles: Roles) -> Self {
         Self {
             decoder: Decoder::new(),
@@ -191,7 +191,7 @@ impl Peer {
 }
 
 /// The methods for the driver, which are those of a [`Mux`](crate::mux::Mux).
-impl Peer {
+impl StreamMux {
     /// Commits the data that has arrived, so that readers get it, and queues the answers to it. This
     /// is called after each read.
     pub(crate) fn commit(&mut self) {
@@ -200,7 +200,7 @@ impl Peer {
     }
 
     /// Waits for room for the next byte. If it is pending, the driver is woken once a reader makes
-    /// room, or has to look again once output has left: see [`Peer::waits_for_output`].
+    /// room, or has to look again once output has left: see [`StreamMux::waits_for_output`].
     pub(crate) fn poll_room(&mut self) -> Poll<()> {
         self.commit();
         if self.takes_all() {
@@ -214,10 +214,7 @@ impl Peer {
                     false => Poll::Ready(()),
                 }
             }
-            (Want::Data { .. }, Target::Slot(slot)) => {
-                let pipe = self.wire().inbound.pipe(slot);
-                pipe.map_or(Poll::Ready(()), |pipe| pipe.poll_room(1))
-            }
+            (Want::Data { .. }, Target::Slot(slot)) => self.exchange.poll_room(slot),
             (Want::Data { .. } | Want::Skip { .. }, _) => Poll::Ready(()),
         }
     }
@@ -290,7 +287,7 @@ impl Peer {
 }
 
 /// The methods for the driver that a session of channels has no use for.
-impl Peer {
+impl StreamMux {
     /// Returns whether all streams of a command are open, so that it may start.
     pub(crate) fn is_complete(&self) -> bool {
         self.exchange.is_complete()
