@@ -321,6 +321,19 @@ mod tests {
     }
 
     #[test]
+    fn a_body_grows_to_its_length_and_not_beyond() {
+        let length = 5_010;
+        let mut decoder = Decoder::new();
+        let mut head = bytes("80030001");
+        head.extend((length as u32).to_be_bytes());
+        decoder.feed(&head).unwrap();
+        for piece in vec![1; length - 1].chunks(128) {
+            assert!(decoder.feed(piece).unwrap().is_none());
+            assert!(decoder.body.capacity() <= (2 * decoder.body.len()).min(length));
+        }
+    }
+
+    #[test]
     fn a_large_body_is_not_kept() {
         let mut stream = bytes("80030001");
         stream.extend(5_010_u32.to_be_bytes());

@@ -340,7 +340,7 @@ impl Exchange {
     fn reply(&mut self, stream: u32) {
         self.flush();
         let queued = self.wire.outbound.reply(stream);
-        self.congested = queued > MAX_ANSWERS;
+        self.unsent = queued;
     }
 
     /// Queues the answers that have come together.
@@ -348,7 +348,7 @@ impl Exchange {
         self.now = None;
         if !self.answers.is_empty() {
             let queued = self.wire.outbound.push_frames(&self.answers);
-            self.congested = queued > MAX_ANSWERS;
+            self.unsent = queued;
             self.answers.clear();
             // An idle session keeps no room for them.
             self.answers.shrink_to(KEPT);
