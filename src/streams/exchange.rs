@@ -339,16 +339,14 @@ impl Exchange {
 
     fn reply(&mut self, stream: u32) {
         self.flush();
-        let queued = self.wire.outbound.reply(stream);
-        self.unsent = queued;
+        self.unsent = self.wire.outbound.reply(stream);
     }
 
     /// Queues the answers that have come together.
     pub(super) fn flush(&mut self) {
         self.now = None;
         if !self.answers.is_empty() {
-            let queued = self.wire.outbound.push_frames(&self.answers);
-            self.unsent = queued;
+            self.unsent = self.wire.outbound.push_frames(&self.answers);
             self.answers.clear();
             // An idle session keeps no room for them.
             self.answers.shrink_to(KEPT);

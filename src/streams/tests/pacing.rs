@@ -6,9 +6,11 @@ use futures_util::FutureExt;
 use tokio::time::advance;
 
 use super::session::{Session, control, next, write};
+use crate::streams::{NewPair, NewPairs};
 
-#[tokio::test(start_paused = true)]
-async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
+/// Returns a session whose client does not read stream 3, so that it answers no PINGs, and opens
+/// streams of the same queue and of another one.
+async fn standing_still() -> (Session, NewPairs, NewPair) {
     let (mut session, mut pairs) = Session::ports();
     let mut pair = session.connect(&mut pairs, 1);
     pair.answer.reply();
@@ -17,11 +19,16 @@ async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
     while write(&mut pair.data, "x").now_or_never().is_some() {
         session.round();
     }
-    // Of the same queue as stream 3, of another one, and of the same again.
-    session.open(13, "error", "13");
-    session.open(15, "error", "15");
-    session.open(23, "error", "23");
+    for stream in [13, 15, 23] {
+        session.open(stream, "error", &stream.to_string());
+    }
     assert_eq!(session.round(), ["reply 15"]);
+    (session, pairs, pair)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
+    let (mut session, _pairs, _pair) = standing_still().await;
     advance(Duration::from_secs(20)).await;
     session.open(33, "error", "33");
     session.open(43, "error", "43");
@@ -37,18 +44,7 @@ async fn a_stream_behind_unread_data_is_opened_when_that_was_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_postponed_stream_takes_its_place_among_later_ones() {
-    let (mut session, mut pairs) = Session::ports();
-    let mut pair = session.connect(&mut pairs, 1);
-    pair.answer.reply();
-    session.round();
-    session.unanswered = Some(Vec::new());
-    while write(&mut pair.data, "x").now_or_never().is_some() {
-        session.round();
-    }
-    session.open(13, "error", "13");
-    session.open(15, "error", "15");
-    session.open(23, "error", "23");
-    assert_eq!(session.round(), ["reply 15"]);
+    let (mut session, mut pairs, _pair) = standing_still().await;
     // What comes for a stream that was not opened is not kept.
     session.data(23, b"early");
     assert_eq!(session.round(), ["rst 23 3"]);

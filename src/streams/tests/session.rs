@@ -174,11 +174,7 @@ impl Session {
     /// Ends the round, and returns the frames that have been sent. PINGs of this end are answered,
     /// and not among them.
     pub(crate) fn round(&mut self) -> Vec<String> {
-        self.mux.end_round();
-        self.wire.outbound.begin_turn(true);
-        self.wire.outbound.end_turn(&mut Vec::new());
-        let sent = std::mem::take(&mut *self.sent.0.lock().unwrap());
-        let mut lines = lines(&sent);
+        let mut lines = self.frames();
         let own_ping = |line: &String| {
             let id: u32 = line.strip_prefix("ping ")?.parse().ok()?;
             id.is_multiple_of(2).then_some(id)
@@ -193,6 +189,15 @@ impl Session {
             self.feed(&control(6, &id.to_be_bytes()));
         }
         lines
+    }
+
+    /// Ends the round, and returns all frames that have been sent.
+    pub(super) fn frames(&mut self) -> Vec<String> {
+        self.mux.end_round();
+        self.wire.outbound.begin_turn(true);
+        self.wire.outbound.end_turn(&mut Vec::new());
+        let sent = std::mem::take(&mut *self.sent.0.lock().unwrap());
+        lines(&sent)
     }
 
     /// Opens a connection, and takes it.
