@@ -231,30 +231,21 @@ proptest! {
 
 #[test]
 fn a_write_is_merged_into_a_frame_of_its_stream_that_is_last_and_whole() {
-    let front = |model: &mut Model| model.run(Op::Push(0, 100));
-    let between: [(&str, fn(&mut Model), usize); 7] = [
-        ("nothing", |_| (), 1),
-        ("another stream", |model| model.run(Op::Push(1, 100)), 2),
-        ("a frame", |model| model.run(Op::Reply(0)), 2),
-        (
-            "a large message",
-            |model| model.run(Op::Send(0, FRAGMENT)),
-            3,
-        ),
-        ("a byte that left", |model| model.run(Op::Take(10)), 2),
-        ("a full transport", |model| model.run(Op::Full), 2),
-        (
-            "more than a frame takes",
-            |model| model.run(Op::Push(0, FRAGMENT - 150)),
-            2,
-        ),
+    let between = [
+        ("nothing", Op::Take(0), 1),
+        ("another stream", Op::Push(1, 100), 2),
+        ("a frame", Op::Reply(0), 2),
+        ("a large message", Op::Send(0, FRAGMENT), 3),
+        ("a byte that left", Op::Take(10), 2),
+        ("a full transport", Op::Full, 2),
+        ("more than a frame takes", Op::Push(0, FRAGMENT - 150), 2),
     ];
     for format in FORMATS {
         for (name, between, expected) in between {
             let mut model = Model::new(format);
-            front(&mut model);
-            between(&mut model);
-            model.run(Op::Push(0, 100));
+            for op in [Op::Push(0, 100), between, Op::Push(0, 100)] {
+                model.run(op);
+            }
             model.drain();
             let frames = frames(format, &model.left).into_iter();
             let data = frames.filter(|frame| matches!(frame, Sent::Data(3, _)));
@@ -541,6 +532,26 @@ fn a_frame_without_a_place_is_held_until_there_is_one() {
     }
     model.drain();
     assert!(model.left.starts_with(&[&fin[..], &reply].concat()));
+}
+
+#[test]
+fn many_frames_at_once_leave_places_for_pings() {
+    let mut model = paced();
+    let mut fins = Vec::new();
+    for _ in 0..300 {
+        spdy::fin(&mut fins, 3);
+    }
+    model.queue.push_frames(&fins);
+    loop {
+        let asked = pings(&mut model);
+        if asked.is_empty() {
+            break;
+        }
+        for id in asked {
+            model.queue.answered(id);
+        }
+    }
+    assert_eq!(model.queue.held(), 0, "no PING is behind those that left");
 }
 
 #[test]
