@@ -187,9 +187,9 @@ pub(crate) fn start(test: &str) -> Option<Server> {
 }
 
 pub(crate) struct Server {
-    child: Child,
+    pub(crate) child: Child,
     /// The address for clients, and that for reports if there is one.
-    addresses: Vec<String>,
+    pub(crate) addresses: Vec<String>,
     /// Kept open, because the harness says more if a test takes long.
     _output: BufReader<ChildStdout>,
 }
@@ -197,15 +197,6 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn address(&self) -> &str {
         &self.addresses[0]
-    }
-
-    /// Returns the address at which the server reports its own figures.
-    pub(crate) fn reports(&self) -> &str {
-        &self.addresses[1]
-    }
-
-    pub(crate) fn process(&self) -> u32 {
-        self.child.id()
     }
 
     /// Returns the bytes of resident memory.

@@ -201,7 +201,7 @@ pub(super) fn single_bytes(run: &mut Run<'_>) -> Vec<Attacker> {
 
 /// Uploads more on stream 3 than fits anywhere.
 fn upload(run: &mut Run<'_>, attackers: &mut [Attacker]) {
-    let frames = data(3, &[0; 8192]).repeat(128);
+    let frames = data(3, &[0; 8192]).repeat(256);
     for attacker in &mut *attackers {
         attacker.send(&frames);
     }

@@ -19,7 +19,7 @@ pub(super) fn frames() -> Vec<Attack> {
             32,
             End::Fault,
         ),
-        Attack::new("HEADERS of 4 KiB", acts::large_headers, 64, End::Served).frames([300, 3_000]),
+        Attack::new("HEADERS of 4 KiB", acts::large_headers, 64, End::Served).frames([300, 1_000]),
         Attack::new("headers in upper case", acts::garbage, 8, End::Fault),
         Attack::new(
             "16 MiB of DATA announced",
@@ -85,9 +85,10 @@ pub(super) fn stalls() -> Vec<Attack> {
         Attack::new(
             "an upload that is not read",
             acts::unread_upload,
-            384,
+            896,
             End::Paused,
-        ),
+        )
+        .sessions([4, 64]),
         Attack::new(
             "127 bytes that are not read",
             acts::a_byte_each,
