@@ -66,7 +66,7 @@
 //! | `http2` | sessions over HTTP/2 (extended CONNECT) | h2 |
 //! | `auto-server` | the fast path under hyper-util's auto server and axum's `serve`; implies `http2` | h2 |
 //! | `axum08` | an extractor for axum's handlers; implies `auto-server` | axum-core |
-//! | `spdy` | sessions of [`remotecommand`] and [`portforward`] over SPDY/3.1, and the tunnel of `kubectl port-forward`: see `streaming` | miniz_oxide |
+//! | `spdy` | sessions of [`remotecommand`] and [`portforward`] over SPDY/3.1, and the tunnel of `kubectl port-forward`: see `streaming` | nothing |
 //! | `testing` | a client end in memory, for tests of a service; over HTTP/2 with `http2` | tokio-tungstenite, hyper's server, and the common part of its client |
 //! | `simd` | base64 three to four times as fast | base64-simd |
 //!

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tower::ServiceBuilder;
 use tower_wsstream::{
     BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, Encoding,
@@ -34,14 +34,39 @@ enum Work {
     RoundTrip,
 }
 
+/// Bytes that the client sends again and again.
+struct Repeated {
+    bytes: Vec<u8>,
+    at: usize,
+    /// The number of bytes that it will still send.
+    left: usize,
+}
+
+impl Repeated {
+    fn new(bytes: Vec<u8>, left: usize) -> Self {
+        Self { bytes, at: 0, left }
+    }
+
+    /// Sends `most` bytes at most, and returns how many.
+    fn read(&mut self, buf: &mut ReadBuf<'_>, most: usize) -> usize {
+        let n = self.left.min(most).min(buf.remaining());
+        self.left -= n;
+        let mut rest = n;
+        while rest > 0 {
+            let bytes = &self.bytes[self.at..];
+            let bytes = &bytes[..rest.min(bytes.len())];
+            buf.put_slice(bytes);
+            self.at = (self.at + bytes.len()) % self.bytes.len();
+            rest -= bytes.len();
+        }
+        n
+    }
+}
+
 /// The connection: the client's bytes, in the steps in which it sends them.
 struct Connection {
     handshake: Vec<u8>,
-    /// Messages that are read again and again.
-    messages: Vec<u8>,
-    at: usize,
-    /// Bytes of messages that the client will send.
-    left: usize,
+    messages: Repeated,
     /// Bytes that may be read before the next answer.
     allowed: usize,
     /// Bytes that each answer allows; `usize::MAX` for a client that does not wait.
@@ -63,21 +88,12 @@ impl AsyncRead for Connection {
             buf.put_slice(&std::mem::take(&mut this.handshake));
             return Poll::Ready(Ok(()));
         }
-        let n = this.left.min(this.allowed).min(buf.remaining());
+        let n = this.messages.read(buf, this.allowed);
         if n > 0 {
-            this.left -= n;
             this.allowed -= n;
-            let mut n = n;
-            while n > 0 {
-                let rest = &this.messages[this.at..];
-                let part = &rest[..n.min(rest.len())];
-                buf.put_slice(part);
-                this.at = (this.at + part.len()) % this.messages.len();
-                n -= part.len();
-            }
             return Poll::Ready(Ok(()));
         }
-        if this.left == 0 && !this.end.is_empty() {
+        if this.messages.left == 0 && !this.end.is_empty() {
             buf.put_slice(&std::mem::take(&mut this.end));
             return Poll::Ready(Ok(()));
         }
@@ -117,6 +133,29 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// Reads to the end.
+async fn sink(mut input: impl AsyncBufRead + Unpin) -> io::Result<()> {
+    loop {
+        let n = input.fill_buf().await?.len();
+        if n == 0 {
+            return Ok(());
+        }
+        input.consume(n);
+    }
+}
+
+/// Writes the payload so many times.
+async fn source(
+    mut output: impl AsyncWrite + Unpin,
+    payload: &[u8],
+    count: usize,
+) -> io::Result<()> {
+    for _ in 0..count {
+        output.write_all(payload).await?;
+    }
+    Ok(())
+}
+
 async fn serve(
     mut channels: ChannelSet,
     work: Work,
@@ -127,18 +166,8 @@ async fn serve(
     let mut output = channels.take_writer(1).ok_or("channel 1")?;
     drop(channels);
     match work {
-        Work::Download => {
-            for _ in 0..count {
-                output.write_all(&payload).await?;
-            }
-        }
-        Work::Upload => loop {
-            let n = input.fill_buf().await?.len();
-            if n == 0 {
-                break;
-            }
-            input.consume(n);
-        },
+        Work::Download => source(output, &payload, count).await?,
+        Work::Upload => sink(input).await?,
         Work::RoundTrip => loop {
             let bytes = input.fill_buf().await?;
             let n = bytes.len();
@@ -175,12 +204,13 @@ async fn session(work: Work, base64: bool, size: usize, count: usize) -> Result<
     let one = support::messages(size, base64, 1).len();
     let connection = Connection {
         handshake: handshake.into_bytes(),
-        messages: support::messages(size, base64, (64 * 1024 / one).max(1)),
-        at: 0,
-        left: match work {
-            Work::Download => 0,
-            Work::Upload | Work::RoundTrip => one * count,
-        },
+        messages: Repeated::new(
+            support::messages(size, base64, (64 * 1024 / one).max(1)),
+            match work {
+                Work::Download => 0,
+                Work::Upload | Work::RoundTrip => one * count,
+            },
+        ),
         allowed: match work {
             Work::RoundTrip => 0, // the 101 allows the first
             Work::Upload | Work::Download => usize::MAX,

@@ -10,7 +10,7 @@ use std::{
 
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
 };
 use tower::ServiceBuilder;
@@ -18,6 +18,8 @@ use tower_wsstream::{
     BoxError, StreamingLayer,
     portforward::{ForwardedPort, PortForwardLayer, Protocols},
 };
+
+use super::{Repeated, sink, source};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -126,10 +128,7 @@ struct Client {
     /// Bytes that it sends now.
     now: Vec<u8>,
     sent: usize,
-    /// Frames that are read again and again, and how much of them the client will still send.
-    frames: Vec<u8>,
-    at: usize,
-    left: usize,
+    frames: Repeated,
     /// Connections that it has made, and those that it will make.
     made: usize,
     wanted: usize,
@@ -152,7 +151,7 @@ impl Client {
         fin(&mut self.now, stream);
         open(&mut self.now, stream + 2, "data", self.made);
         self.made += 1;
-        if self.left == 0 {
+        if self.frames.left == 0 {
             fin(&mut self.now, stream + 2);
         }
     }
@@ -242,15 +241,11 @@ impl AsyncRead for Client {
             let n = buf.remaining().min(this.now.len() - this.sent);
             buf.put_slice(&this.now[this.sent..this.sent + n]);
             this.sent += n;
-        } else if this.made > 0 && this.left > 0 {
+        } else if this.made > 0 && this.frames.left > 0 {
             this.now.clear();
             this.sent = 0;
-            let rest = &this.frames[this.at..];
-            let n = rest.len().min(this.left).min(buf.remaining());
-            buf.put_slice(&rest[..n]);
-            this.at = (this.at + n) % this.frames.len();
-            this.left -= n;
-            if this.left == 0 {
+            this.frames.read(buf, usize::MAX);
+            if this.frames.left == 0 {
                 fin(&mut this.now, 3);
             }
         } else if !this.shut {
@@ -297,22 +292,11 @@ async fn serve(
     payload: Arc<[u8]>,
     count: usize,
 ) -> io::Result<()> {
-    let (mut input, mut output) = port.stream.into_split();
+    let (input, output) = port.stream.into_split();
     match work {
-        Work::Upload | Work::Bytes => loop {
-            let n = input.fill_buf().await?.len();
-            if n == 0 {
-                return Ok(());
-            }
-            input.consume(n);
-        },
-        Work::Download => {
-            for _ in 0..count {
-                output.write_all(&payload).await?;
-            }
-            Ok(())
-        }
-        Work::Connect => output.write_all(&payload[..1]).await,
+        Work::Upload | Work::Bytes => sink(input).await,
+        Work::Download => source(output, &payload, count).await,
+        Work::Connect => source(output, &payload[..1], 1).await,
     }
 }
 
@@ -340,9 +324,7 @@ pub(crate) async fn session(work: Work, size: usize, count: usize) -> Result<(),
              Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r\n\r\n"
             .to_vec(),
         sent: 0,
-        frames: one,
-        at: 0,
-        left,
+        frames: Repeated::new(one, left),
         made: 0,
         wanted: if work == Work::Connect { count } else { 1 },
         fins: 0,

@@ -130,6 +130,10 @@ pub enum Stall {
     /// read meanwhile. The other connections continue. Its data that was not read is discarded, and
     /// reads and writes of its service fail.
     ///
+    /// Data counts as read in pieces of 16 KiB, in which room returns. A service that needs longer
+    /// than this for such a piece is treated like one that does not read. If it has begun a piece, it
+    /// can read the rest of that one before its reads fail.
+    ///
     /// kubectl gives up after 30 seconds on connections that it opens during the stall, so a shorter
     /// time lets them through.
     ResetAfter(Duration),

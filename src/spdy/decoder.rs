@@ -124,6 +124,10 @@ impl Decoder {
                 flags,
                 length,
             } => {
+                // Doubled as it grows, and never beyond its length.
+                let double = self.body.len().max(bytes.len());
+                self.body
+                    .reserve_exact(double.min(length - self.body.len()));
                 self.body.extend_from_slice(bytes);
                 debug_assert!(self.body.len() <= length, "more than was wanted");
                 if self.body.len() < length {

@@ -34,17 +34,34 @@ const WORDS: [&str; 8] = [
     "charset=utf-8charset=iso-8859-1,utf-,*,enq=0.",
 ];
 
-/// Returns the dictionary.
-pub(crate) fn dictionary() -> Vec<u8> {
-    let mut out = Vec::new();
-    for field in FIELDS {
-        out.extend((field.len() as u32).to_be_bytes());
-        out.extend(field.as_bytes());
+/// The dictionary.
+pub(crate) static DICTIONARY: [u8; 1423] = {
+    let mut out = [0; 1423];
+    let mut at = 0;
+    let mut n = 0;
+    while n < FIELDS.len() {
+        at = put(&mut out, at, &(FIELDS[n].len() as u32).to_be_bytes());
+        at = put(&mut out, at, FIELDS[n].as_bytes());
+        n += 1;
     }
-    for words in WORDS {
-        out.extend(words.as_bytes());
+    n = 0;
+    while n < WORDS.len() {
+        at = put(&mut out, at, WORDS[n].as_bytes());
+        n += 1;
     }
+    assert!(at == out.len());
     out
+};
+
+/// Copies bytes to `at`, and returns their end.
+const fn put(out: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+    let end = at + bytes.len();
+    out.split_at_mut(end)
+        .0
+        .split_at_mut(at)
+        .1
+        .copy_from_slice(bytes);
+    end
 }
 
 #[cfg(test)]
@@ -53,11 +70,9 @@ mod tests {
 
     #[test]
     fn it_has_the_checksum_that_names_it() {
-        let dictionary = dictionary();
-        assert_eq!(dictionary.len(), 1423);
         // Adler-32 (RFC 1950, 9).
         let (mut a, mut b) = (1, 0);
-        for byte in dictionary {
+        for byte in DICTIONARY {
             a = (a + u32::from(byte)) % 65521;
             b = (b + a) % 65521;
         }

@@ -1,47 +1,21 @@
-//! The compression of header blocks: one zlib stream for the life of a connection, with a dictionary.
+//! The compression of header blocks: one zlib stream (RFC 1950) for the life of a connection, with a
+//! dictionary.
 //!
-//! Each block ends with a flush, and so at a whole byte. The state of the decompressor is therefore
-//! new for each block, and only the history lives on, of at most 32 KiB. A connection without streams
-//! has none. Every block has to pass through here, even that of a stream that is refused: otherwise
-//! all later blocks are unreadable.
-
-use miniz_oxide::inflate::{
-    TINFLStatus,
-    core::{
-        DecompressorOxide, decompress,
-        inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF},
-    },
-};
+//! Each block ends with a flush, and so at a whole byte. Between two blocks only the history lives on,
+//! of about 36 KiB at most, and a connection without streams has none. Every block has to pass through
+//! here, even that of a stream that is refused: otherwise all later blocks are unreadable.
 
 use super::{
-    dictionary::{self, dictionary},
+    deflate,
+    dictionary::{self, DICTIONARY},
     frame::Fault,
-    headers::MAX_UNPACKED,
+    history::History,
 };
-
-/// The largest distance to which deflate refers back.
-const HISTORY: usize = 32 * 1024;
-
-/// The history beyond [`HISTORY`] at which it is cut. Cutting moves all of it, so it is done once in
-/// about a hundred streams.
-const SLACK: usize = 8 * 1024;
-
-/// The end of each block: the empty stored block of a flush.
-const FLUSH: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-
-/// An empty stored block that is the last one. A decompressor is done with it only if the bytes
-/// before it ended with a block.
-const LAST: [u8; 5] = [0x01, 0x00, 0x00, 0xff, 0xff];
-
-/// The room for a block. The additional byte is there because the decompressor asks for more room
-/// whenever there is none left.
-const ROOM: usize = MAX_UNPACKED + 1;
 
 /// The decompressor; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Inflater {
-    /// The dictionary, and the blocks that have come since.
-    history: Vec<u8>,
+    history: History,
     begun: bool,
 }
 
@@ -56,40 +30,9 @@ impl Inflater {
         } else {
             self.begin(packed)?
         };
-        if !packed.ends_with(&FLUSH) {
-            return Err(Fault::new("a header block ends with a flush"));
-        }
-        if self.history.len() > HISTORY + SLACK {
-            let old = self.history.len() - HISTORY;
-            self.history.drain(..old);
-        }
-        let at = self.history.len();
-        self.history.reserve_exact(ROOM);
-        self.history.resize(at + ROOM, 0);
-        // Boxed, because it has 10 KiB and this runs deep in a poll.
-        let mut state = Box::<DecompressorOxide>::default();
-        // Without wrapping, a distance beyond the history is an error.
-        let flags = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, read, written) = decompress(&mut state, packed, &mut self.history, at, flags);
-        let end = at + written;
-        match status {
-            TINFLStatus::NeedsMoreInput if read == packed.len() => {}
-            TINFLStatus::HasMoreOutput => {
-                return Err(Fault::new("the headers of a stream have 4 KiB at most"));
-            }
-            TINFLStatus::Done => return Err(Fault::new("the compressed headers never end")),
-            _ => return Err(Fault::new("a header block is compressed by zlib")),
-        }
-        // The bytes of a flush may also be inside of a block. The next block would then begin in the
-        // middle of this one.
-        let (status, ..) = decompress(&mut state, &LAST, &mut self.history, end, flags);
-        if status != TINFLStatus::Done {
-            return Err(Fault::new("a header block ends with a flush"));
-        }
-        self.history.truncate(end);
-        // An idle connection keeps no room for the next block.
-        self.history.shrink_to(end);
-        Ok(&self.history[at..])
+        self.history.next();
+        deflate::unpack(packed, &mut self.history)?;
+        Ok(self.history.block())
     }
 
     /// Checks the head of the zlib stream, and returns the bytes behind it.
@@ -110,7 +53,7 @@ impl Inflater {
         }
         let rest = rest.strip_prefix(&dictionary::ID[..]);
         let rest = rest.ok_or(Fault::new("headers are compressed with SPDY's dictionary"))?;
-        self.history = dictionary();
+        self.history.begin(&DICTIONARY);
         Ok(rest)
     }
 }
@@ -120,7 +63,8 @@ mod tests {
     use super::*;
     use crate::spdy::{
         fixture::{DOWN_BLOCKS, UP_BLOCKS, bytes},
-        headers::Headers,
+        frame::MAX_BLOCK,
+        headers::{Headers, MAX_UNPACKED},
     };
 
     #[test]
@@ -213,7 +157,36 @@ mod tests {
             .unwrap();
         for _ in 0..100 {
             assert!(inflater.block(&stored(4000)).is_ok());
-            assert!(inflater.history.capacity() <= HISTORY + SLACK + ROOM);
+            assert!(inflater.history.capacity() <= 40 * 1024);
+        }
+    }
+
+    #[test]
+    fn the_history_of_one_connection_is_small() {
+        let mut inflater = Inflater::default();
+        for (block, _) in &UP_BLOCKS[..2] {
+            inflater.block(&bytes(block)).unwrap();
+        }
+        assert_eq!(inflater.history.capacity(), 128);
+    }
+
+    #[test]
+    fn a_bomb_is_cut_at_the_bound() {
+        // The headers that made Go's server hold 1.4 GB: 40 values of 1 MiB, in 41 KB. A frame has
+        // only the first 16 KiB of them.
+        let mut plain = 40_u32.to_be_bytes().to_vec();
+        for n in 0..40_u32 {
+            plain.extend(1_u32.to_be_bytes());
+            plain.push(b'a' + n as u8);
+            plain.extend((1_u32 << 20).to_be_bytes());
+            plain.extend(vec![0; 1 << 20]);
+        }
+        let packed = miniz_oxide::deflate::compress_to_vec_zlib(&plain, 9);
+        assert!(packed.len() > 40_000, "{}", packed.len());
+        for len in [MAX_BLOCK, packed.len()] {
+            let mut inflater = Inflater::default();
+            assert!(inflater.block(&packed[..len]).is_err());
+            assert!(inflater.history.capacity() <= 5 * 1024);
         }
     }
 }

@@ -16,8 +16,10 @@
 //! |---|---|
 //! | `frame.rs` | the layout of frames, for both directions, with the bound on each |
 //! | `decoder.rs` | frames out of bytes that may be cut anywhere |
-//! | `inflate.rs` | the compression of header blocks |
-//! | `dictionary.rs` | the dictionary that it begins with |
+//! | `inflate.rs` | the compression of header blocks, a zlib stream |
+//! | `deflate.rs` | what is inside of that stream: blocks in prefix codes |
+//! | `history.rs` | the bytes that a header block may refer back to |
+//! | `dictionary.rs` | the bytes before the first header block |
 //! | `headers.rs` | the header block inside |
 //! | `ids.rs` | the order of stream numbers |
 //! | `stream.rs` | the states of one stream |
@@ -27,9 +29,11 @@
 
 mod allowance;
 mod decoder;
+mod deflate;
 mod dictionary;
 mod frame;
 mod headers;
+mod history;
 mod ids;
 mod inflate;
 mod pace;

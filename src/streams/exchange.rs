@@ -51,8 +51,8 @@ pub(super) struct Exchange {
     postponed: Vec<Postponed>,
     /// Frames that leave at the end of the read or of the round.
     answers: Vec<u8>,
-    /// Set while too many answers have not left.
-    congested: bool,
+    /// The number of bytes of answers that are in the queue, since the last look.
+    unsent: usize,
     idle_frames: Allowance,
     resets: Allowance,
     /// The instant at which the streams of a command have to be open, unless they are.
@@ -94,7 +94,7 @@ impl Exchange {
             accepts: true,
             postponed: Vec::new(),
             answers: Vec::new(),
-            congested: false,
+            unsent: 0,
             idle_frames: allowance(IDLE_FRAMES),
             resets: allowance(RESETS),
             missing,
@@ -123,7 +123,16 @@ impl Exchange {
 
     /// Returns whether frames that ask for answers have to wait until answers have left.
     pub(super) fn is_congested(&self) -> bool {
-        self.congested || self.answers.len() > MAX_ANSWERS
+        self.unsent + self.answers.len() > MAX_ANSWERS
+    }
+
+    /// Returns whether a frame of the peer gets its answer. While the session ends, frames are read
+    /// even if their answers do not leave, and then they get none.
+    fn may_answer(&mut self) -> bool {
+        if self.is_congested() {
+            self.check_congestion();
+        }
+        !self.is_congested()
     }
 }
 
@@ -209,7 +218,9 @@ impl Exchange {
                 self.heard.pong = self.heard.pong.max(Some(mark));
             }
             Control::Ping { id } => {
-                spdy::ping(&mut self.answers, id);
+                if self.may_answer() {
+                    spdy::ping(&mut self.answers, id);
+                }
                 self.count_idle_frame()?;
             }
             Control::GoAway => {
@@ -282,6 +293,9 @@ impl Exchange {
             }
         }
         self.follow(stream, slot);
+        if let Act::Fail | Act::SendReset(_) = act {
+            self.withdraw(stream);
+        }
     }
 
     /// Ends the error stream of a connection whose data stream has ended. kubectl waits for this
@@ -326,7 +340,7 @@ impl Exchange {
     fn reply(&mut self, stream: u32) {
         self.flush();
         let queued = self.wire.outbound.reply(stream);
-        self.congested = queued > MAX_ANSWERS;
+        self.unsent = queued;
     }
 
     /// Queues the answers that have come together.
@@ -334,7 +348,7 @@ impl Exchange {
         self.now = None;
         if !self.answers.is_empty() {
             let queued = self.wire.outbound.push_frames(&self.answers);
-            self.congested = queued > MAX_ANSWERS;
+            self.unsent = queued;
             self.answers.clear();
             // An idle session keeps no room for them.
             self.answers.shrink_to(KEPT);
@@ -343,7 +357,7 @@ impl Exchange {
 
     /// Looks at the answers that have not left.
     pub(super) fn check_congestion(&mut self) {
-        self.congested = self.wire.outbound.queued_frames() > MAX_ANSWERS;
+        self.unsent = self.wire.outbound.queued_frames();
     }
 
     /// Accepts no more streams, and lets the service end once it is done with those that it has.

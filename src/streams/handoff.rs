@@ -125,6 +125,13 @@ impl Handoff {
         true
     }
 
+    /// Takes back the pair with this data stream, unless the service has taken it.
+    pub(super) fn withdraw(&self, data: u32) -> Option<Complete> {
+        let ready = &mut self.shared.lock().ready;
+        let at = ready.iter().position(|ready| ready.pair.data == data)?;
+        ready.remove(at)
+    }
+
     /// Takes the verdicts since the last call, in their order, in exchange for an empty buffer.
     pub(super) fn take_verdicts(&self, verdicts: &mut Vec<Decided>) {
         mem::swap(verdicts, &mut self.shared.lock().verdicts);

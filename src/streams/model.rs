@@ -214,9 +214,9 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Wait(millis) => {
                 client.see(&session.round())?;
                 let until = Instant::now() + std::time::Duration::from_millis(millis.into());
-                while let Some(at) = session.peer.next_due().filter(|&at| at <= until) {
+                while let Some(at) = session.mux.next_due().filter(|&at| at <= until) {
                     advance(at.saturating_duration_since(Instant::now())).await;
-                    prop_assert!(session.peer.expire(Instant::now()).is_none());
+                    prop_assert!(session.mux.expire(Instant::now()).is_none());
                     client.see(&session.round())?;
                 }
                 advance(until.saturating_duration_since(Instant::now())).await;
@@ -235,9 +235,9 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
         client.streams.get_mut(&stream).unwrap().ended_by_client = true;
     }
     client.see(&session.round())?;
-    while let Some(at) = session.peer.next_due() {
+    while let Some(at) = session.mux.next_due() {
         advance(at.saturating_duration_since(Instant::now())).await;
-        prop_assert!(session.peer.expire(Instant::now()).is_none());
+        prop_assert!(session.mux.expire(Instant::now()).is_none());
         client.see(&session.round())?;
     }
     for (stream, seen) in &client.streams {

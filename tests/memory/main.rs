@@ -5,9 +5,22 @@
 
 #![cfg(target_os = "linux")]
 
+use std::alloc::System;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+mod attacks;
+#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+#[expect(dead_code, reason = "one of them is for other tests")]
+#[path = "../it/support/frames.rs"]
+mod frames;
 mod idle;
 mod message;
 mod server;
 mod stalled;
 #[cfg(all(feature = "portforward", feature = "spdy"))]
 mod tunnel;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

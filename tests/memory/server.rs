@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
 };
@@ -12,7 +12,10 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tower::{Service, ServiceBuilder};
 use tower_wsstream::{
     BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionConfig, WsStreamLayer,
@@ -22,6 +25,9 @@ use tower_wsstream::{
     StreamingLayer,
     portforward::{self, ForwardedPort, PortForwardLayer},
 };
+
+#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+use crate::attacks::target;
 
 /// The environment variable that makes a child the server.
 const SERVE: &str = "WSSTREAM_MEMORY_SERVE";
@@ -83,10 +89,25 @@ async fn run(channels: ChannelSet) -> Result<(), BoxError> {
     }
 }
 
+async fn bind() -> io::Result<TcpListener> {
+    TcpListener::bind("127.0.0.1:0").await
+}
+
 /// Serves channels, and port-forward over SPDY to the clients that ask for it.
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<(), BoxError> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    #[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+    if env::var(SERVE).is_ok_and(|what| what == "attacks") {
+        let (listener, reports) = (target::listen()?, bind().await?);
+        println!(
+            "{SERVE} {} {}",
+            listener.local_addr()?,
+            reports.local_addr()?
+        );
+        tokio::spawn(async move { target::report(reports.accept().await?.0).await });
+        return accept(listener, target::service()).await;
+    }
+    let listener = bind().await?;
     println!("{SERVE} {}", listener.local_addr()?);
     let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
     // The answers are compared byte by byte, which takes a while on a busy machine.
@@ -105,7 +126,7 @@ async fn serve() -> Result<(), BoxError> {
     accept(listener, service).await
 }
 
-async fn accept<S, B>(listener: tokio::net::TcpListener, service: S) -> Result<(), BoxError>
+async fn accept<S, B>(listener: TcpListener, service: S) -> Result<(), BoxError>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -140,32 +161,47 @@ pub(crate) fn start(test: &str) -> Option<Server> {
         serve().unwrap();
         return None;
     }
-    let what = if test.starts_with("tunnel") {
-        "ports"
-    } else {
-        "channels"
+    let what = match test.split("::").next() {
+        Some("attacks") => "attacks",
+        Some("tunnel") => "ports",
+        _ => "channels",
     };
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
         .env(SERVE, what)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // The test harness may have written to the same line before.
-    let address = lines
+    let addresses = lines
         .map(Result::unwrap)
         .find_map(|line| Some(line.split_once(SERVE)?.1.trim().to_owned()))
         .unwrap();
-    Some(Server { child, address })
+    let addresses = addresses.split(' ').map(str::to_owned).collect();
+    Some(Server { child, addresses })
 }
 
 pub(crate) struct Server {
     child: Child,
-    address: String,
+    /// The address for clients, and that for reports if there is one.
+    addresses: Vec<String>,
 }
 
 impl Server {
+    pub(crate) fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    /// Returns the address at which the server reports its own figures.
+    pub(crate) fn reports(&self) -> &str {
+        &self.addresses[1]
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns the bytes of resident memory.
     pub(crate) fn resident(&self) -> u64 {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
@@ -187,24 +223,40 @@ impl Server {
 
     /// Makes an upgrade to a subprotocol.
     pub(crate) fn upgrade(&self, path: &str, subprotocol: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n",
-        )
-        .unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", head.escape_ascii());
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        upgrade(&mut stream, path, subprotocol);
         stream
     }
+}
+
+/// Makes an upgrade over a new connection.
+pub(crate) fn upgrade(stream: &mut TcpStream, path: &str, subprotocol: &str) {
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n",
+    )
+    .unwrap();
+    read_101(stream);
+}
+
+/// Reads the answer to an upgrade that is accepted.
+pub(crate) fn read_101(stream: &mut TcpStream) {
+    let head = read_head(stream);
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", head.escape_ascii());
+}
+
+/// Reads the head of an answer.
+pub(crate) fn read_head(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    head
 }
 
 impl Drop for Server {

@@ -40,6 +40,17 @@
 //! for the peer. Bytes that arrived before the end can still be read once there is room to record
 //! them. If the [`TapReader`] is dropped, the session continues without recording.
 //!
+//! # Port-forward
+//!
+//! Outside of a `PortForwardLayer`, a tap sees channel `2i` for the data of the port with the index
+//! `i`, and channel `2i + 1` for its errors. What that layer sends is recorded as well: the number
+//! of the port, which is the first message on both, and the text of an error.
+//!
+//! In a tunnel, which the feature `spdy` adds, `i` is the index of a connection. No message says to
+//! which port it goes, and a later connection has the number again, without a record of where one
+//! ends and the other begins. To tell connections apart, note the `port`, the `index` and the
+//! `request_id()` of each `ForwardedPort` in the service.
+//!
 //! # The end
 //!
 //! [`Record::End`] is the last record. It comes when the session has ended and no handle is left

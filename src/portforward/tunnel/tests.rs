@@ -477,7 +477,7 @@ async fn a_tunnel_ends_with_its_last_connection_once_the_session_ends() {
     rig.connect(1);
     rig.connect(5);
     let drained = crate::wire::End::Error(crate::EndCause::Drained);
-    rig.client.peer.end_all(&drained);
+    rig.client.mux.end_all(&drained);
     rig.run();
     assert!(rig.done.is_none());
     open.add_permits(1);

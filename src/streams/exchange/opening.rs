@@ -134,7 +134,9 @@ impl Exchange {
     fn open_as(&mut self, stream: u32, fin: bool, opened: Opened) {
         match opened {
             Opened::Refused(status) => {
-                spdy::rst_stream(&mut self.answers, stream, status);
+                if self.may_answer() {
+                    spdy::rst_stream(&mut self.answers, stream, status);
+                }
                 return;
             }
             Opened::Role(role) => self.open_role(stream, fin, role),
@@ -303,6 +305,21 @@ impl Exchange {
         let request = self.forget_half(stream)?;
         self.streams.wait_no_longer(stream);
         Some((request, slot))
+    }
+
+    /// Takes a connection back whose data stream has been reset before the service took it. The
+    /// service would dial its target in vain.
+    pub(super) fn withdraw(&mut self, data: u32) {
+        let Roles::Ports { handoff, .. } = &self.roles else {
+            return;
+        };
+        let Some(Complete { pair, slot, .. }) = handoff.withdraw(data) else {
+            return;
+        };
+        self.streams.wait_no_longer(pair.error);
+        self.on(pair.error, Event::OurFin);
+        self.abandon(slot);
+        self.abandon(slot + 1);
     }
 
     /// Makes a channel free that has never had handles.

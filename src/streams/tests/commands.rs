@@ -14,19 +14,19 @@ async fn the_streams_of_a_command() {
     let [mut out, mut err] = [1, 2].map(|id| ChannelWriter::new(Arc::clone(&session.wire), id));
     let mut stdin = ChannelReader::new(Arc::clone(&session.wire), 0);
     for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "stderr")] {
-        assert!(!session.peer.is_complete());
+        assert!(!session.mux.is_complete());
         session.syn(stream, &[("streamtype", kind)]);
         assert_eq!(session.round(), [format!("reply {stream}")]);
     }
-    assert!(session.peer.is_complete());
-    assert_eq!(session.peer.next_due(), None);
+    assert!(session.mux.is_complete());
+    assert_eq!(session.mux.next_due(), None);
     session.wire.outbound.accept(Condition::Streams);
     session.syn(9, &[("streamtype", "other")]);
     session.syn(11, &[("streamtype", "stdin")]);
     assert_eq!(session.round(), ["reply 9", "rst 11 5"]);
     session.data(9, b"ignored");
     session.data(5, b"ignored");
-    assert_eq!(session.peer.ignored(), 2);
+    assert_eq!(session.mux.ignored(), 2);
     session.data(3, b"input");
     session.fin(3);
     assert_eq!(read(&mut stdin).await.unwrap(), "input");
@@ -44,7 +44,7 @@ async fn the_streams_of_a_command() {
         .wire
         .outbound
         .last_words(&EndCause::Completed, 3, "status".into());
-    session.peer.end_streams(false);
+    session.mux.end_streams(false);
     assert_eq!(session.round(), ["data 1 status", "fin 9", "fin 1"]);
 }
 
@@ -55,5 +55,5 @@ async fn streams_that_never_come_are_told() {
     let before = Instant::now();
     assert_eq!(session.expire().await, Some(EndCause::StreamsMissing));
     assert_eq!(before.elapsed(), Duration::from_secs(30));
-    assert_eq!(session.peer.next_due(), None);
+    assert_eq!(session.mux.next_due(), None);
 }

@@ -47,7 +47,7 @@ async fn the_recorded_session() {
         assert!(
             got.starts_with(b"GET /hi HTTP/1.1\r\n") && got.ends_with(b"GET /slow HTTP/1.1\r\n")
         );
-        let heard = session.peer.take_heard();
+        let heard = session.mux.take_heard();
         assert!(heard.data && matches!(heard.close, Some(EndCause::PeerClosed { code: None, .. })));
         assert!(is_over(&mut pairs));
         held.into_iter().for_each(|pair| pair.answer.finish());
@@ -76,7 +76,7 @@ async fn a_connection_from_its_reply_to_its_end() {
     pair.answer.finish();
     drop((pair.data, pair.reader, pair.errors));
     assert_eq!(session.round(), ["data 3 late", "fin 1", "fin 3"]);
-    assert_eq!(session.peer.next_due(), None);
+    assert_eq!(session.mux.next_due(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,10 +74,10 @@ async fn an_answer_to_our_ping_confirms_what_was_sent_before() {
     pair.answer.reply();
     write(&mut pair.data, "hello").await.unwrap();
     session.wire.outbound.ping();
-    session.peer.take_heard();
+    session.mux.take_heard();
     // Its PING is answered here.
     assert_eq!(session.round(), ["reply 3", "data 3 hello"]);
-    let heard = session.peer.take_heard();
+    let heard = session.mux.take_heard();
     assert!(!heard.data, "an answer keeps no session from being idle");
     assert_eq!(heard.pong, Some(session.wire.outbound.sent() - 12));
 }

@@ -33,7 +33,7 @@ async fn a_second_stream_of_a_kind_is_told() {
     session.open(7, "data", "8");
     assert_eq!(session.round(), ["reply 5", "rst 5 5", "rst 7 5"]);
     assert!(next(&mut pairs).is_none());
-    assert_eq!(session.peer.next_due(), None);
+    assert_eq!(session.mux.next_due(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,4 +128,32 @@ async fn the_last_number_of_all_ends_the_service() {
     assert!(next(&mut pairs).is_none() && !is_over(&mut pairs));
     session.open(0x7fff_ffff, "data", "0");
     assert!(next(&mut pairs).is_some() && is_over(&mut pairs));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_reset_at_once_does_not_reach_the_service() {
+    let (mut session, mut pairs) = Session::ports();
+    for error in [1, 5] {
+        let request = error.to_string();
+        session.open(error, "error", &request);
+        session.open(error + 2, "data", &request);
+        session.fin(error);
+        session.rst(error + 2);
+        let expected = [format!("reply {error}"), format!("fin {error}")];
+        assert_eq!(session.round(), expected);
+        assert!(next(&mut pairs).is_none());
+    }
+    // Nor does one that the service was not polled for until it was too late.
+    session.open(9, "error", "9");
+    session.open(11, "data", "9");
+    session.fin(9);
+    assert_eq!(session.expire().await, None);
+    let expected = ["reply 9", "reply 11", "rst 11 5", "fin 9"];
+    assert_eq!(session.round(), expected);
+    assert!(next(&mut pairs).is_none() && session.mux.next_due().is_none());
+    // Their channels are free again. The end of an error stream alone ends no connection.
+    session.open(13, "error", "13");
+    session.open(15, "data", "13");
+    session.rst(13);
+    assert_eq!(next(&mut pairs).unwrap().index, 0);
 }

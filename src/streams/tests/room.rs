@@ -33,11 +33,8 @@ async fn an_unread_upload_takes_the_reserve_at_once_and_then_pauses() {
     assert_eq!(read(&mut other.reader).await.unwrap(), "still heard");
     let frame = data_frame(3, true, b"more");
     assert_eq!(session.feed_some(&frame), 8 + 1, "the head needs no room");
-    assert!(!session.peer.waits_for_output());
-    assert!(
-        !session.peer.extend(),
-        "the share of the session is used up"
-    );
+    assert!(!session.mux.waits_for_output());
+    assert!(!session.mux.extend(), "the share of the session is used up");
     session.is_driver_due();
     let mut got = vec![0; CHUNK - 1];
     stalled.reader.read_exact(&mut got).await.unwrap();
@@ -58,11 +55,11 @@ async fn half_of_the_reserve_of_all_sessions_is_lent_only_in_a_pause() {
     let mut fed = session.feed_some(&upload);
     assert_eq!(fed, 8 + WINDOW + RESERVE / 2);
     for _ in 0..RESERVE / 2 / CHUNK {
-        assert!(session.peer.extend() && session.peer.poll_room().is_ready());
+        assert!(session.mux.extend() && session.mux.poll_room().is_ready());
         fed += session.feed_some(&upload[fed..][..CHUNK]);
     }
     assert_eq!(fed, upload.len());
-    assert!(!session.peer.extend() && !StallReserve::new(CHUNK, &total).take(CHUNK));
+    assert!(!session.mux.extend() && !StallReserve::new(CHUNK, &total).take(CHUNK));
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +95,7 @@ async fn the_input_of_a_command_takes_the_reserve_only_in_a_pause() {
     }
     let input = data_frame(3, false, &vec![7; MOST]);
     assert_eq!(session.feed_some(&input), 8 + WINDOW);
-    assert!(session.peer.extend() && session.peer.poll_room().is_ready());
+    assert!(session.mux.extend() && session.mux.poll_room().is_ready());
 }
 
 /// Returns a connection of a session that does not wait for it, and which is paused at its data.
@@ -108,7 +105,7 @@ async fn paused_at(frame: &[u8]) -> (Session, NewPairs, NewPair) {
     let pair = answered(&mut session, &mut pairs, 1);
     assert_eq!(session.round(), ["reply 3"]);
     assert!(session.feed_some(frame) < frame.len());
-    session.peer.note_pause(true);
+    session.mux.note_pause(true);
     (session, pairs, pair)
 }
 
@@ -123,6 +120,19 @@ async fn an_upload_that_is_reset_gives_the_reserve_back() {
     let _next = answered(&mut session, &mut pairs, 5);
     session.data(7, &vec![7; MOST]);
     let error = read(&mut stalled.reader).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_was_begun_counts_as_unread_and_can_be_read() {
+    let upload = data_frame(3, false, &vec![7; 2 * MOST]);
+    let (mut session, _pairs, mut begun) = paused_at(&upload).await;
+    let mut most = vec![0; CHUNK - 1];
+    begun.reader.read_exact(&mut most).await.unwrap();
+    assert_eq!(session.expire().await, None);
+    assert_eq!(session.round(), ["rst 3 5"]);
+    assert_eq!(begun.reader.read_u8().await.unwrap(), 7);
+    let error = begun.reader.read_u8().await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
@@ -161,14 +171,14 @@ async fn answers_that_do_not_leave_pause_reading() {
     let pings: Vec<u8> = (0..2_000_u32)
         .flat_map(|n| control(6, &(2 * n + 1).to_be_bytes()))
         .collect();
-    let taken = session.peer.decode(&pings).unwrap();
+    let taken = session.mux.decode(&pings).unwrap();
     assert!(taken < pings.len());
-    assert!(session.peer.poll_room().is_pending() && session.peer.waits_for_output());
-    assert!(!session.peer.extend(), "the reserve is for readers");
+    assert!(session.mux.poll_room().is_pending() && session.mux.waits_for_output());
+    assert!(!session.mux.extend(), "the reserve is for readers");
     // As the driver does when reading pauses, because it sees no answers then.
     session.wire.outbound.pause_pacing(true);
     assert_eq!(session.round().len() * 12, taken);
-    assert!(session.peer.poll_room().is_ready());
+    assert!(session.mux.poll_room().is_ready());
     session.feed(&pings[taken..]);
     assert_eq!(session.round().len() * 12, pings.len() - taken);
 }
@@ -179,9 +189,9 @@ async fn after_a_lost_connection_the_rest_is_taken_without_room() {
     let mut pair = session.connect(&mut pairs, 1);
     pair.answer.reply();
     session.data(3, &vec![7; WINDOW]);
-    session.peer.take_regardless();
+    session.mux.take_regardless();
     session.data(3, b"rest");
-    session.peer.end_all(&End::Error(EndCause::Aborted));
+    session.mux.end_all(&End::Error(EndCause::Aborted));
     let mut got = Vec::new();
     assert!(pair.reader.read_to_end(&mut got).await.is_err());
     assert_eq!(got.len(), WINDOW + 4);

@@ -63,7 +63,7 @@ impl AsyncWrite for Sent {
 /// A session without a driver. Its client is the test.
 pub(crate) struct Session {
     pub(crate) wire: Arc<Wire>,
-    pub(crate) peer: StreamMux,
+    pub(crate) mux: StreamMux,
     sent: Sent,
     begun: bool,
     /// The numbers of PINGs that the client answers later, if it does not at once.
@@ -92,7 +92,7 @@ impl Session {
         wire.outbound.install(write);
         wire.turn.begin();
         Self {
-            peer: StreamMux::new(Arc::clone(&wire), roles(&wire)),
+            mux: StreamMux::new(Arc::clone(&wire), roles(&wire)),
             wire,
             sent,
             begun: false,
@@ -132,8 +132,8 @@ impl Session {
     pub(super) fn feed_some(&mut self, frames: &[u8]) -> usize {
         let mut fed = 0;
         loop {
-            fed += self.peer.decode(&frames[fed..]).unwrap();
-            if fed == frames.len() || self.peer.poll_room().is_pending() {
+            fed += self.mux.decode(&frames[fed..]).unwrap();
+            if fed == frames.len() || self.mux.poll_room().is_pending() {
                 return fed;
             }
         }
@@ -174,7 +174,7 @@ impl Session {
     /// Ends the round, and returns the frames that have been sent. PINGs of this end are answered,
     /// and not among them.
     pub(crate) fn round(&mut self) -> Vec<String> {
-        self.peer.end_round();
+        self.mux.end_round();
         self.wire.outbound.begin_turn(true);
         self.wire.outbound.end_turn(&mut Vec::new());
         let sent = std::mem::take(&mut *self.sent.0.lock().unwrap());
@@ -212,9 +212,9 @@ impl Session {
 
     /// Advances the time to the next deadline, and handles it.
     pub(super) async fn expire(&mut self) -> Option<EndCause> {
-        let at = self.peer.next_due().expect("a deadline is set");
+        let at = self.mux.next_due().expect("a deadline is set");
         advance(at - Instant::now()).await;
-        self.peer.expire(Instant::now())
+        self.mux.expire(Instant::now())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The bytes of several ports.
 
+use tower_wsstream::channel::tap::{Direction, Overflow, Record, Tap, TapLayer};
+
 use super::*;
 
 #[tokio::test]
@@ -133,4 +135,30 @@ async fn a_port_that_only_writes_holds_nobody_up() {
         message(&mut client).await;
     }
     assert_eq!(message(&mut client).await, (2, b"hello".to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tap_records_the_number_of_a_port() {
+    let (tap, mut records) = Tap::new(Overflow::Backpressure);
+    let tap = Arc::new(Mutex::new(Some(tap)));
+    let service = ServiceBuilder::new()
+        .layer(layer())
+        .layer(TapLayer::new(move |_: &_| tap.lock().unwrap().take()))
+        .layer(PortForwardLayer::new())
+        .service_fn(async |port: ForwardedPort| {
+            Err::<(), BoxError>(port.session.ended().await.into())
+        });
+    let connect = Connect::to("/?ports=443").offer(V4);
+    let _client = within(LONG, connect.connect(service)).await.unwrap();
+    for channel in [0, 1] {
+        let record = within(LONG, records.next()).await.expect("a record");
+        let Record::Payload(number) = record else {
+            panic!("a payload: {record:?}");
+        };
+        assert_eq!(
+            (number.channel, number.direction),
+            (channel, Direction::Outbound)
+        );
+        assert_eq!(*number.bytes, greeting(443));
+    }
 }

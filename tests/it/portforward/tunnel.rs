@@ -342,7 +342,10 @@ async fn a_tap_records_connections_that_come_later() {
         .layer(streaming())
         .layer(TapLayer::new(move |_: &_| tap.lock().unwrap().take()))
         .layer(PortForwardLayer::new())
-        .service_fn(echo);
+        .service_fn(async |port: ForwardedPort| match port.port {
+            81 => Err(ForwardError::target("gone").into()),
+            _ => echo(port).await,
+        });
     let mut client = Spdy::tunnel(service).await;
     for error in [1, 5] {
         let stream = client.connect(error, 80).await;
@@ -365,6 +368,16 @@ async fn a_tap_records_connections_that_come_later() {
             assert_eq!((channel, direction, &*bytes), (0, expected, &b"hello"[..]));
         }
     }
+    // The text of an error, on the error stream of the second connection at the same time.
+    let stream = client.connect(9, 80).await;
+    assert_eq!(client.next().await, Some(Said::Reply(stream)));
+    client.connect(13, 81).await;
+    let record = within(LONG, records.next()).await.expect("a record");
+    let Record::Payload(text) = record else {
+        panic!("a payload: {record:?}");
+    };
+    assert_eq!((text.channel, text.direction), (3, Direction::Outbound));
+    assert_eq!(text.bytes, "error forwarding port 81: gone");
     client.close(1000).await;
     let end = within(LONG, records.next()).await;
     assert!(matches!(end, Some(Record::End(_))), "{end:?}");

@@ -1,6 +1,6 @@
 //! SPDY: connections over streams, through the tunnel of kubectl and by POST.
 //!
-//! `CHECKLIST.md` says which tests hold what those of Go's ends hold.
+//! `tests/it/spdy/CHECKLIST.md` says which tests hold what those of Go's ends hold.
 
 mod connections;
 mod hostile;
@@ -30,7 +30,8 @@ use tower_wsstream::{
 use crate::support::{
     HttpService, TEXT, Watchdog, assert_after, frame, in_own_process, millis, secs, soon,
     spdy::{
-        CANCEL, REFUSED, Said, Spdy, control, data, fin, go_away, headers, ping, reset, stored, syn,
+        CANCEL, REFUSED, Said, Spdy, bomb, control, data, fin, go_away, headers, ping, reset,
+        stored, syn,
     },
     tasks,
 };

@@ -16,6 +16,8 @@ mod child;
 #[cfg(feature = "testing")]
 mod client;
 mod end;
+#[cfg(feature = "spdy")]
+mod frames;
 mod handshake;
 mod head;
 #[cfg(feature = "http2")]

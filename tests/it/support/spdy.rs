@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
+pub(crate) use super::frames::{
+    bomb, control, data, fin, go_away, headers, ping, reset, stored, syn,
+};
 use super::{
     head::Head,
     raw::{BINARY, CLOSE, Raw, frame},
@@ -262,75 +265,4 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
         }
         all
     }
-}
-
-/// Returns a control frame.
-pub(crate) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80, 3];
-    frame.extend(kind.to_be_bytes());
-    frame.extend((body.len() as u32).to_be_bytes());
-    frame.extend_from_slice(body);
-    frame
-}
-
-/// Returns a SYN_STREAM with this packed block.
-pub(crate) fn syn(stream: u32, block: &[u8]) -> Vec<u8> {
-    let mut body = stream.to_be_bytes().to_vec();
-    body.extend([0; 6]);
-    body.extend_from_slice(block);
-    control(1, &body)
-}
-
-/// Returns a header block.
-pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = (fields.len() as u32).to_be_bytes().to_vec();
-    for (name, value) in fields {
-        for text in [name, value] {
-            block.extend((text.len() as u32).to_be_bytes());
-            block.extend(text.as_bytes());
-        }
-    }
-    block
-}
-
-/// Packs a header block into one stored block, and a flush.
-pub(crate) fn stored(block: &[u8], first: bool) -> Vec<u8> {
-    let len = u16::try_from(block.len()).expect("a stored block");
-    let mut packed = if first { vec![0x78, 0x01] } else { Vec::new() };
-    packed.push(0);
-    packed.extend(len.to_le_bytes());
-    packed.extend((!len).to_le_bytes());
-    packed.extend_from_slice(block);
-    packed.extend([0, 0, 0, 0xff, 0xff]);
-    packed
-}
-
-/// Returns a DATA frame.
-pub(crate) fn data(stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = stream.to_be_bytes().to_vec();
-    frame.extend((payload.len() as u32).to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// Returns an empty DATA frame that ends the client's direction of a stream.
-pub(crate) fn fin(stream: u32) -> Vec<u8> {
-    let mut frame = stream.to_be_bytes().to_vec();
-    frame.extend([1, 0, 0, 0]);
-    frame
-}
-
-/// Returns an RST_STREAM.
-pub(crate) fn reset(stream: u32) -> Vec<u8> {
-    control(3, &[stream.to_be_bytes(), CANCEL.to_be_bytes()].concat())
-}
-
-/// Returns a PING.
-pub(crate) fn ping(id: u32) -> Vec<u8> {
-    control(6, &id.to_be_bytes())
-}
-
-/// Returns the GOAWAY of kubectl.
-pub(crate) fn go_away() -> Vec<u8> {
-    control(7, &[0; 8])
 }
