@@ -5,7 +5,7 @@
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, Ordering, fence},
 };
 
 use super::pipe::Pipe;
@@ -24,6 +24,10 @@ pub(super) struct Slots {
     window: usize,
     blocks: OnceLock<Box<[OnceLock<Block>; BLOCKS]>>,
     /// Set if data for pipes that are added later is discarded as well.
+    ///
+    /// One thread sets this and then looks for pipes, and the driver adds a pipe and then looks at
+    /// this. Neither may miss the other. For that, each has a fence between its two steps: without
+    /// fences, both looks could come before both writes, whatever the ordering of this flag.
     ignores: AtomicBool,
 }
 
@@ -37,9 +41,11 @@ impl Slots {
         }
     }
 
-    /// Discards the data of pipes that are added from now on.
+    /// Discards the data of pipes that are added from now on. The caller has to do the same for those
+    /// that it finds afterwards.
     pub(super) fn ignore(&self) {
-        self.ignores.store(true, Ordering::SeqCst);
+        self.ignores.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Returns the pipe of a channel, if it was added.
@@ -60,7 +66,8 @@ impl Slots {
         let blocks = self.blocks.get_or_init(Box::default);
         let block = blocks[block].get_or_init(Box::default);
         let pipe = block[place].get_or_init(|| Pipe::new(self.window));
-        if self.ignores.load(Ordering::SeqCst) {
+        fence(Ordering::SeqCst);
+        if self.ignores.load(Ordering::Relaxed) {
             // The pipe is empty, so there is nothing to give back.
             let _ = pipe.ignore();
         }

@@ -156,13 +156,16 @@ async fn rapid_reset() {
     let mut client = Spdy::tunnel(service).await;
     let sent = soon(flood(&mut client, |client, n| {
         let mut frames = client.pair(4 * n + 1, 80);
-        frames.extend(reset(4 * n + 3));
+        // In a later read, so that the service is called.
+        if let Some(earlier) = n.checked_sub(10) {
+            frames.extend(reset(4 * earlier + 3));
+        }
         frames
     }))
     .await;
     assert!((1000..1200).contains(&sent), "{sent}");
     let begun = begun.load(Ordering::Relaxed);
-    assert!(begun <= 1100, "{begun} calls");
+    assert!((1000..1200).contains(&begun), "{begun} calls");
     assert_eq!(ended.load(Ordering::Relaxed), begun, "all have ended");
 }
 

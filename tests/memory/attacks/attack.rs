@@ -83,7 +83,7 @@ impl Attack {
     /// Sends this many frames on each of some sessions, in a test and at full size.
     pub(super) const fn frames(self, frames: [u32; 2]) -> Self {
         Self {
-            sessions: [2, 16],
+            sessions: [2, 8],
             frames,
             ..self
         }
