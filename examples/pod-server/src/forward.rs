@@ -114,9 +114,9 @@ async fn copy(
             tokio::select! {
                 biased;
                 ready = from_target.readable() => ready?,
-                // Sends nothing, and fails once the connection was reset.
+                // Sends nothing, and fails once the connection was reset. `write_all` would not look.
                 _ = look.tick() => {
-                    to_client.write_all(&[]).await?;
+                    to_client.write(&[]).await?;
                     continue;
                 }
             }
