@@ -10,6 +10,7 @@
 //! | [`serving`] | what the HTTP server has to do; shutdown, HTTP/2, logs, and a server to copy |
 //! | [`costs`] | how a byte travels, and what a message costs |
 //! | [`promises`] | what holds, whatever the peer does |
+//! | [`reliability`] | what attacks cost, in figures |
 //!
 //! This module exists in the documentation only.
 
@@ -71,5 +72,10 @@ pub mod costs {
 
 pub mod promises {
     #![doc = include_str!("docs/promises.md")]
+    use crate::*;
+}
+
+pub mod reliability {
+    #![doc = include_str!("docs/reliability.md")]
     use crate::*;
 }

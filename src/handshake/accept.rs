@@ -8,7 +8,7 @@ use http::{
 use sha1_smol::Sha1;
 
 #[cfg(feature = "spdy")]
-use super::streams;
+use super::spdy;
 use super::validate::Challenge;
 
 /// The value that a server appends to the client's key, to show that it speaks WebSocket.
@@ -23,7 +23,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub(crate) fn accept_response<B: Default>(challenge: &Challenge, selected: &str) -> Response<B> {
     #[cfg(feature = "spdy")]
     if *challenge == Challenge::Spdy {
-        return streams::accept_response(selected);
+        return spdy::accept_response(selected);
     }
     let mut response = Response::new(B::default());
     // The two conversions below cannot fail, because base64 and the names of a table are ASCII

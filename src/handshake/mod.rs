@@ -7,7 +7,7 @@
 //! | `source` | provides the table of subprotocols | the layer |
 //! | `negotiate` | selects one of the offered subprotocols | RFC 6455, 4.2.2 and 11.3.4 |
 //! | `accept` | builds the answer that accepts | RFC 6455, 4.2.2 |
-//! | `streams` | selects one of the protocols that are offered over SPDY, and accepts | Go's `httpstream.Handshake` |
+//! | `spdy` | selects one of the protocols that are offered over SPDY, and accepts | Go's `httpstream.Handshake` |
 //!
 //! `headers` has the grammar that these steps share. All of them are pure functions, which neither
 //! wait nor keep state. `opening` runs them in order.
@@ -18,7 +18,7 @@ pub(crate) mod headers;
 pub(crate) mod negotiate;
 pub(crate) mod source;
 #[cfg(feature = "spdy")]
-pub(crate) mod streams;
+pub(crate) mod spdy;
 pub(crate) mod validate;
 
 #[cfg(feature = "spdy")]

@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 #[cfg(feature = "spdy")]
-use crate::handshake::streams;
+use crate::handshake::spdy;
 use crate::{
     error::{BoxError, Report},
     handshake::{
@@ -97,8 +97,8 @@ impl Proposal {
             }
             #[cfg(feature = "spdy")]
             Challenge::Spdy => {
-                let names = streams::offered(&head.headers)?;
-                let (name, channels) = streams::select(&names, protocols.over_spdy())?;
+                let names = spdy::offered(&head.headers)?;
+                let (name, channels) = spdy::select(&names, protocols.over_spdy())?;
                 (name.to_owned().into(), channels.clone())
             }
         };

@@ -1,6 +1,6 @@
 use std::error::Error as StdError;
 
-use super::outcome::ForwardError;
+use super::error::ForwardError;
 use crate::{
     BoxError,
     error::{Report, text},

@@ -120,27 +120,30 @@ mod call;
 #[cfg(feature = "spdy")]
 mod connection;
 mod due;
+mod error;
 mod failure;
+mod forwarding;
 mod future;
 #[cfg(feature = "spdy")]
 mod head;
 mod layer;
-mod outcome;
 mod pair;
 mod port;
 mod ports;
 mod protocols;
 mod service;
+#[cfg(feature = "spdy")]
+mod stall;
 mod stream;
 #[cfg(feature = "spdy")]
 mod tunnel;
 
 #[cfg(feature = "spdy")]
-pub use self::protocols::Stall;
+pub use self::stall::Stall;
 pub use self::{
+    error::ForwardError,
     future::PortForwardFuture,
     layer::PortForwardLayer,
-    outcome::ForwardError,
     port::ForwardedPort,
     protocols::Protocols,
     service::PortForward,

@@ -1,12 +1,12 @@
 //! The subprotocols of port-forward, and the channels that a request opens.
 
 use std::sync::Arc;
-#[cfg(feature = "spdy")]
-use std::time::Duration;
 
 use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL, request::Parts};
 
 use super::ports::{MAX_PORTS, ports, too_many};
+#[cfg(feature = "spdy")]
+use super::stall::Stall;
 #[cfg(feature = "spdy")]
 use crate::handshake::detect::asks_for_spdy;
 use crate::{
@@ -113,32 +113,6 @@ impl Protocols {
     }
 }
 
-/// The treatment of a connection over SPDY whose data the service does not read.
-///
-/// SPDY as it is in use has no flow control. Once such a connection has filled its window and the
-/// [stall reserve](crate::policy::Limits::stall_reserve) of the session, which is lent as fast as data
-/// arrives, the session is not read any more, so all of its connections stand still.
-#[cfg(feature = "spdy")]
-#[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stall {
-    /// The session waits until the service reads. This is the default: no data is lost.
-    #[default]
-    Wait,
-    /// The connection is reset if it has held up the session for this long, and nothing of it was
-    /// read meanwhile. The other connections continue. Its data that was not read is discarded, and
-    /// reads and writes of its service fail.
-    ///
-    /// Data counts as read in pieces of 16 KiB, in which room returns. A service that needs longer
-    /// than this for such a piece is treated like one that does not read. If it has begun a piece, it
-    /// can read the rest of that one before its reads fail.
-    ///
-    /// kubectl gives up after 30 seconds on connections that it opens during the stall, so a shorter
-    /// time lets them through.
-    ResetAfter(Duration),
-}
-
 impl ProtocolSource for Protocols {
     fn protocols(&self, head: &Parts) -> Result<ChannelProtocols, Rejection> {
         let channels = self.channels(head);
@@ -169,11 +143,7 @@ impl Protocols {
             table = table.protocol(name.to_owned(), config.clone());
         }
         let tunnel = ChannelProtocolConfig::new(Encoding::Binary, []);
-        let stall = match self.stall {
-            Stall::Wait => None,
-            Stall::ResetAfter(time) => Some(time),
-        };
-        let tunnel = tunnel.half_close(true).tunnel(stall);
+        let tunnel = tunnel.half_close(true).tunnel(self.stall.reset_after());
         let table = table
             .protocol(STREAMS, tunnel.clone().over_spdy())
             .protocol(TUNNEL, tunnel)

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     ForwardedPort, ForwardedStream, ForwardedWriter, PortForwardFuture, due::Due,
-    future::Forwarding, pair::Pair, ports::ports,
+    forwarding::Forwarding, pair::Pair, ports::ports,
 };
 #[cfg(feature = "spdy")]
 use super::{call::PORT_SERVICE, head::compact, tunnel::Tunnel};

@@ -124,10 +124,12 @@ impl Decoder {
                 flags,
                 length,
             } => {
-                // Doubled as it grows, and never beyond its length.
-                let double = self.body.len().max(bytes.len());
-                self.body
-                    .reserve_exact(double.min(length - self.body.len()));
+                if self.body.capacity() < self.body.len() + bytes.len() {
+                    // Doubles, but not beyond the length.
+                    let more = self.body.len().max(bytes.len());
+                    let more = more.min(length - self.body.len());
+                    self.body.reserve_exact(more);
+                }
                 self.body.extend_from_slice(bytes);
                 debug_assert!(self.body.len() <= length, "more than was wanted");
                 if self.body.len() < length {
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
     use crate::spdy::{
         fixture::{UP, bytes, up},
-        frame::MAX_BLOCK,
+        frame::MAX_HEADER_BLOCK,
     };
 
     /// Decodes bytes in pieces of `cut`, into one line a frame.
@@ -312,10 +314,23 @@ mod tests {
 
     #[test]
     fn a_block_above_the_bound_is_refused_at_its_head() {
-        let length = (10 + MAX_BLOCK + 1) as u32;
+        let length = (10 + MAX_HEADER_BLOCK + 1) as u32;
         let mut head = bytes("80030001");
         head.extend(length.to_be_bytes());
         assert!(Decoder::new().feed(&head).is_err());
+    }
+
+    #[test]
+    fn a_body_grows_to_its_length_and_not_beyond() {
+        let length = 5_010;
+        let mut decoder = Decoder::new();
+        let mut head = bytes("80030001");
+        head.extend((length as u32).to_be_bytes());
+        decoder.feed(&head).unwrap();
+        for piece in vec![1; length - 1].chunks(128) {
+            assert!(decoder.feed(piece).unwrap().is_none());
+            assert!(decoder.body.capacity() <= (2 * decoder.body.len()).min(length));
+        }
     }
 
     #[test]

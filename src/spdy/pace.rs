@@ -18,21 +18,21 @@
 //! fifth of them ends up in that queue. [`SLOTS`] bounds those. Once they are used up, there are no
 //! more PINGs, and this end is *blind*: it paces the queues that owe an answer, and no others.
 //!
-//! This is how long the streams of the other queues go on:
+//! What this promises to the streams of the other queues:
 //!
 //! | local readers that stand still | the other queues |
 //! |---|---|
 //! | one | go on for good |
-//! | several, of which each stopped before this end was blind | go on for good |
-//! | another, which stops while this end is blind | stop with it, once its queue is full |
+//! | several, if each of them stopped before this end was blind | go on for good |
+//! | one more, which stops while this end is blind | stop once its queue is full, until it reads on |
 //!
-//! The last of these lasts until that reader reads on. This end is not blind before another queue
-//! has taken 14 times [`ASK`] frames behind the first reader that stopped, which are 8 MiB of a
-//! download. It sees again as soon as that reader reads.
+//! This end becomes blind once another queue has taken about 14 times [`ASK`] frames since the first
+//! reader stopped, which are 8 MiB of a download. It is earlier if the client sends PINGs: every fifth
+//! answer takes a place in that queue. This end sees again as soon as that reader reads.
 //!
 //! While this end does not read, it sees no answers, and the client may be unable to write them
 //! until this end reads again. So nothing is paced then, or two ends that both write would wait for
-//! each other.
+//! each other. The counts begin anew afterwards, and a queue that stood still before may be filled.
 
 use std::collections::VecDeque;
 
@@ -93,7 +93,7 @@ pub(crate) struct Pace {
     /// The queue of the next PING.
     phase: usize,
     asked: VecDeque<Asked>,
-    /// Set while a queue that stands still leaves no room for PINGs.
+    /// Set while a queue that stands still leaves no place for PINGs.
     blind: bool,
     /// This end does not read at the moment.
     paused: bool,
@@ -210,6 +210,7 @@ impl Pace {
         let Some(asked) = self.asked.iter().find(|asked| asked.id == id).copied() else {
             let before = self.forgotten;
             self.forgotten = before.saturating_sub(1);
+            self.answered |= before > 0;
             return before > 0;
         };
         self.answered = true;

@@ -5,7 +5,7 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use http::{Request, Response};
@@ -172,34 +172,31 @@ pub(crate) fn start(test: &str) -> Option<Server> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
     // The test harness may have written to the same line before.
-    let addresses = lines
+    let addresses = (output.by_ref().lines())
         .map(Result::unwrap)
         .find_map(|line| Some(line.split_once(SERVE)?.1.trim().to_owned()))
         .unwrap();
     let addresses = addresses.split(' ').map(str::to_owned).collect();
-    Some(Server { child, addresses })
+    Some(Server {
+        child,
+        addresses,
+        _output: output,
+    })
 }
 
 pub(crate) struct Server {
-    child: Child,
+    pub(crate) child: Child,
     /// The address for clients, and that for reports if there is one.
-    addresses: Vec<String>,
+    pub(crate) addresses: Vec<String>,
+    /// Kept open, because the harness says more if a test takes long.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Server {
     pub(crate) fn address(&self) -> &str {
         &self.addresses[0]
-    }
-
-    /// Returns the address at which the server reports its own figures.
-    pub(crate) fn reports(&self) -> &str {
-        &self.addresses[1]
-    }
-
-    pub(crate) fn process(&self) -> u32 {
-        self.child.id()
     }
 
     /// Returns the bytes of resident memory.

@@ -56,6 +56,11 @@ impl Budget {
         (self.accepted - self.left) as usize
     }
 
+    /// Returns whether there are bytes of a channel that have not left.
+    pub(super) fn has_data(&self) -> bool {
+        self.queued() > self.control
+    }
+
     /// Returns the number of bytes of data that have ever left.
     #[inline]
     pub(super) fn left(&self) -> u64 {

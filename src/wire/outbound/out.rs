@@ -270,8 +270,8 @@ impl Out {
             Poll::Ready(Ok(n)) => {
                 self.unflushed = self.transport.as_ref().is_some_and(WriteHalf::needs_flush);
                 // Leaving counts as well as accepting, because a large queue may take hours to
-                // leave.
-                if self.stamps && self.queue.queued() > 0 {
+                // leave. The PINGs of SPDY are in the queue too, but are no data.
+                if self.stamps && self.queue.has_data() {
                     self.last_write = Some(Instant::now());
                 }
                 return Some(n);

@@ -94,6 +94,11 @@ impl SendQueue {
         self.budget.queued()
     }
 
+    /// Returns whether there is data of a channel that has not left.
+    pub(super) fn has_data(&self) -> bool {
+        self.budget.has_data()
+    }
+
     /// Returns the number of bytes of data that have ever left, without control frames.
     #[inline]
     pub(super) fn left(&self) -> u64 {

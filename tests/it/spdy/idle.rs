@@ -1,5 +1,7 @@
 //! The idle timeout, which each frame that moves data pushes back, and so does each PING.
 
+use tower_wsstream::policy::KeepAlive;
+
 use super::*;
 
 const IDLE: Duration = secs(60);
@@ -32,7 +34,7 @@ async fn answered(
 
 /// Checks that the session ends after its idle timeout, and in order.
 async fn ends_idle(client: &mut Spdy<DuplexStream>, since: Instant) {
-    let told = client.read_to_end().await;
+    let told = within(5 * IDLE, client.read_to_end()).await;
     let end = told.iter().find(|said| matches!(said, Said::GoAway(..)));
     assert!(matches!(end, Some(Said::GoAway(_, 0))), "{told:?}");
     let after = since.elapsed();
@@ -56,6 +58,24 @@ async fn a_session_without_streams_is_idle() {
     for tunnel in [true, false] {
         let (mut client, _ports) = open(tunnel, Some(IDLE)).await;
         ends_idle(&mut client, Instant::now()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_this_end_keep_no_session_from_being_idle() {
+    for tunnel in [true, false] {
+        for answers in [true, false] {
+            let keep_alive = KeepAlive::every(secs(10));
+            let config = config().keep_alive(keep_alive).idle_timeout(Some(IDLE));
+            let (service, _ports) = held_in(config);
+            let mut client = match tunnel {
+                true => Spdy::tunnel(service).await,
+                false => Spdy::post(service, "/", PORT_FORWARD).await,
+            };
+            client.answers = answers;
+            let since = Instant::now();
+            ends_idle(&mut client, since).await;
+        }
     }
 }
 

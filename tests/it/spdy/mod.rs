@@ -33,7 +33,7 @@ use crate::support::{
         CANCEL, REFUSED, Said, Spdy, bomb, control, data, fin, go_away, headers, ping, reset,
         stored, syn,
     },
-    tasks,
+    tasks, within,
 };
 
 const PORT_FORWARD: &str = "portforward.k8s.io";

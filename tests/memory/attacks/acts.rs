@@ -85,12 +85,19 @@ pub(super) fn header_bomb_within_the_length(run: &mut Run<'_>) -> Vec<Attacker> 
 }
 
 /// Fills the history of header blocks.
-pub(super) fn headers_flood(run: &mut Run<'_>) -> Vec<Attacker> {
+pub(super) fn large_headers(run: &mut Run<'_>) -> Vec<Attacker> {
     let value = "v".repeat(256);
     let names: Vec<String> = (0..15).map(|n| format!("n{n}")).collect();
     let fields: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &*value)).collect();
     flood(run, true, |attacker, _| {
         let body = [&1_u32.to_be_bytes()[..], &attacker.block(&fields)].concat();
+        control(8, &body)
+    })
+}
+
+pub(super) fn headers_flood(run: &mut Run<'_>) -> Vec<Attacker> {
+    flood(run, true, |attacker, _| {
+        let body = [&1_u32.to_be_bytes()[..], &attacker.block(&[])].concat();
         control(8, &body)
     })
 }
@@ -194,7 +201,7 @@ pub(super) fn single_bytes(run: &mut Run<'_>) -> Vec<Attacker> {
 
 /// Uploads more on stream 3 than fits anywhere.
 fn upload(run: &mut Run<'_>, attackers: &mut [Attacker]) {
-    let frames = data(3, &[0; 8192]).repeat(128);
+    let frames = data(3, &[0; 8192]).repeat(256);
     for attacker in &mut *attackers {
         attacker.send(&frames);
     }

@@ -57,8 +57,8 @@ pub(crate) struct Gauge {
 impl Gauge {
     pub(crate) fn new(server: &Server) -> Self {
         let mut gauge = Self {
-            reports: TcpStream::connect(server.reports()).unwrap(),
-            process: server.process(),
+            reports: TcpStream::connect(&server.addresses[1]).unwrap(),
+            process: server.child.id(),
             highest: Figures::default(),
         };
         // From now on, its own connection is a part of all figures.

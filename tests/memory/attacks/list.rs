@@ -19,9 +19,7 @@ pub(super) fn frames() -> Vec<Attack> {
             32,
             End::Fault,
         ),
-        Attack::new("HEADERS of 4 KiB", acts::headers_flood, 64, End::Fault)
-            .frames([300, 20_000])
-            .ends_in_a_test(End::Served),
+        Attack::new("HEADERS of 4 KiB", acts::large_headers, 64, End::Served).frames([300, 1_000]),
         Attack::new("headers in upper case", acts::garbage, 8, End::Fault),
         Attack::new(
             "16 MiB of DATA announced",
@@ -48,10 +46,8 @@ pub(super) fn floods() -> Vec<Attack> {
         Attack::new("open and reset", acts::rapid_reset, 256, End::Fault)
             .frames([300, 100_000])
             .ends_in_a_test(End::Served),
-        Attack::new("connections that fail", acts::failures, 128, End::Served)
-            .frames([300, 20_000]),
-        Attack::new("streams with FIN", acts::ended_at_once, 128, End::Served)
-            .frames([300, 20_000]),
+        Attack::new("connections that fail", acts::failures, 128, End::Served).frames([300, 3_000]),
+        Attack::new("streams with FIN", acts::ended_at_once, 128, End::Served).frames([300, 3_000]),
         Attack::new(
             "unidirectional streams",
             acts::unidirectional,
@@ -64,6 +60,7 @@ pub(super) fn floods() -> Vec<Attack> {
         Attack::new("PING, answers unread", acts::pings_unread, 128, End::Paused)
             .frames([40_000, 100_000]),
         Attack::new("SETTINGS", acts::settings, 64, End::Fault).frames([12_000, 100_000]),
+        Attack::new("HEADERS", acts::headers_flood, 64, End::Fault).frames([12_000, 100_000]),
         Attack::new("empty DATA", acts::empty_data, 64, End::Fault).frames([12_000, 100_000]),
         Attack::new("resets of nothing", acts::resets_of_nothing, 64, End::Fault)
             .frames([12_000, 100_000]),
@@ -88,9 +85,10 @@ pub(super) fn stalls() -> Vec<Attack> {
         Attack::new(
             "an upload that is not read",
             acts::unread_upload,
-            384,
+            896,
             End::Paused,
-        ),
+        )
+        .sessions([4, 64]),
         Attack::new(
             "127 bytes that are not read",
             acts::a_byte_each,

@@ -13,7 +13,8 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_wsstream::{
-    BoxError, Sessions, StreamingLayer,
+    BoxError, SessionConfig, Sessions, StreamingLayer,
+    policy::Limits,
     portforward::{self, ForwardError, ForwardedPort, PortForwardLayer},
     remotecommand::{self, ExitStatus, RemoteCommand, RemoteCommandLayer},
 };
@@ -27,6 +28,10 @@ pub(crate) const FAILS: u16 = 83;
 /// The sizes of the buffers of sockets: small, so that little is in the kernel.
 pub(crate) const FROM_CLIENT: u32 = 64 * 1024;
 pub(crate) const TO_CLIENT: u32 = 16 * 1024;
+
+/// The memory beyond their windows that the channels of one session may take, and of all.
+const RESERVE: usize = 512 * 1024;
+const RESERVE_OF_ALL: usize = 16 << 20;
 
 /// The prefix of a path of commands. All others are for ports.
 pub(crate) const EXEC: &str = "/exec";
@@ -73,7 +78,7 @@ async fn cat(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     Ok(child.wait().await?.into())
 }
 
-/// Returns a service with the default configuration.
+/// Returns a service with the default configuration, but for the stall reserve.
 pub(crate) fn service() -> impl Service<
     Request<Incoming>,
     Response = Response<impl Body<Data: Send, Error: Into<BoxError>> + Send + 'static>,
@@ -82,13 +87,16 @@ pub(crate) fn service() -> impl Service<
 > + Clone
 + Send
 + 'static {
-    let sessions = Sessions::default();
+    // Less than by default, so that clients have to send less to fill it.
+    let config = SessionConfig::default()
+        .limits(Limits::default().stall_reserve(RESERVE))
+        .sessions(Sessions::with_stall_reserve(RESERVE_OF_ALL));
     let ports = ServiceBuilder::new()
-        .layer(StreamingLayer::new(portforward::Protocols::default()).sessions(sessions.clone()))
+        .layer(StreamingLayer::new(portforward::Protocols::default()).config(config.clone()))
         .layer(PortForwardLayer::new())
         .service_fn(forward);
     let commands = ServiceBuilder::new()
-        .layer(StreamingLayer::new(remotecommand::Protocols::default()).sessions(sessions))
+        .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config))
         .layer(RemoteCommandLayer::new())
         .service_fn(cat);
     tower::service_fn(move |request: Request<Incoming>| {

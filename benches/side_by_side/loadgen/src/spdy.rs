@@ -28,7 +28,9 @@ pub struct Writer {
 impl Writer {
     pub fn new(tunnel: bool) -> Self {
         let mut headers = Compress::new(Compression::best(), true);
-        let sum = headers.set_dictionary(&dictionary::DICTIONARY).expect("a dictionary");
+        let sum = headers
+            .set_dictionary(&dictionary::DICTIONARY)
+            .expect("a dictionary");
         assert_eq!(sum.to_be_bytes(), dictionary::ID);
         Self { tunnel, headers }
     }

@@ -231,30 +231,21 @@ proptest! {
 
 #[test]
 fn a_write_is_merged_into_a_frame_of_its_stream_that_is_last_and_whole() {
-    let front = |model: &mut Model| model.run(Op::Push(0, 100));
-    let between: [(&str, fn(&mut Model), usize); 7] = [
-        ("nothing", |_| (), 1),
-        ("another stream", |model| model.run(Op::Push(1, 100)), 2),
-        ("a frame", |model| model.run(Op::Reply(0)), 2),
-        (
-            "a large message",
-            |model| model.run(Op::Send(0, FRAGMENT)),
-            3,
-        ),
-        ("a byte that left", |model| model.run(Op::Take(10)), 2),
-        ("a full transport", |model| model.run(Op::Full), 2),
-        (
-            "more than a frame takes",
-            |model| model.run(Op::Push(0, FRAGMENT - 150)),
-            2,
-        ),
+    let between = [
+        ("nothing", Op::Take(0), 1),
+        ("another stream", Op::Push(1, 100), 2),
+        ("a frame", Op::Reply(0), 2),
+        ("a large message", Op::Send(0, FRAGMENT), 3),
+        ("a byte that left", Op::Take(10), 2),
+        ("a full transport", Op::Full, 2),
+        ("more than a frame takes", Op::Push(0, FRAGMENT - 150), 2),
     ];
     for format in FORMATS {
         for (name, between, expected) in between {
             let mut model = Model::new(format);
-            front(&mut model);
-            between(&mut model);
-            model.run(Op::Push(0, 100));
+            for op in [Op::Push(0, 100), between, Op::Push(0, 100)] {
+                model.run(op);
+            }
             model.drain();
             let frames = frames(format, &model.left).into_iter();
             let data = frames.filter(|frame| matches!(frame, Sent::Data(3, _)));
@@ -544,6 +535,26 @@ fn a_frame_without_a_place_is_held_until_there_is_one() {
 }
 
 #[test]
+fn many_frames_at_once_leave_places_for_pings() {
+    let mut model = paced();
+    let mut fins = Vec::new();
+    for _ in 0..300 {
+        spdy::fin(&mut fins, 3);
+    }
+    model.queue.push_frames(&fins);
+    loop {
+        let asked = pings(&mut model);
+        if asked.is_empty() {
+            break;
+        }
+        for id in asked {
+            model.queue.answered(id);
+        }
+    }
+    assert_eq!(model.queue.held(), 0, "no PING is behind those that left");
+}
+
+#[test]
 fn a_pause_lets_everything_leave() {
     let mut model = paced();
     fill(&mut model);
@@ -571,4 +582,21 @@ async fn a_client_that_answers_no_ping_is_not_paced() {
     assert!(model.queue.is_paced(0, usize::MAX));
     model.queue.expire_pacing(due);
     assert!(!model.queue.is_paced(0, usize::MAX) && model.queue.pacing_due().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_reading_takes_none_of_the_clients_time() {
+    let mut model = paced();
+    fill(&mut model);
+    let asked = pings(&mut model);
+    model.queue.pause_pacing(true);
+    tokio::time::advance(std::time::Duration::from_secs(3)).await;
+    model.queue.pause_pacing(false);
+    fill(&mut model);
+    let now = tokio::time::Instant::now();
+    let due = model.queue.pacing_due().unwrap();
+    assert_eq!(due - now, std::time::Duration::from_secs(2));
+    // An answer from before the pause shows that the client answers.
+    assert!(model.queue.answered(asked[0]));
+    assert!(model.queue.is_paced(0, usize::MAX) && model.queue.pacing_due().is_none());
 }

@@ -1,5 +1,3 @@
-//! The report to the client of a failed port: the failure of one connection, or of its target.
-
 use std::{error::Error as StdError, fmt, io};
 
 use crate::{BoxError, error::chain};
