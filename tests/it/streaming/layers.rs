@@ -1,9 +1,13 @@
 //! Both transports behind one layer, and other layers around and inside of it.
 
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use http::Request;
+use hyper::body::Incoming;
+use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_wsstream::{
     SessionConfig,
     access::{SessionRateLimitLayer, UpgradeIntent, UpgradeIntentLayer},
+    body::{NoBody, ResponseBody},
     policy::Limits,
 };
 
@@ -170,4 +174,26 @@ async fn a_client_that_leaves_before_its_answer_leaves_nothing() {
     tokio_test::assert_pending!(waiting.poll());
     drop(waiting);
     assert_eq!(tasks(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_the_fallbacks_alone() {
+    type Fallback = tower_test::mock::Mock<Request<Incoming>, Response<ResponseBody<NoBody>>>;
+    for spdy_only in [false, true] {
+        let (inner, mut inner_handle) = tower_test::mock::pair::<ChannelSet, ()>();
+        let (fallback, mut handle): (Fallback, _) = tower_test::mock::pair();
+        inner_handle.allow(0);
+        handle.allow(0);
+        let layer = match spdy_only {
+            true => layer(),
+            false => StreamingLayer::new(Protocols::default()),
+        };
+        let mut service = tokio_test::task::spawn(layer.fallback(fallback).layer(inner));
+        let mut poll = || service.enter(|cx, mut service| service.poll_ready(cx));
+        assert_pending!(poll());
+        handle.allow(1);
+        assert_ready_ok!(poll());
+        handle.send_error("the fallback is gone");
+        assert_ready_err!(poll());
+    }
 }
