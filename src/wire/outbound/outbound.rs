@@ -500,13 +500,15 @@ impl Outbound {
         self.unlock(out);
     }
 
+    /// Returns the instant at which pacing ends unless the peer answers.
+    pub(crate) fn pacing_due(&self) -> Option<Instant> {
+        self.lock().queue.pacing_due()
+    }
+
     /// Takes the channels whose writers were shut down or dropped since the last call. A channel
-    /// whose stream was reset is not among them. Returns the instant at which pacing ends unless the
-    /// peer answers.
-    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) -> Option<Instant> {
-        let mut out = self.lock();
-        ended.append(&mut out.ended);
-        out.queue.pacing_due()
+    /// whose stream was reset is not among them.
+    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) {
+        ended.append(&mut self.lock().ended);
     }
 }
 
