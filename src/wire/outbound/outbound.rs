@@ -104,7 +104,10 @@ impl Outbound {
             if payload.is_empty() {
                 return Poll::Ready(Ok(0));
             }
-            ready!(out.make_room(channel, payload.len()))?;
+            if out.queue.is_write_paced(channel, payload.len()) {
+                return Poll::Pending;
+            }
+            ready!(out.make_room(channel))?;
             out.note_write();
             out.write(channel, payload);
             Poll::Ready(Ok(payload.len()))
@@ -115,8 +118,10 @@ impl Outbound {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
-            // `send` takes a payload of any length.
-            out.make_room(channel, usize::MAX)
+            if out.queue.is_paced(channel) {
+                return Poll::Pending;
+            }
+            out.make_room(channel)
         })
     }
 

@@ -112,7 +112,7 @@ impl SendQueue {
         let begin = last.end - format.message_len(last.len) as u64;
         let is_last = last.channel == channel && last.end == self.budget.accepted();
         let is_whole = self.budget.left() <= begin;
-        let fits = last.len.saturating_add(more) <= format.fragment();
+        let fits = last.len + more <= format.fragment();
         let buffer = self.backlog.last_frames().unwrap_or(&self.buf);
         // The head may grow by two bytes.
         (is_last && is_whole && fits && !is_full(buffer, more + 2)).then_some(last)
