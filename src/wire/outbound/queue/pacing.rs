@@ -140,7 +140,7 @@ impl SendQueue {
         while let Some(pacing) = &mut self.pacing
             && to < frames.len()
         {
-            let (frame, _) = spdy::split_own_frame(&frames[to..]);
+            let frame = spdy::first_own_frame(&frames[to..]);
             let has_place = pacing.takes_place(frame);
             if !has_place {
                 pacing.held.extend_from_slice(frame);
