@@ -134,7 +134,7 @@ impl Exchange {
     fn open_as(&mut self, stream: u32, fin: bool, opened: Opened) {
         match opened {
             Opened::Refused(status) => {
-                if self.may_answer() {
+                if self.has_room_for_answer() {
                     spdy::rst_stream(&mut self.answers, stream, status);
                 }
                 return;
