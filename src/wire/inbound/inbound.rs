@@ -137,10 +137,14 @@ impl Inbound {
     }
 
     /// Returns whether the driver waits for a chunk that has gone back to the reserve.
+    #[cfg(feature = "spdy")]
     fn is_loan_wanted(&self) -> bool {
-        #[cfg(feature = "spdy")]
-        return self.wants_loan.swap(false, Ordering::Relaxed);
-        #[cfg(not(feature = "spdy"))]
+        self.wants_loan.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns `false`, because nothing waits for the reserve without SPDY.
+    #[cfg(not(feature = "spdy"))]
+    fn is_loan_wanted(&self) -> bool {
         false
     }
 
