@@ -156,8 +156,12 @@ impl Inbound {
     }
 
     /// Waits for room for a byte on a channel, which a chunk from the reserve makes if there is none.
-    /// If it is pending, the driver is woken once a reader gives up a chunk of the channel or of the
-    /// reserve.
+    /// If it is pending, the driver is woken once a reader of this session gives up a chunk of the
+    /// channel or of the reserve.
+    ///
+    /// Half of the total reserve is [not lent here](StallReserve::take_at_once). Nothing tells the
+    /// driver what another session gives back: it looks again after each
+    /// [`PAUSE_INTERVAL`](crate::policy::PAUSE_INTERVAL).
     #[cfg(feature = "spdy")]
     pub(crate) fn poll_room_or_borrow(&self, channel: u8) -> Poll<()> {
         let Some(pipe) = self.pipe(channel) else {
