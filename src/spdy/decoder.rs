@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::spdy::{
         fixture::{UP, bytes, up},
-        frame::MAX_BLOCK,
+        frame::MAX_HEADER_BLOCK,
     };
 
     /// Decodes bytes in pieces of `cut`, into one line a frame.
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_block_above_the_bound_is_refused_at_its_head() {
-        let length = (10 + MAX_BLOCK + 1) as u32;
+        let length = (10 + MAX_HEADER_BLOCK + 1) as u32;
         let mut head = bytes("80030001");
         head.extend(length.to_be_bytes());
         assert!(Decoder::new().feed(&head).is_err());

@@ -19,7 +19,7 @@ pub(crate) const HEAD: usize = 8;
 const VERSION: u16 = 3;
 
 /// The largest packed header block. Real ones have 10 to 60 bytes.
-pub(crate) const MAX_BLOCK: usize = 16 * 1024;
+pub(crate) const MAX_HEADER_BLOCK: usize = 16 * 1024;
 
 /// The largest payload that a frame can have.
 pub(crate) const MAX_LENGTH: u32 = 0xff_ffff;
@@ -122,15 +122,15 @@ impl Kind {
         let length = length as usize;
         let (valid, rule) = match self {
             Self::SynStream => (
-                (10..=10 + MAX_BLOCK).contains(&length),
+                (10..=10 + MAX_HEADER_BLOCK).contains(&length),
                 "a SYN_STREAM has 10 bytes and a header block of 16 KiB at most",
             ),
             Self::SynReply => (
-                (4..=4 + MAX_BLOCK).contains(&length),
+                (4..=4 + MAX_HEADER_BLOCK).contains(&length),
                 "a SYN_REPLY has 4 bytes and a header block of 16 KiB at most",
             ),
             Self::Headers => (
-                (4..=4 + MAX_BLOCK).contains(&length),
+                (4..=4 + MAX_HEADER_BLOCK).contains(&length),
                 "a HEADERS has 4 bytes and a header block of 16 KiB at most",
             ),
             Self::RstStream => (length == 8, "an RST_STREAM has 8 bytes"),
@@ -435,9 +435,9 @@ mod tests {
             Head::read(out.try_into().unwrap()).is_ok()
         };
         for (kind, least, most) in [
-            (1, 10, 10 + MAX_BLOCK),
-            (2, 4, 4 + MAX_BLOCK),
-            (8, 4, 4 + MAX_BLOCK),
+            (1, 10, 10 + MAX_HEADER_BLOCK),
+            (2, 4, 4 + MAX_HEADER_BLOCK),
+            (8, 4, 4 + MAX_HEADER_BLOCK),
             (3, 8, 8),
             (6, 4, 4),
             (7, 8, 8),

@@ -7,7 +7,7 @@
 //! ```text
 //!  bytes ──> decoder ──> frames ──> ids, streams ──> pipes of the channels
 //!                │ header blocks
-//!                └──> inflate ──> headers
+//!                └──> zlib, inflate ──> headers
 //!
 //!  pace: how much may be in flight to each of the peer's queues
 //! ```
@@ -16,8 +16,8 @@
 //! |---|---|
 //! | `frame.rs` | the layout of frames, for both directions, with the bound on each |
 //! | `decoder.rs` | frames out of bytes that may be cut anywhere |
-//! | `inflate.rs` | the compression of header blocks, a zlib stream |
-//! | `deflate.rs` | what is inside of that stream: blocks in prefix codes |
+//! | `zlib.rs` | the compression of header blocks, a zlib stream (RFC 1950) |
+//! | `inflate.rs` | what is inside of that stream: blocks of deflate (RFC 1951) |
 //! | `history.rs` | the bytes that a header block may refer back to |
 //! | `dictionary.rs` | the bytes before the first header block |
 //! | `headers.rs` | the header block inside |
@@ -29,7 +29,6 @@
 
 mod allowance;
 mod decoder;
-mod deflate;
 mod dictionary;
 mod frame;
 mod headers;
@@ -39,6 +38,7 @@ mod inflate;
 mod pace;
 mod pairs;
 mod stream;
+mod zlib;
 
 #[cfg(test)]
 mod differential;
@@ -59,8 +59,8 @@ pub(crate) use self::{
     },
     headers::Headers,
     ids::Ids,
-    inflate::Inflater,
     pace::{Pace, QUEUES, queue_of},
     pairs::{Matched, Pair, Pairs, Request, StreamKind},
     stream::{Act, Event, State},
+    zlib::Inflater,
 };

@@ -210,6 +210,7 @@ impl Pace {
         let Some(asked) = self.asked.iter().find(|asked| asked.id == id).copied() else {
             let before = self.forgotten;
             self.forgotten = before.saturating_sub(1);
+            self.answered |= before > 0;
             return before > 0;
         };
         self.answered = true;

@@ -165,7 +165,8 @@ impl Exchange {
         if self.amid.take().is_some() {
             self.note_data(stream);
         }
-        if fin && self.streams.get(stream).is_some() {
+        let state = self.streams.get(stream).map(|stream| stream.state);
+        if fin && state.is_some_and(|state| state.receives()) {
             self.on(stream, Event::TheirFin);
         } else if empty {
             self.refuse_postponed(stream);

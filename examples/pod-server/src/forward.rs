@@ -5,7 +5,7 @@ use std::{io, net::Ipv4Addr, pin::pin, time::Duration};
 use axum::http::Response;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
     time::{Instant, interval_at, timeout},
@@ -88,7 +88,7 @@ async fn copy(
     has_half_close: bool,
 ) -> io::Result<bool> {
     let (mut from_client, mut to_client) = stream.into_split();
-    let (mut from_target, mut to_target) = target.split();
+    let (from_target, mut to_target) = target.split();
     let (moved, mut progress) = watch::channel(());
     // An error of the client ends this. One of the target is returned for later, because the
     // output of the target comes first.
@@ -108,22 +108,27 @@ async fn copy(
         }
     };
     let down = async move {
-        let mut piece = vec![0; PIECE];
+        let mut piece = Vec::new();
         let mut look = interval_at(Instant::now() + LOOK, LOOK);
         loop {
-            let length = tokio::select! {
+            tokio::select! {
                 biased;
-                read = from_target.read(&mut piece) => read?,
-                // Sends nothing, and fails once the connection was reset.
+                ready = from_target.readable() => ready?,
+                // Sends nothing, and fails once the connection was reset. `write_all` would not look.
                 _ = look.tick() => {
-                    to_client.write_all(&[]).await?;
+                    to_client.write(&[]).await?;
                     continue;
                 }
-            };
-            if length == 0 {
-                break;
             }
-            to_client.write_all(&piece[..length]).await?;
+            piece.clear();
+            piece.reserve_exact(PIECE);
+            match from_target.try_read_buf(&mut piece) {
+                Ok(0) => break,
+                Ok(_) => to_client.write_all(&piece).await?,
+                // An idle connection keeps no buffer.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => piece = Vec::new(),
+                Err(error) => return Err(error),
+            }
         }
         to_client.shutdown().await?;
         if !has_half_close {

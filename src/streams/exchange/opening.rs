@@ -48,7 +48,8 @@ impl Exchange {
         let unpacked = self.inflater.block(block)?;
         let headers = Headers::read(unpacked)?;
         self.ids.open(stream)?;
-        if self.wire.outbound.stands_still(stream) {
+        // Nothing is opened later once the session ends.
+        if self.accepts && self.wire.outbound.stands_still(stream) {
             // An answer could reach the client when it has given the stream up, and then everything
             // behind it in the client's queue would wait for ever.
             if self.postponed.len() < MAX_POSTPONED {
@@ -116,7 +117,7 @@ impl Exchange {
     /// Refuses a stream that was not opened yet, and for which data or its end has come. Neither is
     /// kept until the stream is opened.
     pub(super) fn refuse_postponed(&mut self, stream: u32) {
-        if self.forget_postponed(stream) {
+        if self.forget_postponed(stream) && self.has_room_for_answer() {
             spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
         }
     }

@@ -44,6 +44,14 @@ async fn floods_of_frames_that_move_nothing_are_stopped() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_end_behind_an_end_moves_nothing() {
+    let (mut session, mut pairs) = Session::ports();
+    let _pair = session.connect(&mut pairs, 1);
+    let frame = |_| data_frame(3, true, b"");
+    assert_eq!(flood(&mut session, frame), 10_001);
+}
+
 /// `kubectl exec -i` goes on sending its stdin when the command has closed it, and does so even
 /// behind the FIN with which it answers ours.
 #[tokio::test(start_paused = true)]

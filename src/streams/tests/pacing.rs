@@ -6,7 +6,11 @@ use futures_util::FutureExt;
 use tokio::time::advance;
 
 use super::session::{Session, control, next, write};
-use crate::streams::{NewPair, NewPairs};
+use crate::{
+    error::EndCause,
+    streams::{NewPair, NewPairs},
+    wire::End,
+};
 
 /// Returns a session whose client does not read stream 3, so that it answers no PINGs, and opens
 /// streams of the same queue and of another one.
@@ -61,6 +65,18 @@ async fn a_postponed_stream_takes_its_place_among_later_ones() {
     session.rst(13);
     session.rst(25);
     assert!(session.round().iter().all(|frame| !frame.contains("reply")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_postpones_no_stream() {
+    let (mut session, _pairs, _pair) = standing_still().await;
+    session.mux.end_all(&End::Error(EndCause::Drained));
+    for stream in (33..30_000).step_by(10) {
+        session.open(stream, "error", "late");
+        session.data(stream, b"x");
+    }
+    let queued = session.wire.outbound.queued_frames();
+    assert!((16 * 1024..17 * 1024).contains(&queued), "{queued}");
 }
 
 #[tokio::test(start_paused = true)]

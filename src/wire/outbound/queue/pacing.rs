@@ -181,7 +181,9 @@ impl SendQueue {
             return false;
         };
         let asked = pacing.pace.confirmed(ping);
-        self.release_held();
+        if asked {
+            self.release_held();
+        }
         asked
     }
 
@@ -206,6 +208,8 @@ impl SendQueue {
             false => pacing.pace.resume(),
         };
         if changed {
+            // What was asked before counts no more, and the pause is not the client's.
+            pacing.since = None;
             self.release_held();
         }
     }

@@ -581,3 +581,20 @@ async fn a_client_that_answers_no_ping_is_not_paced() {
     model.queue.expire_pacing(due);
     assert!(!model.queue.is_paced(0) && model.queue.pacing_due().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_reading_takes_none_of_the_clients_time() {
+    let mut model = paced();
+    fill(&mut model);
+    let asked = pings(&mut model);
+    model.queue.pause_pacing(true);
+    tokio::time::advance(std::time::Duration::from_secs(3)).await;
+    model.queue.pause_pacing(false);
+    fill(&mut model);
+    let now = tokio::time::Instant::now();
+    let due = model.queue.pacing_due().unwrap();
+    assert_eq!(due - now, std::time::Duration::from_secs(2));
+    // An answer from before the pause shows that the client answers.
+    assert!(model.queue.answered(asked[0]));
+    assert!(model.queue.is_paced(0) && model.queue.pacing_due().is_none());
+}
