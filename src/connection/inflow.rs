@@ -1,9 +1,12 @@
 //! The decoding of what the peer sends: from the bytes of the transport to the pipes of the readers.
 
+#[cfg(feature = "spdy")]
+mod streams;
+
 use std::{sync::Arc, task::Poll};
 
 #[cfg(feature = "spdy")]
-use super::streams::StreamInflow;
+use self::streams::StreamInflow;
 #[cfg(feature = "spdy")]
 use crate::streams::{Roles, StreamMux};
 use crate::{

@@ -6,33 +6,7 @@
 use tokio::time::Instant;
 
 use super::{driver::Driver, service::ServiceState};
-use crate::{
-    error::EndCause,
-    frame::Decoder,
-    policy::Deadline,
-    streams::{StreamMux, TunnelSink},
-    wire::Condition,
-};
-
-/// The decoder of a session whose channels are SPDY streams.
-#[derive(Debug)]
-pub(super) struct StreamInflow {
-    /// The decoder of the messages that carry SPDY, unless there is no WebSocket.
-    pub(super) messages: Option<Decoder>,
-    pub(super) mux: StreamMux,
-}
-
-impl StreamInflow {
-    /// Decodes as many bytes as there is room for, and returns their number.
-    pub(super) fn decode(&mut self, bytes: &[u8]) -> Result<usize, EndCause> {
-        let Some(messages) = &mut self.messages else {
-            return self.mux.decode(bytes);
-        };
-        let decoded = messages.decode(bytes, &mut TunnelSink(&mut self.mux));
-        self.mux.commit();
-        decoded
-    }
-}
+use crate::{error::EndCause, policy::Deadline, wire::Condition};
 
 impl Driver {
     /// Sends what follows from the decisions of the service and its handles.

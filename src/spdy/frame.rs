@@ -338,13 +338,13 @@ pub(crate) fn own_frame(head: &[u8]) -> (Option<u32>, usize) {
     ((stream <= MAX_STREAM).then_some(stream), len as usize)
 }
 
-/// Cuts the first of the frames off that this end has written, of which it is in full.
+/// Returns the first of the frames that this end has written.
 ///
 /// # Panics
 /// Panics if the frame is not whole. It is never input from a peer.
-pub(crate) fn split_own_frame(frames: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn first_own_frame(frames: &[u8]) -> &[u8] {
     let (_, len) = own_frame(frames);
-    frames.split_at(HEAD + len)
+    &frames[..HEAD + len]
 }
 
 /// Returns the stream of a frame that this end has written, if it has one.

@@ -53,8 +53,9 @@ pub(crate) use self::{
     allowance::Allowance,
     decoder::{Decoder, Frame, Want},
     frame::{
-        Control, Fault, GoAwayStatus, HEAD, LONGEST, ResetStatus, data_head, encode, fin, go_away,
-        is_ping, own_frame, own_stream, ping, rst_stream, set_data_len, split_own_frame, syn_reply,
+        Control, Fault, GoAwayStatus, HEAD, LONGEST, ResetStatus, data_head, encode, fin,
+        first_own_frame, go_away, is_ping, own_frame, own_stream, ping, rst_stream, set_data_len,
+        syn_reply,
     },
     headers::Headers,
     ids::Ids,

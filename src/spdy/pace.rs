@@ -170,7 +170,7 @@ impl Pace {
         !self.is_off() && queue.sent.wrapping_sub(queue.asked) >= ASK
     }
 
-    /// Returns whether any queue does.
+    /// Returns whether any queue has enough frames to ask for a PING.
     pub(crate) fn wants_pings(&self) -> bool {
         (0..QUEUES).any(|queue| self.wants_ping(queue))
     }
@@ -395,7 +395,6 @@ mod tests {
                 let on = others_go_on(first, second, between);
                 assert!(on, "{first}, then {second} after {between}");
             }
-            assert!(!others_go_on(first, second, 2 * last), "no such promise");
         }
     }
 

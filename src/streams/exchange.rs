@@ -128,7 +128,7 @@ impl Exchange {
 
     /// Returns whether a frame of the peer gets its answer. While the session ends, frames are read
     /// even if their answers do not leave, and then they get none.
-    fn may_answer(&mut self) -> bool {
+    fn has_room_for_answer(&mut self) -> bool {
         if self.is_congested() {
             self.check_congestion();
         }
@@ -219,7 +219,7 @@ impl Exchange {
                 self.heard.pong = self.heard.pong.max(Some(mark));
             }
             Control::Ping { id } => {
-                if self.may_answer() {
+                if self.has_room_for_answer() {
                     spdy::ping(&mut self.answers, id);
                 }
                 self.count_idle_frame()?;

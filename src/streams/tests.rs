@@ -1,4 +1,4 @@
-//! A client's frames through a peer and a real wire, up to the bytes that are sent.
+//! A client's frames through the mux and a real wire, up to the bytes that are sent.
 
 mod commands;
 mod connections;

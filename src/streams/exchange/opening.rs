@@ -117,7 +117,7 @@ impl Exchange {
     /// Refuses a stream that was not opened yet, and for which data or its end has come. Neither is
     /// kept until the stream is opened.
     pub(super) fn refuse_postponed(&mut self, stream: u32) {
-        if self.forget_postponed(stream) && self.may_answer() {
+        if self.forget_postponed(stream) && self.has_room_for_answer() {
             spdy::rst_stream(&mut self.answers, stream, ResetStatus::RefusedStream);
         }
     }
@@ -135,7 +135,7 @@ impl Exchange {
     fn open_as(&mut self, stream: u32, fin: bool, opened: Opened) {
         match opened {
             Opened::Refused(status) => {
-                if self.may_answer() {
+                if self.has_room_for_answer() {
                     spdy::rst_stream(&mut self.answers, stream, status);
                 }
                 return;

@@ -28,7 +28,7 @@ impl Exchange {
         }
         self.verdicts = verdicts;
         let mut ended = mem::take(&mut self.ended);
-        self.pacing_due = self.wire.outbound.take_ended(&mut ended);
+        self.wire.outbound.take_ended(&mut ended);
         for slot in ended.drain(..) {
             self.end_output(slot);
         }
@@ -36,6 +36,8 @@ impl Exchange {
         self.end_unread_input();
         self.open_postponed();
         self.flush();
+        // Last, because the answers of this round may have queued the first PING.
+        self.pacing_due = self.wire.outbound.pacing_due();
     }
 
     /// Carries out a verdict. The streams may have been closed by the peer.

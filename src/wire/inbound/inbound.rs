@@ -137,10 +137,14 @@ impl Inbound {
     }
 
     /// Returns whether the driver waits for a chunk that has gone back to the reserve.
+    #[cfg(feature = "spdy")]
     fn is_loan_wanted(&self) -> bool {
-        #[cfg(feature = "spdy")]
-        return self.wants_loan.swap(false, Ordering::Relaxed);
-        #[cfg(not(feature = "spdy"))]
+        self.wants_loan.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns `false`, because nothing waits for the reserve without SPDY.
+    #[cfg(not(feature = "spdy"))]
+    fn is_loan_wanted(&self) -> bool {
         false
     }
 
@@ -152,8 +156,12 @@ impl Inbound {
     }
 
     /// Waits for room for a byte on a channel, which a chunk from the reserve makes if there is none.
-    /// If it is pending, the driver is woken once a reader gives up a chunk of the channel or of the
-    /// reserve.
+    /// If it is pending, the driver is woken once a reader of this session gives up a chunk of the
+    /// channel or of the reserve.
+    ///
+    /// Half of the total reserve is [not lent here](StallReserve::take_at_once). Nothing tells the
+    /// driver what another session gives back: it looks again after each
+    /// [`PAUSE_INTERVAL`](crate::policy::PAUSE_INTERVAL).
     #[cfg(feature = "spdy")]
     pub(crate) fn poll_room_or_borrow(&self, channel: u8) -> Poll<()> {
         let Some(pipe) = self.pipe(channel) else {

@@ -74,7 +74,6 @@ struct State {
     /// Set once the reader has been dropped.
     dropped: bool,
     /// Set once the reader has given up a chunk, until the driver takes note of it.
-    #[cfg(feature = "spdy")]
     progress: bool,
     reader: Option<Waker>,
     /// The amount of data that has ever arrived, including data that was not read.
@@ -309,10 +308,7 @@ impl Pipe {
         }
         let mut state = self.lock();
         state.held -= 1;
-        #[cfg(feature = "spdy")]
-        {
-            state.progress = true;
-        }
+        state.progress = true;
         state.free(self.chunks)
     }
 

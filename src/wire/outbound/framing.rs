@@ -1,5 +1,7 @@
-//! The fragmentation of messages into frames.
+//! The fragmentation of messages into frames, and the heads of frames that carry streams.
 
+#[cfg(feature = "spdy")]
+use crate::{frame::frame_head, spdy};
 use crate::{
     frame::{OpCode, head_len},
     protocol::Format,
@@ -51,5 +53,22 @@ impl Format {
             (_, 0) => frame(prefix + full) + (whole - 1) * frame(full),
             (_, _) => frame(prefix + full) + (whole - 1) * frame(full) + frame(rest_len),
         }
+    }
+}
+
+/// The heads of the frames of streams.
+#[cfg(feature = "spdy")]
+impl Format {
+    /// Appends the head of a WebSocket message, if there is a WebSocket.
+    pub(super) fn message_head(self, len: usize, out: &mut Vec<u8>) {
+        if self.is_web_socket() {
+            frame_head(out, true, OpCode::Binary, len as u64);
+        }
+    }
+
+    /// Appends the head of a DATA frame, inside a WebSocket frame if there is one.
+    pub(super) fn data_head(self, stream: u32, len: usize, out: &mut Vec<u8>) {
+        self.message_head(spdy::HEAD + len, out);
+        spdy::data_head(out, stream, false, len);
     }
 }

@@ -172,16 +172,11 @@ impl Out {
         work && self.attention.call()
     }
 
-    /// Waits until a write of `len` bytes on this channel can be accepted, and writes out to make room
-    /// for it.
+    /// Waits until a write on this channel, which is not paced, can be accepted, and writes out to
+    /// make room for it.
     #[inline(always)] // in both of its callers: 28 instructions a message
-    #[cfg_attr(not(feature = "spdy"), expect(unused_variables))]
-    pub(super) fn make_room(&mut self, channel: u8, len: usize) -> Poll<io::Result<()>> {
+    pub(super) fn make_room(&mut self, channel: u8) -> Poll<io::Result<()>> {
         if self.intake.is_undecided() {
-            return Poll::Pending;
-        }
-        #[cfg(feature = "spdy")]
-        if self.queue.is_paced(channel, len) {
             return Poll::Pending;
         }
         while !self.queue.has_room(channel) {
@@ -366,11 +361,7 @@ impl Out {
         self.writers.take_ready(woken, |channel, wait| match wait {
             // This does not depend on `held`, because held output is accepted while there is room.
             Wait::Room => {
-                #[cfg(feature = "spdy")]
-                if queue.is_paced(channel, usize::MAX) && !refused {
-                    return false;
-                }
-                refused || (queue.has_room(channel) && !undecided)
+                refused || (queue.has_room(channel) && !undecided && !queue.is_paced(channel))
             }
             Wait::Flush => lost || (queue.is_flushed(channel) && !unflushed),
             Wait::Refusal => refused,

@@ -104,7 +104,10 @@ impl Outbound {
             if payload.is_empty() {
                 return Poll::Ready(Ok(0));
             }
-            ready!(out.make_room(channel, payload.len()))?;
+            if out.queue.is_write_paced(channel, payload.len()) {
+                return Poll::Pending;
+            }
+            ready!(out.make_room(channel))?;
             out.note_write();
             out.write(channel, payload);
             Poll::Ready(Ok(payload.len()))
@@ -115,8 +118,10 @@ impl Outbound {
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, channel: u8) -> Poll<io::Result<()>> {
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
-            // `send` takes a payload of any length.
-            out.make_room(channel, usize::MAX)
+            if out.queue.is_paced(channel) {
+                return Poll::Pending;
+            }
+            out.make_room(channel)
         })
     }
 
@@ -500,13 +505,15 @@ impl Outbound {
         self.unlock(out);
     }
 
+    /// Returns the instant at which pacing ends unless the peer answers.
+    pub(crate) fn pacing_due(&self) -> Option<Instant> {
+        self.lock().queue.pacing_due()
+    }
+
     /// Takes the channels whose writers were shut down or dropped since the last call. A channel
-    /// whose stream was reset is not among them. Returns the instant at which pacing ends unless the
-    /// peer answers.
-    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) -> Option<Instant> {
-        let mut out = self.lock();
-        ended.append(&mut out.ended);
-        out.queue.pacing_due()
+    /// whose stream was reset is not among them.
+    pub(crate) fn take_ended(&self, ended: &mut Vec<u8>) {
+        ended.append(&mut self.lock().ended);
     }
 }
 

@@ -133,6 +133,20 @@ impl SendQueue {
     }
 }
 
+/// The methods of a queue that is never paced.
+#[cfg(not(feature = "spdy"))]
+impl SendQueue {
+    #[inline]
+    pub(super) fn is_paced(&self, _: u8) -> bool {
+        false
+    }
+
+    #[inline]
+    pub(super) fn is_write_paced(&self, _: u8, _: usize) -> bool {
+        false
+    }
+}
+
 /// The methods for adding messages.
 impl SendQueue {
     /// Returns the buffer that leaves first.

@@ -8,26 +8,9 @@
 //! payload is appended, and the lengths in its heads are changed.
 
 use super::{SendQueue, is_full};
-use crate::{
-    frame::{OpCode, frame_head, set_frame_len},
-    protocol::Format,
-    spdy,
-};
+use crate::{frame::set_frame_len, protocol::Format, spdy};
 
 impl Format {
-    /// Appends the head of a DATA frame, inside a WebSocket frame if there is one.
-    fn data_head(self, stream: u32, len: usize, out: &mut Vec<u8>) {
-        self.message_head(spdy::HEAD + len, out);
-        spdy::data_head(out, stream, false, len);
-    }
-
-    /// Appends the head of a WebSocket message, if there is a WebSocket.
-    pub(super) fn message_head(self, len: usize, out: &mut Vec<u8>) {
-        if self.is_web_socket() {
-            frame_head(out, true, OpCode::Binary, len as u64);
-        }
-    }
-
     /// Appends `more` to a DATA frame at the end of the buffer, whose payload has `len` bytes.
     fn append_to_data(self, buffer: &mut Vec<u8>, len: usize, more: &[u8]) {
         let merged = len + more.len();
@@ -112,7 +95,7 @@ impl SendQueue {
         let begin = last.end - format.message_len(last.len) as u64;
         let is_last = last.channel == channel && last.end == self.budget.accepted();
         let is_whole = self.budget.left() <= begin;
-        let fits = last.len.saturating_add(more) <= format.fragment();
+        let fits = last.len + more <= format.fragment();
         let buffer = self.backlog.last_frames().unwrap_or(&self.buf);
         // The head may grow by two bytes.
         (is_last && is_whole && fits && !is_full(buffer, more + 2)).then_some(last)

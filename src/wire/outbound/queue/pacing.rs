@@ -62,22 +62,28 @@ impl SendQueue {
         }));
     }
 
-    /// Returns whether a write of `len` bytes on a channel has to wait until the client has confirmed
-    /// frames.
+    /// Returns whether a write that takes a frame of its own has to wait until the client has
+    /// confirmed frames of this channel.
     #[inline]
-    pub(in crate::wire::outbound) fn is_paced(&self, channel: u8, len: usize) -> bool {
+    pub(in crate::wire::outbound) fn is_paced(&self, channel: u8) -> bool {
         let pacing = self.pacing.as_ref();
-        pacing.is_some_and(|pacing| self.lacks_place(pacing, channel, len))
+        pacing.is_some_and(|pacing| self.lacks_place(pacing, channel))
+    }
+
+    /// Returns whether a write of `len` bytes has to wait until the client has confirmed frames of
+    /// this channel.
+    #[inline]
+    pub(in crate::wire::outbound) fn is_write_paced(&self, channel: u8, len: usize) -> bool {
+        // A write that makes the queue large enough to leave still takes a frame of its own. There is
+        // a place for that one.
+        self.is_paced(channel) && !self.merges(channel, len)
     }
 
     // A function of its own, because most sessions are not paced.
     #[inline(never)]
-    fn lacks_place(&self, pacing: &Pacing, channel: u8, len: usize) -> bool {
+    fn lacks_place(&self, pacing: &Pacing, channel: u8) -> bool {
         let stream = self.budget.stream(channel);
         stream.is_some_and(|stream| !pacing.pace.admits(queue_of(stream)))
-            // A write that makes the queue large enough to leave still takes a frame of its own.
-            // There is a place for that one.
-            && !self.merges(channel, len)
     }
 
     /// Returns whether a reply on a stream would wait in the client behind data that is not confirmed,
@@ -134,7 +140,7 @@ impl SendQueue {
         while let Some(pacing) = &mut self.pacing
             && to < frames.len()
         {
-            let (frame, _) = spdy::split_own_frame(&frames[to..]);
+            let frame = spdy::first_own_frame(&frames[to..]);
             let has_place = pacing.takes_place(frame);
             if !has_place {
                 pacing.held.extend_from_slice(frame);
