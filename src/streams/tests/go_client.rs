@@ -282,7 +282,7 @@ impl Client {
                 stream.given_up |= !stream.answered && now >= stream.opened + PATIENCE;
             }
             self.last_ping += 2;
-            if self.last_ping % 20 == 0 {
+            if self.last_ping.is_multiple_of(20) {
                 self.session
                     .feed(&control(6, &(self.last_ping - 1).to_be_bytes()));
                 self.session.wire.outbound.ping();
@@ -324,7 +324,7 @@ async fn a_reader_that_stood_still_for_long_gets_all_of_its_data() {
         let stalled = client.connect(300, Some(stops_after));
         let mut served = 0;
         for _ in 0..30 {
-            let short = client.connect(3, None);
+            let short = client.connect(20, None);
             client.wait(2).await;
             served += usize::from(client.connections[&short].ended);
         }
