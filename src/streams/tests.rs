@@ -4,6 +4,7 @@ mod commands;
 mod connections;
 mod ends;
 mod floods;
+mod go_client;
 mod pacing;
 mod pairs;
 mod room;

@@ -389,6 +389,10 @@ class Forwarding:
                 expect(not errors, f"{len(errors)} of 10 failed after it: {errors[:1]}")
                 forward.lives()
                 sending.join(PATIENCE)
+                # The target still reads nothing, so only a look at its client shows that it is gone.
+                alone = self.server.sockets_at_rest + 1
+                gone = until(15, lambda: self.server.sockets() <= alone)
+                expect(gone, "the connection to the target is left")
                 target.hears.set()
             ends = [target.ends.get(timeout=PATIENCE) for _ in range(12)]
             # It was cut off, so it must not look complete.
