@@ -63,6 +63,9 @@ async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         return Err("there are no terminals here: leave out -t".into());
     }
     let (program, arguments) = options.command.split_first().ok_or("no command")?;
+    // The first poll comes before the answer to the request. Over SPDY, with `StreamingLayer`, the
+    // next one comes only once the client has opened its streams: no command starts before that.
+    tokio::task::yield_now().await;
     let pipe = |wanted| {
         if wanted {
             Stdio::piped()

@@ -104,7 +104,7 @@ impl Limits {
     /// stops reading, but stays open and still sends Pongs. A second bound applies to all sessions
     /// of a [`Sessions`](crate::Sessions::with_stall_reserve) together.
     ///
-    /// In a [tunnel](crate::portforward#tunnels), a connection whose window is full takes the reserve
+    /// In a tunnel of port-forward, a connection whose window is full takes the reserve
     /// as fast as its data arrives, so that the other connections continue. This leaves half of the
     /// bound for all sessions to those whose clients would give up.
     #[must_use]

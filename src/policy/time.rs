@@ -10,6 +10,9 @@ use tokio::time::Instant;
 ///
 /// Zero is an error, as on the layer: the request is answered with a 500 that says so.
 ///
+/// Over SPDY, the PINGs of a client count as data. kubectl sends them all the time, so this ends
+/// neither a live kubectl nor an attacker that sends PINGs: a [`TimeLimit`] does.
+///
 /// This is a request extension, which overrides
 /// [`SessionConfig::idle_timeout`](crate::SessionConfig::idle_timeout). Any middleware outside of
 /// [`WsStreamLayer`](crate::WsStreamLayer) may insert it, and the innermost one counts.

@@ -34,6 +34,9 @@ use crate::{BoxError, error::chain};
 ///     Ok(())
 /// }
 /// ```
+///
+/// An error of the copy drops `target`, which sends a FIN. The documentation of the
+/// [module](crate::portforward#examples) says how the pod gets a reset instead.
 #[derive(Debug)]
 pub struct ForwardError {
     scope: Scope,

@@ -61,8 +61,9 @@
 //!
 //! Each direction of a connection has an end of its own
 //! ([`ForwardedPort::has_half_close`]). The client is told that its connection is accepted once the
-//! service first reads or writes it, or has dropped it; and after 19 seconds in any case. A service
-//! that fails before that, in a dial for example, refuses the connection.
+//! service first reads or writes it, or has dropped it; and after 19 seconds in any case, even if it
+//! still waits for a permit. A service that fails before that, in a dial for example, refuses the
+//! connection. If the layer itself was not polled by then, the connection is reset after 25 seconds.
 //!
 //! | the service of a connection | its two streams |
 //! |---|---|
@@ -77,7 +78,8 @@
 //!
 //! SPDY has no flow control. What a connection does not read is kept beyond its window, in the
 //! [reserve](crate::policy::Limits::stall_reserve) of the session, while the other connections continue.
-//! Once that is full, all of them stand still: [`Protocols::on_stall`] can have the one reset instead.
+//! Once that is full, all of them stand still: [`Protocols::on_stall`](Protocols) can have the one
+//! reset instead.
 //!
 //! kubectl takes the end of a connection's output for that of the connection, and drops the rest of
 //! its input. For this reason, that end is not sent before the input has been quiet for 50
@@ -108,6 +110,11 @@
 //!     .service_fn(forward);
 //! # let _ = service;
 //! ```
+//!
+//! If `copy_bidirectional` fails, `target` is dropped, and a socket that is dropped sends a FIN. To the
+//! pod, an upload that was cut off then looks complete. Where that matters, set `SO_LINGER` to 0 after
+//! the connect, so that dropping the socket resets the connection, and clear it once the copy has
+//! succeeded, as the repository's `examples/pod-server` does.
 //!
 //! [`Protocols::max_ports`] limits the ports of one session. The guide has a
 //! [stack](crate::guide::layers#port-forward) with limits on sessions as well.

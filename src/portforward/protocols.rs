@@ -46,7 +46,8 @@ const MAX_BASE64_PORTS: usize = 39;
 /// belongs in the service of the ports.
 ///
 /// Over SPDY without a WebSocket, which a `StreamingLayer` serves, the same streams have the name
-/// `portforward.k8s.io`. kubectl up to 1.30, `crictl` and API servers ask for them in this way.
+/// `portforward.k8s.io`. kubectl up to 1.30 and `crictl` ask for them in this way, and so do API
+/// servers, unless the node declares that it takes WebSockets (from 1.36 on).
 ///
 /// `v5.channel.k8s.io` is not supported: some clients offer it, but none needs it here.
 ///

@@ -1,8 +1,9 @@
 //! The layer that makes sessions of upgrades to WebSocket and to SPDY/3.1.
 //!
-//! Kubernetes' API servers speak SPDY to kubelets, kubelets speak it to container runtimes, and
-//! `crictl` speaks it by default. A client sends a POST with `Upgrade: SPDY/3.1`, and then opens a
-//! stream for each channel. A GET is accepted as well, and any other method is refused with 405.
+//! Kubernetes' API servers speak SPDY to kubelets, unless the node declares that it takes WebSockets
+//! as well, which is possible from 1.36 on. Kubelets speak it to container runtimes, and `crictl`
+//! speaks it by default. A client sends a POST with `Upgrade: SPDY/3.1`, and then opens a stream for
+//! each channel. A GET is accepted as well, and any other method is refused with 405.
 //!
 //! | kubectl | exec, attach and cp | port-forward |
 //! |---|---|---|

@@ -221,8 +221,9 @@ impl SessionConfig {
     /// [`EndCause::IdleTimeout`](crate::EndCause::IdleTimeout). Default `None`.
     ///
     /// Data messages in either direction count, piece by piece as they arrive and leave. Pings and
-    /// Pongs do not count, except for the PINGs of SPDY. A session therefore also becomes idle if output waits for a client that
-    /// does not read, or if input waits for a service that does not read and the
+    /// Pongs do not count, except for the PINGs of a SPDY client: what ends one that sends them is a
+    /// [time limit](Self::time_limit). A session therefore also becomes idle if output waits for a
+    /// client that does not read, or if input waits for a service that does not read and the
     /// [reserve](Limits::stall_reserve) is used up. The service learns the cause, and its output
     /// within the [grace](Self::grace) is still sent.
     ///
