@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, advance},
 };
 
-use super::session::{RESERVE, Session, WINDOW, control, data_frame, default_reserve, read};
+use super::session::{RESERVE, Session, WINDOW, control, data_frame, read};
 use crate::{
     ChannelReader,
     error::EndCause,
