@@ -78,10 +78,8 @@ impl Driver {
     /// Notes that reading is paused, or that it continues. Pacing stops meanwhile, because this end
     /// sees no answers to PINGs.
     pub(super) fn note_pause(&mut self, paused: bool) {
-        if let Some(mux) = self.inflow.stream_mux() {
-            mux.note_pause(paused);
+        if self.inflow.stream_mux().is_some() {
             self.wire.outbound.pause_pacing(paused);
-            self.move_streams_deadline();
         }
     }
 

@@ -105,8 +105,8 @@ impl Limits {
     /// of a [`Sessions`](crate::Sessions::with_stall_reserve) together.
     ///
     /// In a tunnel of port-forward, a connection whose window is full takes the reserve
-    /// as fast as its data arrives, so that the other connections continue. This leaves half of the
-    /// bound for all sessions to those whose clients would give up.
+    /// as fast as its data arrives, so that the other connections continue. This leaves at least
+    /// half of the bound for all sessions to pauses, and a quarter is never lent to connections.
     #[must_use]
     pub fn stall_reserve(mut self, bytes: usize) -> Self {
         self.stall_reserve = bytes;

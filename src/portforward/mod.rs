@@ -79,7 +79,7 @@
 //! SPDY has no flow control. What a connection does not read is kept beyond its window, in the
 //! [reserve](crate::policy::Limits::stall_reserve) of the session, while the other connections continue.
 //! Once that is full, all of them stand still: [`Protocols::on_stall`](Protocols) can have the one
-//! reset instead.
+//! reset before.
 //!
 //! kubectl takes the end of a connection's output for that of the connection, and drops the rest of
 //! its input. For this reason, that end is not sent before the input has been quiet for 50

@@ -103,8 +103,8 @@ impl Protocols {
         self
     }
 
-    /// Sets what happens to a connection over SPDY that holds up its session, because the service
-    /// does not read its data. Default [`Stall::Wait`].
+    /// Sets what happens to a connection over SPDY that has data beyond its window, because the service
+    /// does not read it. Default [`Stall::Wait`].
     #[cfg(feature = "spdy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
     #[must_use]

@@ -10,11 +10,19 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Stall {
     /// The session waits until the service reads. This is the default: no data is lost.
+    ///
+    /// The connection keeps its part of the reserve until then, or until the service drops its
+    /// reader, even if the client has ended or reset the connection.
     #[default]
     Wait,
-    /// The connection is reset if it has held up the session for this long, and nothing of it was
-    /// read meanwhile. The other connections continue. Its data that was not read is discarded, and
+    /// The connection is reset if it has had data beyond its window for this long, and nothing of it
+    /// was read meanwhile. It does not matter whether it holds up the session, or whether the client
+    /// has ended it. The other connections continue. Its data that was not read is discarded, and
     /// reads and writes of its service fail.
+    ///
+    /// If something was read, the time begins anew when it has expired, so a reset comes after twice
+    /// the time at the latest. With zero, a connection is reset as soon as its data goes beyond the
+    /// window, unless its service reads at that moment.
     ///
     /// Data counts as read in pieces of 16 KiB, in which room returns. A service that needs longer
     /// than this for such a piece is treated like one that does not read. If it has begun a piece, it

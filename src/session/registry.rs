@@ -112,7 +112,8 @@ impl Sessions {
     ///
     /// Channels use this reserve on a first come, first served basis. See
     /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). Forwarded connections of SPDY
-    /// use at most half of it at once.
+    /// use three quarters of it at most, and half of it without a pause. Of that half, a session gets an
+    /// eighth of what the other sessions have left.
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
             inner: Arc::new(Registry {

@@ -61,8 +61,9 @@ pub(super) struct Exchange {
     pacing_due: Option<Instant>,
     /// The stream whose DATA frame has not arrived in full.
     amid: Option<u32>,
-    /// The stream at whose data reading is paused, and the instant at which it is reset.
-    stalled: Option<(u32, Instant)>,
+    /// The channels whose data has gone beyond the window, and the instant at which each is reset
+    /// unless it was read meanwhile.
+    stalls: Vec<(u8, Instant)>,
     /// The time of this read or round, once something has asked for it.
     now: Option<Instant>,
     /// The number of frames with data that has no reader.
@@ -100,7 +101,7 @@ impl Exchange {
             missing,
             pacing_due: None,
             amid: None,
-            stalled: None,
+            stalls: Vec::new(),
             now: None,
             ignored: 0,
             heard: Heard::default(),
@@ -180,13 +181,23 @@ impl Exchange {
     /// A connection that is not read must not stop the others, so it gets the reserve at once. All
     /// data of a command is for one service. It gets the reserve only in a pause, because it would
     /// keep a fast upload in memory otherwise.
-    pub(super) fn poll_room(&self, slot: u8) -> Poll<()> {
-        let inbound = &self.wire.inbound;
+    pub(super) fn poll_room(&mut self, slot: u8) -> Poll<()> {
+        let pipe = self.wire.inbound.pipe(slot);
+        let room = pipe.map_or(Poll::Ready(()), |pipe| pipe.poll_room(1));
         match self.roles {
-            Roles::Ports { .. } => inbound.poll_room_or_borrow(slot),
-            Roles::Command(_) => {
-                (inbound.pipe(slot)).map_or(Poll::Ready(()), |pipe| pipe.poll_room(1))
+            Roles::Ports { .. } if room.is_pending() => {
+                self.note_stall(slot);
+                self.wire.inbound.poll_room_or_borrow(slot)
             }
+            _ => room,
+        }
+    }
+
+    /// Extends the window of a channel in a pause. Returns whether there is room now.
+    pub(super) fn extend(&self, slot: u8) -> bool {
+        match self.roles {
+            Roles::Ports { .. } => self.wire.inbound.extend_connection(slot),
+            Roles::Command(_) => self.wire.inbound.extend(slot),
         }
     }
 

@@ -229,9 +229,7 @@ impl StreamMux {
     /// whether there is room now.
     pub(crate) fn extend(&self) -> bool {
         match (self.decoder.want(), self.target) {
-            (Want::Data { .. }, Target::Slot(slot)) if !self.over => {
-                self.wire().inbound.extend(slot)
-            }
+            (Want::Data { .. }, Target::Slot(slot)) if !self.over => self.exchange.extend(slot),
             _ => false,
         }
     }
@@ -319,11 +317,6 @@ impl StreamMux {
             self.inlet.commit(&self.exchange.wire);
             self.target = Target::Discard;
         }
-    }
-
-    /// Notes that reading is paused, or that it continues.
-    pub(crate) fn note_pause(&mut self, paused: bool) {
-        self.exchange.note_pause(paused, Instant::now());
     }
 
     /// Ends this end's direction of all streams, in front of the Close frame or the GOAWAY. After a

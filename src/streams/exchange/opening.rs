@@ -259,6 +259,8 @@ impl Exchange {
         let now = self.now();
         self.streams.open(stream, fin, Some(slot), now);
         self.wire.inbound.open(slot);
+        // A deadline of the connection that the channel stood for before is not one of this.
+        self.stalls.retain(|&(stalled, _)| stalled != slot);
         self.wire.outbound.open_new(slot, stream);
         if fin {
             self.end_input(Some(slot));

@@ -120,26 +120,21 @@ impl Exchange {
         }
     }
 
-    /// Notes that reading is paused, or that it continues.
-    pub(in crate::streams) fn note_pause(&mut self, paused: bool, now: Instant) {
-        self.stalled = self
-            .amid
-            .filter(|_| paused)
-            .and_then(|stream| match self.roles {
-                Roles::Ports { stall, .. } => Some((stream, after(now, stall?))),
-                Roles::Command(_) => None,
-            });
-        if let Some((stream, _)) = self.stalled {
-            // Only what is read from now on counts.
-            self.take_progress(stream);
+    /// Notes that the data of a channel goes beyond its window, so that some of it has to be read
+    /// before the deadline.
+    pub(super) fn note_stall(&mut self, slot: u8) {
+        let Roles::Ports { stall, .. } = self.roles else {
+            return;
+        };
+        let Some(stall) = stall.filter(|_| self.stalls.iter().all(|&(other, _)| other != slot))
+        else {
+            return;
+        };
+        self.stalls.push((slot, after(Instant::now(), stall)));
+        // Only what is read from now on counts.
+        if let Some(pipe) = self.wire.inbound.pipe(slot) {
+            pipe.take_progress();
         }
-    }
-
-    /// Returns whether some data of a stream was read since the last call.
-    fn take_progress(&self, stream: u32) -> bool {
-        let slot = self.streams.get(stream).and_then(|stream| stream.slot);
-        let pipe = slot.and_then(|slot| self.wire.inbound.pipe(slot));
-        pipe.is_some_and(|pipe| pipe.take_progress())
     }
 
     /// Returns whether data of a stream is arriving that no reader will get any more.
@@ -148,30 +143,50 @@ impl Exchange {
         amid.is_none_or(|stream| !stream.state.receives())
     }
 
-    /// Resets a connection that holds up the session, because its data is not read.
+    /// Resets connections that have kept a part of the reserve, or reading paused, for as long as they
+    /// may, and of which nothing was read meanwhile.
     fn reset_stalled(&mut self, now: Instant) {
-        let Some((stream, _)) = self.stalled.take_if(|(_, at)| *at <= now) else {
+        let Roles::Ports {
+            stall: Some(stall), ..
+        } = self.roles
+        else {
             return;
         };
-        if self.amid == Some(stream) && !self.take_progress(stream) {
-            tracing::debug!(stream, "a connection is reset: its data was not read");
-            let slot = self.streams.get(stream).and_then(|stream| stream.slot);
-            self.on(stream, Event::OurReset(ResetStatus::Cancel));
-            if let Some(slot) = slot {
-                // The service may wait for its target for long, and the next stall needs the reserve.
-                self.wire.inbound.ignore(slot);
+        let mut stalls = mem::take(&mut self.stalls);
+        stalls.retain_mut(|(slot, at)| {
+            if *at > now {
+                return true;
             }
-        } else {
-            // It is read slowly, or what was borrowed has sufficed for the rest of its frame.
-            self.note_pause(true, now);
+            let pipe = self.wire.inbound.pipe(*slot);
+            let Some(pipe) = pipe.filter(|pipe| pipe.is_stalled()) else {
+                return false;
+            };
+            let is_read = pipe.take_progress();
+            if is_read {
+                *at = after(now, stall);
+            } else {
+                self.reset_unread(*slot);
+            }
+            is_read
+        });
+        self.stalls = stalls;
+    }
+
+    /// Resets the connection of a channel. The peer may have closed its stream already.
+    fn reset_unread(&mut self, slot: u8) {
+        if let Some(stream) = self.streams.of_slot(slot) {
+            tracing::debug!(stream, "a connection is reset: its data was not read");
+            self.fail(stream, ResetStatus::Cancel, ResetStatus::Cancel);
         }
+        // The service may wait for its target for long, and others need the reserve.
+        self.wire.inbound.cut(slot);
     }
 
     /// Returns the earliest deadline of a stream, or of the streams of a command.
     pub(in crate::streams) fn next_due(&self) -> Option<Instant> {
         let missing = self.missing.into_iter();
-        let stalled = self.stalled.iter().map(|(_, at)| *at);
-        let dues = missing.chain(stalled).chain(self.pacing_due);
+        let stalls = self.stalls.iter().map(|&(_, at)| at);
+        let dues = missing.chain(stalls).chain(self.pacing_due);
         dues.chain(self.streams.next_due()).min()
     }
 

@@ -2,9 +2,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{io::AsyncReadExt, time::Instant};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, advance},
+};
 
-use super::session::{RESERVE, Session, WINDOW, control, data_frame, default_reserve, read};
+use super::session::{RESERVE, Session, WINDOW, control, data_frame, read};
 use crate::{
     ChannelReader,
     error::EndCause,
@@ -47,19 +50,20 @@ async fn an_unread_upload_takes_the_reserve_at_once_and_then_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_of_the_reserve_of_all_sessions_is_lent_only_in_a_pause() {
+async fn most_of_the_reserve_of_all_sessions_is_lent_only_in_a_pause() {
     let total = TotalReserve::new(RESERVE);
     let (mut session, mut pairs) = Session::ports_with(StallReserve::new(RESERVE, &total), None);
     let _stalled = answered(&mut session, &mut pairs, 1);
     let upload = data_frame(3, false, &vec![7; MOST]);
     let mut fed = session.feed_some(&upload);
-    assert_eq!(fed, 8 + WINDOW + RESERVE / 2);
-    for _ in 0..RESERVE / 2 / CHUNK {
-        assert!(session.mux.extend() && session.mux.poll_room().is_ready());
+    assert_eq!(fed, 8 + WINDOW + RESERVE / 16);
+    while session.mux.extend() {
+        assert!(session.mux.poll_room().is_ready());
         fed += session.feed_some(&upload[fed..][..CHUNK]);
     }
-    assert_eq!(fed, upload.len());
-    assert!(!session.mux.extend() && !StallReserve::new(CHUNK, &total).take(CHUNK));
+    assert_eq!(fed, 8 + WINDOW + 3 * RESERVE / 4);
+    let command = StallReserve::new(RESERVE, &total);
+    assert!(command.take(RESERVE / 4) && !command.take(CHUNK));
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,14 +102,28 @@ async fn the_input_of_a_command_takes_the_reserve_only_in_a_pause() {
     assert!(session.mux.extend() && session.mux.poll_room().is_ready());
 }
 
+/// The time after which a connection that is not read is reset.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Returns a session that does not wait for connections, and the reserve of all sessions.
+fn impatient() -> (Session, NewPairs, Arc<TotalReserve>) {
+    let total = TotalReserve::new(16 * RESERVE);
+    let reserve = StallReserve::new(RESERVE, &total);
+    let (session, pairs) = Session::ports_with(reserve, Some(STALL));
+    (session, pairs, total)
+}
+
+/// Returns whether no session has any of the reserve.
+fn is_whole(total: &Arc<TotalReserve>) -> bool {
+    StallReserve::new(16 * RESERVE, total).take(16 * RESERVE)
+}
+
 /// Returns a connection of a session that does not wait for it, and which is paused at its data.
 async fn paused_at(frame: &[u8]) -> (Session, NewPairs, NewPair) {
-    let stall = Some(Duration::from_secs(30));
-    let (mut session, mut pairs) = Session::ports_with(default_reserve(), stall);
+    let (mut session, mut pairs, _) = impatient();
     let pair = answered(&mut session, &mut pairs, 1);
     assert_eq!(session.round(), ["reply 3"]);
     assert!(session.feed_some(frame) < frame.len());
-    session.mux.note_pause(true);
     (session, pairs, pair)
 }
 
@@ -148,8 +166,88 @@ async fn an_upload_that_is_read_slowly_is_not_reset() {
     }
     let before = Instant::now();
     assert_eq!(session.expire().await, None);
-    assert_eq!(before.elapsed(), Duration::from_secs(30));
+    assert_eq!(before.elapsed(), STALL);
     assert_eq!(session.round(), ["rst 3 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lent_has_to_be_read_although_nothing_more_arrives() {
+    let ends: [(fn(&mut Session), &[&str]); 4] = [
+        (|_| {}, &["rst 3 5"]),
+        (|session| session.fin(3), &["rst 3 5"]),
+        (|session| session.rst(3), &["fin 1"]),
+        (
+            |session| session.mux.end_all(&End::Error(EndCause::Aborted)),
+            &["rst 3 5"],
+        ),
+    ];
+    for (end, expected) in ends {
+        let (mut session, mut pairs, total) = impatient();
+        let mut unread = answered(&mut session, &mut pairs, 1);
+        assert_eq!(session.round(), ["reply 3"]);
+        session.data(3, &vec![7; MOST]);
+        end(&mut session);
+        session.round();
+        assert!(session.mux.poll_room().is_ready() && !is_whole(&total));
+        let before = Instant::now();
+        while !is_whole(&total) {
+            assert_eq!(session.expire().await, None);
+        }
+        assert_eq!(before.elapsed(), STALL);
+        assert_eq!(session.round(), expected);
+        read(&mut unread.reader).await.expect_err("data is missing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_of_one_connection_does_not_put_off_the_deadline_of_another() {
+    let (mut session, mut pairs, total) = impatient();
+    let _pairs = [1, 5].map(|error| answered(&mut session, &mut pairs, error));
+    session.round();
+    let mut resets = Vec::new();
+    for n in 0..10 {
+        session.data([3, 7][n % 2], &vec![7; WINDOW]);
+        advance(STALL / 6).await;
+        assert_eq!(session.mux.expire(Instant::now()), None);
+        resets.extend(session.round());
+    }
+    resets.retain(|line| line.starts_with("rst"));
+    assert_eq!(resets, ["rst 3 5", "rst 7 5"]);
+    assert!(is_whole(&total));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_does_not_inherit_the_deadline_of_its_channel() {
+    let (mut session, mut pairs, _total) = impatient();
+    let pair = answered(&mut session, &mut pairs, 1);
+    session.data(3, &vec![7; MOST]);
+    session.rst(3);
+    session.rst(1);
+    drop(pair);
+    advance(STALL - Duration::from_secs(1)).await;
+    let next = answered(&mut session, &mut pairs, 5);
+    assert_eq!(next.reader.id(), 0);
+    session.data(7, &vec![7; MOST]);
+    session.round();
+    let before = Instant::now();
+    while session.round() != ["rst 7 5"] {
+        assert_eq!(session.expire().await, None);
+    }
+    assert_eq!(before.elapsed(), STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_read_in_time_stays() {
+    let (mut session, mut pairs, total) = impatient();
+    let mut pair = answered(&mut session, &mut pairs, 1);
+    session.data(3, &vec![7; MOST]);
+    session.round();
+    pair.reader.read_exact(&mut vec![0; RESERVE]).await.unwrap();
+    assert!(is_whole(&total), "its window is full as before");
+    assert_eq!(session.expire().await, None);
+    assert!(session.round().is_empty());
+    assert_eq!(session.mux.next_due(), None);
+    pair.reader.read_exact(&mut vec![0; WINDOW]).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ use crate::{
 
 pub(super) const WINDOW: usize = 64 * 1024;
 
-/// The stall reserve of the session, and half of that of all sessions.
+/// The stall reserve of the session. That of all sessions is so large that all of it is lent at once.
 pub(super) const RESERVE: usize = 1 << 20;
 
 /// A transport that remembers what it is given.
@@ -224,7 +224,7 @@ impl Session {
 }
 
 pub(super) fn default_reserve() -> StallReserve {
-    StallReserve::new(RESERVE, &TotalReserve::new(2 * RESERVE))
+    StallReserve::new(RESERVE, &TotalReserve::new(16 * RESERVE))
 }
 
 pub(super) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> {

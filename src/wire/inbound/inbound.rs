@@ -105,10 +105,10 @@ impl Inbound {
         }
     }
 
-    /// Discards all data of a channel that has ended; see [`Pipe::ignore`].
+    /// Discards the data of a channel that was not read for too long; see [`Pipe::cut`].
     #[cfg(feature = "spdy")]
-    pub(crate) fn ignore(&self, channel: u8) {
-        self.free(channel, Pipe::ignore);
+    pub(crate) fn cut(&self, channel: u8) {
+        self.free(channel, Pipe::cut);
     }
 
     /// Discards the data of a channel whose reader was dropped; see [`Pipe::discard`].
@@ -153,6 +153,13 @@ impl Inbound {
     pub(crate) fn extend(&self, channel: u8) -> bool {
         self.pipe(channel)
             .is_some_and(|pipe| self.lend(pipe, StallReserve::take))
+    }
+
+    /// Does what [`extend`](Self::extend) does for a channel that stands for a connection to a port.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn extend_connection(&self, channel: u8) -> bool {
+        self.pipe(channel)
+            .is_some_and(|pipe| self.lend(pipe, StallReserve::take_for_connection))
     }
 
     /// Waits for room for a byte on a channel, which a chunk from the reserve makes if there is none.

@@ -359,6 +359,23 @@ impl Pipe {
         };
     }
 
+    /// Discards all data that was not read, now and in the future, and lets the reader know that data
+    /// is missing, even if the peer has ended the channel.
+    pub(crate) fn cut(&self) -> Freed {
+        let mut state = self.lock();
+        if state.end.is_none() || (state.end == Some(End::Eof) && !state.queue.is_empty()) {
+            state.end = Some(End::Reset);
+        }
+        Self::wake_reader(state);
+        self.ignore()
+    }
+
+    /// Returns whether data keeps a part of the reserve, or the driver waits for its room.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let state = self.lock();
+        state.extra > 0 || (state.wanted > 0 && !state.is_deaf())
+    }
+
     /// Returns whether the reader has given up a chunk since the last call.
     pub(crate) fn take_progress(&self) -> bool {
         std::mem::take(&mut self.lock().progress)

@@ -12,9 +12,9 @@ use std::sync::{
 #[derive(Debug)]
 pub(crate) struct TotalReserve {
     left: AtomicUsize,
-    /// The part that is not lent [at once](StallReserve::take_at_once).
+    /// The number of bytes that there are while none are lent.
     #[cfg(feature = "spdy")]
-    kept: usize,
+    whole: usize,
 }
 
 impl TotalReserve {
@@ -22,7 +22,7 @@ impl TotalReserve {
         Arc::new(Self {
             left: AtomicUsize::new(bytes),
             #[cfg(feature = "spdy")]
-            kept: bytes / 2,
+            whole: bytes,
         })
     }
 
@@ -58,23 +58,38 @@ impl StallReserve {
     /// Takes this many bytes, or none, for a channel at which reading has paused for a while. Returns
     /// whether it took them.
     pub(crate) fn take(&self, bytes: usize) -> bool {
-        self.take_and_leave(bytes, 0)
+        self.take_and_leave(bytes, |_| 0)
     }
 
-    /// Takes this many bytes, or none, so that reading does not pause. Returns whether it took them.
+    /// Does what [`take`](Self::take) does for a connection to a port, of which one client may have many.
     ///
-    /// Half of the total is left to channels whose clients give up in a pause. Otherwise, a few slow
-    /// uploads could keep all of it in use.
+    /// A quarter of the total is never lent to connections. It is left to channels, whose clients
+    /// give up in a pause.
+    #[cfg(feature = "spdy")]
+    pub(crate) fn take_for_connection(&self, bytes: usize) -> bool {
+        self.take_and_leave(bytes, |_| self.total.whole / 4)
+    }
+
+    /// Takes this many bytes, or none, so that reading does not pause at a connection to a port. Returns
+    /// whether it took them.
+    ///
+    /// This leaves half of the total to pauses. Of the other half, a session gets an eighth of what
+    /// the other sessions have left, so that a few of them cannot keep all of it in use.
     #[cfg(feature = "spdy")]
     pub(crate) fn take_at_once(&self, bytes: usize) -> bool {
-        self.take_and_leave(bytes, self.total.kept)
+        self.take_and_leave(bytes, |lent| {
+            (self.total.whole / 2).saturating_add(lent.saturating_mul(7))
+        })
     }
 
-    fn take_and_leave(&self, bytes: usize, kept: usize) -> bool {
+    /// Takes this many bytes, or none, if the total has as much left after that as `kept` says for
+    /// the number of bytes that this session then has.
+    fn take_and_leave(&self, bytes: usize, kept: impl FnOnce(usize) -> usize) -> bool {
         if !take(&self.left, bytes, 0) {
             return false;
         }
-        let granted = take(&self.total.left, bytes, kept);
+        let lent = self.share - self.left.load(Ordering::Relaxed);
+        let granted = take(&self.total.left, bytes, kept(lent));
         if !granted {
             self.left.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -112,20 +127,37 @@ mod tests {
 
     #[cfg(feature = "spdy")]
     #[test]
-    fn half_of_the_total_is_not_lent_at_once() {
+    fn a_session_gets_an_eighth_of_what_is_left_of_half_at_once() {
+        let total = TotalReserve::new(2 * 800);
+        let sessions: Vec<_> = (0..50).map(|_| StallReserve::new(1600, &total)).collect();
+        let most = |session: &StallReserve| (0..).take_while(|_| session.take_at_once(1)).count();
+        assert_eq!(most(&sessions[0]), 100);
+        assert_eq!(most(&sessions[1]), 700 / 8);
+        let all: usize = sessions[2..].iter().map(most).sum();
+        assert!((600..800).contains(&(187 + all)), "{all}");
+        assert_eq!(most(&sessions[0]), 0, "it has more than the others");
+        sessions[0].give_back(100);
+        assert!(
+            (13..100).contains(&most(&sessions[0])),
+            "it gets some again"
+        );
+        drop(sessions);
+        assert!(StallReserve::new(1600, &total).take(1600), "all is back");
+    }
+
+    #[cfg(feature = "spdy")]
+    #[test]
+    fn a_quarter_of_the_total_is_not_lent_to_connections() {
         let total = TotalReserve::new(100);
         let (one, other) = (
             StallReserve::new(100, &total),
-            StallReserve::new(60, &total),
+            StallReserve::new(100, &total),
         );
-        assert!(!one.take_at_once(51));
-        assert!(one.take_at_once(50));
-        assert!(!other.take_at_once(1));
-        assert!(other.take(50));
-        one.give_back(50);
-        assert!(!one.take_at_once(1), "the other half is in use");
-        drop(other);
-        assert!(one.take_at_once(50) && !one.take_at_once(1));
+        assert!(one.take_for_connection(75) && !one.take_for_connection(1));
+        assert!(!other.take_for_connection(1) && !other.take_at_once(1));
+        assert!(other.take(25));
+        one.give_back(20);
+        assert!(!one.take_for_connection(1), "the quarter is in use");
     }
 
     #[test]
