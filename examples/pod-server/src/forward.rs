@@ -116,7 +116,7 @@ async fn copy(
                 ready = from_target.readable() => ready?,
                 // Sends nothing, and fails once the connection was reset. `write_all` would not look.
                 _ = look.tick() => {
-                    to_client.write(&[]).await?;
+                    let _none = to_client.write(&[]).await?;
                     continue;
                 }
             }

@@ -172,7 +172,8 @@ async fn an_upload_that_is_read_slowly_is_not_reset() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_lent_has_to_be_read_although_nothing_more_arrives() {
-    let ends: [(fn(&mut Session), &[&str]); 4] = [
+    type Act = fn(&mut Session);
+    let ends: [(Act, &[&str]); 4] = [
         (|_| {}, &["rst 3 5"]),
         (|session| session.fin(3), &["rst 3 5"]),
         (|session| session.rst(3), &["fin 1"]),
