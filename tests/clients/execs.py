@@ -251,8 +251,13 @@ class Execs(Session):
             expect("Stopped" in seen, f"Ctrl-Z did not stop the sleep: {short(seen)}")
             terminal.say("f''g")
             terminal.hear(r"sleep 1000")
-            terminal.type(b"\x03")
-            expect(until(2, lambda: len(marked(mark)) == before), "fg and Ctrl-C did not end it")
+
+            def interrupted():
+                # The shell names the command before it hands the terminal over to it.
+                terminal.type(b"\x03")
+                return until(0.5, lambda: len(marked(mark)) == before)
+
+            expect(until(3, interrupted), "fg and Ctrl-C did not end it")
             terminal.say("exit 5")
             equal(terminal.wait(), 5, "exit code")
         expect(until(2, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
