@@ -20,9 +20,8 @@ pub enum Stall {
     /// has ended it. The other connections continue. Its data that was not read is discarded, and
     /// reads and writes of its service fail.
     ///
-    /// If something was read, the time begins anew when it has expired, so a reset comes after twice
-    /// the time at the latest. With zero, a connection is reset as soon as its data goes beyond the
-    /// window, unless its service reads at that moment.
+    /// The time begins anew whenever something is read. With zero, a connection is reset as soon as
+    /// its data goes beyond the window.
     ///
     /// Data counts as read in pieces of 16 KiB, in which room returns. A service that needs longer
     /// than this for such a piece is treated like one that does not read. If it has begun a piece, it

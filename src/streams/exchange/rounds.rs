@@ -131,10 +131,6 @@ impl Exchange {
             return;
         };
         self.stalls.push((slot, after(Instant::now(), stall)));
-        // Only what is read from now on counts.
-        if let Some(pipe) = self.wire.inbound.pipe(slot) {
-            pipe.take_progress();
-        }
     }
 
     /// Returns whether data of a stream is arriving that no reader will get any more.
@@ -161,13 +157,17 @@ impl Exchange {
             let Some(pipe) = pipe.filter(|pipe| pipe.is_stalled()) else {
                 return false;
             };
-            let is_read = pipe.take_progress();
-            if is_read {
-                *at = after(now, stall);
-            } else {
-                self.reset_unread(*slot);
+            let later = pipe.stands_since().map(|since| after(since, stall));
+            match later.filter(|later| *later > now) {
+                Some(later) => {
+                    *at = later;
+                    true
+                }
+                None => {
+                    self.reset_unread(*slot);
+                    false
+                }
             }
-            is_read
         });
         self.stalls = stalls;
     }

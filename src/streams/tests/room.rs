@@ -158,15 +158,17 @@ async fn a_piece_that_was_begun_counts_as_unread_and_can_be_read() {
 async fn an_upload_that_is_read_slowly_is_not_reset() {
     let upload = data_frame(3, false, &vec![7; 2 * MOST]);
     let (mut session, _pairs, mut slow) = paused_at(&upload).await;
+    let mut last = Instant::now();
     for _ in 0..3 {
+        advance(STALL / 2).await;
         // The reserve may be lent to another session before the driver gets here.
         slow.reader.read_exact(&mut vec![0; CHUNK]).await.unwrap();
+        last = Instant::now();
         assert_eq!(session.expire().await, None);
         assert!(session.round().is_empty());
     }
-    let before = Instant::now();
     assert_eq!(session.expire().await, None);
-    assert_eq!(before.elapsed(), STALL);
+    assert_eq!(last.elapsed(), STALL);
     assert_eq!(session.round(), ["rst 3 5"]);
 }
 
@@ -232,6 +234,21 @@ async fn a_connection_does_not_inherit_the_deadline_of_its_channel() {
     session.round();
     let before = Instant::now();
     while session.round() != ["rst 7 5"] {
+        assert_eq!(session.expire().await, None);
+    }
+    assert_eq!(before.elapsed(), STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_connection_begins_anew_with_each_read() {
+    let (mut session, mut pairs, _total) = impatient();
+    let mut pair = answered(&mut session, &mut pairs, 1);
+    session.data(3, &vec![7; MOST]);
+    session.round();
+    advance(STALL / 10).await;
+    pair.reader.read_exact(&mut vec![0; CHUNK]).await.unwrap();
+    let before = Instant::now();
+    while session.round() != ["rst 3 5"] {
         assert_eq!(session.expire().await, None);
     }
     assert_eq!(before.elapsed(), STALL);

@@ -17,6 +17,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::time::Instant;
+
 use super::chunk::{CHUNK, Chunk};
 use crate::{
     error::EndCause,
@@ -73,8 +75,9 @@ struct State {
     discard: bool,
     /// Set once the reader has been dropped.
     dropped: bool,
-    /// Set once the reader has given up a chunk, until the driver takes note of it.
-    progress: bool,
+    /// The instant since which data beyond the window stands still, and at which the reader last gave
+    /// up a chunk of it. Without such data, it means nothing.
+    stands_since: Option<Instant>,
     reader: Option<Waker>,
     /// The amount of data that has ever arrived, including data that was not read.
     received: Traffic,
@@ -123,6 +126,11 @@ impl State {
             return Some(Take::Chunk(chunk));
         }
         self.end.clone().map(Take::End)
+    }
+
+    /// Returns whether data has a part of the reserve, or waits for room.
+    fn is_beyond_window(&self) -> bool {
+        self.extra > 0 || self.wanted > 0
     }
 
     /// Accounts for chunks that were given up. They go to the reserve first, and then to the window.
@@ -205,6 +213,9 @@ impl Pipe {
     pub(crate) fn poll_room(&self, wanted: usize) -> Poll<()> {
         let mut state = self.lock();
         if state.room(self.chunks) < wanted {
+            if !state.is_beyond_window() {
+                state.stands_since = Some(Instant::now());
+            }
             state.wanted = wanted;
             return Poll::Pending;
         }
@@ -308,7 +319,9 @@ impl Pipe {
         }
         let mut state = self.lock();
         state.held -= 1;
-        state.progress = true;
+        if state.is_beyond_window() {
+            state.stands_since = Some(Instant::now());
+        }
         state.free(self.chunks)
     }
 
@@ -376,9 +389,9 @@ impl Pipe {
         state.extra > 0 || (state.wanted > 0 && !state.is_deaf())
     }
 
-    /// Returns whether the reader has given up a chunk since the last call.
-    pub(crate) fn take_progress(&self) -> bool {
-        std::mem::take(&mut self.lock().progress)
+    /// Returns the instant since which data beyond the window was not read.
+    pub(crate) fn stands_since(&self) -> Option<Instant> {
+        self.lock().stands_since
     }
 
     /// Returns whether a reader waits for data.
