@@ -271,6 +271,7 @@ class Forwarding:
 
     def manner(self):
         """The way that this kubectl took, as the server saw it."""
+        expect(self.server.at_rest(5), "a session of another check is left")
         start = self.server.log_size()
         with Target() as target, self.forward(target.port) as forward:
             forward.page(target.port)
