@@ -18,7 +18,7 @@
 //! fifth of them ends up in that queue. [`SLOTS`] bounds those. Once they are used up, there are no
 //! more PINGs, and this end is *blind*: it paces the queues that owe an answer, and no others.
 //!
-//! What this promises to the streams of the other queues:
+//! The streams of the other queues are promised this:
 //!
 //! | local readers that stand still | the other queues |
 //! |---|---|

@@ -162,9 +162,9 @@ impl Inbound {
             .is_some_and(|pipe| self.lend(pipe, StallReserve::take_for_connection))
     }
 
-    /// Waits for room for a byte on a channel, which a chunk from the reserve makes if there is none.
-    /// If it is pending, the driver is woken once a reader of this session gives up a chunk of the
-    /// channel or of the reserve.
+    /// Waits for room for a byte on a full channel, which a chunk from the reserve makes. If it is
+    /// pending, the driver is woken once a reader of this session gives up a chunk of the channel or of
+    /// the reserve.
     ///
     /// Half of the total reserve is [not lent here](StallReserve::take_at_once). Nothing tells the
     /// driver what another session gives back: it looks again after each
@@ -174,9 +174,6 @@ impl Inbound {
         let Some(pipe) = self.pipe(channel) else {
             return Poll::Ready(());
         };
-        if pipe.poll_room(1).is_ready() {
-            return Poll::Ready(());
-        }
         self.wants_loan.store(true, Ordering::Relaxed);
         self.lend(pipe, StallReserve::take_at_once);
         let room = pipe.poll_room(1);

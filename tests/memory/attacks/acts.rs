@@ -1,4 +1,4 @@
-//! What attackers do. They leave their sessions open.
+//! The acts of attackers, who leave their sessions open.
 
 use std::io::Write;
 

@@ -27,7 +27,7 @@ const TOLERANCE: u64 = 16 * KIB;
 /// The bytes of resident memory that the allocator may take beyond one and a half times the heap.
 const OVERHEAD: u64 = 4 << 20;
 
-/// How a session stands once the attacker has done its worst.
+/// The state of a session once the attacker has done its worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// It answers PINGs, as any other session.
@@ -57,7 +57,7 @@ pub(super) struct Attack {
     pub(super) heap: u64,
     /// The tasks, descriptors and processes of each session.
     pub(super) each: [u64; 3],
-    /// How its sessions end, in a test and at full size.
+    /// The end of its sessions, in a test and at full size.
     pub(super) end: [End; 2],
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Attacker {
     pub(crate) answers: bool,
     /// The number of PINGs of the server.
     pub(crate) asked: u32,
-    /// What has come and was not read: messages of a tunnel, and bytes of frames.
+    /// Input that was not read: messages of a tunnel, and bytes of frames.
     messages: Vec<u8>,
     frames: Vec<u8>,
 }

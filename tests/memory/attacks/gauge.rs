@@ -16,7 +16,7 @@ const SETTLED: usize = 50;
 /// The time that anything may take. Nothing waits for it, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     /// The bytes that were allocated and not freed.

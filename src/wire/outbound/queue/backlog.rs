@@ -1,4 +1,4 @@
-//! What is behind the buffer and the slice of the queue, because the transport has not taken those.
+//! The part of the queue behind its buffer and its slice, which the transport has not taken yet.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ pub(super) enum Entry {
     },
 }
 
-/// What is taken out of the backlog at once.
+/// A part of the backlog that is taken out at once.
 pub(super) enum Piece {
     Frames(Vec<u8>),
     /// A fragment of a large message.
