@@ -106,10 +106,7 @@ async fn one_side_ends_and_the_other_still_writes() {
 async fn a_reset_ends_both_directions() {
     let (service, mut ports) = held();
     for mut client in both(service).await {
-        let stream = client.connect(1, 80).await;
-        let mut port = ports.recv().await.unwrap();
-        port.stream.write_all(b"x").await.unwrap();
-        client.take::<2>().await;
+        let (stream, mut port) = answered(&mut client, &mut ports).await;
         client.bytes(&data(stream, b"unread")).await;
         client.bytes(&reset(stream)).await;
         client.bytes(&ping(1)).await;
@@ -136,10 +133,7 @@ async fn a_reset_behind_an_end_ends_reads_and_writes_that_wait() {
     for half in [Half::Ours, Half::Theirs] {
         let (service, mut ports) = held();
         for mut client in both(service).await {
-            let stream = client.connect(1, 80).await;
-            let mut port = ports.recv().await.unwrap();
-            port.stream.write_all(b"x").await.unwrap();
-            client.take::<2>().await;
+            let (stream, mut port) = answered(&mut client, &mut ports).await;
             client.answers = false;
             let waiting = tokio::spawn(async move {
                 match half {
@@ -176,10 +170,7 @@ async fn read_after<Fut: Future<Output = ()>>(
     let (service, mut ports) = held();
     let mut kinds = Vec::new();
     for mut client in both(service).await {
-        let stream = client.connect(1, 80).await;
-        let mut port = ports.recv().await.unwrap();
-        port.stream.write_all(b"x").await.unwrap();
-        client.take::<2>().await;
+        let (stream, mut port) = answered(&mut client, &mut ports).await;
         client.bytes(&data(stream, b"some")).await;
         if half.contains(&Half::Ours) {
             port.stream.shutdown().await.unwrap();

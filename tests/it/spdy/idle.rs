@@ -19,19 +19,6 @@ async fn open(
     (client, ports)
 }
 
-/// Opens a connection, and has the service answer it.
-async fn answered(
-    client: &mut Spdy<DuplexStream>,
-    ports: &mut mpsc::UnboundedReceiver<ForwardedPort>,
-) -> (u32, ForwardedPort) {
-    let stream = client.connect(1, 80).await;
-    let mut port = ports.recv().await.unwrap();
-    port.stream.write_all(b"x").await.unwrap();
-    let begun = [Said::Reply(stream), Said::data(stream, "x")];
-    assert_eq!(client.take().await, begun);
-    (stream, port)
-}
-
 /// Checks that the session ends after its idle timeout, and in order.
 async fn ends_idle(client: &mut Spdy<DuplexStream>, since: Instant) {
     let told = within(5 * IDLE, client.read_to_end()).await;

@@ -43,6 +43,19 @@ fn config() -> SessionConfig {
     SessionConfig::default().keep_alive(None)
 }
 
+/// Opens a connection, and has the service answer it.
+async fn answered(
+    client: &mut Spdy<DuplexStream>,
+    ports: &mut mpsc::UnboundedReceiver<ForwardedPort>,
+) -> (u32, ForwardedPort) {
+    let stream = client.connect(1, 80).await;
+    let mut port = ports.recv().await.unwrap();
+    port.stream.write_all(b"x").await.unwrap();
+    let begun = [Said::Reply(stream), Said::data(stream, "x")];
+    assert_eq!(client.take().await, begun);
+    (stream, port)
+}
+
 /// Returns a service whose connections run a function.
 fn forward<F, Fut>(function: F) -> impl HttpService
 where
