@@ -276,13 +276,21 @@ impl SendQueue {
             return self.reset();
         }
         self.advance_cursor(n);
-        if n < buffered {
-            self.start += n;
-            self.buf.extend_from_slice(payload);
-        } else {
-            self.buf.clear();
-            self.start = 0;
-            self.buf.extend_from_slice(&payload[n - buffered..]);
+        let rest = match n < buffered {
+            true => {
+                self.start += n;
+                payload
+            }
+            false => {
+                self.buf.clear();
+                self.start = 0;
+                &payload[n - buffered..]
+            }
+        };
+        match self.buf.len() + rest.len() <= stock::OUT_BUFFER {
+            true => self.buf.extend_from_slice(rest),
+            // It would make the buffer too large for the stock.
+            false => self.slice = Bytes::copy_from_slice(rest),
         }
     }
 

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{frame::close_payload, protocol::Format, wire::outbound::framing::FRAGMENT};
 
+const LARGEST: usize = spdy::LARGEST_DATA;
+
 const FORMATS: [Format; 2] = [Format::Tunnel, Format::Spdy];
 
 /// The streams that stand for the channels 0 and 1.
@@ -27,14 +29,14 @@ fn op() -> impl Strategy<Value = Op> {
     let len = prop_oneof![
         4 => 1..200_usize,
         2 => prop_oneof![Just(117), Just(118), Just(2040)],
-        2 => prop_oneof![Just(FRAGMENT - 1), Just(FRAGMENT), Just(FRAGMENT + 1), Just(3 * FRAGMENT)],
+        2 => prop_oneof![Just(FRAGMENT - 1), Just(FRAGMENT), Just(FRAGMENT + 1), Just(3 * FRAGMENT), Just(LARGEST)],
     ];
     let channel = 0..2_u8;
     prop_oneof![
         6 => (channel.clone(), len.clone()).prop_map(|(c, n)| Op::Push(c, n.min(FRAGMENT))),
         4 => (channel.clone(), len.clone()).prop_map(|(c, n)| Op::Send(c, n)),
         3 => (channel.clone(), len, 0..=1000_usize)
-            .prop_map(|(c, n, taken)| Op::Vectored(c, n.min(FRAGMENT), taken)),
+            .prop_map(|(c, n, taken)| Op::Vectored(c, n, taken)),
         3 => channel.clone().prop_map(Op::Frames),
         1 => channel.prop_map(Op::Reply),
         8 => (0..=1000_usize).prop_map(Op::Take),
@@ -157,7 +159,10 @@ fn frames(format: Format, bytes: &[u8]) -> Vec<Sent> {
         assert_eq!(rest[0], 0x82, "each message is binary, and one frame");
         let (head, len) = match rest[1] {
             126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
-            127 => panic!("no message is that large"),
+            127 => (
+                10,
+                u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize,
+            ),
             short => (2, usize::from(short)),
         };
         plain.extend(&rest[head..head + len]);
@@ -206,7 +211,7 @@ proptest! {
             model.drain();
             let frames = frames(format, &model.left);
             for frame in &frames {
-                prop_assert!(!matches!(frame, Sent::Data(_, data) if data.len() > FRAGMENT));
+                prop_assert!(!matches!(frame, Sent::Data(_, data) if data.len() > LARGEST));
             }
             prop_assert_eq!(joined(frames), joined(model.queued));
         }
