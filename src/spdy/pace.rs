@@ -263,8 +263,29 @@ impl Pace {
                 return false;
             }
         }
+        self.put(id, now);
+        true
+    }
+
+    /// Counts a PING of the keep-alive. Returns whether a reader that stands still may hold its answer
+    /// back, or `None` if it has no place, because a full queue has to go on first.
+    pub(crate) fn beat(&mut self, id: u32, now: Instant) -> Option<bool> {
+        if !self.may_answer() {
+            return None;
+        }
+        let waits = self.queues[self.phase].unconfirmed() > 0;
+        self.put(id, now);
+        Some(waits)
+    }
+
+    /// Counts a PING for the queue whose turn it is.
+    fn put(&mut self, id: u32, now: Instant) {
         let at = self.phase;
         self.answered_theirs();
+        if self.is_free(at) {
+            // It was not counted.
+            return;
+        }
         let queue = &mut self.queues[at];
         queue.asked = queue.sent;
         self.asked.push_back(Asked {
@@ -275,7 +296,6 @@ impl Pace {
             in_front: queue.data - queue.confirmed_data,
             at: now,
         });
-        true
     }
 
     /// Notes the answer to a PING of ours, after which each queue may [ask](Pace::ask) again. Returns

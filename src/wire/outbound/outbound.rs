@@ -361,8 +361,9 @@ impl Outbound {
         self.lock().queue.pong(payload);
     }
 
-    pub(crate) fn ping(&self) {
-        self.lock().queue.ping();
+    /// Queues a Ping, and returns whether an answer to it can be expected.
+    pub(crate) fn ping(&self) -> bool {
+        self.lock().queue.ping()
     }
 
     /// Queues the last message of a session. No budget applies, because it must not fail for lack of

@@ -305,16 +305,17 @@ impl SendQueue {
     }
 
     /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the
-    /// Pong tells how much of that data the peer has read.
-    pub(super) fn ping(&mut self) {
+    /// Pong tells how much of that data the peer has read. Returns whether an answer can be expected.
+    pub(super) fn ping(&mut self) -> bool {
         if self.closing {
-            return;
+            return true;
         }
         #[cfg(feature = "spdy")]
         if !self.format.is_web_socket() {
             return self.push_ping();
         }
         self.control.ping(self.budget.left());
+        true
     }
 
     /// Queues the Close frame after everything else. Only the first call counts.

@@ -133,6 +133,15 @@ impl SendQueue {
         }
     }
 
+    /// Counts a PING of the keep-alive. Returns whether a reader that stands still may hold its answer
+    /// back, or `None` if the client has no place for it.
+    pub(super) fn beat(&mut self, id: u32) -> Option<bool> {
+        let Some(pacing) = &mut self.pacing else {
+            return Some(self.budget.accepted() > 0);
+        };
+        pacing.pace.beat(id, Instant::now())
+    }
+
     /// Queues the PINGs for data that has left on its way around the queue.
     pub(in crate::wire::outbound) fn ask_for(&mut self, channel: u8) {
         if self.pacing.is_some()

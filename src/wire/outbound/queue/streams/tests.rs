@@ -376,22 +376,54 @@ fn a_goaway_replaces_the_queue_after_a_fault() {
 
 #[test]
 fn a_ping_confirms_the_data_in_front_of_it() {
+    const PING: u64 = 12;
     let mut model = Model::new(Format::Spdy);
     model.queue.push(0, b"hi");
-    model.queue.ping();
-    assert_eq!(model.queue.take_mark(4), None);
-    assert_eq!(model.queue.take_mark(2), Some(10));
-    assert_eq!(model.queue.take_mark(2), None);
+    assert!(model.queue.ping());
+    // The last of those for all queues.
+    assert_eq!(model.queue.take_mark(12), None);
+    assert_eq!(model.queue.take_mark(10), Some(10 + 4 * PING));
+    assert_eq!(model.queue.take_mark(10), None);
     model.queue.push(0, b"more");
-    model.queue.ping();
-    assert_eq!(model.queue.take_mark(2), None);
-    assert_eq!(model.queue.take_mark(4), Some(34));
+    assert!(model.queue.ping());
+    assert_eq!(model.queue.take_mark(10), None);
+    assert_eq!(model.queue.take_mark(20), Some(10 + 12 + 9 * PING));
     model.drain();
     assert!(
         model
             .left
-            .ends_with(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 4])
+            .ends_with(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 20])
     );
+}
+
+#[test]
+fn pings_of_the_keep_alive_go_past_a_queue_that_stands_still() {
+    let mut model = paced();
+    assert!(model.queue.ping());
+    assert_eq!(pings(&mut model), [2], "nothing waits");
+    // Stream 3 has its queue: all frames are in it, and no answer ever comes from it.
+    while !model.queue.is_paced(0) {
+        model.queue.push(0, b"x");
+    }
+    let mut rounds = 0;
+    let mut phase = 1 + pings(&mut model).len();
+    while model.queue.ping() {
+        rounds += 1;
+        let sent = pings(&mut model);
+        let in_queue_3 = |n: &usize| (phase + n) % spdy::QUEUES == 3;
+        assert!(
+            !in_queue_3(&(sent.len() - 1)),
+            "the last one can be answered"
+        );
+        for (n, id) in sent.iter().enumerate() {
+            if !in_queue_3(&n) {
+                model.queue.answered(*id);
+            }
+        }
+        phase += sent.len();
+    }
+    // It has places for fourteen of them. The next one would stop the client.
+    assert!((50..80).contains(&rounds), "{rounds}");
 }
 
 #[test]
