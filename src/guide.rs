@@ -10,7 +10,7 @@
 //! | [`serving`] | what the HTTP server has to do; shutdown, HTTP/2, logs, and a server to copy |
 //! | [`costs`] | how a byte travels, and what a message costs |
 //! | [`promises`] | what holds, whatever the peer does |
-//! | [`reliability`] | what attacks cost, in figures |
+//! | [`reliability`] | what attacks cost, in figures; what fuzzing has found |
 //!
 //! This module exists in the documentation only.
 
