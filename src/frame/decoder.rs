@@ -426,6 +426,7 @@ mod tests {
         matches!(result, Err(FrameError::Protocol(_)))
     }
 
+    /// RFC 6455, 5.7.
     #[test]
     fn the_examples_of_the_rfc() {
         let client = || Decoder::new(Role::Client, NO_LIMIT, None);

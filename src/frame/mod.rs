@@ -16,7 +16,7 @@
 //! the room of the sink and not by the length that a head announces.
 //!
 //! Nothing in here shares code with tungstenite, which therefore is a fair oracle: `differential`
-//! feeds the same bytes to both.
+//! feeds the same bytes to both. `splits` cuts each kind of frame at each byte.
 
 mod close;
 mod decoder;
