@@ -14,7 +14,7 @@ use super::{Drained, Peer, Session, SessionInfo, summary::total};
 use crate::{policy::after, wire::TotalReserve};
 
 /// The memory that the stalled channels of all sessions may use beyond their windows. It is enough
-/// for 16 sessions that use up their own reserves.
+/// for six sessions that use up their own reserves.
 const DEFAULT_STALL_RESERVE: usize = 256 * 1024 * 1024;
 
 /// The live sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s, to count, list and
