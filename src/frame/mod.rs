@@ -31,6 +31,8 @@ mod utf8;
 mod differential;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod splits;
 
 #[cfg(feature = "spdy")]
 pub(crate) use self::encoder::set_frame_len;

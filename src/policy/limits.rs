@@ -102,7 +102,9 @@ impl Limits {
     /// While a channel's window is full and more data arrives for it, the session takes 64 KiB a
     /// second of that data into this reserve, for ten minutes with the default. After that it
     /// stops reading, but stays open and still sends Pongs. A second bound applies to all sessions
-    /// of a [`Sessions`](crate::Sessions::with_stall_reserve) together.
+    /// of a [`Sessions`](crate::Sessions::with_stall_reserve) together. Of that, each gets an eighth of
+    /// what the others have left, so a session alone gets its whole reserve only up to an eighth of the
+    /// bound.
     ///
     /// In a tunnel of port-forward, a connection whose window is full takes the reserve
     /// as fast as its data arrives, so that the other connections continue. This leaves at least

@@ -110,10 +110,14 @@ impl Sessions {
     /// Creates a `Sessions` whose stalled channels may together use this many bytes beyond their
     /// windows. Default 256 MiB.
     ///
-    /// Channels use this reserve on a first come, first served basis. See
-    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). Forwarded connections of SPDY
-    /// use three quarters of it at most, and half of it without a pause. Of that half, a session gets an
-    /// eighth of what the other sessions have left.
+    /// A session gets at most an eighth of what the other sessions have left, and at most its own
+    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). So a session alone gets an eighth
+    /// of this, and however many sessions take as much as they can, some is left: at least a third after
+    /// 8 of them, and 11 % after 16. To bound what the sessions of one user can take, bound their number
+    /// with a [`SessionLimitLayer`](crate::access::SessionLimitLayer).
+    ///
+    /// Forwarded connections of SPDY use three quarters of the reserve at most, and half of it without a
+    /// pause. The same part of that applies to each session.
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
             inner: Arc::new(Registry {

@@ -59,7 +59,7 @@ pub(crate) use self::{
     },
     headers::Headers,
     ids::Ids,
-    pace::{Pace, QUEUES, queue_of},
+    pace::{LARGEST_DATA, LEAST_DATA, Pace, QUEUES, queue_of},
     pairs::{Matched, Pair, Pairs, Request, StreamKind},
     stream::{Act, Event, State},
     zlib::Inflater,
