@@ -32,6 +32,8 @@ pub(super) struct Reading {
     pub(super) undecoded: Bytes,
     /// Set if the only room is a loan from the stall reserve.
     pub(super) lent: bool,
+    /// Set if the next interval of a pause ends with a Pong, as every second one does.
+    pub(super) is_pong_due: bool,
     /// Limits the rate of reads.
     pub(super) rate: Option<Bucket>,
     /// Set if the next read uses the large buffer.
@@ -46,6 +48,7 @@ impl Reading {
             half: Half::None,
             undecoded: Bytes::new(),
             lent: false,
+            is_pong_due: false,
             rate: None,
             large: false,
             exhausted: false,
@@ -223,6 +226,7 @@ impl Driver {
         if fed < bytes.len() && !self.deadlines.is_set(Deadline::Pause) {
             let next = after(Instant::now(), PAUSE_INTERVAL);
             self.deadlines.set(Deadline::Pause, next);
+            self.reading.is_pong_due = false;
             self.deadlines.clear(Deadline::Answer);
             #[cfg(feature = "spdy")]
             self.note_pause(true);

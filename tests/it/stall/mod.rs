@@ -32,7 +32,7 @@ use crate::support::{
 
 /// The size of a loan, and its period.
 const CHUNK: usize = 16 * 1024;
-const BEAT: Duration = Duration::from_millis(500);
+const BEAT: Duration = Duration::from_millis(250);
 /// Small, and not a multiple of anything relevant.
 const WINDOW: usize = 4 * CHUNK;
 /// The capacity of the transport.
