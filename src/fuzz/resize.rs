@@ -82,7 +82,12 @@ fn reference(input: &[u8]) -> (Option<TerminalSize>, End) {
                 // It is refused at its end or at the bound, whichever comes first.
                 return (latest, End::TooLong);
             }
-            Some(Err(error)) if error.classify() == Category::Eof && rest.starts_with(b"{") => {
+            // The four digits of an escape may be malformed, though the parser waits for all of them.
+            Some(Err(error))
+                if error.classify() == Category::Eof
+                    && rest.starts_with(b"{")
+                    && !rest[rest.len().saturating_sub(5)..].contains(&b'u') =>
+            {
                 return (latest, End::Cut);
             }
             Some(Err(_)) => {
