@@ -3,6 +3,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 
 /// Takes as much as a session gets, byte by byte.
+#[cfg(feature = "spdy")]
 fn most(take: impl Fn(usize) -> bool) -> usize {
     (0..usize::MAX).take_while(|_| take(1)).count()
 }
@@ -77,9 +78,9 @@ enum Act {
     /// Takes as much as it can, in pieces of this size.
     TakeAll(usize),
     Take(usize),
-    /// Takes for a connection, in a pause or at once.
-    #[cfg(feature = "spdy")]
-    TakeForConnection(usize, bool),
+    /// Takes for a connection in a pause, and without one.
+    TakeInAPause(usize),
+    TakeAtOnce(usize),
     /// Gives back this part of what it has, in percent.
     Give(usize),
     /// Ends, and another session takes its place.
@@ -90,8 +91,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (1_usize..300).prop_map(Act::TakeAll),
         3 => (1_usize..3000).prop_map(Act::Take),
-        #[cfg(feature = "spdy")]
-        2 => (1_usize..3000, any::<bool>()).prop_map(|(n, at_once)| Act::TakeForConnection(n, at_once)),
+        1 => (1_usize..3000).prop_map(Act::TakeInAPause),
+        1 => (1_usize..3000).prop_map(Act::TakeAtOnce),
         3 => (0_usize..=100).prop_map(Act::Give),
         1 => Just(Act::End),
     ]
@@ -117,9 +118,11 @@ proptest! {
                 Act::TakeAll(bytes) => while session.take(bytes) {},
                 Act::Take(bytes) => drop(session.take(bytes)),
                 #[cfg(feature = "spdy")]
-                Act::TakeForConnection(bytes, true) => drop(session.take_at_once(bytes)),
+                Act::TakeInAPause(bytes) => drop(session.take_for_connection(bytes)),
                 #[cfg(feature = "spdy")]
-                Act::TakeForConnection(bytes, false) => drop(session.take_for_connection(bytes)),
+                Act::TakeAtOnce(bytes) => drop(session.take_at_once(bytes)),
+                #[cfg(not(feature = "spdy"))]
+                Act::TakeInAPause(bytes) | Act::TakeAtOnce(bytes) => drop(session.take(bytes)),
                 Act::Give(percent) => session.give_back(lent(session) * percent / 100),
                 Act::End => *session = new(),
             }
