@@ -356,7 +356,7 @@ async fn an_upload_that_is_not_read_pauses_and_loses_nothing() {
     }
 }
 
-/// The window of a stream is 256 KiB, and a session gets 16 MiB of the reserve at once.
+/// The window of a stream is 256 KiB, and a session gets 20 MiB of the reserve at once.
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
     const MIB: usize = 1 << 20;

@@ -62,7 +62,10 @@ async fn the_default_reserve_lasts_for_ten_minutes() {
         stalled.beats((minute * MINUTE) as u32).await;
         let grown = stalled.taken() - full;
         let chunks = minute * MINUTE;
-        assert!(((chunks - 3) * CHUNK..(chunks + 1) * CHUNK).contains(&grown), "{grown}");
+        assert!(
+            ((chunks - 3) * CHUNK..(chunks + 1) * CHUNK).contains(&grown),
+            "{grown}"
+        );
     }
     stalled.beats(2600).await;
     assert_taken(stalled.taken(), full + RESERVE, "all of it");
