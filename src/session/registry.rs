@@ -13,8 +13,8 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Drained, Peer, Session, SessionInfo, summary::total};
 use crate::{policy::after, wire::TotalReserve};
 
-/// The memory that the stalled channels of all sessions may use beyond their windows. An eighth of it
-/// is the whole reserve of a session, so that one alone lives through ten minutes.
+/// The memory that the stalled channels of all sessions may use beyond their windows. One session gets
+/// an eighth of it at most, so it is eight times the default reserve of a session.
 const DEFAULT_STALL_RESERVE: usize = 320 * 1024 * 1024;
 
 /// The live sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s, to count, list and

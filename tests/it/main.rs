@@ -17,6 +17,7 @@ mod drain;
 mod ends;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod explicit;
+mod framing;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod hold;
 #[cfg(feature = "testing")]

@@ -365,7 +365,7 @@ async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
         let stalled = client.connect(1, 80).await;
         let mut unread = ports.recv().await.unwrap();
         let start = Instant::now();
-        for _ in 0..16 {
+        for _ in 0..20 {
             client.bytes(&data(stalled, &[7; MIB])).await;
         }
         let stream = client.connect(5, 80).await;
@@ -381,6 +381,6 @@ async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
         client.bytes(&fin(stalled)).await;
         let mut got = Vec::new();
         soon(unread.stream.read_to_end(&mut got)).await.unwrap();
-        assert_eq!(got.len(), 16 * MIB + MIB / 2);
+        assert_eq!(got.len(), 20 * MIB + MIB / 2);
     }
 }
