@@ -32,7 +32,8 @@ pub(super) struct Reading {
     pub(super) undecoded: Bytes,
     /// Set if the only room is a loan from the stall reserve.
     pub(super) lent: bool,
-    /// Set if the next interval of a pause ends with a Pong, as every second one does.
+    /// Set if the next interval ends with a Pong, as every second one does. Kept from one pause to the
+    /// next: a pause may end after each chunk that is lent.
     pub(super) is_pong_due: bool,
     /// Limits the rate of reads.
     pub(super) rate: Option<Bucket>,
@@ -226,7 +227,6 @@ impl Driver {
         if fed < bytes.len() && !self.deadlines.is_set(Deadline::Pause) {
             let next = after(Instant::now(), PAUSE_INTERVAL);
             self.deadlines.set(Deadline::Pause, next);
-            self.reading.is_pong_due = false;
             self.deadlines.clear(Deadline::Answer);
             #[cfg(feature = "spdy")]
             self.note_pause(true);

@@ -45,7 +45,7 @@ class Balancer(Reachable):
         self.scheme, self.address = ("https", tls) if over_tls else ("http", plain)
         self.access = identity.access if over_tls else []
         text = (EXAMPLES / self.source).read_text()
-        known = [(PLAIN, plain), (TLS, tls), (self.pem, str(pem))]
+        known = [(PLAIN, plain), (TLS, tls), (self.pem, str(pem)), *self.more()]
         known += [(old, new.address) for old, new in zip(REPLICAS, replicas, strict=True)]
         for old, new in [*known, *changes]:
             count = text.count(old)
@@ -70,6 +70,10 @@ class Balancer(Reachable):
                 process.kill()
                 process.wait()
 
+    def more(self):
+        """Returns further replacements."""
+        return []
+
     def begin(self, *more):
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -91,6 +95,32 @@ class HAProxy(Balancer):
 
     def command(self):
         return ["haproxy", "-db", "-f", self.configuration]
+
+    def more(self):
+        # Short, because the address of a socket is.
+        self.admin = f"/tmp/{self.name}.sock"
+        return [("/run/haproxy/admin.sock", self.admin)]
+
+    def set_state(self, number, state):
+        """Tells it not to send new sessions to a replica (`drain`), or to do so again (`ready`)."""
+        answer = self.ask(f"set server replicas/{('one', 'two')[number]} state {state}")
+        expect(not answer, f"{state}: {answer}")
+
+    def is_up(self, number):
+        """Returns whether its health checks have found a replica."""
+        lines = self.ask("show servers state replicas").splitlines()
+        names = lines[1].lstrip("# ").split()
+        return dict(zip(names, lines[2 + number].split()))["srv_op_state"] == "2"
+
+    def ask(self, words):
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(self.admin)
+            admin.sendall(f"{words}\n".encode())
+            return admin.makefile().read().strip()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        Path(self.admin).unlink(missing_ok=True)
 
     def reload(self):
         """Starts it anew. The old process keeps its sessions."""

@@ -3,15 +3,18 @@
 import itertools
 import signal
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import balancers
 from draining import TOLD
+from exchange import target, told
 from harness import MARK, Failure, Server, equal, expect, marked, new_mark, short, until
 from kubectls import SPDY, WEBSOCKET
 from session import PATIENCE, Session, Sink
+from wsclient import BY_NAME, Client, Outcome
 
 CODE = 7
 # Seconds for which a server that is stopped lets its sessions finish.
@@ -20,6 +23,8 @@ FINISH = 4
 LAST = FINISH / 2
 # New sessions while a server drains, one after the other.
 NEW = 5
+# Clients that begin one short session after the other.
+HURRIES = 12
 
 
 class Replica:
@@ -243,8 +248,47 @@ class Reload(Scene):
         return [f"{old} sessions, and as many new ones"]
 
 
+def announced(program, identity):
+    """Replaces both replicas, which HAProxy is told before, while short sessions begin without a pause."""
+    v5, path = BY_NAME["v5.channel.k8s.io"], target(["true"], stdout=True)
+    over = threading.Event()
+
+    def hurry():
+        count = 0
+        while not over.is_set():
+            with Client(front, v5, path) as client:
+                equal(client.answer.status, 101, f"status of session {count}")
+                told(v5, Outcome(v5, *client.until_close()), 0)
+            count += 1
+        return count
+
+    def replace():
+        try:
+            for number, replica in enumerate(replicas):
+                time.sleep(1)
+                front.set_state(number, "drain")
+                time.sleep(0.2)
+                replica.server.process.send_signal(signal.SIGTERM)
+                equal(replica.server.process.wait(PATIENCE), 0, "exit status of the replica")
+                replica.start()
+                front.set_state(number, "ready")
+                expect(until(PATIENCE, lambda: front.is_up(number), 0.1), "it is not up again")
+        finally:
+            over.set()
+        return 0
+
+    pair = Pair(program, "balanced-announced", ["--drain-after", f"{FINISH}s"])
+    with pair as replicas, balancers.HAProxy(replicas, identity) as front:
+        counts = together(lambda step: step(), [replace, *[hurry] * HURRIES])
+    return f"{sum(counts)} sessions"
+
+
 def checks(clients, program, identity, home, count):
     """Yields arguments of `Report.check`."""
+    yield (
+        "HAProxy: no new session fails while replicas are replaced of which it is told",
+        lambda: announced(program, identity),
+    )
     few = 2 * len(clients)
     for balancer in balancers.ALL:
         for kind, number, text in (

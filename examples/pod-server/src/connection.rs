@@ -5,7 +5,7 @@
 //! servers need, in a form to copy; beside them this file has TLS, and deadlines for clients that
 //! do not read their answers.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, http::StatusCode};
 use hyper::service::service_fn;
@@ -15,7 +15,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -54,10 +54,6 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 /// The pause after a failed accept. Usually the server is out of descriptors until a connection
 /// ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The number of connections that the kernel accepts ahead: the backlog of tokio's `bind`. More than
-/// these have come since the server was stopped.
-const QUEUE: usize = 1024;
 
 /// The receive window of one HTTP/2 stream. It is as large as that of the channel that reads the
 /// stream.
@@ -106,48 +102,27 @@ impl Connections {
     }
 
     /// Accepts and serves connections forever.
-    pub(crate) async fn serve_all(&self, listener: &TcpListener) {
+    pub(crate) async fn serve_all(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream),
+                Ok((stream, _)) => {
+                    // Set before the upgrade, because the library sees the connection only
+                    // afterwards. Without it, the echo of a keystroke waits for an acknowledgement.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY was not set");
+                    }
+                    let deadline = WriteDeadline::set(&stream, WRITE_TIMEOUT)
+                        .inspect_err(|error| tracing::debug!(%error, "no write deadline"));
+                    // The task includes the TLS handshake, so a client with a slow handshake does
+                    // not keep others out.
+                    tokio::spawn(self.clone().serve(stream, deadline.ok()));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-    }
-
-    /// Serves the connections that the kernel has accepted, and closes the listener.
-    ///
-    /// The close would reset them. A balancer cannot tell such a reset from a command that has
-    /// failed, and so must not try another server. After an answer of 503 it may.
-    pub(crate) fn serve_last(&self, listener: TcpListener) -> io::Result<()> {
-        let listener = listener.into_std()?;
-        for _ in 0..QUEUE {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(true)?;
-                    self.spawn(TcpStream::from_std(stream)?);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Serves a connection in a task of its own, which includes the TLS handshake, so a client
-    /// with a slow handshake does not keep others out.
-    fn spawn(&self, stream: TcpStream) {
-        // Set before the upgrade, because the library sees the connection only afterwards. Without
-        // it, the echo of a keystroke waits for an acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set");
-        }
-        let deadline = WriteDeadline::set(&stream, WRITE_TIMEOUT)
-            .inspect_err(|error| tracing::debug!(%error, "no write deadline"));
-        tokio::spawn(self.clone().serve(stream, deadline.ok()));
     }
 
     /// Serves a connection until it ends or is upgraded. The upgrade lifts the deadline.

@@ -24,7 +24,7 @@ use tokio_rustls::rustls::server::ResolvesServerCertUsingSni;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use super::*;
-use crate::limit::{PAUSED, REAL, within};
+use crate::limit::{PAUSED, within};
 
 /// The time that the answer to `/slow` takes.
 const SLOW: Duration = Duration::from_secs(3600);
@@ -319,28 +319,4 @@ async fn an_upgraded_tcp_stream_can_be_taken_out() {
     client.read_to_end(&mut head).await.unwrap();
     assert!(head.starts_with(b"HTTP/1.1 101 "));
     assert!(taken.await.unwrap());
-}
-
-/// A client that is in the queue of the listener when the server stops gets an answer.
-#[tokio::test]
-async fn connections_that_the_kernel_has_accepted_are_served_last() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut clients = Vec::new();
-    for _ in 0..3 {
-        clients.push(TcpStream::connect(address).await.unwrap());
-    }
-    let connections = Connections::unstopped(None, router());
-    connections.serve_last(listener).unwrap();
-    for mut client in clients {
-        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        client.write_all(request).await.unwrap();
-        let mut answer = String::new();
-        within(REAL, client.read_to_string(&mut answer))
-            .await
-            .unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    }
-    let late = TcpStream::connect(address).await.unwrap_err();
-    assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
 }

@@ -104,23 +104,18 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         };
         let router = routes::router(&pod, Guard::new(token), &limits, &sessions);
         let (stopping, stop) = watch::channel(());
-        let connections = Connections::new(tls, router, stop);
+        let serving = Connections::new(tls, router, stop).serve_all(listener);
         let mut keep_running = pin!(keep_running);
         tokio::select! {
-            () = connections.serve_all(&listener) => {}
+            () = serving => {}
             // On this thread, which has nothing else to do. The sessions are on others, and it
             // must not wait for them.
             () = &mut keep_running => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Before the last connections are served: no session begins on them.
-        sessions.close();
-        if let Err(error) = connections.serve_last(listener) {
-            tracing::warn!(%error, "the last connections were not served");
-        }
-        drop(connections);
-        // A second signal does not wait.
+        // Nothing is accepted any more, because `serving` was dropped. A second signal does not
+        // wait.
         let stopped = async {
             finish(&sessions, options.drain_after()).await;
             drain(&sessions, &pod, &stopping).await;
@@ -142,15 +137,12 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
     result
 }
 
-/// Waits until the sessions have ended by themselves, or for so long.
+/// Refuses new sessions, and waits until the others have ended by themselves, or for so long.
 async fn finish(sessions: &Sessions, limit: Duration) {
+    sessions.close();
     let deadline = Instant::now() + limit;
-    loop {
-        // Once at least, for the answers to the last connections.
+    while !sessions.is_empty() && Instant::now() < deadline {
         sleep(FINISH_STEP).await;
-        if sessions.is_empty() || Instant::now() >= deadline {
-            return;
-        }
     }
 }
 

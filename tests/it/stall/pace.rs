@@ -33,11 +33,11 @@ async fn a_chunk_is_taken_in_each_period_until_the_reserve_is_used_up() {
         while let Ok((frame, at)) = stalled.frames.try_recv() {
             assert_eq!((frame.opcode, frame.payload.len()), (PONG, 0));
             pongs += 1;
-            let late = (at - stalled.start).checked_sub(pongs * BEAT).unwrap();
-            // Each may be a tick late.
-            assert!(late < 4 * BEAT, "Pong {pongs} is late by {late:?}");
+            let late = (at - stalled.start).checked_sub(pongs * 2 * BEAT).unwrap();
+            // Each may be two ticks late.
+            assert!(late < 9 * BEAT, "Pong {pongs} is late by {late:?}");
         }
-        assert!(pongs >= 1996, "{pongs} Pongs");
+        assert!(pongs >= 994, "{pongs} Pongs");
         stalled.expect(0, WINDOW + 40 * CHUNK).await;
     }
 }
@@ -62,7 +62,10 @@ async fn the_default_reserve_lasts_for_ten_minutes() {
         stalled.beats((minute * MINUTE) as u32).await;
         let grown = stalled.taken() - full;
         let chunks = minute * MINUTE;
-        assert!(((chunks - 3) * CHUNK..(chunks + 1) * CHUNK).contains(&grown), "{grown}");
+        assert!(
+            ((chunks - 3) * CHUNK..(chunks + 1) * CHUNK).contains(&grown),
+            "{grown}"
+        );
     }
     stalled.beats(2600).await;
     assert_taken(stalled.taken(), full + RESERVE, "all of it");
