@@ -37,8 +37,11 @@ pub use self::{
     pairs::pairs, query::query, resize::resize, spdy::spdy, status::status,
 };
 
-/// All targets, by the names of their programs.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+/// The name of a target's program, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 10] = [
     ("base64", base64),
     ("bearer", bearer),
     ("frame", frame),
