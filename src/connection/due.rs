@@ -81,7 +81,12 @@ impl Driver {
         if let Some(kind) = progress.broken {
             return self.lose(kind);
         }
-        self.wire.outbound.pong(&[]);
+        // A client of HTTP/2 may count the small frames that it has not read, so there are half as
+        // many as chunks.
+        self.reading.is_pong_due = !self.reading.is_pong_due;
+        if !self.reading.is_pong_due {
+            self.wire.outbound.pong(&[]);
+        }
         // The watch does not begin with the pause, because most pauses are shorter than this.
         self.reading.half.watch();
         self.reading.lent = self.inflow.extend();

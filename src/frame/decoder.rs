@@ -104,7 +104,7 @@ impl Decoder {
     }
 
     /// Returns whether a message has begun but not ended.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzz"))]
     pub(crate) fn in_message(&self) -> bool {
         self.message.is_some()
     }

@@ -29,8 +29,9 @@ mod utf8;
 
 #[cfg(test)]
 mod differential;
-#[cfg(test)]
-mod fixture;
+#[cfg(any(test, feature = "__fuzz"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "most of it is for tests"))]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod splits;
 

@@ -358,7 +358,7 @@ impl Play {
             high_water: 1,
             stamps: false,
         };
-        let reserve = StallReserve::new(RESERVE, &TotalReserve::new(RESERVE));
+        let reserve = StallReserve::new(RESERVE, &TotalReserve::new(8 * RESERVE));
         let readable = |id| READABLE.contains(&(id as u8));
         let wire = Wire::new(Turn::new(), &config, reserve, readable, |id| id == 1);
         wire.turn.begin();

@@ -47,6 +47,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::dictionary::{DICTIONARY, ID as DICTIONARY_ID};
 #[cfg(test)]
 pub(crate) use self::headers::write as write_headers;
 pub(crate) use self::{
