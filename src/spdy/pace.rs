@@ -28,8 +28,9 @@
 //! | one more, which stops while this end is blind | stop once its queue is full, until it reads on |
 //!
 //! This end becomes blind once another queue has taken about 14 times [`ASK`] frames since the first
-//! reader stopped, which are 8 MiB of a download. It is earlier if the client sends PINGs: every fifth
-//! answer takes a place in that queue. This end sees again as soon as that reader reads.
+//! reader stopped, which are 8 MiB of a download in frames of 32 KiB. It is earlier if either end sends
+//! PINGs for its keep-alive: every fifth takes a place in that queue. This end sees again as soon as that
+//! reader reads.
 //!
 //! While this end does not read, it sees no answers, and the client may be unable to write them
 //! until this end reads again. So nothing is paced then, or two ends that both write would wait for
@@ -63,10 +64,13 @@ pub(crate) const LEAST_DATA: usize = 8 * 1024;
 const FIRST: usize = 32 * 1024;
 pub(crate) const LARGEST_DATA: usize = 256 * 1024;
 
-/// Frames grow if an answer takes less than this. At least [`ASK`] frames were read by then, so a reader
-/// that goes on like that reads [`CAP`] frames of twice the size in 2 seconds. It is more than the round
-/// trip to another continent.
+/// Frames grow while answers take less than this, which is more than the round trip to another
+/// continent.
 const QUICK: Duration = Duration::from_millis(500);
+
+/// The data that has to be read quickly before frames grow: more than the buffers of a local connection
+/// take, 4 and 6 MiB with the defaults of Linux, whose reader may be slow.
+const MUCH: u64 = 16 * 1024 * 1024;
 
 /// Frames shrink if an answer takes more than this.
 const SLOW: Duration = Duration::from_secs(1);
@@ -88,8 +92,12 @@ struct Queue {
     /// The payload of the DATA frames among what was sent, and of those that were confirmed.
     data: u64,
     confirmed_data: u64,
+    /// The part of that data which was read quickly, since the size of frames has changed.
+    quick: u64,
     /// The largest payload of a DATA frame.
     largest: usize,
+    /// Set if frames that were not counted may still be in it.
+    uncounted: bool,
 }
 
 impl Queue {
@@ -99,19 +107,28 @@ impl Queue {
         asked: 0,
         data: 0,
         confirmed_data: 0,
+        quick: 0,
         largest: FIRST,
+        uncounted: false,
     };
 
-    /// Adapts the size of frames to the time that the answer to a PING took, with this much data in
-    /// front of it.
+    /// Adapts the size of frames to the time that an answer took, which confirms this much data.
     fn adapt(&mut self, data: u64, took: Duration) {
-        // Less data says nothing about a reader that is quick.
-        let is_much = data >= u64::from(ASK / 2) * self.largest as u64;
-        if took < QUICK && is_much {
-            self.largest = (2 * self.largest).min(LARGEST_DATA);
-        } else if took > SLOW {
+        if took > SLOW {
             self.largest = (self.largest / 2).max(LEAST_DATA);
+            self.quick = 0;
+        } else if took < QUICK {
+            self.quick += data;
+            if self.quick >= MUCH {
+                self.largest = (2 * self.largest).min(LARGEST_DATA);
+                self.quick = 0;
+            }
         }
+    }
+
+    /// Returns whether the client may still have frames in it that its reader has not taken.
+    fn may_wait(&self) -> bool {
+        self.uncounted || self.unconfirmed() > 0
     }
 
     fn unconfirmed(&self) -> u32 {
@@ -131,9 +148,8 @@ struct Asked {
     queue: usize,
     /// The count of the queue that the answer confirms.
     sent: u32,
-    /// The data of the queue that the answer confirms, and the part that was not confirmed before.
+    /// The data of the queue that the answer confirms.
     data: u64,
-    in_front: u64,
     at: Instant,
 }
 
@@ -181,7 +197,7 @@ impl Pace {
     #[inline]
     pub(crate) fn largest(&self, queue: usize) -> usize {
         match self.off {
-            true => LARGEST_DATA,
+            true => FIRST,
             false => self.queues[queue].largest,
         }
     }
@@ -216,9 +232,11 @@ impl Pace {
     #[inline]
     pub(crate) fn sent(&mut self, queue: usize) {
         // Frames that are not paced are not counted: no PING would ever confirm them.
-        if !self.is_free(queue) {
-            let queue = &mut self.queues[queue];
-            queue.sent = queue.sent.wrapping_add(1);
+        let is_free = self.is_free(queue);
+        let queue = &mut self.queues[queue];
+        match is_free {
+            true => queue.uncounted = true,
+            false => queue.sent = queue.sent.wrapping_add(1),
         }
     }
 
@@ -273,9 +291,24 @@ impl Pace {
         if !self.may_answer() {
             return None;
         }
-        let waits = self.queues[self.phase].unconfirmed() > 0;
+        let waits = self.queues[self.phase].may_wait();
         self.put(id, now);
-        Some(waits)
+        Some(waits && !self.off)
+    }
+
+    /// Counts a frame for the queue in which the least waits, and returns that queue.
+    pub(crate) fn nudge(&mut self) -> usize {
+        let waiting = |queue: &usize| {
+            let queue = &self.queues[*queue];
+            (queue.uncounted, queue.unconfirmed())
+        };
+        let queue = (0..QUEUES).min_by_key(waiting).unwrap_or_default();
+        // The client takes it out of an empty queue at once. If all are full, the client has stopped
+        // reading, and it waits on the way.
+        if self.queues[queue].may_wait() && self.has_place(queue) {
+            self.sent(queue);
+        }
+        queue
     }
 
     /// Counts a PING for the queue whose turn it is.
@@ -293,7 +326,6 @@ impl Pace {
             queue: at,
             sent: queue.sent,
             data: queue.data,
-            in_front: queue.data - queue.confirmed_data,
             at: now,
         });
     }
@@ -313,7 +345,9 @@ impl Pace {
         self.asked
             .retain(|other| other.queue != asked.queue || is_newer(other));
         let queue = &mut self.queues[asked.queue];
-        queue.adapt(asked.in_front, now.saturating_duration_since(asked.at));
+        let took = now.saturating_duration_since(asked.at);
+        queue.adapt(asked.data.saturating_sub(queue.confirmed_data), took);
+        queue.uncounted = false;
         // Wrapping comparison: the answer may be older than one that has come already.
         if asked.sent.wrapping_sub(queue.confirmed) <= queue.unconfirmed() {
             queue.confirmed = asked.sent;
@@ -334,7 +368,13 @@ impl Pace {
     pub(crate) fn resume(&mut self) -> bool {
         let was_paused = self.paused;
         if was_paused {
+            let kept = |queue: &Queue| Queue {
+                largest: queue.largest,
+                uncounted: queue.may_wait(),
+                ..Queue::NEW
+            };
             *self = Self {
+                queues: self.queues.each_ref().map(kept),
                 phase: self.phase,
                 answered: self.answered,
                 off: self.off,
@@ -633,7 +673,7 @@ mod tests {
         let (mut pace, mut client) = (Pace::new(), Client::new(None));
         assert_eq!(pace.largest(3), FIRST);
         for (took, expected) in [(QUICK / 2, LARGEST_DATA), (2 * SLOW, LEAST_DATA)] {
-            for _ in 0..10 {
+            for _ in 0..100 {
                 answer_after(&mut pace, &mut client, 3, took);
             }
             assert_eq!(pace.largest(3), expected, "{took:?}");
@@ -647,36 +687,64 @@ mod tests {
     fn a_size_stays_while_answers_are_neither_quick_nor_slow() {
         let mut queue = Queue::NEW;
         let moment = Duration::from_nanos(1);
-        for (took, expected) in [
-            (QUICK, FIRST),
-            (SLOW, FIRST),
-            (QUICK - moment, 2 * FIRST),
-            (SLOW + moment, FIRST),
+        for (data, took, expected) in [
+            (MUCH, QUICK, FIRST),
+            (MUCH, SLOW, FIRST),
+            (MUCH - 1, QUICK - moment, FIRST),
+            (1, QUICK - moment, 2 * FIRST),
+            (MUCH - 1, QUICK - moment, 2 * FIRST),
+            (1, SLOW + moment, FIRST),
+            (MUCH - 1, QUICK - moment, FIRST),
         ] {
-            queue.adapt(u64::MAX, took);
-            assert_eq!(queue.largest, expected, "{took:?}");
+            queue.adapt(data, took);
+            assert_eq!(queue.largest, expected, "{data} in {took:?}");
         }
     }
 
     #[test]
-    fn answers_behind_little_data_are_no_reason_for_large_frames() {
+    fn a_pause_of_this_end_keeps_the_size_of_frames() {
         let (mut pace, mut client) = (Pace::new(), Client::new(None));
-        for _ in 0..1000 {
-            pace.sent_data(3, 1, FIRST / 2 - 1);
-            client.data(3);
-            while pace.ask(3, client.next, now()) {
-                client.ping(client.next);
-                client.next += 2;
-            }
-            serve(&mut pace, &mut client);
+        for _ in 0..10 {
+            answer_after(&mut pace, &mut client, 3, 2 * SLOW);
         }
-        assert_eq!(pace.largest(3), FIRST);
+        pace.pause();
+        pace.resume();
+        assert_eq!(pace.largest(3), LEAST_DATA);
     }
 
     #[test]
-    fn frames_are_large_without_pacing() {
+    fn frames_of_a_client_that_answers_late_do_not_grow() {
         let mut pace = Pace::new();
         pace.turn_off();
-        assert_eq!(pace.largest(2), LARGEST_DATA);
+        assert_eq!(pace.largest(2), FIRST);
+    }
+
+    #[test]
+    fn a_queue_may_hold_what_was_not_counted() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(3)));
+        while send(&mut pace, &mut client, 3) {}
+        pace.pause();
+        pace.resume();
+        let (mut waits, mut ids) = (Vec::new(), Vec::new());
+        for id in (1002..).step_by(2).take(QUEUES) {
+            waits.push((pace.phase, pace.beat(id, now()).unwrap()));
+            ids.push(id);
+        }
+        assert!(waits.contains(&(3, true)), "{waits:?}");
+        assert!(waits.iter().any(|(_, waits)| !waits), "{waits:?}");
+        for id in ids {
+            assert!(pace.confirmed(id, now()));
+        }
+        assert!(pace.queues.iter().all(|queue| !queue.may_wait()));
+    }
+
+    #[test]
+    fn a_nudge_goes_where_the_least_waits() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        while send(&mut pace, &mut client, 3) {}
+        for _ in 0..1000 {
+            assert_ne!(pace.nudge(), 3);
+        }
+        assert!((0..QUEUES).all(|queue| pace.has_place(queue)));
     }
 }

@@ -233,6 +233,10 @@ impl Client {
             }
             return;
         }
+        if kind == "rst" && id >= 0x7fff_fff0 {
+            // Of no stream: it only shows that the client's host is there.
+            return;
+        }
         let stream = self.streams.get_mut(&id).expect("a stream of the client");
         let number = stream.connection;
         let connection = self.connections.get_mut(&number).unwrap();

@@ -56,10 +56,12 @@ impl Budget {
         (self.accepted - self.left) as usize
     }
 
-    /// Returns the number of bytes that all channels together may still accept.
+    /// Returns the number of bytes that one channel may accept at once, with the budget of another one
+    /// left.
     #[cfg(feature = "spdy")]
-    pub(super) fn room(&self) -> usize {
-        self.high_water.saturating_sub(self.queued())
+    pub(super) fn room_beside_one(&self) -> usize {
+        let kept = self.queued().saturating_add(self.per_channel);
+        self.high_water.saturating_sub(kept)
     }
 
     /// Returns whether there are bytes of a channel that have not left.

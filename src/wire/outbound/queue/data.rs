@@ -62,6 +62,7 @@ impl SendQueue {
             format.append_to_data(buffer, last.len, payload);
             let more = format.message_len(merged) - format.message_len(last.len);
             self.budget.accept(channel, bytes, more);
+            self.count_data(self.stream(channel), 0, bytes);
             return self.note_data(channel, merged);
         }
         let stream = self.stream(channel);
@@ -115,11 +116,13 @@ impl SendQueue {
     }
 
     /// Returns the largest payload of a DATA frame of this channel that is shown to the transport
-    /// before it is copied. What the transport does not take is queued, and must not exceed the bound
-    /// of the session.
+    /// before it is copied. What the transport does not take is queued, and must leave room for
+    /// another channel.
     pub(in crate::wire::outbound) fn largest_uncopied(&self, channel: u8) -> usize {
         match self.format.has_streams() {
-            true => self.largest_data(channel).min(self.budget.room()),
+            true => self
+                .largest_data(channel)
+                .min(self.budget.room_beside_one()),
             false => 0,
         }
     }

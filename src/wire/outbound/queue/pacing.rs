@@ -142,6 +142,12 @@ impl SendQueue {
         pacing.pace.beat(id, Instant::now())
     }
 
+    /// Counts a frame for the queue in which the least waits, and returns that queue, if this session
+    /// is paced.
+    pub(super) fn nudge_queue(&mut self) -> Option<usize> {
+        self.pacing.as_mut().map(|pacing| pacing.pace.nudge())
+    }
+
     /// Queues the PINGs for data that has left on its way around the queue.
     pub(in crate::wire::outbound) fn ask_for(&mut self, channel: u8) {
         if self.pacing.is_some()

@@ -408,6 +408,7 @@ fn pings_of_the_keep_alive_go_past_a_queue_that_stands_still() {
     let mut rounds = 0;
     let mut phase = 1 + pings(&mut model).len();
     while model.queue.ping() {
+        assert!(rounds < 1000);
         rounds += 1;
         let sent = pings(&mut model);
         let in_queue_3 = |n: &usize| (phase + n) % spdy::QUEUES == 3;
@@ -424,6 +425,13 @@ fn pings_of_the_keep_alive_go_past_a_queue_that_stands_still() {
     }
     // It has places for fourteen of them. The next one would stop the client.
     assert!((50..80).contains(&rounds), "{rounds}");
+    for _ in 0..1000 {
+        assert!(!model.queue.ping(), "no answer can come");
+        model.drain();
+        assert!(!model.left.is_empty(), "a host that is gone is noticed");
+        model.left.clear();
+        assert_eq!(model.queue.held(), 0);
+    }
 }
 
 #[test]
