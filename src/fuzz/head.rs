@@ -77,7 +77,7 @@ impl Head {
         if self.request.version() > Version::HTTP_11 {
             let protocol = self.protocol.as_deref().unwrap_or_default();
             return self.request.method() == "CONNECT"
-                && protocol.to_ascii_lowercase() == "websocket";
+                && protocol.eq_ignore_ascii_case("websocket");
         }
         self.lists("upgrade", "websocket") && self.lists("connection", "upgrade")
     }

@@ -152,7 +152,7 @@ fn expected_options(query: &str) -> Option<Expected> {
     let flag = |name: &str| {
         first(name).is_some_and(|value| match is_kubelet {
             true => value == b"1",
-            false => value != b"0" && value.to_ascii_lowercase() != b"false",
+            false => value != b"0" && !value.eq_ignore_ascii_case(b"false"),
         })
     };
     let [stdin, stdout, stderr] = if is_kubelet { kubelet } else { server }.map(flag);
