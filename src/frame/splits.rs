@@ -101,7 +101,7 @@ impl Case {
         cases.into_iter().map(case).collect()
     }
 
-    fn new(&self) -> (Decoder, Recorder) {
+    fn begin(&self) -> (Decoder, Recorder) {
         let (mut decoder, mut recorder) = (decoder(self.role), Recorder::default());
         feed(&mut decoder, &mut recorder, &wire(&self.before), &[]).unwrap();
         (decoder, recorder)
@@ -164,7 +164,7 @@ fn a_frame_may_be_cut_anywhere() {
         for case in Case::all(len) {
             let bytes = wire([&case.frame]);
             for cut in cuts(head_len(&case.frame), len) {
-                let (mut decoder, mut recorder) = case.new();
+                let (mut decoder, mut recorder) = case.begin();
                 feed(&mut decoder, &mut recorder, &bytes[..cut], &[]).unwrap();
                 case.check(&recorder, cut);
                 feed(&mut decoder, &mut recorder, &bytes[cut..], &[]).unwrap();
@@ -178,7 +178,7 @@ fn a_frame_may_be_cut_anywhere() {
 fn a_frame_may_come_byte_by_byte() {
     for len in [0, 1, 2, 3, 124, 125, 126, 127, 3000] {
         for case in Case::all(len) {
-            let (mut decoder, mut recorder) = case.new();
+            let (mut decoder, mut recorder) = case.begin();
             for (at, byte) in wire([&case.frame]).into_iter().enumerate() {
                 case.check(&recorder, at);
                 feed(&mut decoder, &mut recorder, &[byte], &[]).unwrap();
@@ -201,7 +201,7 @@ fn two_frames_may_be_cut_twice() {
             let first = head_len(&case.frame) + len;
             for one in 0..=bytes.len() {
                 for other in one..=bytes.len() {
-                    let (mut decoder, mut recorder) = case.new();
+                    let (mut decoder, mut recorder) = case.begin();
                     feed(&mut decoder, &mut recorder, &bytes, &[one, other]).unwrap();
                     // Nothing is reported behind a Close.
                     if case.frame.opcode != CLOSE {

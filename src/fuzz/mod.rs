@@ -37,11 +37,11 @@ pub use self::{
     pairs::pairs, query::query, resize::resize, spdy::spdy, status::status,
 };
 
-/// The body of a target.
-pub type Target = fn(&[u8]);
+/// The name of a target's program, and its body.
+pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets, by the names of their programs.
-pub const TARGETS: [(&str, Target); 10] = [
+/// All targets.
+pub const TARGETS: [Target; 10] = [
     ("base64", base64),
     ("bearer", bearer),
     ("frame", frame),
