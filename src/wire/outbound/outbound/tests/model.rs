@@ -453,6 +453,10 @@ async fn play(case: Case) {
         Ending::Take => {
             world.taken = true;
             outbound.refuse_writers(&cause);
+            // A flush waits on behind the refusal.
+            for channel in 0..CHANNELS {
+                while world.poll_if_woken(channel) {}
+            }
             drop(outbound.take_transport());
             // The last round of the task polls the service, if that was woken.
             if world.wire.turn.take_service() {
