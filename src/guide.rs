@@ -9,9 +9,10 @@
 //! | [`time`] | which deadlines a session has, and what happens when one expires |
 //! | [`policies`] | how settings differ by layer, route and request; the parameters of a path |
 //! | [`serving`] | what the HTTP server has to do; shutdown, HTTP/2, logs, and a server to copy |
+//! | [`balancing`] | replicas behind HAProxy, nginx and in Kubernetes: configurations and figures |
 //! | [`costs`] | how a byte travels, and what a message costs |
 //! | [`promises`] | what holds, whatever the peer does |
-//! | [`reliability`] | what attacks cost, in figures |
+//! | [`reliability`] | what attacks cost, in figures; what fuzzing has found |
 //!
 //! This module exists in the documentation only.
 
@@ -66,6 +67,34 @@ pub mod serving {
     //!     serve(listener, app, sessions, stop).await;
     //!     Ok(())
     //! }
+    //! ```
+    use crate::*;
+}
+
+pub mod balancing {
+    #![doc = include_str!("docs/balancing.md")]
+    //! # HAProxy
+    //!
+    //! `examples/balanced/haproxy.cfg`:
+    //!
+    //! ```text
+    #![doc = include_str!("../examples/balanced/haproxy.cfg")]
+    //! ```
+    //!
+    //! # nginx
+    //!
+    //! `examples/balanced/nginx.conf`:
+    //!
+    //! ```text
+    #![doc = include_str!("../examples/balanced/nginx.conf")]
+    //! ```
+    //!
+    //! # Kubernetes
+    //!
+    //! `examples/balanced/deployment.yaml`:
+    //!
+    //! ```text
+    #![doc = include_str!("../examples/balanced/deployment.yaml")]
     //! ```
     use crate::*;
 }

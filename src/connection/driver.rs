@@ -343,6 +343,8 @@ impl Driver {
         // Dropped only now, because this drop runs the service's code.
         drop_quietly(unsaid, "the last words of a session");
         self.report();
+        // The connection is closed, so what it held is free when the next session asks.
+        self.session.release_kept();
     }
 }
 

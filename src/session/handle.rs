@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     CloseError, Hold, LastWords, Outcome,
     inbox::{Commands, Inbox, LastWordsFn},
+    kept::Kept,
     progress::Progress,
 };
 use crate::{
@@ -33,6 +34,7 @@ struct Inner {
     wire: Arc<Wire>,
     progress: Progress,
     inbox: Inbox,
+    kept: Kept,
 }
 
 /// The number of the next session in this process.
@@ -47,6 +49,7 @@ impl Session {
                 wire,
                 progress: Progress::default(),
                 inbox: Inbox::default(),
+                kept: Kept::default(),
             }),
         }
     }
@@ -247,6 +250,57 @@ impl Session {
         self.inner.wire.inbound.ignore_all();
     }
 
+    /// Keeps a value until the connection of the session is closed, and drops it then.
+    ///
+    /// This is for what has to be counted for as long as the session costs something. A permit of a
+    /// layer, such as tower's `concurrency_limit` or a
+    /// [`SessionLimitLayer`](crate::access::SessionLimitLayer), is released when the service has
+    /// returned. The output of a session whose client does not read may stay in memory for minutes
+    /// after that, and its connection open. A client can make many such sessions, one after the other.
+    /// A permit that the session keeps bounds them as well.
+    ///
+    /// If the upgrade is refused, or the session's task is dropped, so is the value. It is dropped at
+    /// once if the connection has already been closed.
+    ///
+    /// # Examples
+    ///
+    /// Each user has at most four connections, including those that are being closed:
+    ///
+    /// ```
+    /// use tower::ServiceBuilder;
+    /// use tower_wsstream::{BoxError, ChannelSet, WsStreamLayer, access::SessionPermits};
+    /// # use tower_wsstream::{ChannelProtocols, ChannelType};
+    ///
+    /// /// Inserted into the request's extensions by an authentication layer further out.
+    /// #[derive(Clone, PartialEq, Eq, Hash)]
+    /// struct User(String);
+    ///
+    /// async fn session(channels: ChannelSet) -> Result<(), BoxError> {
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+    /// # let protocols = ChannelProtocols::standard([ChannelType::Write])?;
+    /// let permits = SessionPermits::new(4);
+    /// let service = ServiceBuilder::new()
+    ///     .layer(WsStreamLayer::new(protocols))
+    ///     .service_fn(move |channels: ChannelSet| {
+    ///         let user = channels.request().and_then(|head| head.extensions.get::<User>());
+    ///         let permit = user.cloned().map(|user| permits.try_acquire(user)).transpose();
+    ///         async move {
+    ///             // A refusal is the answer to the upgrade.
+    ///             channels.session().keep_until_closed(permit?);
+    ///             session(channels).await
+    ///         }
+    ///     });
+    /// # let _ = service;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_until_closed<T: Send + 'static>(&self, value: T) {
+        self.inner.kept.keep(Box::new(value));
+    }
+
     /// Waits until the server begins to shut down, that is, until its [`Sessions`] refuses new
     /// sessions.
     ///
@@ -313,6 +367,11 @@ impl Session {
     /// Takes the closure for the last words. None can be registered afterwards.
     pub(crate) fn take_last_words(&self) -> Option<LastWordsFn> {
         self.inner.inbox.take_last()
+    }
+
+    /// Drops the values that were kept until now.
+    pub(crate) fn release_kept(&self) {
+        self.inner.kept.release();
     }
 
     pub(crate) fn set_draining(&self) {

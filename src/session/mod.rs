@@ -20,6 +20,7 @@ mod handle;
 mod hold;
 mod inbox;
 mod info;
+mod kept;
 mod last_words;
 mod progress;
 mod registry;

@@ -13,9 +13,9 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Drained, Peer, Session, SessionInfo, summary::total};
 use crate::{policy::after, wire::TotalReserve};
 
-/// The memory that the stalled channels of all sessions may use beyond their windows. It is enough
-/// for 16 sessions that use up their own reserves.
-const DEFAULT_STALL_RESERVE: usize = 256 * 1024 * 1024;
+/// The memory that the stalled channels of all sessions may use beyond their windows. One session gets
+/// an eighth of it at most, so it is eight times the default reserve of a session.
+const DEFAULT_STALL_RESERVE: usize = 320 * 1024 * 1024;
 
 /// The live sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s, to count, list and
 /// drain them. Cloning is cheap.
@@ -108,12 +108,16 @@ impl Default for Sessions {
 
 impl Sessions {
     /// Creates a `Sessions` whose stalled channels may together use this many bytes beyond their
-    /// windows. Default 256 MiB.
+    /// windows. Default 320 MiB.
     ///
-    /// Channels use this reserve on a first come, first served basis. See
-    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). Forwarded connections of SPDY
-    /// use three quarters of it at most, and half of it without a pause. Of that half, a session gets an
-    /// eighth of what the other sessions have left.
+    /// A session gets at most an eighth of what the other sessions have left, and at most its own
+    /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). So a session alone gets an eighth
+    /// of this, and however many sessions take as much as they can, some is left: at least a third after
+    /// 8 of them, and 11 % after 16. To bound what the sessions of one user can take, bound their number
+    /// with a [`SessionLimitLayer`](crate::access::SessionLimitLayer).
+    ///
+    /// Forwarded connections of SPDY use three quarters of the reserve at most, and half of it without a
+    /// pause. The same part of that applies to each session.
     pub fn with_stall_reserve(bytes: usize) -> Self {
         Self {
             inner: Arc::new(Registry {

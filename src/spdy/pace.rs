@@ -5,7 +5,8 @@
 //! one queue is full, the client reads *nothing* any more, for any stream. It sends no window
 //! updates, but it answers PINGs: the first that it receives behind queue 0, the next behind queue 1,
 //! and so on. An answer therefore says that everything in that queue up to the PING was delivered.
-//! Frames count, whatever their length.
+//! Frames count, whatever their length. How large they are is [adapted](Queue::adapt) to how quickly a
+//! queue is read.
 //!
 //! ```text
 //!   we send      D3 D3 P D1 P D3 P P P        (D: data of a stream, P: a PING)
@@ -34,7 +35,9 @@
 //! until this end reads again. So nothing is paced then, or two ends that both write would wait for
 //! each other. The counts begin anew afterwards, and a queue that stood still before may be filled.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 /// The number of the queues of spdystream (`FRAME_WORKERS`).
 pub(crate) const QUEUES: usize = 5;
@@ -50,13 +53,31 @@ const SLOTS: u32 = 50;
 /// keeps the connection busy for the round trip that the answer takes.
 const ASK: u32 = 18;
 
+/// The largest payloads of a DATA frame: the least, the first, and the most.
+///
+/// A client pays for each frame, and kubectl takes half as much again in frames of 256 KiB as in those
+/// of 32 KiB (`benches/kubectl/run`). But everything else in a queue waits for what is in front of it,
+/// and a client gives up a reply after 30 seconds. So the frames grow while answers come quickly, and
+/// shrink while they do not: [`CAP`] of the least take 10 seconds at 30 KiB/s.
+pub(crate) const LEAST_DATA: usize = 8 * 1024;
+const FIRST: usize = 32 * 1024;
+pub(crate) const LARGEST_DATA: usize = 256 * 1024;
+
+/// Frames grow if an answer takes less than this. At least [`ASK`] frames were read by then, so a reader
+/// that goes on like that reads [`CAP`] frames of twice the size in 2 seconds. It is more than the round
+/// trip to another continent.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// Frames shrink if an answer takes more than this.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// The queue of a stream.
 pub(crate) fn queue_of(stream: u32) -> usize {
     stream as usize % QUEUES
 }
 
-/// Counts of one queue. They only grow, and wrap.
-#[derive(Clone, Copy, Debug, Default)]
+/// Counts of one queue, which only grow, and wrap.
+#[derive(Clone, Copy, Debug)]
 struct Queue {
     /// Everything that was sent to it.
     sent: u32,
@@ -64,9 +85,35 @@ struct Queue {
     confirmed: u32,
     /// The part of it that has a PING behind it.
     asked: u32,
+    /// The payload of the DATA frames among what was sent, and of those that were confirmed.
+    data: u64,
+    confirmed_data: u64,
+    /// The largest payload of a DATA frame.
+    largest: usize,
 }
 
 impl Queue {
+    const NEW: Self = Self {
+        sent: 0,
+        confirmed: 0,
+        asked: 0,
+        data: 0,
+        confirmed_data: 0,
+        largest: FIRST,
+    };
+
+    /// Adapts the size of frames to the time that the answer to a PING took, with this much data in
+    /// front of it.
+    fn adapt(&mut self, data: u64, took: Duration) {
+        // Less data says nothing about a reader that is quick.
+        let is_much = data >= u64::from(ASK / 2) * self.largest as u64;
+        if took < QUICK && is_much {
+            self.largest = (2 * self.largest).min(LARGEST_DATA);
+        } else if took > SLOW {
+            self.largest = (self.largest / 2).max(LEAST_DATA);
+        }
+    }
+
     fn unconfirmed(&self) -> u32 {
         self.sent.wrapping_sub(self.confirmed)
     }
@@ -84,6 +131,10 @@ struct Asked {
     queue: usize,
     /// The count of the queue that the answer confirms.
     sent: u32,
+    /// The data of the queue that the answer confirms, and the part that was not confirmed before.
+    data: u64,
+    in_front: u64,
+    at: Instant,
 }
 
 /// The pace of one connection; see the module's documentation.
@@ -108,7 +159,7 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new() -> Self {
         Self {
-            queues: Default::default(),
+            queues: [Queue::NEW; QUEUES],
             phase: 0,
             asked: VecDeque::new(),
             blind: false,
@@ -124,6 +175,26 @@ impl Pace {
     #[inline]
     pub(crate) fn admits(&self, queue: usize) -> bool {
         self.queues[queue].unconfirmed() < CAP || self.is_free(queue)
+    }
+
+    /// Returns the largest payload of a DATA frame for this queue.
+    #[inline]
+    pub(crate) fn largest(&self, queue: usize) -> usize {
+        match self.off {
+            true => LARGEST_DATA,
+            false => self.queues[queue].largest,
+        }
+    }
+
+    /// Notes that DATA frames with this payload are in front of everything that follows.
+    #[inline]
+    pub(crate) fn sent_data(&mut self, queue: usize, frames: usize, len: usize) {
+        for _ in 0..frames {
+            self.sent(queue);
+        }
+        if !self.is_free(queue) {
+            self.queues[queue].data += len as u64;
+        }
     }
 
     /// Returns whether a frame other than data has a place in this queue.
@@ -179,7 +250,7 @@ impl Pace {
     /// whether it has to be sent. Call it until it does not.
     ///
     /// It does not have to at once if a PING would take the last place of another queue.
-    pub(crate) fn ask(&mut self, queue: usize, id: u32) -> bool {
+    pub(crate) fn ask(&mut self, queue: usize, id: u32, now: Instant) -> bool {
         if !self.wants_ping(queue) {
             return false;
         }
@@ -192,21 +263,44 @@ impl Pace {
                 return false;
             }
         }
+        self.put(id, now);
+        true
+    }
+
+    /// Counts a PING of the keep-alive. Returns whether a reader that stands still may hold its answer
+    /// back, or `None` if it has no place, because a full queue has to go on first.
+    pub(crate) fn beat(&mut self, id: u32, now: Instant) -> Option<bool> {
+        if !self.may_answer() {
+            return None;
+        }
+        let waits = self.queues[self.phase].unconfirmed() > 0;
+        self.put(id, now);
+        Some(waits)
+    }
+
+    /// Counts a PING for the queue whose turn it is.
+    fn put(&mut self, id: u32, now: Instant) {
         let at = self.phase;
         self.answered_theirs();
-        let sent = self.queues[at].sent;
-        self.queues[at].asked = sent;
+        if self.is_free(at) {
+            // It was not counted.
+            return;
+        }
+        let queue = &mut self.queues[at];
+        queue.asked = queue.sent;
         self.asked.push_back(Asked {
             id,
             queue: at,
-            sent,
+            sent: queue.sent,
+            data: queue.data,
+            in_front: queue.data - queue.confirmed_data,
+            at: now,
         });
-        true
     }
 
     /// Notes the answer to a PING of ours, after which each queue may [ask](Pace::ask) again. Returns
     /// whether there was such a PING.
-    pub(crate) fn confirmed(&mut self, id: u32) -> bool {
+    pub(crate) fn confirmed(&mut self, id: u32, now: Instant) -> bool {
         let Some(asked) = self.asked.iter().find(|asked| asked.id == id).copied() else {
             let before = self.forgotten;
             self.forgotten = before.saturating_sub(1);
@@ -219,9 +313,11 @@ impl Pace {
         self.asked
             .retain(|other| other.queue != asked.queue || is_newer(other));
         let queue = &mut self.queues[asked.queue];
+        queue.adapt(asked.in_front, now.saturating_duration_since(asked.at));
         // Wrapping comparison: the answer may be older than one that has come already.
         if asked.sent.wrapping_sub(queue.confirmed) <= queue.unconfirmed() {
             queue.confirmed = asked.sent;
+            queue.confirmed_data = asked.data;
         }
         let is_full = |queue: &Queue| queue.unconfirmed() >= SLOTS;
         self.blind = self.blind && self.queues.iter().any(is_full);
@@ -265,6 +361,10 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn now() -> Instant {
+        Instant::now()
+    }
 
     /// spdystream's client, with the length of each of its queues.
     struct Client {
@@ -312,9 +412,9 @@ mod tests {
         if !pace.admits(queue) {
             return false;
         }
-        pace.sent(queue);
+        pace.sent_data(queue, 1, pace.largest(queue));
         client.data(queue);
-        while pace.ask(queue, client.next) {
+        while pace.ask(queue, client.next, now()) {
             client.ping(client.next);
             client.next += 2;
         }
@@ -328,7 +428,7 @@ mod tests {
             assert!(send(&mut pace, &mut client, n % 3), "{n}");
             if n % 10 == 0 {
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
             }
         }
@@ -347,7 +447,7 @@ mod tests {
                     assert_eq!(queue, stalled, "at {n}");
                 }
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
                 assert!(client.longest() <= SLOTS as usize, "{stalled} at {n}");
             }
@@ -357,7 +457,7 @@ mod tests {
 
     fn serve(pace: &mut Pace, client: &mut Client) {
         for id in client.serve() {
-            pace.confirmed(id);
+            pace.confirmed(id, now());
         }
     }
 
@@ -426,13 +526,13 @@ mod tests {
             for n in 0..1_000 {
                 send(&mut pace, &mut client, n % QUEUES);
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
             }
             client.stalled.clear();
             for n in 0..1_000 {
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
                 let queue = (stalled + n) % QUEUES;
                 assert!(
@@ -451,7 +551,7 @@ mod tests {
         assert!(!pace.admits(1) && pace.admits(0));
         client.stalled.clear();
         for id in client.serve() {
-            assert!(pace.confirmed(id) && !pace.confirmed(id));
+            assert!(pace.confirmed(id, now()) && !pace.confirmed(id, now()));
         }
         assert!(pace.admits(1));
         assert!(pace.asked.is_empty());
@@ -468,7 +568,7 @@ mod tests {
         }
         // One PING was enough to reach queue 1, whose turn it was.
         assert_eq!(client.queues[1].back(), Some(&Some(2)));
-        assert!(!pace.confirmed(1), "not one of ours");
+        assert!(!pace.confirmed(1, now()), "not one of ours");
     }
 
     #[test]
@@ -480,7 +580,7 @@ mod tests {
             for (queue, served) in client.queues.iter_mut().enumerate() {
                 for id in served.drain(..).flatten() {
                     if queue == 3 || n % 45 == 0 {
-                        pace.confirmed(id);
+                        pace.confirmed(id, now());
                     }
                 }
             }
@@ -494,7 +594,7 @@ mod tests {
         while send(&mut pace, &mut client, 3) {}
         assert!(!pace.has_place(3) || pace.is_unanswered());
         pace.turn_off();
-        assert!(pace.admits(3) && !pace.is_unanswered() && !pace.ask(3, 2));
+        assert!(pace.admits(3) && !pace.is_unanswered() && !pace.ask(3, 2, now()));
     }
 
     #[test]
@@ -512,11 +612,71 @@ mod tests {
         client.stalled.clear();
         for id in client.serve() {
             assert!(
-                pace.confirmed(id) || id > 100,
+                pace.confirmed(id, now()) || id > 100,
                 "they were asked, and count no more"
             );
         }
         while send(&mut pace, &mut client, 3) {}
         assert_eq!(client.queues[3].len(), CAP as usize);
+    }
+
+    /// Fills a queue, and has every PING answered after this time.
+    fn answer_after(pace: &mut Pace, client: &mut Client, queue: usize, took: Duration) {
+        while send(pace, client, queue) {}
+        for id in client.serve() {
+            pace.confirmed(id, now() + took);
+        }
+    }
+
+    #[test]
+    fn frames_are_as_large_as_the_reader_is_fast() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        assert_eq!(pace.largest(3), FIRST);
+        for (took, expected) in [(QUICK / 2, LARGEST_DATA), (2 * SLOW, LEAST_DATA)] {
+            for _ in 0..10 {
+                answer_after(&mut pace, &mut client, 3, took);
+            }
+            assert_eq!(pace.largest(3), expected, "{took:?}");
+            if took < QUICK {
+                assert_eq!(pace.largest(1), FIRST, "of another reader");
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_stays_while_answers_are_neither_quick_nor_slow() {
+        let mut queue = Queue::NEW;
+        let moment = Duration::from_nanos(1);
+        for (took, expected) in [
+            (QUICK, FIRST),
+            (SLOW, FIRST),
+            (QUICK - moment, 2 * FIRST),
+            (SLOW + moment, FIRST),
+        ] {
+            queue.adapt(u64::MAX, took);
+            assert_eq!(queue.largest, expected, "{took:?}");
+        }
+    }
+
+    #[test]
+    fn answers_behind_little_data_are_no_reason_for_large_frames() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        for _ in 0..1000 {
+            pace.sent_data(3, 1, FIRST / 2 - 1);
+            client.data(3);
+            while pace.ask(3, client.next, now()) {
+                client.ping(client.next);
+                client.next += 2;
+            }
+            serve(&mut pace, &mut client);
+        }
+        assert_eq!(pace.largest(3), FIRST);
+    }
+
+    #[test]
+    fn frames_are_large_without_pacing() {
+        let mut pace = Pace::new();
+        pace.turn_off();
+        assert_eq!(pace.largest(2), LARGEST_DATA);
     }
 }

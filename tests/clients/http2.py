@@ -29,7 +29,7 @@ MIB = 1 << 20
 PIECE = 32 << 10
 # The most that a stalled session takes in a second, to keep clients alive that want to see it
 # move.
-TRICKLE = 64 << 10
+TRICKLE = 128 << 10
 # More than the windows of a stream and of a channel, a pipe, and some seconds of that.
 MOST_UNREAD = MIB
 # Through the session beside it: more than all windows of its own.

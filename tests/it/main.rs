@@ -24,6 +24,7 @@ mod explicit;
     feature = "spdy"
 ))]
 mod faults;
+mod framing;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod hold;
 #[cfg(feature = "testing")]

@@ -18,6 +18,10 @@ use tower_wsstream::{
 /// The size of a read from the target: a write of this size is not copied.
 const PIECE: usize = 32 * 1024;
 
+/// The size of a read from a target that is ahead of the client. In a tunnel, a client takes much more
+/// in large frames.
+const LARGE: usize = 256 * 1024;
+
 /// A target that has ended its output may still take input from the client. On channels, the client
 /// sees that end only with the end of the port, so the port ends once the client was silent for this
 /// long.
@@ -108,7 +112,7 @@ async fn copy(
         }
     };
     let down = async move {
-        let mut piece = Vec::new();
+        let (mut piece, mut size) = (Vec::new(), PIECE);
         let mut look = interval_at(Instant::now() + LOOK, LOOK);
         loop {
             tokio::select! {
@@ -121,10 +125,13 @@ async fn copy(
                 }
             }
             piece.clear();
-            piece.reserve_exact(PIECE);
+            piece.reserve_exact(size);
             match from_target.try_read_buf(&mut piece) {
                 Ok(0) => break,
-                Ok(_) => to_client.write_all(&piece).await?,
+                Ok(length) => {
+                    size = if length < PIECE { PIECE } else { LARGE };
+                    to_client.write_all(&piece).await?;
+                }
                 // An idle connection keeps no buffer.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => piece = Vec::new(),
                 Err(error) => return Err(error),

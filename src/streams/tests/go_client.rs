@@ -162,7 +162,8 @@ impl Client {
             let all = self.connections[&pair.port].messages * MESSAGE;
             let cx = &mut Context::from_waker(Waker::noop());
             while *sent < all {
-                let message: Vec<u8> = (*sent..*sent + MESSAGE).map(byte).collect();
+                let end = all.min(*sent + MESSAGE);
+                let message: Vec<u8> = (*sent..end).map(byte).collect();
                 match Pin::new(&mut pair.data).poll_write(cx, &message) {
                     Poll::Ready(Ok(n)) => *sent += n,
                     // The client may have given it up.

@@ -56,6 +56,12 @@ impl Budget {
         (self.accepted - self.left) as usize
     }
 
+    /// Returns the number of bytes that all channels together may still accept.
+    #[cfg(feature = "spdy")]
+    pub(super) fn room(&self) -> usize {
+        self.high_water.saturating_sub(self.queued())
+    }
+
     /// Returns whether there are bytes of a channel that have not left.
     pub(super) fn has_data(&self) -> bool {
         self.queued() > self.control

@@ -45,7 +45,8 @@ use crate::{
     wire::{WireConfig, traffic::Traffic, transport::WriteHalf, turn::Turn},
 };
 
-/// The largest number of bytes that one `write` accepts.
+/// The largest number of bytes that one `write` accepts, unless it goes to a stream uncopied: see
+/// [`Out::write`].
 ///
 /// Because of it, control frames can go between two writes, and a budget is exceeded by no more than
 /// this. kubectl sends messages of the same size.
@@ -98,7 +99,6 @@ impl Outbound {
         channel: u8,
         payload: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let payload = &payload[..payload.len().min(WRITE_CUT)];
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
             if payload.is_empty() {
@@ -109,8 +109,7 @@ impl Outbound {
             }
             ready!(out.make_room(channel))?;
             out.note_write();
-            out.write(channel, payload);
-            Poll::Ready(Ok(payload.len()))
+            Poll::Ready(Ok(out.write(channel, payload)))
         })
     }
 
@@ -362,8 +361,9 @@ impl Outbound {
         self.lock().queue.pong(payload);
     }
 
-    pub(crate) fn ping(&self) {
-        self.lock().queue.ping();
+    /// Queues a Ping, and returns whether an answer to it can be expected.
+    pub(crate) fn ping(&self) -> bool {
+        self.lock().queue.ping()
     }
 
     /// Queues the last message of a session. No budget applies, because it must not fail for lack of

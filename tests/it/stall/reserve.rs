@@ -12,23 +12,23 @@ async fn another(layer: &WsStreamLayer, total: usize) -> (Stalled, usize) {
     (stalled, full)
 }
 
+/// A session cannot take what others need, whatever its own share is.
 #[tokio::test(start_paused = true)]
-async fn the_reserve_of_all_sessions_goes_to_who_comes_first() {
+async fn a_session_gets_an_eighth_of_what_the_others_have_left() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = chunks(4).sessions(Sessions::with_stall_reserve(6 * CHUNK + 100));
-    let (first, one) = another(&layer, 1 << 20).await;
-    first.beats(10).await;
-    assert_taken(first.taken(), one + 4 * CHUNK, "its own share");
-    let (second, two) = another(&layer, 1 << 20).await;
-    let (third, three) = another(&layer, 1 << 20).await;
-    third.beats(10).await;
-    let both = second.taken() - two + third.taken() - three;
-    assert_taken(both, 2 * CHUNK, "what is left");
+    let layer = chunks(64).sessions(Sessions::with_stall_reserve(24 * CHUNK + 100));
+    let mut open = Vec::new();
+    for (lent, left) in [(3, 24), (2, 21), (2, 19), (2, 17), (1, 15)] {
+        let (session, full) = another(&layer, 2 << 20).await;
+        session.beats(10).await;
+        assert_taken(session.taken(), full + lent * CHUNK, left);
+        open.push(session);
+    }
 
-    // A layer with another reserve is not affected.
-    let (other, four) = another(&chunks(4), 1 << 20).await;
+    // A layer with another reserve is not affected, and its sessions have their own share.
+    let (other, full) = another(&chunks(4), 1 << 20).await;
     other.beats(10).await;
-    assert_taken(other.taken(), four + 4 * CHUNK, "another reserve");
+    assert_taken(other.taken(), full + 4 * CHUNK, "another reserve");
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +53,13 @@ async fn a_session_gives_back_what_it_was_lent() {
         GivesBack::EndsThenReads,
         GivesBack::EndsThenDrops,
     ] {
-        let layer = chunks(4).sessions(Sessions::with_stall_reserve(4 * CHUNK));
+        let layer = chunks(4).sessions(Sessions::with_stall_reserve(32 * CHUNK));
         let total = WINDOW + 4 * CHUNK + 100;
         let (mut first, _) = another(&layer, total).await;
         first.beats(10).await;
         let (second, full) = another(&layer, 1 << 20).await;
         second.beats(10).await;
-        assert_taken(second.taken(), full, ("nothing is left", how));
+        assert_taken(second.taken(), full + 3 * CHUNK, ("less is left", how));
         let mut kept = None;
         match how {
             GivesBack::Reads => {
@@ -76,7 +76,8 @@ async fn a_session_gives_back_what_it_was_lent() {
                 let (stdin, ended) = first.vanish().await;
                 within(LONG, ended).await.unwrap();
                 sleep(10 * BEAT).await;
-                assert_taken(second.taken(), full, ("what lies there is lent", how));
+                let lent = full + 3 * CHUNK;
+                assert_taken(second.taken(), lent, ("what lies there is lent", how));
                 let mut stdin = stdin.unwrap();
                 if let GivesBack::EndsThenReads = how {
                     let (bytes, _) = read_out(&mut stdin).await;
@@ -95,8 +96,9 @@ async fn a_session_gives_back_what_it_was_lent() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_given_back_twice() {
     let _watchdog = Watchdog::bites_after(BITE);
-    let layer = chunks(4).sessions(Sessions::with_stall_reserve(4 * CHUNK));
-    for _ in 0..3 {
+    let sessions = Sessions::with_stall_reserve(32 * CHUNK);
+    let layer = chunks(4).sessions(sessions.clone());
+    for _ in 0..20 {
         let (mut first, _) = another(&layer, 1 << 20).await;
         first.beats(3).await;
         first.expect(0, CHUNK + 7).await;
@@ -108,11 +110,10 @@ async fn nothing_is_given_back_twice() {
         drop(stdin);
         sleep(AFTER).await;
     }
-    let (one, full_one) = another(&layer, 1 << 20).await;
-    let (other, full_other) = another(&layer, 1 << 20).await;
-    other.beats(20).await;
-    let lent = one.taken() - full_one + other.taken() - full_other;
-    assert_taken(lent, 4 * CHUNK, "the total");
+    let layer = chunks(64).sessions(sessions);
+    let (one, full) = another(&layer, 2 << 20).await;
+    one.beats(20).await;
+    assert_taken(one.taken(), full + 4 * CHUNK, "an eighth of the total");
 }
 
 /// A client whose session was stalled is as well off as before.

@@ -236,6 +236,50 @@ async fn commands_can_be_counted_on_either_side_of_their_layer() {
     }
 }
 
+/// The output of a session whose service has returned may stay for as long as its client likes.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_kept_is_free_once_the_connection_is_closed() {
+    use tower_wsstream::access::SessionPermits;
+
+    let permits = SessionPermits::new(1);
+    let service = ServiceBuilder::new()
+        .map_request(authenticate)
+        .layer(standard())
+        .service_fn(move |mut set: ChannelSet| {
+            let place = permits.try_acquire(user(&set).unwrap());
+            async move {
+                let session = set.session().clone();
+                session.keep_until_closed(place?);
+                // It refers to itself, and panics in its drop.
+                session.keep_until_closed((session.clone(), Bomb));
+                let mut output = set.take_writer(1).unwrap();
+                output.send(vec![0; 1 << 20]).await?;
+                Ok::<_, BoxError>(())
+            }
+        });
+    let connect = async || soon(Connect::to("/anna").connect(service.clone())).await;
+    let unread = connect().await.unwrap();
+    // It stalls after 90 s, of which the last second may be missing.
+    for _ in 0..8 {
+        sleep(secs(11)).await;
+        assert_limit(&refused_by(Connect::to("/anna"), service.clone()).await);
+    }
+    sleep(secs(5)).await;
+    let read = connect().await.unwrap();
+    soon(read.read_to_end()).await;
+    connect().await.unwrap();
+    drop(unread);
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in the drop of a value, on purpose");
+    }
+}
+
 /// exec, port-forward, channels of one's own and a log share their places, and each is refused
 /// where its client sees it.
 #[tokio::test(start_paused = true)]

@@ -399,3 +399,80 @@ async fn small_writes_leave_as_one_frame_when_the_transport_was_full() {
     expected.extend((0..400_usize).flat_map(|n| [n as u8; 64]));
     assert!(taken == expected, "401 writes as two frames");
 }
+
+/// Returns how much of one large write was accepted by a wire with a transport that takes `takes`
+/// bytes, and how much is queued then.
+#[cfg(feature = "spdy")]
+fn large_write(format: Format, takes: usize, prepare: impl Fn(&Wire)) -> (usize, usize) {
+    let wire = wire_of(format);
+    if format.has_streams() {
+        wire.outbound.open(0, 1);
+    }
+    install(&wire, takes);
+    turn(&wire, true);
+    prepare(&wire);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(accepted)) = wire.outbound.poll_write(cx, 0, &[7; 1 << 20]) else {
+        panic!("not accepted");
+    };
+    let queued = wire.outbound.lock().queue.queued();
+    (accepted, queued)
+}
+
+#[test]
+#[cfg(feature = "spdy")]
+fn a_large_write_of_a_stream_is_one_frame_if_it_is_not_copied() {
+    const LARGE: usize = 256 * 1024;
+    for format in [Format::Spdy, Format::Tunnel] {
+        let all = large_write(format, usize::MAX, |_| {});
+        assert_eq!(all, (LARGE, 0), "{format:?}");
+        // The rest stays within the bound of the session, but for the head.
+        let (accepted, queued) = large_write(format, 1, |_| {});
+        assert_eq!(accepted, LARGE);
+        assert!(queued < LARGE + 18, "{format:?}: {queued}");
+        // A full transport is shown no more.
+        let (accepted, _) = large_write(format, 0, |wire| {
+            wire.outbound.send(0, Bytes::from_static(b"x")).unwrap();
+            turn(wire, false);
+        });
+        assert_eq!(accepted, WRITE_CUT, "{format:?}");
+    }
+    assert_eq!(large_write(Format::Binary, usize::MAX, |_| {}).0, WRITE_CUT);
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "spdy")]
+async fn a_rate_is_kept_with_small_frames() {
+    let (accepted, _) = large_write(Format::Spdy, usize::MAX, |wire| {
+        let rate = crate::policy::ByteRate::default().outbound(1 << 20);
+        let bucket = rate.outbound_bucket(Instant::now());
+        wire.outbound.limit_rate(bucket);
+    });
+    assert_eq!(accepted, WRITE_CUT);
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "spdy")]
+async fn a_slow_reader_gets_small_frames() {
+    let wire = wire_of(Format::Spdy);
+    wire.outbound.open(0, 1);
+    wire.outbound.pace();
+    install(&wire, usize::MAX);
+    turn(&wire, true);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut ping = 2;
+    let mut frames = Vec::new();
+    for _ in 0..400 {
+        match wire.outbound.poll_write(cx, 0, &[7; 1 << 20]) {
+            Poll::Ready(accepted) => frames.push(accepted.unwrap()),
+            Poll::Pending => {
+                tokio::time::advance(std::time::Duration::from_secs(2)).await;
+                while wire.outbound.answered(ping).is_some() {
+                    ping += 2;
+                }
+            }
+        }
+    }
+    assert_eq!(frames[0], WRITE_CUT);
+    assert_eq!(*frames.last().unwrap(), 8 * 1024);
+}

@@ -58,12 +58,27 @@ impl SendQueue {
         self.push_frame(|out| spdy::syn_reply(out, stream, first));
     }
 
-    /// Queues a PING, which confirms the data that was accepted before it.
-    pub(super) fn push_ping(&mut self) {
-        let id = self.said.next_ping();
-        self.said.marked = id;
-        self.said.mark = self.budget.accepted();
-        self.push_frame(|out| spdy::ping(out, id));
+    /// Queues a PING, which confirms the data that was accepted before it. Returns whether it was
+    /// queued.
+    ///
+    /// A Go client answers it behind what is in one of its [queues](crate::spdy::Pace), and a local
+    /// reader that stands still must not make the client look dead. So there are more of them, until
+    /// one is in a queue in which nothing waits.
+    pub(super) fn push_ping(&mut self) -> bool {
+        for n in 0..spdy::QUEUES {
+            let id = self.said.next_ping();
+            let Some(waits) = self.beat(id) else {
+                return n > 0;
+            };
+            self.said.marked = id;
+            self.said.mark = self.budget.accepted();
+            let write = |out: &mut &mut [u8]| spdy::ping(out, id);
+            self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
+            if !waits {
+                break;
+            }
+        }
+        true
     }
 
     /// Queues a frame that means nothing to the peer, in place of the Pong of a WebSocket. If the

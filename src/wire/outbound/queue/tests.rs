@@ -236,7 +236,9 @@ impl Test {
                 self.queue.push_bytes(channel, &mut payload.into());
             }
             Op::Vectored(channel, len, per_mille) => self.vectored(channel, len, per_mille),
-            Op::Ping => self.queue.ping(),
+            Op::Ping => {
+                self.queue.ping();
+            }
             Op::Pong(len) => {
                 self.queue.pong(&vec![b'p'; len]);
                 self.pongs += 1;

@@ -1,0 +1,349 @@
+//! The writing half of a client.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::sleep,
+};
+
+use super::{Wish, Wishes};
+use crate::{
+    facts::{Done, Fault, Shared},
+    pattern::{self, From},
+    plan::{Act, Millis, Plan, Violation},
+};
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+const FIN: u8 = 0x80;
+
+/// Returns a masked frame, whose first byte is given.
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    announced(first, payload, payload.len())
+}
+
+/// Returns the answer to a Ping.
+pub(super) fn pong(payload: &[u8]) -> Vec<u8> {
+    frame(FIN | PONG, payload)
+}
+
+/// Returns a frame that announces more payload than it has.
+fn announced(first: u8, payload: &[u8], len: usize) -> Vec<u8> {
+    let mut frame = vec![first];
+    match len {
+        0..=125 => frame.push(0x80 | len as u8),
+        126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    let key = [len as u8, 0x5a, 0xff, payload.len() as u8 ^ 0x80];
+    frame.extend(key);
+    frame.extend(payload.iter().zip(key.iter().cycle()).map(|(b, k)| b ^ k));
+    frame
+}
+
+pub(super) struct Writer<'a, W> {
+    plan: &'a Plan,
+    facts: &'a Shared,
+    wishes: &'a Wishes,
+    io: W,
+    /// Nothing more can be sent.
+    gone: bool,
+    /// A Close, a breach of the protocol or the start of an endless message was sent: no message may
+    /// follow.
+    silent: bool,
+    base64: bool,
+    half_close: bool,
+    pings: u8,
+}
+
+/// The connection is to be cut.
+struct Cut;
+
+impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
+    pub(super) fn new(plan: &'a Plan, facts: &'a Shared, wishes: &'a Wishes, io: W) -> Self {
+        let name = plan.setup.subprotocol;
+        Self {
+            plan,
+            facts,
+            wishes,
+            io,
+            gone: false,
+            silent: false,
+            base64: name.contains("base64"),
+            half_close: name.starts_with("v5"),
+            pings: 0,
+        }
+    }
+
+    /// Follows the plan. Returns when the connection is to be cut, and only then.
+    pub(super) async fn run(mut self) {
+        let Cut = self.follow().await;
+        self.facts.borrow_mut().note(Done::Cut);
+    }
+
+    async fn follow(&mut self) -> Cut {
+        for act in &self.plan.client {
+            if let Err(cut) = self.act(*act).await {
+                return cut;
+            }
+        }
+        loop {
+            if let Err(cut) = self.grant().await {
+                return cut;
+            }
+            self.wishes.more.notified().await;
+        }
+    }
+
+    /// Does what the reading half wants.
+    async fn grant(&mut self) -> Result<(), Cut> {
+        while let Some(wish) = self.wishes.pop() {
+            match wish {
+                Wish::Frame(frame) => self.put(&frame, usize::MAX).await,
+                Wish::Close(code) => self.close(code).await,
+                Wish::Fin => self.fin().await,
+                Wish::Cut => return Err(Cut),
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, act: Act) -> Result<(), Cut> {
+        self.grant().await?;
+        match act {
+            Act::Sleep(time) => self.wait(time).await?,
+            Act::Cut => return Err(Cut),
+            Act::Fin => self.fin().await,
+            Act::Close(code) => self.close(code).await,
+            Act::Ping(len) => self.ping(len).await,
+            Act::Pong(len) => self.put(&frame(FIN | PONG, &vec![b'o'; len]), usize::MAX).await,
+            _ if self.silent => {}
+            Act::Send {
+                channel,
+                len,
+                frames,
+                pings,
+                piece,
+            } => self.send(channel, len, frames, pings, piece).await?,
+            Act::Begin { channel, len } => {
+                let message = self.message(channel, len);
+                self.begin(channel, len);
+                self.silent = true;
+                self.put(&frame(self.opcode(), &message), usize::MAX).await;
+            }
+            Act::Tear { channel, len, of } => {
+                let message = self.message(channel, len);
+                let announces = message.len() + of;
+                if self.is_too_large(announces, announces) {
+                    self.note(Done::Violation(Fault::TooLarge));
+                }
+                self.begin(channel, len);
+                self.silent = true;
+                let torn = announced(FIN | self.opcode(), &message, announces);
+                self.put(&torn, usize::MAX).await;
+                self.gone = true;
+            }
+            Act::Stray { first } => {
+                let payload = first.map_or_else(Vec::new, |first| vec![first; 9]);
+                if self.is_too_large(payload.len(), payload.len()) {
+                    self.silent = true;
+                    self.note(Done::Violation(Fault::TooLarge));
+                }
+                self.put(&frame(FIN | BINARY, &payload), usize::MAX).await;
+            }
+            Act::CloseChannel(channel) => {
+                if self.half_close {
+                    self.facts.borrow_mut().sent[usize::from(channel)].closed = true;
+                    let close = frame(FIN | BINARY, &[255, channel]);
+                    self.put(&close, usize::MAX).await;
+                }
+            }
+            Act::Violate(violation) => self.violate(violation).await,
+        }
+        Ok(())
+    }
+
+    /// Waits, but not for wishes.
+    async fn wait(&mut self, time: Millis) -> Result<(), Cut> {
+        let mut over = std::pin::pin!(sleep(Duration::from_millis(time)));
+        loop {
+            self.grant().await?;
+            tokio::select! {
+                biased;
+                () = &mut over => return Ok(()),
+                () = self.wishes.more.notified() => {}
+            }
+        }
+    }
+
+    /// Writes bytes in pieces.
+    async fn put(&mut self, bytes: &[u8], piece: usize) {
+        for piece in bytes.chunks(piece.max(1)) {
+            if self.gone {
+                return;
+            }
+            if self.io.write_all(piece).await.is_err() || self.io.flush().await.is_err() {
+                self.gone = true;
+            }
+            if piece.len() < bytes.len() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn fin(&mut self) {
+        if !self.gone {
+            self.note(Done::Fin);
+            let _ = self.io.shutdown().await;
+        }
+        self.gone = true;
+    }
+
+    async fn close(&mut self, code: Option<u16>) {
+        if self.facts.borrow().any(|done| matches!(done, Done::Close(_))) {
+            return;
+        }
+        if !self.gone {
+            self.note(Done::Close(code));
+        }
+        self.silent = true;
+        let mut payload = Vec::new();
+        if let Some(code) = code {
+            payload.extend(code.to_be_bytes());
+            payload.extend(b"on purpose");
+        }
+        self.put(&frame(FIN | CLOSE, &payload), usize::MAX).await;
+    }
+
+    async fn ping(&mut self, len: usize) {
+        self.pings += 1;
+        let payload = vec![self.pings; len];
+        let ping = frame(FIN | PING, &payload);
+        if !self.silent && !self.gone {
+            self.facts.borrow_mut().pings.push(payload);
+        }
+        self.put(&ping, usize::MAX).await;
+    }
+
+    async fn send(
+        &mut self,
+        channel: u8,
+        len: usize,
+        frames: usize,
+        pings: bool,
+        piece: usize,
+    ) -> Result<(), Cut> {
+        let message = self.message(channel, len);
+        self.begin(channel, len);
+        let frames = frames.clamp(1, message.len());
+        let mut left = &message[..];
+        let mut sent = 0;
+        for at in 0..frames {
+            let n = match at + 1 == frames {
+                true => left.len(),
+                // Pieces of different lengths, and empty ones among them.
+                false => (left.len() * (at % 3)) / frames,
+            };
+            let (now, rest) = left.split_at(n);
+            left = rest;
+            let opcode = if at == 0 { self.opcode() } else { CONTINUATION };
+            let fin = if at + 1 == frames { FIN } else { 0 };
+            sent += n;
+            if self.is_too_large(n, sent) {
+                self.silent = true;
+                self.note(Done::Violation(Fault::TooLarge));
+            }
+            self.put(&frame(fin | opcode, now), piece).await;
+            if self.silent {
+                return Ok(());
+            }
+            if pings && fin == 0 {
+                self.ping(at + 1).await;
+                // Control frames may stand between the frames of a message. A Close may not be
+                // followed by the rest.
+                self.grant().await?;
+                if self.silent {
+                    return Ok(());
+                }
+            }
+        }
+        let mut facts = self.facts.borrow_mut();
+        let channel = &mut facts.sent[usize::from(channel)];
+        channel.open = false;
+        if !self.gone && !channel.closed {
+            channel.whole += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Notes that bytes are about to be sent.
+    fn begin(&self, channel: u8, len: usize) {
+        let mut facts = self.facts.borrow_mut();
+        let channel = &mut facts.sent[usize::from(channel)];
+        if !channel.closed {
+            channel.begun += len as u64;
+            channel.open = true;
+        }
+    }
+
+    /// Returns the payload of a message.
+    fn message(&self, channel: u8, len: usize) -> Vec<u8> {
+        use base64::Engine;
+        let offset = self.facts.borrow().sent[usize::from(channel)].begun;
+        let bytes = pattern::bytes(From::Client, channel, offset, len);
+        match self.base64 {
+            true => {
+                let mut message = vec![b'0' + channel];
+                let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+                message.extend(text.as_bytes());
+                message
+            }
+            false => [&[channel], &bytes[..]].concat(),
+        }
+    }
+
+    fn opcode(&self) -> u8 {
+        if self.base64 { TEXT } else { BINARY }
+    }
+
+    fn is_too_large(&self, frame: usize, message: usize) -> bool {
+        let setup = &self.plan.setup;
+        setup.max_frame.is_some_and(|most| frame as u64 > most)
+            || setup.max_message.is_some_and(|most| message as u64 > most)
+    }
+
+    fn note(&self, done: Done) {
+        self.facts.borrow_mut().note(done);
+    }
+
+    async fn violate(&mut self, violation: Violation) {
+        let bytes = match violation {
+            Violation::Reserved => frame(FIN | 0x40 | BINARY, b"\0x"),
+            Violation::Opcode => frame(FIN | 3, b"\0x"),
+            Violation::Unmasked => vec![FIN | BINARY, 2, 0, b'x'],
+            Violation::Continuation => frame(FIN | CONTINUATION, b"x"),
+            Violation::LongPing => frame(FIN | PING, &[7; 126]),
+            Violation::BadCloseCode => frame(FIN | CLOSE, &1005_u16.to_be_bytes()),
+            Violation::ShortClose => frame(FIN | CLOSE, b"x"),
+            Violation::Text if self.is_too_large(2, 2) => return,
+            Violation::Text => frame(FIN | TEXT, b"\xff\xff"),
+            Violation::CloseOfNothing if !self.half_close || self.is_too_large(2, 2) => return,
+            Violation::CloseOfNothing => frame(FIN | BINARY, &[255, 99]),
+        };
+        self.note(Done::Violation(violation.into()));
+        self.silent = true;
+        self.put(&bytes, usize::MAX).await;
+    }
+}
+

@@ -1,0 +1,384 @@
+//! The verdict on a session: whether what both ends have seen keeps the promises.
+
+use std::{io::ErrorKind, time::Duration};
+
+use tokio::time::Instant;
+use tower_wsstream::{EndCause, session::Drained};
+
+use crate::{
+    facts::{Answer, Done, Facts},
+    notes::{Log, Outcome},
+    plan::{Act, Plan, READABLE, Step, Words},
+    service::LAST,
+};
+
+/// A tick of the clock, and of timers that may be late.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Everything that is known of a session.
+pub(crate) struct Evidence<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) start: Instant,
+    pub(crate) facts: &'a Facts,
+    pub(crate) log: &'a Log,
+    /// When the drain began, and what it has cut.
+    pub(crate) drained: (Instant, Drained),
+    /// The fault of the connection has shown.
+    pub(crate) broken: bool,
+}
+
+type Verdict = Result<(), String>;
+
+/// Returns an error unless a condition holds.
+macro_rules! hold {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err(format!($($what)*));
+        }
+    };
+}
+
+pub(crate) fn judge(it: &Evidence<'_>) -> Verdict {
+    if let Some(wrong) = it.facts.wrong.iter().chain(&it.log.wrong).next() {
+        return Err(wrong.clone());
+    }
+    it.output_is_in_order()?;
+    hold!(it.log.summaries.len() <= 1, "two summaries");
+    match (it.facts.answer, it.log.summaries.first()) {
+        (Answer::Refused(status), None) => it.refusal(status),
+        (Answer::Refused(status), Some(_)) => Err(format!("a session behind a {status}")),
+        (Answer::Session, None) => Err("a session without a summary".into()),
+        (Answer::None, None) => it.lost_handshake(),
+        (_, Some(summary)) => {
+            let cause = &summary.cause;
+            let ended = it.log.ended.as_ref().map(|(_, cause)| cause);
+            hold!(ended == Some(cause), "ended by {ended:?} and {cause:?}");
+            it.cause(cause)?;
+            it.promptness(cause)?;
+            it.readers(cause)?;
+            it.writers(cause)?;
+            it.end(cause)?;
+            it.counts()
+        }
+    }
+}
+
+impl Evidence<'_> {
+    fn half_close(&self) -> bool {
+        self.plan.setup.subprotocol.starts_with("v5")
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.log.outcome.map(|(_, outcome)| outcome)
+    }
+
+    fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.plan.tasks.iter().flatten()
+    }
+
+    /// What the client has received is the beginning of what the service has written.
+    fn output_is_in_order(&self) -> Verdict {
+        let (came, went) = (&self.facts.messages, &self.log.accepted);
+        hold!(
+            went.starts_with(came),
+            "the messages that came are others than those that were accepted"
+        );
+        Ok(())
+    }
+
+    fn refusal(&self, status: u16) -> Verdict {
+        let log = self.log;
+        hold!(log.accepted.is_empty(), "{status} behind an accepted write");
+        let failed = matches!(
+            self.outcome(),
+            Some(Outcome::Failed | Outcome::Panicked)
+        );
+        let plausible = match status {
+            500 => failed,
+            503 => self.drained.0 <= self.facts.answered.unwrap_or(self.start),
+            504 => self.plan.setup.explicit && log.called,
+            _ => false,
+        };
+        hold!(plausible, "refused with {status}");
+        if let Some((_, cause)) = &log.ended {
+            hold!(*cause == EndCause::Aborted, "refused, and {cause:?}");
+        }
+        for read in &log.reads {
+            hold!(read.bytes == 0, "bytes in front of an answer");
+            hold!(read.end != Some(Ok(())), "EOF in front of an answer");
+        }
+        Ok(())
+    }
+
+    /// The connection broke before there was an answer.
+    fn lost_handshake(&self) -> Verdict {
+        hold!(self.broken, "no answer");
+        for read in &self.log.reads {
+            hold!(read.end != Some(Ok(())), "EOF without a client");
+        }
+        Ok(())
+    }
+
+    /// The cause is something that has happened.
+    fn cause(&self, cause: &EndCause) -> Verdict {
+        let setup = &self.plan.setup;
+        let ended = self.log.ended.as_ref().map_or(self.start, |(at, _)| *at);
+        let age = ended - self.start;
+        let millis = Duration::from_millis;
+        let did = |is: &dyn Fn(&Done) -> bool| self.facts.any(is);
+        let happened = match cause {
+            EndCause::Completed => self.outcome() == Some(Outcome::Returned),
+            EndCause::ServiceFailed => self.outcome() == Some(Outcome::Failed),
+            EndCause::ServicePanicked => self.outcome() == Some(Outcome::Panicked),
+            EndCause::PeerClosed { code, reason, .. } => {
+                let reason: &str = reason;
+                did(&|done| matches!(done, Done::Close(sent) if sent == code))
+                    && (reason == if code.is_some() { "on purpose" } else { "" })
+            }
+            EndCause::Closed { code, .. } => self.log.closed == Some(*code),
+            EndCause::IdleTimeout => setup.idle.is_some_and(|idle| age >= millis(idle)),
+            EndCause::TimeLimit => setup.time_limit.is_some_and(|most| age >= millis(most)),
+            EndCause::Drained => self.drained.0 <= ended,
+            EndCause::PeerUnresponsive => self.may_be_unresponsive(age),
+            EndCause::ConnectionLost { kind, .. } => {
+                let left = self.facts.has_cut() || did(&|done| matches!(done, Done::Fin));
+                let fault = setup.fault.filter(|_| self.broken);
+                left || fault.is_some_and(|fault| {
+                    fault.kind == *kind || *kind == ErrorKind::UnexpectedEof
+                })
+            }
+            EndCause::UpgradeFailed { .. } => self.broken || self.facts.has_cut(),
+            EndCause::ProtocolError { .. } | EndCause::TooLarge | EndCause::InvalidText { .. } => {
+                did(&|done| matches!(done, Done::Violation(fault) if fault.is(cause)))
+            }
+            // A stall does not replace the cause. A session is not aborted before it has another.
+            _ => false,
+        };
+        hold!(happened, "{cause:?} has not happened");
+        if let Some(most) = setup.time_limit
+            && let Some(answered) = self.facts.answered
+        {
+            hold!(
+                ended <= answered + millis(most) + TICK,
+                "it ended behind its time limit"
+            );
+        }
+        Ok(())
+    }
+
+    fn may_be_unresponsive(&self, age: Duration) -> bool {
+        let setup = &self.plan.setup;
+        let (Some(every), Some(timeout)) = (setup.ping, setup.ping_timeout) else {
+            return false;
+        };
+        let waits = self.plan.reads.iter().any(|(_, wait)| *wait > 0);
+        let torn = (self.plan.client.iter()).any(|act| matches!(act, Act::Tear { .. }));
+        let fin = self.facts.any(|done| matches!(done, Done::Fin));
+        let answers = setup.answers_pings && !waits && !torn && !fin;
+        !answers && age >= Duration::from_millis(every + timeout)
+    }
+
+    /// An end of the client is noticed at once, if nothing in front of it has to wait.
+    fn promptness(&self, cause: &EndCause) -> Verdict {
+        let setup = &self.plan.setup;
+        let waits = (self.facts.sent.iter())
+            .any(|sent| sent.begun + 3 * 16 * 1024 > setup.window as u64)
+            || setup.rate.is_some()
+            || setup.explicit;
+        let (Some((at, done)), false) = (self.facts.done.first(), waits) else {
+            return Ok(());
+        };
+        let ended = self.log.ended.as_ref().map_or(self.start, |(at, _)| *at);
+        hold!(ended <= *at + TICK, "{done:?}, but {cause:?} only later");
+        Ok(())
+    }
+
+    fn readers(&self, cause: &EndCause) -> Verdict {
+        let clean = matches!(
+            cause,
+            EndCause::PeerClosed {
+                code: None | Some(1000),
+                ..
+            }
+        );
+        // Everything in front of the end was read.
+        let lost_last = matches!(
+            cause,
+            EndCause::ConnectionLost { kind: ErrorKind::UnexpectedEof, .. }
+        ) && !self.facts.has_cut()
+            && !self.broken;
+        let all_came = lost_last || matches!(cause, EndCause::PeerClosed { .. });
+        for channel in READABLE {
+            let sent = &self.facts.sent[usize::from(channel)];
+            let read = &self.log.reads[usize::from(channel)];
+            let n = read.bytes;
+            hold!(n <= sent.begun, "{channel}: {n} bytes of {}", sent.begun);
+            let may_be_eof = match self.half_close() {
+                true => sent.closed,
+                false => clean && !sent.open,
+            };
+            match &read.end {
+                None => continue,
+                Some(Ok(())) => {
+                    hold!(may_be_eof, "{channel}: EOF, but {cause:?}");
+                    let whole = n == sent.whole && sent.whole == sent.begun;
+                    hold!(
+                        whole || self.log.ignores,
+                        "{channel}: EOF after {n} bytes of {}",
+                        sent.whole
+                    );
+                }
+                Some(Err(failure)) => {
+                    hold!(
+                        failure.cause.as_ref() == Some(cause),
+                        "{channel} failed with {failure:?}, but {cause:?}"
+                    );
+                    let expected = kind_of_read(cause);
+                    hold!(failure.kind == expected, "{channel}: {:?}", failure.kind);
+                    hold!(
+                        !(may_be_eof && all_came),
+                        "{channel}: no EOF, but {cause:?}"
+                    );
+                }
+            }
+            if all_came && !self.log.ignores {
+                hold!(
+                    n >= sent.whole,
+                    "{channel}: {n} bytes of {} in front of {cause:?}",
+                    sent.whole
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn writers(&self, cause: &EndCause) -> Verdict {
+        let shuts_down = self.steps().any(|step| matches!(step, Step::Shutdown(_)));
+        for failure in &self.log.write_errors {
+            let its_own = match &failure.cause {
+                None => shuts_down,
+                Some(told) => told == cause,
+            };
+            hold!(
+                failure.kind == ErrorKind::BrokenPipe && its_own,
+                "a write failed with {failure:?}, but {cause:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// What the client is told at the end.
+    fn end(&self, cause: &EndCause) -> Verdict {
+        let (facts, log) = (self.facts, self.log);
+        hold!(log.words.len() <= 1, "the last words were asked for twice");
+        let summary = &log.summaries[0];
+        let Some(code) = facts.close else {
+            let excused = cause.is_lost()
+                || self.broken
+                || self.drained.1.cut > 0
+                || self.reads_too_slowly()
+                || facts.any(|done| !matches!(done, Done::Close(_)));
+            hold!(
+                excused || !facts.read_to_end,
+                "no Close, but {cause:?}"
+            );
+            return Ok(());
+        };
+        hold!(
+            summary.close_code == code,
+            "Close {code:?}, but the summary says {:?}",
+            summary.close_code
+        );
+        let words = log.words.first();
+        let told = match words {
+            None => self.outcome() == Some(Outcome::Returned),
+            Some(Words::Message(_) | Words::Silence) => true,
+            Some(Words::Nothing | Words::Panic) => false,
+        };
+        let expected = match cause {
+            EndCause::PeerClosed { code, .. } => *code,
+            EndCause::Closed { code, .. } => Some(*code),
+            EndCause::ProtocolError { .. } => Some(1002),
+            EndCause::TooLarge => Some(1009),
+            EndCause::InvalidText { .. } => Some(1007),
+            _ if told => Some(1000),
+            EndCause::IdleTimeout | EndCause::TimeLimit | EndCause::Drained => Some(1001),
+            EndCause::Completed | EndCause::ServiceFailed | EndCause::ServicePanicked => Some(1011),
+            _ => return Err(format!("Close {code:?} for {cause:?}")),
+        };
+        hold!(code == expected, "Close {code:?} for {cause:?}, not {expected:?}");
+        if matches!(code, Some(1002 | 1007 | 1009)) && facts.any(|done| matches!(done, Done::Violation(_))) {
+            return Ok(());
+        }
+        // All that was accepted has come in front of the Close.
+        let (came, went) = (facts.messages.len(), log.accepted.len());
+        hold!(came == went, "{came} of {went} messages, and Close {code:?}");
+        let last = match words {
+            Some(Words::Message(channel)) => Some((*channel, LAST.to_vec())),
+            _ => None,
+        };
+        hold!(facts.odd == last, "the last words are {:?}", facts.odd);
+        self.pongs(cause)
+    }
+
+    /// Returns whether a client reads so slowly that the session may give up.
+    fn reads_too_slowly(&self) -> bool {
+        let waits = self.plan.reads.iter().map(|(_, wait)| *wait);
+        waits.sum::<u64>() >= 85_000
+    }
+
+    fn pongs(&self, cause: &EndCause) -> Verdict {
+        let facts = self.facts;
+        let came: Vec<_> = facts.pongs.iter().filter(|pong| !pong.is_empty()).collect();
+        let mut left = facts.pings.iter();
+        let in_order = came.iter().all(|pong| left.any(|ping| ping == *pong));
+        hold!(in_order, "Pongs that nothing asked for");
+        if matches!(cause, EndCause::PeerClosed { .. }) && facts.pings.len() <= 16 {
+            hold!(
+                came.len() == facts.pings.len(),
+                "{} Pongs for {} Pings",
+                came.len(),
+                facts.pings.len()
+            );
+        }
+        Ok(())
+    }
+
+    /// The summary counts what has moved.
+    fn counts(&self) -> Verdict {
+        let summary = &self.log.summaries[0];
+        for (channel, counted) in summary.channels.iter().enumerate() {
+            let last = match self.log.words.first() {
+                Some(Words::Message(on)) if usize::from(*on) == channel => LAST.len() as u64,
+                _ => 0,
+            };
+            let (written, sent) = (self.log.written[channel], counted.sent.bytes);
+            hold!(
+                sent == written || sent == written + last,
+                "{channel}: {written} bytes were written, and {sent} counted"
+            );
+            let (begun, received) = (self.facts.sent[channel].begun, counted.received.bytes);
+            hold!(
+                received <= begun && received >= self.log.reads[channel].bytes,
+                "{channel}: {received} bytes were counted of {begun}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Returns the kind of error of a reader, by the table in the documentation of `EndCause`.
+fn kind_of_read(cause: &EndCause) -> ErrorKind {
+    match cause {
+        EndCause::ConnectionLost { .. } | EndCause::UpgradeFailed { .. } | EndCause::Aborted => {
+            ErrorKind::ConnectionReset
+        }
+        EndCause::ProtocolError { .. } | EndCause::TooLarge | EndCause::InvalidText { .. } => {
+            ErrorKind::InvalidData
+        }
+        EndCause::IdleTimeout | EndCause::TimeLimit | EndCause::PeerUnresponsive => {
+            ErrorKind::TimedOut
+        }
+        _ => ErrorKind::ConnectionAborted,
+    }
+}
