@@ -12,7 +12,7 @@
 //! | [`balancing`] | replicas behind HAProxy, nginx and in Kubernetes: configurations and figures |
 //! | [`costs`] | how a byte travels, and what a message costs |
 //! | [`promises`] | what holds, whatever the peer does |
-//! | [`reliability`] | what attacks cost, in figures; what fuzzing has found |
+//! | [`reliability`] | what attacks cost, in figures; how long a kubectl lives whose input is not read; what fuzzing and random sessions have found |
 //!
 //! This module exists in the documentation only.
 

@@ -199,6 +199,10 @@ impl Session {
     /// call counts, and a call after the end of the session has no effect.
     pub fn close(&self, code: u16, reason: &str) -> Result<(), CloseError> {
         let code = CloseError::check(code)?;
+        // The service of a session that ends already may still write in its grace.
+        if self.inner.progress.cause().is_some() {
+            return Ok(());
+        }
         let cause = EndCause::Closed { code };
         self.inner.wire.outbound.refuse_writers(&cause);
         self.post(|commands| {

@@ -54,7 +54,10 @@ pub(crate) fn run(seeds: u64) {
         at.seed.store(u64::MAX, Ordering::Relaxed);
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = current.iter().map(|at| scope.spawn(move || work(at))).collect();
+        let workers: Vec<_> = current
+            .iter()
+            .map(|at| scope.spawn(move || work(at)))
+            .collect();
         scope.spawn(|| watch(&current, start, &done));
         for worker in workers {
             let _ = worker.join();
@@ -63,7 +66,10 @@ pub(crate) fn run(seeds: u64) {
     });
     let ran = next.load(Ordering::Relaxed).min(first + seeds) - first;
     let secs = start.elapsed().as_secs_f64();
-    eprintln!("{ran} seeds in {secs:.1} s: {:.0} a second", ran as f64 / secs);
+    eprintln!(
+        "{ran} seeds in {secs:.1} s: {:.0} a second",
+        ran as f64 / secs
+    );
     let failed = failures.load(Ordering::Relaxed);
     assert!(
         failed == 0,

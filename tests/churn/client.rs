@@ -17,7 +17,7 @@ use crate::{facts::Shared, plan::Plan};
 
 /// What the reading half asks the writing half for.
 #[derive(Debug)]
-enum Wish {
+pub(crate) enum Wish {
     Frame(Vec<u8>),
     /// The answer to the server's Close.
     Close(Option<u16>),
@@ -27,18 +27,18 @@ enum Wish {
 
 /// The wishes that wait.
 #[derive(Debug, Default)]
-struct Wishes {
+pub(crate) struct Wishes {
     all: RefCell<VecDeque<Wish>>,
-    more: Notify,
+    pub(crate) more: Notify,
 }
 
 impl Wishes {
-    fn push(&self, wish: Wish) {
+    pub(crate) fn push(&self, wish: Wish) {
         self.all.borrow_mut().push_back(wish);
         self.more.notify_one();
     }
 
-    fn pop(&self) -> Option<Wish> {
+    pub(crate) fn pop(&self) -> Option<Wish> {
         self.all.borrow_mut().pop_front()
     }
 }

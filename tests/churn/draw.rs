@@ -2,11 +2,11 @@
 
 use std::io::ErrorKind;
 
-use tower_wsstream::subprotocols::{BASE64_CHANNEL, CHANNEL, V4, V4_BASE64, V5};
+use tower_wsstream::subprotocols::{BASE64_CHANNEL, CHANNEL, V2, V3, V4, V4_BASE64, V5};
 
 use crate::{
     plan::{
-        Act, CHANNELS, End, Farewell, Fault, Millis, Plan, READABLE, Setup, Step,
+        Act, CHANNELS, End, Farewell, Fault, Millis, Plan, READABLE, Setup, Step, Transport,
         Violation, WRITABLE, Words,
     },
     random::Random,
@@ -22,9 +22,7 @@ pub(crate) fn plan(seed: u64) -> Plan {
         true => random.many(8, |random| (random.len(), random.pause_or_none())),
         false => Vec::new(),
     };
-    let tasks = (0..lanes)
-        .map(|lane| random.task(&setup, lane))
-        .collect();
+    let tasks = (0..lanes).map(|lane| random.task(&setup, lane)).collect();
     let end = match random.below(20) {
         0..12 => End::Ok,
         12..15 => End::Fail,
@@ -109,9 +107,18 @@ impl Draw {
         let mut owners = [0; CHANNELS];
         owners.fill_with(|| self.below(lanes + self.0.clone().next(8) as usize / 7));
         let calm = self.one_in(4);
-        let ping = self.rarely(3, |random| 1 + random.pause());
+        let ping = self.rarely(3, |random| 500 + random.pause());
+        let transport = match self.below(10) {
+            0 | 1 => Transport::Http2,
+            2..5 => Transport::Post,
+            _ => Transport::Http1,
+        };
         let mut setup = Setup {
-            subprotocol: self.of(&["", CHANNEL, BASE64_CHANNEL, V4, V4, V4_BASE64, V5, V5]),
+            transport,
+            subprotocol: match transport {
+                Transport::Post => self.of(&[V4, V3, V2, CHANNEL]),
+                _ => self.of(&["", CHANNEL, BASE64_CHANNEL, V4, V4, V4_BASE64, V5, V5]),
+            },
             owners,
             explicit: self.one_in(6),
             ping,
@@ -128,6 +135,10 @@ impl Draw {
             1 => 100 + self.below(5000),
             _ => setup.capacity,
         };
+        // hyper's client of HTTP/2 needs room for its preface.
+        if transport == Transport::Http2 {
+            setup.capacity = setup.capacity.max(1024);
+        }
         // One byte at a time is slow where there are many.
         setup.chop = match self.below(6) {
             0 => 1 + self.below(9),
@@ -150,8 +161,10 @@ impl Draw {
             true => 0,
             false => self.limit(setup.reserve),
         };
-        setup.max_frame = self.rarely(8, |random| 1 + random.len() as u64);
-        setup.max_message = self.rarely(8, |random| 1 + random.len() as u64);
+        if transport != Transport::Post {
+            setup.max_frame = self.rarely(8, |random| 1 + random.len() as u64);
+            setup.max_message = self.rarely(8, |random| 1 + random.len() as u64);
+        }
         setup.rate = self.rarely(10, |random| {
             let mut rate = || 200 + (random.0.about() << 4);
             (rate(), rate())
@@ -231,7 +244,7 @@ impl Draw {
             0..12 => {
                 let len = self.len();
                 Act::Send {
-                    channel: self.of(&READABLE),
+                    channel: self.of(&[0, 0, 3, 4]),
                     len,
                     frames: if self.one_in(4) { 1 + self.below(6) } else { 1 },
                     pings: self.one_in(3),
@@ -315,7 +328,7 @@ impl Draw {
             (28, ..) => Step::GiveAway(self.pause()),
             (29, ..) if self.one_in(2) => Step::Close(self.of(&[1001, 1011, 4001])),
             (30, ..) => Step::SayLast(self.of(&[
-                Words::Message(1),
+                Words::Message(3),
                 Words::Message(3),
                 Words::Silence,
                 Words::Nothing,

@@ -34,6 +34,15 @@ impl From<Violation> for Fault {
 }
 
 impl Fault {
+    /// Returns the code of the Close that answers it.
+    pub(crate) fn code(self) -> Option<u16> {
+        Some(match self {
+            Self::Protocol => 1002,
+            Self::TooLarge => 1009,
+            Self::Text => 1007,
+        })
+    }
+
     pub(crate) fn is(self, cause: &EndCause) -> bool {
         matches!(
             (self, cause),
@@ -60,6 +69,8 @@ pub(crate) struct Sent {
     pub(crate) whole: u64,
     /// The bytes that may have been sent.
     pub(crate) begun: u64,
+    /// Those behind a CLOSE as well, which are counted, and nothing else.
+    pub(crate) all: u64,
     /// The client has ended the channel by a CLOSE.
     pub(crate) closed: bool,
     /// The last message has no end.
@@ -77,10 +88,15 @@ pub(crate) struct Facts {
     /// The channel and the length of each message, without the last words.
     pub(crate) messages: Vec<(u8, usize)>,
     pub(crate) received: [u64; CHANNELS],
+    /// When messages came, and when they had been sent.
+    pub(crate) came_at: Vec<Instant>,
+    pub(crate) sent_at: Vec<Instant>,
+    /// The streams of SPDY that the server has ended.
+    pub(crate) fins: [bool; CHANNELS],
     /// A message that is none of the service's writes.
     pub(crate) odd: Option<(u8, Vec<u8>)>,
     pub(crate) pongs: Vec<Vec<u8>>,
-    /// The code of the server's Close.
+    /// The code of the server's Close, or the status of its GOAWAY.
     pub(crate) close: Option<Option<u16>>,
     /// The client has read to the end of the connection.
     pub(crate) read_to_end: bool,

@@ -25,13 +25,18 @@ mod draw;
 mod facts;
 mod judge;
 mod notes;
+mod opening;
 mod pattern;
 mod plan;
+mod post;
 mod scenario;
 mod service;
 mod shrink;
 mod transport;
 
+#[expect(dead_code, reason = "these are for other tests")]
+#[path = "../it/support/frames.rs"]
+mod frames;
 #[expect(dead_code, reason = "these are for other tests")]
 #[path = "../it/support/head.rs"]
 mod head;
@@ -41,5 +46,5 @@ mod random;
 
 #[test]
 fn every_session_ends_as_it_should() {
-    campaign::run(3000);
+    campaign::run(500);
 }

@@ -67,7 +67,9 @@ pub(crate) struct Notes(Arc<Mutex<Log>>);
 
 impl Notes {
     pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

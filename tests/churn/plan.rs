@@ -64,6 +64,8 @@ pub(crate) enum Transport {
     Http1,
     /// A WebSocket over HTTP/2.
     Http2,
+    /// The streams of a command over SPDY, by a POST.
+    Post,
 }
 
 /// An error of the server's side of the connection, after a number of bytes.
@@ -98,11 +100,20 @@ pub(crate) enum Act {
         piece: usize,
     },
     /// The first frame of a message without its end.
-    Begin { channel: u8, len: usize },
+    Begin {
+        channel: u8,
+        len: usize,
+    },
     /// A frame of which only a part is sent.
-    Tear { channel: u8, len: usize, of: usize },
+    Tear {
+        channel: u8,
+        len: usize,
+        of: usize,
+    },
     /// A message for a channel that is not readable, or an empty one.
-    Stray { first: Option<u8> },
+    Stray {
+        first: Option<u8>,
+    },
     Ping(usize),
     Pong(usize),
     CloseChannel(u8),
@@ -132,19 +143,41 @@ pub(crate) enum Violation {
 /// A step of a task of the service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
-    Read { channel: u8, most: usize },
+    Read {
+        channel: u8,
+        most: usize,
+    },
     /// Looks at unread bytes, and takes some of them.
-    Peek { channel: u8, most: usize },
+    Peek {
+        channel: u8,
+        most: usize,
+    },
     ReadToEnd(u8),
     /// Takes pieces as `Bytes` up to the end.
     Stream(u8),
-    Write { channel: u8, len: usize },
-    WriteAll { channel: u8, len: usize },
+    Write {
+        channel: u8,
+        len: usize,
+    },
+    WriteAll {
+        channel: u8,
+        len: usize,
+    },
     /// A write that is dropped after a while.
-    TryWrite { channel: u8, len: usize, within: Millis },
+    TryWrite {
+        channel: u8,
+        len: usize,
+        within: Millis,
+    },
     /// A read that is dropped after a while.
-    TryRead { channel: u8, within: Millis },
-    Send { channel: u8, len: usize },
+    TryRead {
+        channel: u8,
+        within: Millis,
+    },
+    Send {
+        channel: u8,
+        len: usize,
+    },
     /// Copies everything from one channel to another.
     Echo(u8, u8),
     Flush(u8),
@@ -157,7 +190,10 @@ pub(crate) enum Step {
     Yield,
     Accept,
     Close(u16),
-    Hold { settle: Millis, most: Millis },
+    Hold {
+        settle: Millis,
+        most: Millis,
+    },
     SayLast(Words),
     IgnoreReceives,
     /// Waits for the end of the session.
@@ -231,7 +267,11 @@ impl Plan {
             | Step::GiveAway(time) => *time,
             _ => 0,
         });
-        Duration::from_millis(acts.chain(reads).chain(steps).sum())
+        let farewell = match self.setup.farewell {
+            Farewell::Silence(time) => time,
+            _ => 0,
+        };
+        Duration::from_millis(acts.chain(reads).chain(steps).sum::<u64>() + farewell)
     }
 
     /// Returns the bytes that both sides may have on their way.

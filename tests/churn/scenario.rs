@@ -10,14 +10,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::duplex,
     runtime::{Builder, Handle},
     time::{Instant, sleep, timeout},
 };
@@ -25,16 +19,16 @@ use tower::{Layer, service_fn};
 use tower_wsstream::{
     AcceptMode, ChannelProtocolConfig, ChannelProtocols,
     ChannelType::{Read, ReadWrite, Write},
-    Encoding, SessionConfig, Sessions, WsStreamLayer,
+    Encoding, SessionConfig, Sessions, StreamingLayer, WsStreamLayer,
     policy::{ByteRate, KeepAlive, Limits},
+    remotecommand,
 };
 
 use crate::{
-    client,
-    facts::{Answer, Shared},
-    head::Head,
+    facts::Shared,
     judge::{Evidence, judge},
     notes::Notes,
+    opening,
     plan::{CHANNELS, Plan, Setup, Transport},
     service,
     transport::Chopped,
@@ -99,24 +93,25 @@ async fn scenario(plan: &Plan) -> Result<(), String> {
     let facts = Shared::default();
     let sessions = Sessions::with_stall_reserve(setup.reserve.saturating_mul(4));
     let broken = Arc::new(AtomicBool::new(false));
-    let service = {
+    let config = config(setup, &sessions, &notes);
+    let run = {
         let (plan, notes) = (Arc::new(plan.clone()), notes.clone());
-        layer(setup, &sessions, &notes).layer(service_fn(move |set| {
-            service::run(Arc::clone(&plan), notes.clone(), set)
-        }))
+        service_fn(move |set| service::run(Arc::clone(&plan), notes.clone(), set))
     };
     let start = Instant::now();
     let (near, far) = duplex(setup.capacity);
     let far = Chopped::new(far, setup, Arc::clone(&broken));
     match setup.transport {
-        Transport::Http1 | Transport::Http2 => tokio::spawn(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(far), TowerToHyperService::new(service))
-                .with_upgrades(),
-        ),
-    };
-    let client = open(plan, &facts, near);
+        Transport::Http1 | Transport::Http2 => {
+            let layer = WsStreamLayer::new(protocols()).config(config);
+            opening::serve(setup.transport, far, layer.layer(run));
+        }
+        Transport::Post => {
+            let layer = StreamingLayer::new(remotecommand::Protocols::default()).config(config);
+            opening::serve(setup.transport, far, layer.layer(run));
+        }
+    }
+    let client = opening::open(plan, &facts, near);
     let patience = plan.waits() + time_to_move(plan) + PATIENCE;
     let drain = async {
         sleep(setup.early_drain.map_or(patience, Duration::from_millis)).await;
@@ -200,7 +195,7 @@ fn protocols() -> ChannelProtocols {
         .expect("a table")
 }
 
-fn layer(setup: &Setup, sessions: &Sessions, notes: &Notes) -> WsStreamLayer {
+fn config(setup: &Setup, sessions: &Sessions, notes: &Notes) -> SessionConfig {
     let millis = Duration::from_millis;
     let mut limits = Limits::default()
         .receive_window(setup.window)
@@ -237,37 +232,5 @@ fn layer(setup: &Setup, sessions: &Sessions, notes: &Notes) -> WsStreamLayer {
         config = config.byte_rate(ByteRate::default().inbound(inbound).outbound(outbound));
     }
     let notes = notes.clone();
-    let config = config.on_end(move |summary| notes.log().summaries.push(summary.clone()));
-    WsStreamLayer::new(protocols()).config(config)
-}
-
-/// Makes the handshake, and then runs the client.
-async fn open(plan: &Plan, facts: &Shared, mut io: DuplexStream) {
-    let mut head = Head::to("/");
-    if !plan.setup.subprotocol.is_empty() {
-        head = head.offer(plan.setup.subprotocol);
-    }
-    let mut buf = BytesMut::new();
-    if io.write_all(&head.bytes()).await.is_err() {
-        return;
-    }
-    let end = loop {
-        if let Some(at) = buf.windows(4).position(|end| end == b"\r\n\r\n") {
-            break at + 4;
-        }
-        match io.read_buf(&mut buf).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    };
-    let answer = String::from_utf8_lossy(&buf.split_to(end)).into_owned();
-    let status = answer.get(9..12).and_then(|code| code.parse().ok());
-    facts.borrow_mut().answer = match status {
-        Some(101) => Answer::Session,
-        status => Answer::Refused(status.unwrap_or_default()),
-    };
-    facts.borrow_mut().answered = Some(Instant::now());
-    if status == Some(101) {
-        client::run(plan, facts, io, buf).await;
-    }
+    config.on_end(move |summary| notes.log().summaries.push(summary.clone()))
 }

@@ -70,6 +70,7 @@ fn variant(plan: &Plan, at: usize) -> Option<Plan> {
     // The settings of a plan that has nothing in it.
     let calm = &draw::calm();
     let settings: &[fn(&mut Plan, &Plan)] = &[
+        |to, from| to.setup.transport = from.setup.transport,
         |to, from| to.setup.capacity = from.setup.capacity,
         |to, from| to.setup.chop = from.setup.chop,
         |to, from| to.setup.fault = from.setup.fault,

@@ -46,8 +46,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = duration)]
     idle_timeout: Limit,
 
-    /// Send a Ping to each client this often, so that no proxy on the way takes its session for
-    /// dead; `none` or 0 for never. It has to be less than half of what the proxies allow.
+    /// Send a Ping to the client of each session this often, so that no proxy on the way takes it
+    /// for dead; `none` or 0 for never. It should be at most half of what the proxies allow.
     // The default is the library's: half of the 60 s that balancers commonly allow.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     keep_alive: Limit,
@@ -60,7 +60,8 @@ pub(crate) struct Options {
 
     /// Refuse more sessions than this at once: execs, attached clients, port-forwards and logs,
     /// taken together.
-    // Generous: each costs some descriptors and up to a few MiB, and an exec a process.
+    // Generous: each costs some descriptors, an exec a process, and one whose client does its worst
+    // what SECURITY.md says.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_sessions: usize,
 }

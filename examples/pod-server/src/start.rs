@@ -140,8 +140,9 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
 /// Refuses new sessions, and waits until the others have ended by themselves, or for so long.
 async fn finish(sessions: &Sessions, limit: Duration) {
     sessions.close();
-    let deadline = Instant::now() + limit;
-    while !sessions.is_empty() && Instant::now() < deadline {
+    // A limit beyond all time is none.
+    let deadline = Instant::now().checked_add(limit);
+    while !sessions.is_empty() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
         sleep(FINISH_STEP).await;
     }
 }

@@ -227,7 +227,7 @@ pub(super) fn default_reserve() -> StallReserve {
     StallReserve::new(RESERVE, &TotalReserve::new(16 * RESERVE))
 }
 
-pub(super) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> {
+pub(in crate::streams) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> {
     let block = write_headers(fields);
     let length = block.len() as u16;
     let mut body = stream.to_be_bytes().to_vec();
@@ -241,7 +241,7 @@ pub(super) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> 
     control(1, &body)
 }
 
-pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
+pub(in crate::streams) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80, 3];
     frame.extend(kind.to_be_bytes());
     frame.extend((body.len() as u32).to_be_bytes());
@@ -249,7 +249,7 @@ pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-pub(super) fn data_frame(stream: u32, fin: bool, data: &[u8]) -> Vec<u8> {
+pub(in crate::streams) fn data_frame(stream: u32, fin: bool, data: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     spdy::data_head(&mut frame, stream, fin, data.len());
     frame.extend(data);

@@ -22,7 +22,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -42,7 +42,13 @@ use crate::{
     frame::ClosePayload,
     policy::Bucket,
     unwind::drop_quietly,
-    wire::{WireConfig, traffic::Traffic, transport::WriteHalf, turn::Turn},
+    wire::{
+        WireConfig,
+        sync::{Mutex, MutexGuard},
+        traffic::Traffic,
+        transport::WriteHalf,
+        turn::Turn,
+    },
 };
 
 /// The largest number of bytes that one `write` accepts, unless it goes to a stream uncopied: see

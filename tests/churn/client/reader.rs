@@ -5,13 +5,10 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
-use super::{
-    Wish, Wishes,
-    writer::pong,
-};
+use super::{Wish, Wishes, writer::pong};
 use crate::{
     facts::Shared,
     pattern::{self, From},
@@ -188,6 +185,7 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
         if pattern::is_at(From::Service, channel, *at, &payload) {
             *at += payload.len() as u64;
             facts.messages.push((channel, payload.len()));
+            facts.came_at.push(Instant::now());
         } else {
             facts.odd = Some((channel, payload));
         }
@@ -196,7 +194,9 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
     /// Handles the server's Close.
     fn closed(&mut self, payload: &[u8]) {
         let code = payload.get(..2).map(|mut code| code.get_u16());
-        if self.message.is_some() {
+        // After a breach of the protocol, the Close takes the place of the rest of a message.
+        let fault = matches!(code, Some(1002 | 1007 | 1009));
+        if self.message.is_some() && !fault {
             self.wrong("a Close inside a message".into());
         }
         self.facts.borrow_mut().close = Some(code);

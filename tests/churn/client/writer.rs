@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{Wish, Wishes};
@@ -127,7 +127,10 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             Act::Fin => self.fin().await,
             Act::Close(code) => self.close(code).await,
             Act::Ping(len) => self.ping(len).await,
-            Act::Pong(len) => self.put(&frame(FIN | PONG, &vec![b'o'; len]), usize::MAX).await,
+            Act::Pong(len) => {
+                self.put(&frame(FIN | PONG, &vec![b'o'; len]), usize::MAX)
+                    .await
+            }
             _ if self.silent => {}
             Act::Send {
                 channel,
@@ -138,6 +141,9 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             } => self.send(channel, len, frames, pings, piece).await?,
             Act::Begin { channel, len } => {
                 let message = self.message(channel, len);
+                if self.is_too_large(message.len(), message.len()) {
+                    self.note(Done::Violation(Fault::TooLarge));
+                }
                 self.begin(channel, len);
                 self.silent = true;
                 self.put(&frame(self.opcode(), &message), usize::MAX).await;
@@ -211,7 +217,11 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     }
 
     async fn close(&mut self, code: Option<u16>) {
-        if self.facts.borrow().any(|done| matches!(done, Done::Close(_))) {
+        if self
+            .facts
+            .borrow()
+            .any(|done| matches!(done, Done::Close(_)))
+        {
             return;
         }
         if !self.gone {
@@ -230,7 +240,8 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         self.pings += 1;
         let payload = vec![self.pings; len];
         let ping = frame(FIN | PING, &payload);
-        if !self.silent && !self.gone {
+        let closed = |done: &Done| matches!(done, Done::Close(_));
+        if !self.gone && !self.facts.borrow().any(closed) {
             self.facts.borrow_mut().pings.push(payload);
         }
         self.put(&ping, usize::MAX).await;
@@ -279,6 +290,9 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             }
         }
         let mut facts = self.facts.borrow_mut();
+        if !self.gone {
+            facts.sent_at.push(Instant::now());
+        }
         let channel = &mut facts.sent[usize::from(channel)];
         channel.open = false;
         if !self.gone && !channel.closed {
@@ -291,6 +305,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     fn begin(&self, channel: u8, len: usize) {
         let mut facts = self.facts.borrow_mut();
         let channel = &mut facts.sent[usize::from(channel)];
+        channel.all += len as u64;
         if !channel.closed {
             channel.begun += len as u64;
             channel.open = true;
@@ -346,4 +361,3 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         self.put(&bytes, usize::MAX).await;
     }
 }
-

@@ -1,3 +1,7 @@
+#[cfg(wsstream_loom)]
+mod interleavings;
+mod model;
+
 use std::{
     pin::Pin,
     sync::{
