@@ -1,21 +1,17 @@
 //! One session, which is ended in one way, and what both sides see of it.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 use tower_wsstream::{
-    EndCause, SessionConfig, Sessions,
+    SessionConfig, Sessions,
     policy::{KeepAlive, Limits},
     session::SessionSummary,
 };
@@ -23,35 +19,18 @@ use tower_wsstream::{
 use super::{
     carrier::{Carrier, Kind, Transport},
     client::{Client, INPUT, LARGEST, REST, Received},
-    end::{End, Own},
+    end::End,
     http2_end::Http2End,
-    outcome::{Outcome, Reader, Transported, Writer},
-    service::{Given, Handles, Piece, Verdict, serve_on},
+    observer::{BEFORE, Saw, observe, observe_body, output},
+    outcome::{Outcome, Transported},
+    service::{Given, serve_on},
+    watched::Watched,
 };
 use crate::support::{
     LONG,
-    proxy::{AtEof, Far, Pace, Proxy, Rules, Way},
+    proxy::{AtEof, Pace, Proxy, Rules, Way},
     secs, soon,
 };
-
-/// Output behind the end.
-const LATE: &[u8] = b"late";
-
-/// The time before a service ends by itself, in which client and proxy do their part.
-const BEFORE: Duration = Duration::from_secs(6);
-
-/// The time that an observer waits for what may never come.
-const PATIENCE: Duration = Duration::from_secs(100);
-
-/// Returns what the service writes before the end.
-fn output(end: End) -> Vec<u8> {
-    let len = match end {
-        End::NeverReads => 1_000_000,
-        End::CloseBothOk => 50_000,
-        _ => 1000,
-    };
-    (0..len).map(|n| (n % 251) as u8).collect()
-}
 
 fn config(end: End, registry: &Sessions) -> SessionConfig {
     let config = SessionConfig::default()
@@ -75,173 +54,6 @@ fn rules(end: End, pace: Pace, way: Way) -> Rules {
         _ => AtEof::PassItOn,
     };
     Rules { pace, at_eof }
-}
-
-/// What the service has seen.
-#[derive(Debug)]
-struct Saw {
-    reader: Option<(Vec<u8>, Reader)>,
-    writer: Option<Writer>,
-    /// The output that was accepted.
-    accepted: Vec<u8>,
-    cause: Option<EndCause>,
-    /// Whether the service itself was content.
-    content: bool,
-}
-
-/// Reads what is left, and how that ends.
-async fn read_out(reader: &mut tower_wsstream::ChannelReader) -> (Vec<u8>, Reader) {
-    let (mut all, mut buf) = (Vec::new(), [0; 512]);
-    loop {
-        match timeout(PATIENCE, reader.read(&mut buf)).await {
-            Err(_) => return (all, Reader::Open),
-            Ok(Ok(0)) => return (all, Reader::Eof),
-            Ok(Ok(n)) => all.extend_from_slice(&buf[..n]),
-            Ok(Err(error)) => return (all, Reader::Failed(error.kind())),
-        }
-    }
-}
-
-async fn write_late(writer: &mut (impl AsyncWrite + Unpin), accepted: &mut Vec<u8>) -> Writer {
-    match timeout(PATIENCE, writer.write_all(LATE)).await {
-        Err(_) => Writer::Waits,
-        Ok(Ok(())) => {
-            accepted.extend_from_slice(LATE);
-            Writer::Works
-        }
-        Ok(Err(error)) => Writer::Failed(error.kind()),
-    }
-}
-
-/// Plays the part of a service, outside of its task.
-async fn observe(end: End, handles: Handles, ready: oneshot::Sender<()>) -> Saw {
-    let Handles {
-        mut reader,
-        mut writer,
-        session,
-        verdict,
-    } = handles;
-    let mut accepted = Vec::new();
-    let mut input = Vec::new();
-    if !matches!(end, End::UpgradeFailed | End::StreamsMissing) {
-        let mut first = [0; INPUT.len()];
-        reader.read_exact(&mut first).await.expect("the input");
-        input.extend_from_slice(&first);
-        let output = output(end);
-        if end == End::NeverReads {
-            while let Ok(Ok(n)) = timeout(secs(1), writer.write(&output[accepted.len()..])).await {
-                accepted.extend_from_slice(&output[accepted.len()..][..n]);
-            }
-            let _ = ready.send(());
-            sleep(BEFORE).await;
-            drop(writer);
-            let _ = verdict.send(Verdict::Own(Own::Ok));
-            let cause = timeout(PATIENCE, session.ended()).await.ok();
-            let (rest, last) = read_out(&mut reader).await;
-            input.extend(rest);
-            return Saw {
-                reader: Some((input, last)),
-                writer: None,
-                accepted,
-                cause,
-                content: true,
-            };
-        }
-        writer.write_all(&output).await.expect("a session");
-        writer.flush().await.expect("a session");
-        accepted = output;
-    }
-    let _ = ready.send(());
-    if let Some(own) = end.own() {
-        sleep(BEFORE).await;
-        match own {
-            Own::Ok | Own::Exit => writer.shutdown().await.unwrap_or_default(),
-            Own::Closes => session.close(4001, "going").expect("a session"),
-            Own::Status | Own::Error | Own::Target | Own::Panic => {}
-        }
-        if own == Own::Closes {
-            session.ended().await;
-        }
-        let _ = verdict.send(Verdict::Own(own));
-        // An outcome that was told leaves the session open while there are writers.
-        let cause = timeout(secs(1), session.ended()).await.ok();
-        let late = write_late(&mut writer, &mut accepted).await;
-        drop(writer);
-        let (rest, last) = read_out(&mut reader).await;
-        input.extend(rest);
-        return Saw {
-            reader: Some((input, last)),
-            writer: Some(late),
-            accepted,
-            cause,
-            content: matches!(own, Own::Ok | Own::Closes),
-        };
-    }
-    let (mut rest, mut last) = read_out(&mut reader).await;
-    while last == Reader::Open {
-        // Nothing has happened yet.
-        let more;
-        (more, last) = read_out(&mut reader).await;
-        rest.extend(more);
-    }
-    input.extend(rest);
-    let cause = timeout(secs(1), session.ended()).await.ok();
-    let late = write_late(&mut writer, &mut accepted).await;
-    let content = last == Reader::Eof;
-    if end.is_ignored() {
-        // The service takes no notice, and is dropped with its channels.
-        let mut verdict = verdict;
-        soon(verdict.closed()).await;
-        drop(writer);
-    } else {
-        drop(writer);
-        let _ = verdict.send(match last {
-            Reader::Failed(kind) => Verdict::PassOn(match &cause {
-                Some(cause) => cause.clone().into(),
-                None => kind.into(),
-            }),
-            _ => Verdict::Own(Own::Ok),
-        });
-    }
-    Saw {
-        reader: Some((input, last)),
-        writer: Some(late),
-        accepted,
-        cause,
-        content: content && !end.is_ignored(),
-    }
-}
-
-/// Plays the part of a body.
-async fn observe_body(
-    end: End,
-    pieces: mpsc::UnboundedSender<Piece>,
-    ready: oneshot::Sender<()>,
-) -> Saw {
-    let output = output(end);
-    for piece in output.chunks(50_000) {
-        let _ = pieces.send(Piece::Data(piece.to_vec().into()));
-    }
-    let _ = ready.send(());
-    let own = end.own();
-    if let Some(own) = own {
-        sleep(BEFORE).await;
-        let _ = match own {
-            Own::Ok => Ok(()),
-            Own::Panic => pieces.send(Piece::Panics),
-            _ => pieces.send(Piece::Fails("failed on purpose".into())),
-        };
-    } else {
-        pieces.closed().await;
-    }
-    drop(pieces);
-    Saw {
-        reader: None,
-        writer: None,
-        accepted: output,
-        cause: None,
-        content: own == Some(Own::Ok),
-    }
 }
 
 /// Runs one cell on its own runtime, in paused time.
@@ -389,38 +201,15 @@ fn outcome(
     let whole = received.output == accepted;
     if let Some((input, _)) = saw.as_ref().and_then(|saw| saw.reader.as_ref()) {
         let sent = [INPUT, REST].concat();
-        assert!(
-            sent.starts_with(input),
-            "{carrier:?}: input that nobody sent"
-        );
+        let known = sent.starts_with(input);
+        assert!(known, "{carrier:?}: input that nobody sent");
     }
-    Outcome::of(
-        carrier,
-        saw_parts(saw),
-        summary,
-        received,
-        whole,
-        transported,
-    )
+    Outcome::of(carrier, saw, summary, received, whole, transported)
 }
 
 /// Returns whether each channel begins with the number of its port.
 fn is_port_on_channels(carrier: Carrier) -> bool {
     carrier.kind == Kind::Port && !carrier.is_spdy()
-}
-
-type Parts = (Option<Reader>, Option<Writer>, Option<EndCause>, bool);
-
-fn saw_parts(saw: Option<Saw>) -> Parts {
-    match saw {
-        None => (None, None, None, false),
-        Some(saw) => (
-            saw.reader.map(|(_, end)| end),
-            saw.writer,
-            saw.cause,
-            saw.content,
-        ),
-    }
 }
 
 /// A server with a runtime of its own, which can go away.
@@ -449,55 +238,5 @@ impl Server {
     fn stop(self) {
         let _ = self.stop.send(());
         self.thread.join().expect("no panic");
-    }
-}
-
-/// The server's end of the connection, which notes how the server ends it.
-struct Watched {
-    io: Far,
-    seen: Arc<Mutex<Transported>>,
-    http2: Option<Http2End>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        let this = &mut *self;
-        if let (Poll::Ready(Ok(n)), Some(http2)) = (&written, &mut this.http2) {
-            http2.wrote(&buf[..*n], &mut this.seen.lock().unwrap());
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.io).poll_shutdown(cx);
-        if self.http2.is_none() && matches!(done, Poll::Ready(Ok(()))) {
-            self.seen.lock().unwrap().fin = true;
-        }
-        done
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.seen.lock().unwrap().dropped = true;
     }
 }

@@ -62,7 +62,8 @@ pub(super) fn lies(end: End, carrier: Carrier, outcome: &Outcome) -> Vec<Lie> {
             || matches!(end, End::EndsInput | End::KubectlsAbort | End::ResetsInput));
     let breaches = [
         (
-            outcome.reader == Some(Reader::Eof) && !end.completes_input(carrier),
+            outcome.reader == Some(Reader::Eof)
+                && !(end.completes_input(carrier) && outcome.whole_input),
             Lie::InputLooksComplete,
         ),
         (

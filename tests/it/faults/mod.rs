@@ -13,9 +13,11 @@ mod client;
 mod end;
 mod honest;
 mod http2_end;
+mod observer;
 mod outcome;
 mod service;
 mod table;
+mod watched;
 
 use std::{
     collections::BTreeSet,

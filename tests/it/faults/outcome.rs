@@ -6,7 +6,8 @@ use tower_wsstream::{EndCause, Status, session::SessionSummary};
 
 use super::{
     carrier::{Carrier, Kind},
-    client::{Received, StreamEnd},
+    client::{INPUT, Received, StreamEnd},
+    observer::Saw,
 };
 
 /// The time by which timers may be late or early, together.
@@ -61,6 +62,8 @@ pub(super) struct Transported {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Outcome {
     pub(super) reader: Option<Reader>,
+    /// Whether the service has read all that was sent while the session was well.
+    pub(super) whole_input: bool,
     pub(super) writer: Option<Writer>,
     /// The label of the cause, and its code or kind. There is none while the session goes on.
     pub(super) cause: Option<String>,
@@ -80,7 +83,7 @@ pub(super) struct Outcome {
 impl Outcome {
     pub(super) fn of(
         carrier: Carrier,
-        (reader, writer, cause, content): (Option<Reader>, Option<Writer>, Option<EndCause>, bool),
+        saw: Option<Saw>,
         summary: Option<(SessionSummary, Duration)>,
         received: Received,
         whole: bool,
@@ -90,7 +93,8 @@ impl Outcome {
             .as_ref()
             .map(|(_, after)| after.saturating_add(TICKS).as_secs());
         let summary = summary.map(|(summary, _)| summary.cause);
-        if let (Some(cause), Some(summary)) = (&cause, &summary) {
+        let cause = saw.as_ref().and_then(|saw| saw.cause.as_ref());
+        if let (Some(cause), Some(summary)) = (cause, &summary) {
             // Handles keep the first cause, and a stall or an abort comes later.
             let later = matches!(summary, EndCause::Stalled | EndCause::Aborted);
             assert!(
@@ -98,11 +102,13 @@ impl Outcome {
                 "{carrier:?}: {cause} or {summary}"
             );
         }
+        let read = saw.as_ref().and_then(|saw| saw.reader.as_ref());
         Self {
-            reader,
-            writer,
+            reader: read.map(|(_, end)| *end),
+            whole_input: read.is_some_and(|(input, _)| input == INPUT),
+            writer: saw.as_ref().and_then(|saw| saw.writer),
             cause: summary.as_ref().map(words),
-            content,
+            content: saw.is_some_and(|saw| saw.content),
             output: match (whole, received.output.is_empty()) {
                 (true, _) => Output::All,
                 (false, true) => Output::Nothing,
