@@ -5,6 +5,7 @@
 //! | [`channels`] | what the protocol is: messages, channels, flow control, the end of a channel |
 //! | [`layers`] | where a layer belongs, and in which order |
 //! | [`errors`] | what an error of the service becomes, for clients, kubectl and browsers |
+//! | [`ends`] | what both sides see of each end of a session, on each subprotocol and transport |
 //! | [`time`] | which deadlines a session has, and what happens when one expires |
 //! | [`policies`] | how settings differ by layer, route and request; the parameters of a path |
 //! | [`serving`] | what the HTTP server has to do; shutdown, HTTP/2, logs, and a server to copy |
@@ -27,6 +28,11 @@ pub mod layers {
 
 pub mod errors {
     #![doc = include_str!("docs/errors.md")]
+    use crate::*;
+}
+
+pub mod ends {
+    #![doc = include_str!("docs/ends.md")]
     use crate::*;
 }
 
