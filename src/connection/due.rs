@@ -85,7 +85,7 @@ impl Driver {
         // many as chunks.
         self.reading.is_pong_due = !self.reading.is_pong_due;
         if !self.reading.is_pong_due {
-            self.wire.outbound.pong(&[]);
+            self.wire.outbound.pong_unasked();
         }
         // The watch does not begin with the pause, because most pauses are shorter than this.
         self.reading.half.watch();

@@ -166,7 +166,8 @@ impl Draw {
             setup.max_message = self.rarely(8, |random| 1 + random.len() as u64);
         }
         setup.rate = self.rarely(10, |random| {
-            let mut rate = || 200 + (random.0.about() << 4);
+            // One write may pass a rate by far, and must be made up for within the close limit.
+            let mut rate = || 2000 + (random.0.about() << 4);
             (rate(), rate())
         });
         setup.idle = self.rarely(6, |random| 1 + random.pause());

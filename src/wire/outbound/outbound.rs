@@ -367,6 +367,11 @@ impl Outbound {
         self.lock().queue.pong(payload);
     }
 
+    /// Queues a Pong that nothing has asked for, as a sign of life.
+    pub(crate) fn pong_unasked(&self) {
+        self.lock().queue.pong_unasked();
+    }
+
     /// Queues a Ping, and returns whether an answer to it can be expected.
     pub(crate) fn ping(&self) -> bool {
         self.lock().queue.ping()

@@ -304,6 +304,14 @@ impl SendQueue {
         }
     }
 
+    /// Queues a Pong that nothing has asked for, unless one is waiting that shows as much. Otherwise,
+    /// these would take the places of answers while the peer does not read.
+    pub(super) fn pong_unasked(&mut self) {
+        if !self.control.has_pongs() {
+            self.pong(&[]);
+        }
+    }
+
     /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the
     /// Pong tells how much of that data the peer has read. Returns whether an answer can be expected.
     pub(super) fn ping(&mut self) -> bool {

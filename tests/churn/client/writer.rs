@@ -170,6 +170,10 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             }
             Act::CloseChannel(channel) => {
                 if self.half_close {
+                    if self.is_too_large(2, 2) {
+                        self.silent = true;
+                        self.note(Done::Violation(Fault::TooLarge));
+                    }
                     self.facts.borrow_mut().sent[usize::from(channel)].closed = true;
                     let close = frame(FIN | BINARY, &[255, channel]);
                     self.put(&close, usize::MAX).await;
