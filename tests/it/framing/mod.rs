@@ -1,7 +1,7 @@
 //! The rules of RFC 6455 on the wire, over HTTP/1.1 and HTTP/2: where frames may be cut, what may come
 //! between fragments, where limits lie, and what follows from each fault.
 //!
-//! `CHECKLIST.md` beside this file names the tests of each rule.
+//! `tests/it/framing/CHECKLIST.md` names the tests of each rule.
 
 mod closing;
 mod control;
