@@ -46,5 +46,5 @@ mod random;
 
 #[test]
 fn every_session_ends_as_it_should() {
-    campaign::run(500);
+    campaign::run(1000);
 }

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Instant, sleep, timeout},
@@ -178,7 +178,9 @@ impl Lane {
             Step::Yield => tokio::task::yield_now().await,
             Step::Accept => self.session.accept().await,
             Step::Close(code) => {
-                if self.session.close(code, "on purpose").is_ok() {
+                // Behind another end, it has no effect.
+                let ended = self.session.ended().now_or_never().is_some();
+                if self.session.close(code, "on purpose").is_ok() && !ended {
                     self.notes.log().closed.get_or_insert(code);
                 }
             }

@@ -170,11 +170,12 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             }
             Act::CloseChannel(channel) => {
                 if self.half_close {
-                    if self.is_too_large(2, 2) {
+                    let too_large = self.is_too_large(2, 2);
+                    if too_large {
                         self.silent = true;
                         self.note(Done::Violation(Fault::TooLarge));
                     }
-                    self.facts.borrow_mut().sent[usize::from(channel)].closed = true;
+                    self.facts.borrow_mut().sent[usize::from(channel)].closed |= !too_large;
                     let close = frame(FIN | BINARY, &[255, channel]);
                     self.put(&close, usize::MAX).await;
                 }
