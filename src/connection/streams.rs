@@ -5,7 +5,11 @@
 
 use tokio::time::Instant;
 
-use super::{driver::Driver, service::ServiceState};
+use super::{
+    consequences::{Urgency, urgency},
+    driver::Driver,
+    service::ServiceState,
+};
 use crate::{error::EndCause, frame::ClosePayload, policy::Deadline, wire::Condition};
 
 impl Driver {
@@ -100,14 +104,7 @@ impl Driver {
 /// are reset: one that ends in order looks complete, and an empty error stream is a success before
 /// v4.
 fn has_outcome(cause: &EndCause) -> bool {
-    matches!(
-        cause,
-        EndCause::Completed
-            | EndCause::ServiceFailed
-            | EndCause::ServicePanicked
-            | EndCause::IdleTimeout
-            | EndCause::TimeLimit
-            | EndCause::StreamsMissing
-            | EndCause::Drained
-    )
+    // A client that has closed the session does not wait for one.
+    let closed = matches!(cause, EndCause::PeerClosed { .. });
+    urgency(cause) == Urgency::WaitForService && !closed
 }
