@@ -128,8 +128,7 @@ impl SendQueue {
                 pacing.since = Some(now);
                 pacing.began = true;
             }
-            let write = |out: &mut &mut [u8]| spdy::ping(out, id);
-            self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
+            self.append_frame(|out| spdy::ping(out, id));
         }
     }
 

@@ -43,6 +43,11 @@ impl SendQueue {
         self.push_frames(spdy::encode(&mut [0; spdy::LONGEST], write));
     }
 
+    /// Appends the frame that `write` encodes to the queue.
+    pub(super) fn append_frame(&mut self, write: impl FnOnce(&mut &mut [u8])) {
+        self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
+    }
+
     /// Appends frames to the queue.
     pub(super) fn append(&mut self, frames: &[u8]) {
         if self.closing || frames.is_empty() {
@@ -77,8 +82,7 @@ impl SendQueue {
             };
             self.said.marked = id;
             self.said.mark = self.budget.accepted();
-            let write = |out: &mut &mut [u8]| spdy::ping(out, id);
-            self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
+            self.append_frame(|out| spdy::ping(out, id));
             if !waits {
                 return true;
             }
@@ -98,8 +102,7 @@ impl SendQueue {
     fn append_nudge(&mut self, queue: usize) {
         let mut streams = NO_STREAMS.filter(|stream| queue_of(*stream) == queue);
         if let Some(stream) = streams.next() {
-            let write = |out: &mut &mut [u8]| spdy::rst_stream(out, stream, ResetStatus::Cancel);
-            self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
+            self.append_frame(|out| spdy::rst_stream(out, stream, ResetStatus::Cancel));
         }
     }
 
