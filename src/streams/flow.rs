@@ -21,7 +21,7 @@ use crate::{
     protocol::Format,
     wire::{
         StallReserve, TotalReserve, Transport, Turn, Wire, WireConfig,
-        fixture::{Flag, SharedLine},
+        fixture::{Flag, SharedLine, run_paused},
     },
 };
 
@@ -410,11 +410,6 @@ async fn play(case: Case) {
 proptest! {
     #[test]
     fn each_connection_gets_its_bytes_and_its_end(case in case()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(play(case));
+        run_paused(play(case));
     }
 }

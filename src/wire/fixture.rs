@@ -16,6 +16,16 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Runs a case of a model to its end, in paused time.
+pub(crate) fn run_paused<T>(case: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(case)
+}
+
 /// A task that runs only when it was woken.
 #[derive(Debug, Default)]
 pub(crate) struct Flag(AtomicBool);

@@ -2,8 +2,9 @@
 mod interleavings;
 mod model;
 
+#[cfg(feature = "spdy")]
+use std::pin::Pin;
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +12,7 @@ use std::{
     task::{Wake, Waker},
 };
 
+#[cfg(feature = "spdy")]
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::*;
@@ -18,7 +20,7 @@ use crate::{
     connection::{Carrier, Driver, DriverParts},
     protocol::Format,
     session::{Session, SessionConfig},
-    wire::{StallReserve, TotalReserve, Wire},
+    wire::{StallReserve, TotalReserve, Wire, fixture::SharedLine},
 };
 
 #[derive(Default)]
@@ -40,57 +42,6 @@ impl Wake for Count {
     }
 }
 
-/// A transport that takes a number of bytes and then blocks, and needs a flush after every write.
-struct Taking(usize);
-
-impl AsyncRead for Taking {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Taking {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let n = buf.len().min(self.0);
-        self.0 -= n;
-        if n == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(n))
-        }
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let n = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(self.0);
-        self.0 -= n;
-        if n == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(n))
-        }
-    }
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Returns a wire with the writable channels 0 and 1, and no transport yet.
 fn wire() -> Arc<Wire> {
     wire_of(Format::Binary)
@@ -109,9 +60,14 @@ fn wire_of(format: Format) -> Arc<Wire> {
     Wire::new(Turn::new(), &config, reserve, |_| false, |_| true)
 }
 
+/// Installs a transport that takes this many bytes.
 fn install(wire: &Wire, takes: usize) {
-    wire.outbound
-        .install(WriteHalf::Whole(Box::pin(Taking(takes))));
+    let line = SharedLine::default();
+    line.with(|line| {
+        line.room = takes;
+        line.is_vectored = true;
+    });
+    wire.outbound.install(WriteHalf::Whole(Box::pin(line)));
 }
 
 fn turn(wire: &Wire, due: bool) -> Progress {

@@ -11,7 +11,7 @@ use tokio::time::advance;
 use super::*;
 use crate::{
     policy::ByteRate,
-    wire::fixture::{Flag, SharedLine},
+    wire::fixture::{Flag, SharedLine, run_paused},
 };
 
 const CHANNELS: usize = 3;
@@ -503,11 +503,6 @@ async fn play(case: Case) {
 proptest! {
     #[test]
     fn whatever_was_accepted_leaves_and_no_writer_waits_for_ever(case in case()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(play(case));
+        run_paused(play(case));
     }
 }
