@@ -23,6 +23,7 @@ mod campaign;
 mod client;
 mod draw;
 mod facts;
+mod halves;
 mod judge;
 mod notes;
 mod opening;

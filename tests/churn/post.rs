@@ -10,7 +10,11 @@ use futures_util::future::select;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{reader::Reader, writer::Writer};
-use crate::{client::Wishes, facts::Shared, plan::Plan};
+use crate::{
+    facts::Shared,
+    halves::{Line, Wishes},
+    plan::Plan,
+};
 
 /// The query of a command with all of these channels.
 pub(crate) const QUERY: &str = "command=x&stdin=1&stdout=1&stderr=1";
@@ -40,8 +44,8 @@ where
 {
     let (read, write) = tokio::io::split(io);
     let wishes = Wishes::default();
-    let reader = Reader::new(plan, facts, &wishes, read, early).run();
-    let writer = Writer::new(plan, facts, &wishes, write).run();
+    let reader = Reader::new(plan, facts, &wishes).run(read, early);
+    let writer = Writer::new(Line::new(plan, facts, &wishes, write)).run();
     // The writer returns only when it cuts the connection, which drops both halves.
     select(pin!(writer), pin!(reader)).await;
 }

@@ -1,16 +1,12 @@
 //! The reading half of a client.
 
-use std::time::Duration;
+use bytes::{Buf, BytesMut};
+use tokio::{io::AsyncRead, time::Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    time::{Instant, sleep},
-};
-
-use super::{Wish, Wishes, writer::pong};
+use super::writer::pong;
 use crate::{
     facts::Shared,
+    halves::{Wish, Wishes, read},
     pattern::{self, From},
     plan::{CHANNELS, Farewell, Plan},
 };
@@ -26,83 +22,58 @@ struct Frame {
     payload: BytesMut,
 }
 
-pub(super) struct Reader<'a, R> {
+pub(super) struct Reader<'a> {
     plan: &'a Plan,
     facts: &'a Shared,
     wishes: &'a Wishes,
-    io: R,
-    buf: BytesMut,
     base64: bool,
     /// The channel and the payload of a message whose end is to come.
     message: Option<(u8, Vec<u8>)>,
 }
 
-impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
-    pub(super) fn new(
-        plan: &'a Plan,
-        facts: &'a Shared,
-        wishes: &'a Wishes,
-        io: R,
-        early: BytesMut,
-    ) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn new(plan: &'a Plan, facts: &'a Shared, wishes: &'a Wishes) -> Self {
         Self {
             plan,
             facts,
             wishes,
-            io,
-            buf: early,
             base64: plan.setup.subprotocol.contains("base64"),
             message: None,
         }
     }
 
-    /// Reads to the end of the connection, and a little longer.
-    pub(super) async fn run(mut self) {
-        let mut paces = self.plan.reads.iter();
-        loop {
-            while let Some(frame) = self.parse() {
+    /// Reads to the end of the connection. `early` are bytes that have been read.
+    pub(super) async fn run(mut self, io: impl AsyncRead + Unpin, early: BytesMut) {
+        let (plan, facts) = (self.plan, self.facts);
+        read(plan, facts, io, early, |buf| {
+            while let Some(frame) = self.parse(buf) {
                 self.take(frame);
             }
-            let mut most = usize::MAX;
-            if let Some((piece, wait)) = paces.next() {
-                most = (*piece).max(1);
-                if *wait > 0 {
-                    sleep(Duration::from_millis(*wait)).await;
-                }
-            }
-            let mut buf = (&mut self.buf).limit(most);
-            match self.io.read_buf(&mut buf).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        self.facts.borrow_mut().read_to_end = true;
-        if let Farewell::Silence(time) = self.plan.setup.farewell {
-            sleep(Duration::from_millis(time)).await;
-        }
+        })
+        .await;
     }
 
     /// Takes a complete frame out of the buffer.
-    fn parse(&mut self) -> Option<Frame> {
-        let head = self.buf.get(..2)?;
+    fn parse(&self, buf: &mut BytesMut) -> Option<Frame> {
+        let head = buf.get(..2)?;
         let (first, len) = (head[0], head[1]);
         if first & 0x70 != 0 || len & 0x80 != 0 {
             self.wrong(format!("a head of {first:x} {len:x}"));
         }
         let (head, len) = match len & 0x7f {
-            126 => (4, u64::from(self.buf.get(2..4)?.get_u16())),
-            127 => (10, self.buf.get(2..10)?.get_u64()),
+            126 => (4, u64::from(buf.get(2..4)?.get_u16())),
+            127 => (10, buf.get(2..10)?.get_u64()),
             len => (2, u64::from(len)),
         };
         let len = len as usize;
-        if self.buf.len() < head + len {
+        if buf.len() < head + len {
             return None;
         }
-        self.buf.advance(head);
+        buf.advance(head);
         Some(Frame {
             fin: first & 0x80 != 0,
             opcode: first & 0x0f,
-            payload: self.buf.split_to(len),
+            payload: buf.split_to(len),
         })
     }
 

@@ -1,17 +1,12 @@
 //! The writing half of a client.
 
-use std::time::Duration;
+use tokio::{io::AsyncWrite, time::Instant};
 
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep},
-};
-
-use super::{Wish, Wishes};
 use crate::{
-    facts::{Done, Fault, Shared},
+    facts::{Done, Fault},
+    halves::{Cut, Line, Writing},
     pattern::{self, From},
-    plan::{Act, Millis, Plan, Violation},
+    plan::{Act, Violation},
 };
 
 const CONTINUATION: u8 = 0;
@@ -53,12 +48,7 @@ fn announced(first: u8, payload: &[u8], len: usize) -> Vec<u8> {
 }
 
 pub(super) struct Writer<'a, W> {
-    plan: &'a Plan,
-    facts: &'a Shared,
-    wishes: &'a Wishes,
-    io: W,
-    /// Nothing more can be sent.
-    gone: bool,
+    line: Line<'a, W>,
     /// A Close, a breach of the protocol or the start of an endless message was sent: no message may
     /// follow.
     silent: bool,
@@ -67,56 +57,15 @@ pub(super) struct Writer<'a, W> {
     pings: u8,
 }
 
-/// The connection is to be cut.
-struct Cut;
+impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
+    type Io = W;
 
-impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
-    pub(super) fn new(plan: &'a Plan, facts: &'a Shared, wishes: &'a Wishes, io: W) -> Self {
-        let name = plan.setup.subprotocol;
-        Self {
-            plan,
-            facts,
-            wishes,
-            io,
-            gone: false,
-            silent: false,
-            base64: name.contains("base64"),
-            half_close: name.starts_with("v5"),
-            pings: 0,
-        }
+    fn line(&mut self) -> &mut Line<'a, W> {
+        &mut self.line
     }
 
-    /// Follows the plan. Returns when the connection is to be cut, and only then.
-    pub(super) async fn run(mut self) {
-        let Cut = self.follow().await;
-        self.facts.borrow_mut().note(Done::Cut);
-    }
-
-    async fn follow(&mut self) -> Cut {
-        for act in &self.plan.client {
-            if let Err(cut) = self.act(*act).await {
-                return cut;
-            }
-        }
-        loop {
-            if let Err(cut) = self.grant().await {
-                return cut;
-            }
-            self.wishes.more.notified().await;
-        }
-    }
-
-    /// Does what the reading half wants.
-    async fn grant(&mut self) -> Result<(), Cut> {
-        while let Some(wish) = self.wishes.pop() {
-            match wish {
-                Wish::Frame(frame) => self.put(&frame, usize::MAX).await,
-                Wish::Close(code) => self.close(code).await,
-                Wish::Fin => self.fin().await,
-                Wish::Cut => return Err(Cut),
-            }
-        }
-        Ok(())
+    async fn answer(&mut self, code: Option<u16>) {
+        self.close(code).await;
     }
 
     async fn act(&mut self, act: Act) -> Result<(), Cut> {
@@ -124,11 +73,12 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         match act {
             Act::Sleep(time) => self.wait(time).await?,
             Act::Cut => return Err(Cut),
-            Act::Fin => self.fin().await,
+            Act::Fin => self.line.fin().await,
             Act::Close(code) => self.close(code).await,
             Act::Ping(len) => self.ping(len).await,
             Act::Pong(len) => {
-                self.put(&frame(FIN | PONG, &vec![b'o'; len]), usize::MAX)
+                self.line
+                    .put(&frame(FIN | PONG, &vec![b'o'; len]), usize::MAX)
                     .await
             }
             _ if self.silent => {}
@@ -142,95 +92,77 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             Act::Begin { channel, len } => {
                 let message = self.message(channel, len);
                 if self.is_too_large(message.len(), message.len()) {
-                    self.note(Done::Violation(Fault::TooLarge));
+                    self.line.note(Done::Violation(Fault::TooLarge));
                 }
                 self.begin(channel, len);
                 self.silent = true;
-                self.put(&frame(self.opcode(), &message), usize::MAX).await;
+                self.line
+                    .put(&frame(self.opcode(), &message), usize::MAX)
+                    .await;
             }
             Act::Tear { channel, len, of } => {
                 let message = self.message(channel, len);
                 let announces = message.len() + of;
                 if self.is_too_large(announces, announces) {
-                    self.note(Done::Violation(Fault::TooLarge));
+                    self.line.note(Done::Violation(Fault::TooLarge));
                 }
                 self.begin(channel, len);
                 self.silent = true;
                 let torn = announced(FIN | self.opcode(), &message, announces);
-                self.put(&torn, usize::MAX).await;
-                self.gone = true;
+                self.line.put(&torn, usize::MAX).await;
+                self.line.gone = true;
             }
             Act::Stray { first } => {
                 let payload = first.map_or_else(Vec::new, |first| vec![first; 9]);
                 if self.is_too_large(payload.len(), payload.len()) {
                     self.silent = true;
-                    self.note(Done::Violation(Fault::TooLarge));
+                    self.line.note(Done::Violation(Fault::TooLarge));
                 }
-                self.put(&frame(FIN | BINARY, &payload), usize::MAX).await;
+                self.line
+                    .put(&frame(FIN | BINARY, &payload), usize::MAX)
+                    .await;
             }
             Act::CloseChannel(channel) => {
                 if self.half_close {
                     let too_large = self.is_too_large(2, 2);
                     if too_large {
                         self.silent = true;
-                        self.note(Done::Violation(Fault::TooLarge));
+                        self.line.note(Done::Violation(Fault::TooLarge));
                     }
-                    self.facts.borrow_mut().sent[usize::from(channel)].closed |= !too_large;
+                    self.line.facts.borrow_mut().sent[usize::from(channel)].closed |= !too_large;
                     let close = frame(FIN | BINARY, &[255, channel]);
-                    self.put(&close, usize::MAX).await;
+                    self.line.put(&close, usize::MAX).await;
                 }
             }
             Act::Violate(violation) => self.violate(violation).await,
         }
         Ok(())
     }
+}
 
-    /// Waits, but not for wishes.
-    async fn wait(&mut self, time: Millis) -> Result<(), Cut> {
-        let mut over = std::pin::pin!(sleep(Duration::from_millis(time)));
-        loop {
-            self.grant().await?;
-            tokio::select! {
-                biased;
-                () = &mut over => return Ok(()),
-                () = self.wishes.more.notified() => {}
-            }
+impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
+    pub(super) fn new(line: Line<'a, W>) -> Self {
+        let name = line.plan.setup.subprotocol;
+        Self {
+            line,
+            silent: false,
+            base64: name.contains("base64"),
+            half_close: name.starts_with("v5"),
+            pings: 0,
         }
-    }
-
-    /// Writes bytes in pieces.
-    async fn put(&mut self, bytes: &[u8], piece: usize) {
-        for piece in bytes.chunks(piece.max(1)) {
-            if self.gone {
-                return;
-            }
-            if self.io.write_all(piece).await.is_err() || self.io.flush().await.is_err() {
-                self.gone = true;
-            }
-            if piece.len() < bytes.len() {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    async fn fin(&mut self) {
-        if !self.gone {
-            self.note(Done::Fin);
-            let _ = self.io.shutdown().await;
-        }
-        self.gone = true;
     }
 
     async fn close(&mut self, code: Option<u16>) {
         if self
+            .line
             .facts
             .borrow()
             .any(|done| matches!(done, Done::Close(_)))
         {
             return;
         }
-        if !self.gone {
-            self.note(Done::Close(code));
+        if !self.line.gone {
+            self.line.note(Done::Close(code));
         }
         self.silent = true;
         let mut payload = Vec::new();
@@ -238,7 +170,9 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             payload.extend(code.to_be_bytes());
             payload.extend(b"on purpose");
         }
-        self.put(&frame(FIN | CLOSE, &payload), usize::MAX).await;
+        self.line
+            .put(&frame(FIN | CLOSE, &payload), usize::MAX)
+            .await;
     }
 
     async fn ping(&mut self, len: usize) {
@@ -246,10 +180,10 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         let payload = vec![self.pings; len];
         let ping = frame(FIN | PING, &payload);
         let closed = |done: &Done| matches!(done, Done::Close(_));
-        if !self.gone && !self.facts.borrow().any(closed) {
-            self.facts.borrow_mut().pings.push(payload);
+        if !self.line.gone && !self.line.facts.borrow().any(closed) {
+            self.line.facts.borrow_mut().pings.push(payload);
         }
-        self.put(&ping, usize::MAX).await;
+        self.line.put(&ping, usize::MAX).await;
     }
 
     async fn send(
@@ -278,9 +212,9 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             sent += n;
             if self.is_too_large(n, sent) {
                 self.silent = true;
-                self.note(Done::Violation(Fault::TooLarge));
+                self.line.note(Done::Violation(Fault::TooLarge));
             }
-            self.put(&frame(fin | opcode, now), piece).await;
+            self.line.put(&frame(fin | opcode, now), piece).await;
             if self.silent {
                 return Ok(());
             }
@@ -294,13 +228,13 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
                 }
             }
         }
-        let mut facts = self.facts.borrow_mut();
-        if !self.gone {
+        let mut facts = self.line.facts.borrow_mut();
+        if !self.line.gone {
             facts.sent_at.push(Instant::now());
         }
         let channel = &mut facts.sent[usize::from(channel)];
         channel.open = false;
-        if !self.gone && !channel.closed {
+        if !self.line.gone && !channel.closed {
             channel.whole += len as u64;
         }
         Ok(())
@@ -308,7 +242,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
 
     /// Notes that bytes are about to be sent.
     fn begin(&self, channel: u8, len: usize) {
-        let mut facts = self.facts.borrow_mut();
+        let mut facts = self.line.facts.borrow_mut();
         let channel = &mut facts.sent[usize::from(channel)];
         channel.all += len as u64;
         if !channel.closed {
@@ -320,7 +254,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     /// Returns the payload of a message.
     fn message(&self, channel: u8, len: usize) -> Vec<u8> {
         use base64::Engine;
-        let offset = self.facts.borrow().sent[usize::from(channel)].begun;
+        let offset = self.line.facts.borrow().sent[usize::from(channel)].begun;
         let bytes = pattern::bytes(From::Client, channel, offset, len);
         match self.base64 {
             true => {
@@ -338,13 +272,9 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     }
 
     fn is_too_large(&self, frame: usize, message: usize) -> bool {
-        let setup = &self.plan.setup;
+        let setup = &self.line.plan.setup;
         setup.max_frame.is_some_and(|most| frame as u64 > most)
             || setup.max_message.is_some_and(|most| message as u64 > most)
-    }
-
-    fn note(&self, done: Done) {
-        self.facts.borrow_mut().note(done);
     }
 
     async fn violate(&mut self, violation: Violation) {
@@ -361,8 +291,8 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             Violation::CloseOfNothing if !self.half_close || self.is_too_large(2, 2) => return,
             Violation::CloseOfNothing => frame(FIN | BINARY, &[255, 99]),
         };
-        self.note(Done::Violation(violation.into()));
+        self.line.note(Done::Violation(violation.into()));
         self.silent = true;
-        self.put(&bytes, usize::MAX).await;
+        self.line.put(&bytes, usize::MAX).await;
     }
 }

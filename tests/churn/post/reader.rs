@@ -1,82 +1,52 @@
 //! The reading half of a client over SPDY.
 
-use std::time::Duration;
-
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    time::{Instant, sleep},
-};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{io::AsyncRead, time::Instant};
 
 use super::channel_of;
 use crate::{
-    client::{Wish, Wishes},
     facts::Shared,
     frames::ping,
+    halves::{Wish, Wishes, read},
     pattern::{self, From},
     plan::{Farewell, Plan},
     service::LAST,
 };
 
-pub(super) struct Reader<'a, R> {
+pub(super) struct Reader<'a> {
     plan: &'a Plan,
     facts: &'a Shared,
     wishes: &'a Wishes,
-    io: R,
-    buf: BytesMut,
 }
 
-impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
-    pub(super) fn new(
-        plan: &'a Plan,
-        facts: &'a Shared,
-        wishes: &'a Wishes,
-        io: R,
-        buf: BytesMut,
-    ) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn new(plan: &'a Plan, facts: &'a Shared, wishes: &'a Wishes) -> Self {
         Self {
             plan,
             facts,
             wishes,
-            io,
-            buf,
         }
     }
 
-    /// Reads to the end of the connection, and a little longer.
-    pub(super) async fn run(mut self) {
-        let mut paces = self.plan.reads.iter();
-        loop {
-            while let Some(()) = self.take() {}
-            let mut most = usize::MAX;
-            if let Some((piece, wait)) = paces.next() {
-                most = (*piece).max(1);
-                if *wait > 0 {
-                    sleep(Duration::from_millis(*wait)).await;
-                }
-            }
-            let mut buf = (&mut self.buf).limit(most);
-            match self.io.read_buf(&mut buf).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        self.facts.borrow_mut().read_to_end = true;
-        if let Farewell::Silence(time) = self.plan.setup.farewell {
-            sleep(Duration::from_millis(time)).await;
-        }
+    /// Reads to the end of the connection. `early` are bytes that have been read.
+    pub(super) async fn run(self, io: impl AsyncRead + Unpin, early: BytesMut) {
+        let (plan, facts) = (self.plan, self.facts);
+        read(plan, facts, io, early, |buf| {
+            while let Some(()) = self.take(buf) {}
+        })
+        .await;
     }
 
     /// Takes a complete frame out of the buffer, and handles it.
-    fn take(&mut self) -> Option<()> {
-        let mut head = self.buf.get(..8)?;
+    fn take(&self, buf: &mut BytesMut) -> Option<()> {
+        let mut head = buf.get(..8)?;
         let (first, second) = (head.get_u32(), head.get_u32());
         let (flags, len) = (second >> 24, (second & 0xff_ffff) as usize);
-        if self.buf.len() < 8 + len {
+        if buf.len() < 8 + len {
             return None;
         }
-        self.buf.advance(8);
-        let mut body = self.buf.split_to(len).freeze();
+        buf.advance(8);
+        let mut body = buf.split_to(len).freeze();
         let is_fin_of_a_writer = flags == 1 && len == 0;
         if self.facts.borrow().close.is_some() {
             self.wrong(format!("a frame {first:x} behind the GOAWAY"));
