@@ -32,7 +32,7 @@ fn text(input: &[u8], cuts: &mut Cuts) {
         assert_eq!(&out[..6], b"before");
         let out = &out[6..];
         assert_eq!(result.ok().map(|()| out), expected.as_deref());
-        // What a reader has been given before an error stood in the text.
+        // A reader was given only bytes in front of the error in the text.
         let read = &stripped[..(out.len().div_ceil(3) * 4).min(stripped.len())];
         assert_eq!(STANDARD.decode(read).as_deref(), Ok(out));
     }

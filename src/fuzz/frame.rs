@@ -9,7 +9,7 @@ use crate::frame::{
 const FRAME_LIMITS: [u64; 4] = [u64::MAX, 1000, 125, 10];
 const MESSAGE_LIMITS: [Option<u64>; 4] = [None, Some(2000), Some(125), Some(20)];
 
-/// What a stream of frames is decoded to.
+/// The output of a decoder for a stream of frames.
 #[derive(Debug, PartialEq, Eq)]
 struct Decoded {
     events: Vec<Event>,

@@ -69,7 +69,7 @@ fn check_tables(query: &str, options: Option<Options>, ports: Option<Vec<u16>>) 
     let Ok(uri) = format!("/?{query}").parse::<Uri>() else {
         return;
     };
-    // What follows a # is not in the query.
+    // The query ends at a #.
     if uri.query() != Some(query) {
         return;
     }

@@ -7,7 +7,7 @@ use crate::spdy::{
 /// The largest header block of a frame.
 const MAX_BLOCK: usize = 16 * 1024;
 
-/// What frames are decoded to: a line for each, and what ends them.
+/// The output of a decoder: a line for each frame, and the end.
 #[derive(Debug, PartialEq, Eq)]
 struct Decoded {
     lines: Vec<String>,

@@ -40,7 +40,7 @@ enum ClientEnd {
     Reset,
 }
 
-/// What the service does with a connection.
+/// The plan of the service for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Serves {
     /// Reads and writes to both ends.

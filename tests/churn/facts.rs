@@ -1,4 +1,4 @@
-//! What the client has done and seen.
+//! The actions and the observations of the client.
 
 use std::cell::RefCell;
 

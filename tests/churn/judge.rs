@@ -80,7 +80,7 @@ impl Evidence<'_> {
         self.plan.tasks.iter().flatten()
     }
 
-    /// What the client has received is the beginning of what the service has written.
+    /// The client has received a prefix of the output.
     fn output_is_in_order(&self) -> Verdict {
         let (came, went) = (&self.facts.messages, &self.log.accepted);
         let holds = match self.over_spdy() {
@@ -318,7 +318,7 @@ impl Evidence<'_> {
         Ok(())
     }
 
-    /// What the client is told at the end.
+    /// Judges the end that the client was told.
     fn end(&self, cause: &EndCause) -> Verdict {
         let (facts, log) = (self.facts, self.log);
         hold!(log.words.len() <= 1, "the last words were asked for twice");

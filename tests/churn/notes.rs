@@ -1,4 +1,4 @@
-//! What the service has done and seen.
+//! The actions and the observations of the service.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tower_wsstream::{EndCause, session::SessionSummary};
 
 use crate::plan::CHANNELS;
 
-/// How a read or a write has failed.
+/// The failure of a read or a write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
     pub(crate) kind: io::ErrorKind,
@@ -34,7 +34,7 @@ pub(crate) struct Read {
     pub(crate) end: Option<Result<(), Failure>>,
 }
 
-/// How the service's future has ended.
+/// The end of the service's future.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Outcome {
     Returned,

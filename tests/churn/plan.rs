@@ -1,4 +1,4 @@
-//! What a session is made of. A plan is all that a run depends on.
+//! The plan of a session. A run depends on nothing else.
 
 use std::{fmt, io, time::Duration};
 
@@ -13,11 +13,11 @@ pub(crate) type Millis = u64;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) setup: Setup,
-    /// What the client does, while it also reads.
+    /// The steps of the client, which also reads meanwhile.
     pub(crate) client: Vec<Act>,
-    /// How the client reads, before it reads as fast as it can: at most so many bytes, after a wait.
+    /// The first reads of the client: at most so many bytes, after a wait. Then it reads as fast as it can.
     pub(crate) reads: Vec<(usize, Millis)>,
-    /// What the service does, and what other tasks do with channels of the session.
+    /// The steps of the service, and of other tasks with channels of the session.
     pub(crate) tasks: Vec<Vec<Step>>,
     pub(crate) end: End,
 }
@@ -51,10 +51,10 @@ pub(crate) struct Setup {
     pub(crate) close_timeout: Millis,
     /// The deadline of the drain that ends a session that does not end by itself.
     pub(crate) drain: Millis,
-    /// How early that drain begins, before the plan of both sides is over.
+    /// The time of an early drain, before the plan of both sides is over.
     pub(crate) early_drain: Option<Millis>,
     pub(crate) answers_pings: bool,
-    /// What the client does once it has the server's Close.
+    /// The reaction of the client to the server's Close.
     pub(crate) farewell: Farewell,
 }
 
@@ -200,7 +200,7 @@ pub(crate) enum Step {
     Ended,
 }
 
-/// What the last words of a session are.
+/// The last words of a session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Words {
     Message(u8),
@@ -209,7 +209,7 @@ pub(crate) enum Words {
     Panic,
 }
 
-/// How the service ends.
+/// The end of the service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Ok,

@@ -26,7 +26,7 @@ pub(crate) fn shrink(mut plan: Plan, mut wrong: String) -> (Plan, String) {
                 Err(why) if kind_of(&why) == kind && shorter != plan => {
                     plan = shorter;
                     wrong = why;
-                    // What was removed has shifted the rest, so the same place is tried again.
+                    // The rest has moved up, so the same place is tried again.
                 }
                 _ => at += 1,
             }

@@ -48,7 +48,7 @@ class Identity:
 
     @property
     def access(self):
-        """What a kubectl is told of both."""
+        """The options of a kubectl for both."""
         return ["--certificate-authority", str(self.cert), "--token", TOKEN]
 
 

@@ -1,4 +1,4 @@
-//! What the server's process holds.
+//! The resources of the server's process.
 
 use std::{fmt, fs, time::Duration};
 

@@ -83,7 +83,7 @@ fn nothing_is_lost_and_nothing_is_left() {
     assert_eq!(end.panics, 0, "a panic that was not on purpose");
 }
 
-/// What came of the visits, by kind.
+/// The outcomes of the visits, by kind.
 type Tally = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// Visits the server for a while. Returns the number of visits.

@@ -43,7 +43,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// The environment variable that makes a child the server.
 const SERVE: &str = "WSSTREAM_SOAK_SERVE";
 
-/// What the services have seen of the input of each visit that wants to know.
+/// The input that the services have seen, for each visit that asks.
 static SEEN: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
 
 /// The panics that no service made.
@@ -102,7 +102,7 @@ async fn serve() -> Result<(), BoxError> {
     let counted = sessions.clone();
     let config = SessionConfig::default()
         .sessions(sessions)
-        // What a client leaves behind is gone soon.
+        // The session of a client that has gone ends soon.
         .close_timeout(Duration::from_secs(5));
     let service = WsStreamLayer::new(protocols()?)
         .config(config)

@@ -54,7 +54,7 @@ pub(crate) struct Options {
 
     /// When the server is stopped, let its sessions finish for this long before they are told to
     /// end; new ones are refused at once. `none` or 0 tells them at once.
-    // The default is for a terminal: whoever presses Ctrl-C there waits for it.
+    // The default is for a terminal, whose user waits for it after Ctrl-C.
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     drain_after: Limit,
 

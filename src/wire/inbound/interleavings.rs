@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What the reader does.
+/// The part of the reader.
 #[derive(Clone, Copy)]
 enum Reads {
     All,

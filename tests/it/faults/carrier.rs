@@ -1,4 +1,4 @@
-//! What carries a session: a kind of service, a subprotocol, and a transport.
+//! The carrier of a session: a kind of service, a subprotocol, and a transport.
 
 use std::fmt;
 

@@ -119,7 +119,7 @@ async fn within(end: End, carrier: Carrier, pace: Pace) -> Outcome {
     }
     let ready_at = Instant::now();
     if end != End::Aborted {
-        // What was written has arrived, and the hold of a command is over.
+        // The output has arrived, and the hold of a command is over.
         sleep(secs(5)).await;
     }
     let start = match end.own() {

@@ -26,7 +26,7 @@ type BoxIo = Box<dyn Io>;
 /// The largest frame that the server takes.
 pub(super) const LARGEST: u64 = 100_000;
 
-/// What the client has sent of its input before the end.
+/// The part of its input that the client has sent before the end.
 pub(super) const INPUT: &[u8] = b"before the end";
 
 /// Further input, of which only a part is sent.
@@ -40,7 +40,7 @@ struct Streams {
     output: u32,
 }
 
-/// How the server has ended a stream of SPDY.
+/// The end of a stream of SPDY by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StreamEnd {
     Fin,
@@ -53,7 +53,7 @@ pub(super) struct Received {
     pub(super) output: Vec<u8>,
     /// The ends of its stream over SPDY. A reset may follow a FIN.
     pub(super) output_end: Vec<StreamEnd>,
-    /// What came on the error channel.
+    /// The data of the error channel.
     pub(super) error: Vec<u8>,
     pub(super) error_end: Vec<StreamEnd>,
     pub(super) close: Option<Option<u16>>,

@@ -1,4 +1,4 @@
-//! How a server ends the stream of a session over HTTP/2, read from its frames (RFC 9113, 4.1).
+//! The end of a session's stream by the server over HTTP/2, read from its frames (RFC 9113, 4.1).
 
 use super::outcome::Transported;
 

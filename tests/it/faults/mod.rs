@@ -1,6 +1,6 @@
 //! Every end of a session, on every subprotocol and transport, through a proxy that makes faults.
 //!
-//! What both sides see is compared with the table in the guide's page `ends`. This writes a new one,
+//! The observations of both sides are compared with the table in the guide's page `ends`. This writes a new one,
 //! for review:
 //!
 //! ```console

@@ -36,7 +36,7 @@ pub(super) fn output(end: End) -> Vec<u8> {
     (0..len).map(|n| (n % 251) as u8).collect()
 }
 
-/// What the service has seen.
+/// The observations of the service.
 #[derive(Debug)]
 pub(super) struct Saw {
     pub(super) reader: Option<(Vec<u8>, Reader)>,
@@ -44,7 +44,7 @@ pub(super) struct Saw {
     /// The output that was accepted.
     pub(super) accepted: Vec<u8>,
     pub(super) cause: Option<EndCause>,
-    /// Whether the service itself was content.
+    /// Set if the service has no complaint.
     pub(super) content: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What both sides have seen of the end of a session, and the words for it.
+//! The observations of both sides at the end of a session, and the words for them.
 
 use std::{io, time::Duration};
 
@@ -30,7 +30,7 @@ pub(super) enum Writer {
     Waits,
 }
 
-/// What the client has received of the output that was accepted.
+/// The part of the accepted output that the client has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Output {
     All,
@@ -38,7 +38,7 @@ pub(super) enum Output {
     Nothing,
 }
 
-/// What the error channel says.
+/// The message of the error channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Told {
     Nothing,
@@ -47,7 +47,7 @@ pub(super) enum Told {
     Text(String),
 }
 
-/// How the server ended the transport.
+/// The end of the transport by the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Transported {
     /// The sending side was shut down: a FIN, or END_STREAM.
@@ -62,12 +62,12 @@ pub(super) struct Transported {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Outcome {
     pub(super) reader: Option<Reader>,
-    /// Whether the service has read all that was sent while the session was well.
+    /// Set if the service has read everything that was sent while the session was well.
     pub(super) whole_input: bool,
     pub(super) writer: Option<Writer>,
     /// The label of the cause, and its code or kind. There is none while the session goes on.
     pub(super) cause: Option<String>,
-    /// Whether the service reported success.
+    /// Set if the service reported success.
     pub(super) content: bool,
     pub(super) output: Output,
     pub(super) output_end: Vec<StreamEnd>,

@@ -56,7 +56,7 @@ pub(super) enum Piece {
     Panics,
 }
 
-/// What a service gives to its observer.
+/// A report of a service to its observer.
 pub(super) enum Given {
     Channels(Handles),
     /// The body ends when this is dropped.

@@ -21,7 +21,7 @@ use tokio::{
     time::sleep,
 };
 
-/// How bytes are passed on.
+/// The way in which bytes are passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     AsTheyCome,
@@ -30,7 +30,7 @@ pub(crate) enum Pace {
     Delayed(Duration),
 }
 
-/// What the proxy does at the end of a file.
+/// The reaction of the proxy to an end of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtEof {
     PassItOn,
@@ -70,7 +70,7 @@ pub(crate) struct Proxy {
     reset: Arc<AtomicBool>,
 }
 
-/// What one side of a proxy holds in each direction. The proxy has two of them.
+/// The state of one side of a proxy, of which it has two.
 const CAPACITY: usize = 64 * 1024;
 
 impl Proxy {

@@ -387,7 +387,7 @@ fn a_large_write_of_a_stream_is_one_frame_if_it_is_not_copied() {
     for format in [Format::Spdy, Format::Tunnel] {
         let all = large_write(format, usize::MAX, |_| {});
         assert_eq!(all, (LARGE, 0), "{format:?}");
-        // What is left lets another channel write.
+        // There is room left for another channel.
         let (accepted, queued) = large_write(format, 1, |_| {});
         assert_eq!(accepted, LARGE);
         assert!(queued < LARGE + 18, "{format:?}: {queued}");

@@ -103,7 +103,7 @@ fn a_write_that_waits_is_refused_in_any_interleaving() {
             wire.outbound.refuse_writers(&EndCause::Aborted);
             match taken {
                 true => drop(wire.outbound.take_transport()),
-                // What was accepted leaves.
+                // Accepted data leaves.
                 false => {
                     line.wake(|line| line.room += 100);
                     run_task(&wire, || wire.outbound.open_writers() == 0);
