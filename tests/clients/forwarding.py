@@ -276,7 +276,7 @@ class Forwarding:
         with Target() as target, self.forward(target.port) as forward:
             forward.page(target.port)
         # As a subprotocol of a WebSocket, or without the prefix by POST.
-        expect(until(5, lambda: "session over" in self.server.log(start)), "no session is over")
+        expect(until(20, lambda: "session over" in self.server.log(start)), "no session is over")
         seen = set(re.findall(r"subprotocol=\"?([^\s\"}]+)", self.server.log(start)))
         equal(seen, {TUNNEL if self.tunnel else "portforward.k8s.io"}, "subprotocols")
 

@@ -328,7 +328,7 @@ def lost(server, identity):
         with Connection(server, identity) as connection:
             for _ in range(3):
                 upgraded(Stream(connection, V5, target(command, stdin=True, stdout=True)))
-            expect(until(5, lambda: len(marked(mark)) == 3), "not all commands run")
+            expect(until(20, lambda: len(marked(mark)) == 3), "not all commands run")
         expect(until(3, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
         expect(server.at_rest(5), "the connection is still open")
     finally:
