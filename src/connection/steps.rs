@@ -163,9 +163,20 @@ impl Driver {
             return false;
         };
         self.story.status = words.status;
-        if let Some((channel, message)) = words.message {
-            self.wire.outbound.last_words(cause, channel, message);
+        let Some((channel, message)) = words.message else {
+            return true;
+        };
+        #[cfg(feature = "spdy")]
+        let is_open = (self.inflow.stream_mux()).is_none_or(|mux| mux.sends(channel));
+        #[cfg(not(feature = "spdy"))]
+        let is_open = true;
+        let is_said = is_open && self.wire.outbound.last_words(cause, channel, message);
+        if !is_said {
+            tracing::error!(
+                channel,
+                "the last words are lost: their channel is not open"
+            );
         }
-        true
+        is_said
     }
 }

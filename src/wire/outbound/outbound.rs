@@ -377,19 +377,21 @@ impl Outbound {
         self.lock().queue.ping()
     }
 
-    /// Queues the last message of a session. No budget applies, because it must not fail for lack of
-    /// room.
+    /// Queues the last message of a session, if its channel exists. Returns whether it does. No
+    /// budget applies, because the message must not fail for lack of room.
     ///
     /// Makes all writes fail in the same step, so that a writer in another task that has outlived
     /// the grace cannot write after this message.
-    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) {
+    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) -> bool {
         let mut out = self.lock();
         out.intake.refuse(cause);
-        if out.has_channel(channel) {
+        let has_channel = out.has_channel(channel);
+        if has_channel {
             out.queue.push_bytes(channel, &mut payload);
         }
         drop(out);
         drop_quietly(payload, PAYLOAD);
+        has_channel
     }
 
     /// Queues the Close frame. With `discard`, it replaces everything that is queued.
