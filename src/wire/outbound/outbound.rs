@@ -542,9 +542,12 @@ impl Outbound {
         self.lock().last_write
     }
 
-    /// Returns the number of bytes of data that were accepted and have not left.
-    pub(crate) fn queued(&self) -> u64 {
-        self.lock().queue.queued() as u64
+    /// Returns the number of bytes of data that were accepted and have not left, and of those for
+    /// which the rate has yet to make up. The end of the queue waits for both.
+    pub(crate) fn due(&self, now: Instant) -> u64 {
+        let out = self.lock();
+        let owed = out.rate.as_ref().map_or(0, |rate| rate.owed(now));
+        (out.queue.queued() as u64).saturating_add(owed)
     }
 
     /// Returns the number of bytes of data that have ever left.
