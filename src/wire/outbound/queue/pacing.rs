@@ -13,8 +13,8 @@ use crate::{
     spdy::{self, Pace, queue_of},
 };
 
-/// The time that a client has to answer the first PINGs. One that answers none is not paced: it may
-/// be none of Go's, and would wait for ever.
+/// The time that a client has to answer the first PINGs. One that answers none is not paced until it
+/// does: it may be none of Go's, and would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pacing of a session; see the module's documentation.
