@@ -45,7 +45,7 @@ use crate::close_reason::CloseReason;
 /// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it learns the cause | `InternalError` 500 | its code | its code | its code | its code |
 /// | `IdleTimeout` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
 /// | `TimeLimit` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
-/// | `StreamsMissing` | `TimedOut` | fails | | `Timeout` 504 | 1000 | | | 1011 |
+/// | `StreamsMissing` | `TimedOut` | fails | | `Timeout` 504 | 1000, or 1011 if its error stream is missing | | | 1011 |
 /// | `Drained` | `ConnectionAborted` | works | its own | `ServiceUnavailable` 503 | 1000 | 1000 | 1001 | 1001 |
 /// | `PeerUnresponsive` | `TimedOut` | fails | | | none | none | none | none |
 /// | `UpgradeFailed` | `ConnectionReset` | fails | | | none | none | none | none |

@@ -235,6 +235,11 @@ impl Session {
     /// the service did not return `Ok`. The code is then 1011, unless the cause of the end has
     /// another one, as a timeout or a drain does.
     ///
+    /// A message on a channel that the session does not have is lost, and counts as `None`. Over
+    /// SPDY, so does one on a channel whose stream has ended: dropping or shutting down a writer ends
+    /// its stream, except for that of the error channel of a command. A stream that the client has
+    /// reset, or has not opened, takes no message either.
+    ///
     /// The closure is not called if nothing can be sent any more, because the connection is lost or
     /// the peer broke the protocol. A second call replaces the closure of the first.
     pub fn say_last<F>(&self, words: F)
