@@ -45,6 +45,45 @@ use crate::wire::{WRITE_CUT, Wire};
 /// A write that returned `Ready(n)` has accepted exactly `n` bytes, and one that was pending has
 /// accepted none. A `send` that is dropped before it completes has sent nothing. A `write_all` that
 /// is dropped may have sent a prefix.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use tokio::io::AsyncWriteExt;
+/// use tower_wsstream::{ChannelWriter, EndCause};
+///
+/// async fn greet(mut out: ChannelWriter, picture: Bytes) -> std::io::Result<()> {
+///     // Bytes of a stream: small writes leave together.
+///     out.write_all(b"a picture follows\n").await?;
+///     // One message, which is not copied.
+///     out.send(picture).await?;
+///     // All of it has been handed to the transport.
+///     out.flush().await?;
+///     if let Err(error) = out.write_all(b"\n").await {
+///         // The session has ended meanwhile. A service usually passes this on with `?`.
+///         println!("channel {}: {:?}", out.id(), EndCause::from_error(&error));
+///     }
+///     Ok(())
+/// }
+/// # let _ = greet;
+/// ```
+///
+/// As a sink, of which each item is a message:
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures_util::{Stream, StreamExt};
+/// use tower_wsstream::ChannelWriter;
+///
+/// async fn forward(
+///     events: impl Stream<Item = std::io::Result<Bytes>>,
+///     out: ChannelWriter,
+/// ) -> std::io::Result<()> {
+///     events.forward(out.into_sink()).await
+/// }
+/// # let _ = async |out| forward(futures_util::stream::pending(), out).await;
+/// ```
 pub struct ChannelWriter {
     wire: Arc<Wire>,
     channel: u8,

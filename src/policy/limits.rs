@@ -42,6 +42,24 @@ const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 ///     .max_message(1024 * 1024);
 /// # let _ = limits;
 /// ```
+///
+/// For many sessions on a small machine, and for links that are slower than a modem:
+///
+/// ```
+/// use tower_wsstream::{SessionConfig, policy::Limits};
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let limits = Limits::default()
+///     .receive_window(32 * 1024)
+///     .send_budget(16 * 1024)
+///     .high_water(64 * 1024)
+///     .stall_reserve(0)
+///     .max_frame(64 * 1024)
+///     .min_read_rate(512);
+/// SessionConfig::default().limits(limits).check()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub(crate) receive_window: usize,

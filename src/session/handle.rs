@@ -24,6 +24,36 @@ use crate::{
 ///
 /// A handle does not keep the session open: the session ends when its service has returned and all
 /// writers are gone, even while there are handles to it.
+///
+/// # Examples
+///
+/// A session that only writes, and stops by itself when the server is about to:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokio::{io::AsyncWriteExt, time::interval};
+/// use tower_wsstream::{BoxError, ChannelSet, Session, session::LastWords};
+///
+/// async fn clock(mut channels: ChannelSet) -> Result<(), BoxError> {
+///     let session: Session = channels.session().clone();
+///     session.ignore_receives();
+///     session.say_last(|_| Some(LastWords::new(1, "goodbye")));
+///     let mut out = channels.take_writer(1).ok_or("no channel 1")?;
+///     let mut ticks = interval(Duration::from_secs(1));
+///     let draining = session.draining();
+///     tokio::pin!(draining);
+///     loop {
+///         tokio::select! {
+///             () = &mut draining => break,
+///             _ = ticks.tick() => out.write_all(b"tick\n").await?,
+///         }
+///     }
+///     println!("session {} has made room, accepted: {}", session.id(), session.is_accepted());
+///     Ok(())
+/// }
+/// # let _ = clock;
+/// ```
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
