@@ -135,7 +135,7 @@ pub(crate) struct Facts {
     pub(crate) texts: [Vec<u8>; CHANNELS],
     /// The stream of a connection's data is the first of it.
     pub(crate) data_first: [bool; CHANNELS],
-    /// When all streams of a connection had been opened.
+    /// When the client began to open both streams of a connection.
     pub(crate) opened: [Option<Instant>; CHANNELS],
     /// The client has reset the connection.
     pub(crate) has_reset: [bool; CHANNELS],

@@ -70,12 +70,19 @@ impl Evidence<'_> {
                 came == went || data.reset.is_some(),
                 "{came} bytes of {went}, and no reset"
             );
-            if log.calls[at] == 1 {
+            if log.calls[at] == 1 && !self.may_lack_a_place() {
                 self.told(at, outcome, cause)?;
             }
         }
         self.answered(at)?;
         self.reader(at, cause)
+    }
+
+    /// Returns whether the queues of the client may be full, for all that it has said. Ends of streams
+    /// have no place there then, and only the GOAWAY follows.
+    fn may_lack_a_place(&self) -> bool {
+        let torn = (self.plan.client.iter()).any(|act| matches!(act, Act::Tear { .. }));
+        torn || !self.plan.setup.answers_pings || !self.plan.reads.is_empty()
     }
 
     /// Judges what a client was told of the end of a connection.
@@ -107,9 +114,8 @@ impl Evidence<'_> {
     fn answered(&self, at: usize) -> Verdict {
         let facts = self.facts;
         let ended = self.log.ended.as_ref().map_or(self.start, |(at, _)| *at);
-        let torn = (self.plan.client.iter()).any(|act| matches!(act, Act::Tear { .. }));
-        let reads = self.plan.setup.answers_pings && self.plan.reads.is_empty();
-        let may_be_late = facts.has_cut() || self.broken || torn || !reads || self.may_pause();
+        let may_be_late =
+            facts.has_cut() || self.broken || self.may_lack_a_place() || self.may_pause();
         if let Some(opened) = facts.opened[at]
             && !may_be_late
             && !facts.has_reset[at]

@@ -15,14 +15,14 @@ impl Evidence<'_> {
     /// Judges what the client was told of a command. Returns whether it was told the outcome.
     pub(super) fn has_told(&self, cause: &EndCause, code: Option<u16>) -> Result<bool, String> {
         let facts = self.facts;
-        if facts.any(|done| matches!(done, Done::Violation(_))) {
-            // Only the Close is sent, or what was told before it.
-            return Ok(true);
-        }
         // The client may have left before its streams were open.
         if self.over_spdy() && !facts.data[usize::from(ERROR)].replied {
             hold!(code != Some(1000), "a success without a stream for it");
             return Ok(false);
+        }
+        if facts.any(|done| matches!(done, Done::Violation(_))) {
+            // Only the Close is sent, or what was told before it.
+            return Ok(true);
         }
         let name = self.plan.setup.subprotocol;
         let is_json = name.starts_with("v4") || name.starts_with("v5");

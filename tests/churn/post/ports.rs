@@ -175,6 +175,10 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         };
         let data_first = matches!(halves, Halves::DataFirst | Halves::OnlyData);
         self.line.facts.borrow_mut().data_first[usize::from(connection)] = data_first;
+        if kinds.len() == 2 && !self.line.gone {
+            let now = Instant::now();
+            self.line.facts.borrow_mut().opened[usize::from(connection)] = Some(now);
+        }
         let port = (FIRST_PORT + u16::from(connection)).to_string();
         let request = connection.to_string();
         for (stream, kind) in kinds {
@@ -189,10 +193,6 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             if *kind == "error" {
                 self.line.put(&fin(*stream), usize::MAX).await;
             }
-        }
-        if kinds.len() == 2 && !self.line.gone {
-            let now = Instant::now();
-            self.line.facts.borrow_mut().opened[usize::from(connection)] = Some(now);
         }
     }
 
