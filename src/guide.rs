@@ -5,12 +5,14 @@
 //! | [`channels`] | what the protocol is: messages, channels, flow control, the end of a channel |
 //! | [`layers`] | where a layer belongs, and in which order |
 //! | [`errors`] | what an error of the service becomes, for clients, kubectl and browsers |
+//! | [`ends`] | what both sides see of each end of a session, on each subprotocol and transport |
 //! | [`time`] | which deadlines a session has, and what happens when one expires |
 //! | [`policies`] | how settings differ by layer, route and request; the parameters of a path |
 //! | [`serving`] | what the HTTP server has to do; shutdown, HTTP/2, logs, and a server to copy |
+//! | [`balancing`] | replicas behind HAProxy, nginx and in Kubernetes: configurations and figures |
 //! | [`costs`] | how a byte travels, and what a message costs |
 //! | [`promises`] | what holds, whatever the peer does |
-//! | [`reliability`] | what attacks cost, in figures |
+//! | [`reliability`] | what attacks cost, in figures; how long a kubectl lives whose input is not read; what fuzzing and random sessions have found |
 //!
 //! This module exists in the documentation only.
 
@@ -26,6 +28,11 @@ pub mod layers {
 
 pub mod errors {
     #![doc = include_str!("docs/errors.md")]
+    use crate::*;
+}
+
+pub mod ends {
+    #![doc = include_str!("docs/ends.md")]
     use crate::*;
 }
 
@@ -60,6 +67,34 @@ pub mod serving {
     //!     serve(listener, app, sessions, stop).await;
     //!     Ok(())
     //! }
+    //! ```
+    use crate::*;
+}
+
+pub mod balancing {
+    #![doc = include_str!("docs/balancing.md")]
+    //! # HAProxy
+    //!
+    //! `examples/balanced/haproxy.cfg`:
+    //!
+    //! ```text
+    #![doc = include_str!("../examples/balanced/haproxy.cfg")]
+    //! ```
+    //!
+    //! # nginx
+    //!
+    //! `examples/balanced/nginx.conf`:
+    //!
+    //! ```text
+    #![doc = include_str!("../examples/balanced/nginx.conf")]
+    //! ```
+    //!
+    //! # Kubernetes
+    //!
+    //! `examples/balanced/deployment.yaml`:
+    //!
+    //! ```text
+    #![doc = include_str!("../examples/balanced/deployment.yaml")]
     //! ```
     use crate::*;
 }

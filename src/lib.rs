@@ -115,6 +115,9 @@ pub mod axum08;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 #[cfg(feature = "portforward")]

@@ -23,6 +23,10 @@ use crate::wire::{WRITE_CUT, Wire};
 /// session. Small messages are collected and leave together: once they reach 48 KiB, at a flush,
 /// and at the latest after the next run of the session's task, so a prompt appears without a flush.
 ///
+/// Over SPDY, a channel is a stream of bytes, without messages. A `write` that the transport takes
+/// without a copy may then accept more, up to 192 KiB with the default
+/// [`Limits`](crate::policy::Limits), which costs a client less than six of 32 KiB.
+///
 /// Data that was accepted but has not left is bounded per channel
 /// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write is
 /// pending while there is no room. `flush` waits until everything that this channel has accepted

@@ -81,7 +81,12 @@ impl Driver {
         if let Some(kind) = progress.broken {
             return self.lose(kind);
         }
-        self.wire.outbound.pong(&[]);
+        // A client of HTTP/2 may count the small frames that it has not read, so there are half as
+        // many as chunks.
+        self.reading.is_pong_due = !self.reading.is_pong_due;
+        if !self.reading.is_pong_due {
+            self.wire.outbound.pong_unasked();
+        }
         // The watch does not begin with the pause, because most pauses are shorter than this.
         self.reading.half.watch();
         self.reading.lent = self.inflow.extend();
@@ -118,20 +123,20 @@ impl Driver {
         let Some(keep_alive) = &policy.keep_alive else {
             return self.deadlines.clear(Deadline::Ping);
         };
-        let excused = self.is_peer_excused(progress);
-        if excused {
-            self.deadlines.clear(Deadline::Answer);
-        }
+        let mut excused = self.is_peer_excused(progress);
         let sent = self.wire.outbound.sent();
-        let deadlines = &mut self.deadlines;
-        self.beats
-            .pinged(keep_alive, &policy.limits, sent, !excused, now, deadlines);
         // A Go client holds the lock of its writer while its upload waits for this end to read, and
         // its streams wait behind the answer to a PING of SPDY.
         if !(excused && self.inflow.is_bare_spdy()) {
-            self.wire.outbound.ping();
+            excused |= !self.wire.outbound.ping();
             self.wire.turn.wake_driver();
         }
+        if excused {
+            self.deadlines.clear(Deadline::Answer);
+        }
+        let deadlines = &mut self.deadlines;
+        self.beats
+            .pinged(keep_alive, &policy.limits, sent, !excused, now, deadlines);
     }
 
     /// Returns whether the peer's answer may be among unread data, or our Ping among unsent output.

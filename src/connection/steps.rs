@@ -70,7 +70,7 @@ impl Driver {
             self.forget_hold();
         }
         #[cfg(feature = "spdy")]
-        self.end_streams();
+        self.end_streams(frame);
         self.wire.outbound.close(frame, discard);
         self.story.close_code = frame.code();
         self.wire.turn.wake_driver();

@@ -5,8 +5,12 @@
 
 use tokio::time::Instant;
 
-use super::{driver::Driver, service::ServiceState};
-use crate::{error::EndCause, policy::Deadline, wire::Condition};
+use super::{
+    consequences::{Urgency, urgency},
+    driver::Driver,
+    service::ServiceState,
+};
+use crate::{error::EndCause, frame::ClosePayload, policy::Deadline, wire::Condition};
 
 impl Driver {
     /// Sends what follows from the decisions of the service and its handles.
@@ -67,9 +71,10 @@ impl Driver {
         }
     }
 
-    /// Ends the streams, in front of the end of the session.
-    pub(super) fn end_streams(&mut self) {
-        let failed = self.closing.cause().is_some_and(is_failure);
+    /// Ends the streams, in front of the end of the session, which `frame` tells.
+    pub(super) fn end_streams(&mut self, frame: &ClosePayload) {
+        let told = frame.code() == Some(1000);
+        let failed = !told && self.closing.cause().is_some_and(has_outcome);
         if let Some(mux) = self.inflow.stream_mux() {
             mux.end_streams(failed);
         }
@@ -95,7 +100,11 @@ impl Driver {
     }
 }
 
-/// Returns whether streams are reset rather than ended after this cause.
-fn is_failure(cause: &EndCause) -> bool {
-    matches!(cause, EndCause::ServiceFailed | EndCause::ServicePanicked)
+/// Returns whether the service has an outcome to tell after this cause. If it was not told, streams
+/// are reset: one that ends in order looks complete, and an empty error stream is a success before
+/// v4.
+fn has_outcome(cause: &EndCause) -> bool {
+    // A client that has closed the session does not wait for one.
+    let closed = matches!(cause, EndCause::PeerClosed { .. });
+    urgency(cause) == Urgency::WaitForService && !closed
 }

@@ -58,8 +58,11 @@ use crate::close_reason::CloseReason;
 ///
 /// Over SPDY, a GOAWAY of the client is `PeerClosed` without a code, and readers that it has not ended
 /// fail with `ConnectionAborted`, as on `v5`. In place of the Close frame, a GOAWAY is sent: 1002, 1007
-/// and 1009 as a protocol error, 1011 as an internal error, and any other code as no error. A stream
-/// that is reset fails with `ConnectionReset` and without a cause, and its session goes on.
+/// and 1009 as a protocol error, 1011 as an internal error, and any other code as no error. Streams end
+/// with a FIN, or with a reset if the session ends here and the outcome was not told (1001, 1011). A stream
+/// that is reset by the client fails with `ConnectionReset` and without a cause, and its session goes on.
+///
+/// The guide's page [`ends`](crate::guide::ends) shows what both sides see, on each subprotocol and transport.
 ///
 /// "Too late" means after the [grace](crate::SessionConfig::grace), when the service is dropped.
 /// After a clean Close from the peer, a subprotocol without half-close has the

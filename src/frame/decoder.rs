@@ -104,7 +104,7 @@ impl Decoder {
     }
 
     /// Returns whether a message has begun but not ended.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzz"))]
     pub(crate) fn in_message(&self) -> bool {
         self.message.is_some()
     }
@@ -426,6 +426,7 @@ mod tests {
         matches!(result, Err(FrameError::Protocol(_)))
     }
 
+    /// RFC 6455, 5.7.
     #[test]
     fn the_examples_of_the_rfc() {
         let client = || Decoder::new(Role::Client, NO_LIMIT, None);

@@ -87,7 +87,7 @@ pub(super) fn wire<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Vec<u8> {
 
 /// An output of the decoder, with the payload of each message in one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Text(Vec<u8>),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -97,10 +97,10 @@ pub(super) enum Event {
 
 /// A sink that records its input, and checks that the decoder keeps the contract of [`Sink`].
 #[derive(Debug, Default)]
-pub(super) struct Recorder {
-    pub(super) events: Vec<Event>,
+pub(crate) struct Recorder {
+    pub(crate) events: Vec<Event>,
     /// The message that has not ended yet.
-    pub(super) open: Option<(MessageKind, Vec<u8>)>,
+    pub(crate) open: Option<(MessageKind, Vec<u8>)>,
     /// The lengths of all pieces. A message that the decoder passes on whole is one piece.
     pub(super) pieces: Vec<usize>,
     /// The answers of `room`, used in turn. If there are none, room is unlimited.
@@ -110,7 +110,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn with_rooms(rooms: impl Into<Vec<usize>>) -> Recorder {
+    pub(crate) fn with_rooms(rooms: impl Into<Vec<usize>>) -> Recorder {
         Recorder {
             rooms: rooms.into(),
             ..Recorder::default()
@@ -190,7 +190,7 @@ impl Sink for Recorder {
 
 /// Feeds `bytes`, cut at `cuts`, as a driver does: bytes for which the sink had no room are fed
 /// again, before the next part.
-pub(super) fn feed(
+pub(crate) fn feed(
     decoder: &mut Decoder,
     recorder: &mut Recorder,
     bytes: &[u8],

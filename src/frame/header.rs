@@ -25,7 +25,7 @@ pub(crate) enum Role {
     Server,
     /// The end that began the handshake. So far it only exists in tests.
     #[cfg_attr(
-        not(test),
+        not(any(test, feature = "__fuzz")),
         allow(dead_code, reason = "the rules of both roles belong together")
     )]
     Client,

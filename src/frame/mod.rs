@@ -16,7 +16,7 @@
 //! the room of the sink and not by the length that a head announces.
 //!
 //! Nothing in here shares code with tungstenite, which therefore is a fair oracle: `differential`
-//! feeds the same bytes to both.
+//! feeds the same bytes to both. `splits` cuts each kind of frame at each byte.
 
 mod close;
 mod decoder;
@@ -29,8 +29,11 @@ mod utf8;
 
 #[cfg(test)]
 mod differential;
+#[cfg(any(test, feature = "__fuzz"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "most of it is for tests"))]
+pub(crate) mod fixture;
 #[cfg(test)]
-mod fixture;
+mod splits;
 
 #[cfg(feature = "spdy")]
 pub(crate) use self::encoder::set_frame_len;

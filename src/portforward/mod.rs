@@ -145,6 +145,8 @@ mod stream;
 #[cfg(feature = "spdy")]
 mod tunnel;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::ports::ports;
 #[cfg(feature = "spdy")]
 pub use self::stall::Stall;
 pub use self::{

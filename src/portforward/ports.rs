@@ -14,7 +14,7 @@ pub(super) const MAX_PORTS: usize = MAX_PAIRS;
 ///
 /// Clients send `ports` to the API server, which sends `port` to kubelets. Either parameter may be
 /// repeated, and may contain several ports separated by commas.
-pub(super) fn ports(query: &str) -> Result<Vec<NonZeroU16>, Rejection> {
+pub(crate) fn ports(query: &str) -> Result<Vec<NonZeroU16>, Rejection> {
     let mut ports = Vec::new();
     for (name, value) in pairs(query) {
         if !matches!(&*name, "ports" | "port") {

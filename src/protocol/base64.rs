@@ -75,7 +75,7 @@ impl Base64Decoder {
     }
 
     /// Returns the largest number of bytes that a piece of this length can append.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzz"))]
     pub(crate) fn max_decoded(&self, len: usize) -> usize {
         // Divides first, so that a length near the limit does not overflow.
         let tail = len % QUAD + usize::from(self.held);

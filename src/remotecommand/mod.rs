@@ -95,6 +95,8 @@ mod service;
 mod sizes;
 mod user_agent;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::resize::{MAX_VALUE as MAX_RESIZE, ResizeDecoder};
 pub use self::{
     command::RemoteCommand, exit::ExitStatus, future::RemoteCommandFuture,
     layer::RemoteCommandLayer, options::Options, protocols::Protocols, resize::TerminalSize,

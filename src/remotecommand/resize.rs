@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// The largest length of one JSON value, in bytes. A size takes about 30. A value that is a hundred
 /// times as long is not a size, and must not take up memory.
-const MAX_VALUE: usize = 4096;
+pub(crate) const MAX_VALUE: usize = 4096;
 
 /// The size of a terminal, in characters.
 ///

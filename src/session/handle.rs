@@ -199,6 +199,10 @@ impl Session {
     /// call counts, and a call after the end of the session has no effect.
     pub fn close(&self, code: u16, reason: &str) -> Result<(), CloseError> {
         let code = CloseError::check(code)?;
+        // The service of a session that ends already may still write in its grace.
+        if self.inner.progress.cause().is_some() {
+            return Ok(());
+        }
         let cause = EndCause::Closed { code };
         self.inner.wire.outbound.refuse_writers(&cause);
         self.post(|commands| {
@@ -250,7 +254,8 @@ impl Session {
         self.inner.wire.inbound.ignore_all();
     }
 
-    /// Keeps a value until the connection of the session is closed, and drops it then.
+    /// Keeps a value until the connection of the session is closed and the service has ended, and drops
+    /// it then.
     ///
     /// This is for what has to be counted for as long as the session costs something. A permit of a
     /// layer, such as tower's `concurrency_limit` or a
@@ -260,7 +265,7 @@ impl Session {
     /// A permit that the session keeps bounds them as well.
     ///
     /// If the upgrade is refused, or the session's task is dropped, so is the value. It is dropped at
-    /// once if the connection has already been closed.
+    /// once if all of that has already happened.
     ///
     /// # Examples
     ///
@@ -286,7 +291,8 @@ impl Session {
     ///     .layer(WsStreamLayer::new(protocols))
     ///     .service_fn(move |channels: ChannelSet| {
     ///         let user = channels.request().and_then(|head| head.extensions.get::<User>());
-    ///         let permit = user.cloned().map(|user| permits.try_acquire(user)).transpose();
+    ///         let user = user.cloned().ok_or(BoxError::from("no user"));
+    ///         let permit = user.and_then(|user| Ok(permits.try_acquire(user)?));
     ///         async move {
     ///             // A refusal is the answer to the upgrade.
     ///             channels.session().keep_until_closed(permit?);

@@ -84,9 +84,15 @@ impl Decoder {
     }
 
     /// Returns whether the last frame is complete, so that the stream may end here.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzz"))]
     pub(crate) fn is_between_frames(&self) -> bool {
         self.state == State::Head && self.have == 0
+    }
+
+    /// Returns how much memory the decoder holds.
+    #[cfg(feature = "__fuzz")]
+    pub(crate) fn held(&self) -> usize {
+        self.body.capacity()
     }
 
     /// Returns what the next bytes are for. There is always at least one.

@@ -97,7 +97,7 @@ impl History {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzz"))]
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }

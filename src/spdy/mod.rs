@@ -47,6 +47,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::dictionary::{DICTIONARY, ID as DICTIONARY_ID};
 #[cfg(test)]
 pub(crate) use self::headers::write as write_headers;
 pub(crate) use self::{
@@ -59,7 +61,7 @@ pub(crate) use self::{
     },
     headers::Headers,
     ids::Ids,
-    pace::{Pace, QUEUES, queue_of},
+    pace::{LARGEST_DATA, LEAST_DATA, Pace, QUEUES, queue_of},
     pairs::{Matched, Pair, Pairs, Request, StreamKind},
     stream::{Act, Event, State},
     zlib::Inflater,

@@ -5,7 +5,8 @@
 //! one queue is full, the client reads *nothing* any more, for any stream. It sends no window
 //! updates, but it answers PINGs: the first that it receives behind queue 0, the next behind queue 1,
 //! and so on. An answer therefore says that everything in that queue up to the PING was delivered.
-//! Frames count, whatever their length.
+//! Frames count, whatever their length. How large they are is [adapted](Queue::adapt) to how quickly a
+//! queue is read.
 //!
 //! ```text
 //!   we send      D3 D3 P D1 P D3 P P P        (D: data of a stream, P: a PING)
@@ -27,14 +28,17 @@
 //! | one more, which stops while this end is blind | stop once its queue is full, until it reads on |
 //!
 //! This end becomes blind once another queue has taken about 14 times [`ASK`] frames since the first
-//! reader stopped, which are 8 MiB of a download. It is earlier if the client sends PINGs: every fifth
-//! answer takes a place in that queue. This end sees again as soon as that reader reads.
+//! reader stopped, which are 8 MiB of a download in frames of 32 KiB. It is earlier if either end sends
+//! PINGs for its keep-alive: every fifth takes a place in that queue. This end sees again as soon as that
+//! reader reads.
 //!
 //! While this end does not read, it sees no answers, and the client may be unable to write them
 //! until this end reads again. So nothing is paced then, or two ends that both write would wait for
 //! each other. The counts begin anew afterwards, and a queue that stood still before may be filled.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 /// The number of the queues of spdystream (`FRAME_WORKERS`).
 pub(crate) const QUEUES: usize = 5;
@@ -50,13 +54,34 @@ const SLOTS: u32 = 50;
 /// keeps the connection busy for the round trip that the answer takes.
 const ASK: u32 = 18;
 
+/// The largest payloads of a DATA frame: the least, the first, and the most.
+///
+/// A client pays for each frame, and kubectl takes half as much again in frames of 256 KiB as in those
+/// of 32 KiB (`benches/kubectl/run`). But everything else in a queue waits for what is in front of it,
+/// and a client gives up a reply after 30 seconds. So the frames grow while answers come quickly, and
+/// shrink while they do not: [`CAP`] of the least take 10 seconds at 30 KiB/s.
+pub(crate) const LEAST_DATA: usize = 8 * 1024;
+const FIRST: usize = 32 * 1024;
+pub(crate) const LARGEST_DATA: usize = 256 * 1024;
+
+/// Frames grow while answers take less than this, which is more than the round trip to another
+/// continent.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// The data that has to be read quickly before frames grow: more than the buffers of a local connection
+/// take, 4 and 6 MiB with the defaults of Linux, whose reader may be slow.
+const MUCH: u64 = 16 * 1024 * 1024;
+
+/// Frames shrink if an answer takes more than this.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// The queue of a stream.
 pub(crate) fn queue_of(stream: u32) -> usize {
     stream as usize % QUEUES
 }
 
-/// Counts of one queue. They only grow, and wrap.
-#[derive(Clone, Copy, Debug, Default)]
+/// Counts of one queue, which only grow, and wrap.
+#[derive(Clone, Copy, Debug)]
 struct Queue {
     /// Everything that was sent to it.
     sent: u32,
@@ -64,9 +89,48 @@ struct Queue {
     confirmed: u32,
     /// The part of it that has a PING behind it.
     asked: u32,
+    /// The payload of the DATA frames among what was sent, and of those that were confirmed.
+    data: u64,
+    confirmed_data: u64,
+    /// The part of that data which was read quickly, since the size of frames has changed.
+    quick: u64,
+    /// The largest payload of a DATA frame.
+    largest: usize,
+    /// Set if frames that were not counted may still be in it.
+    uncounted: bool,
 }
 
 impl Queue {
+    const NEW: Self = Self {
+        sent: 0,
+        confirmed: 0,
+        asked: 0,
+        data: 0,
+        confirmed_data: 0,
+        quick: 0,
+        largest: FIRST,
+        uncounted: false,
+    };
+
+    /// Adapts the size of frames to the time that an answer took, which confirms this much data.
+    fn adapt(&mut self, data: u64, took: Duration) {
+        if took > SLOW {
+            self.largest = (self.largest / 2).max(LEAST_DATA);
+            self.quick = 0;
+        } else if took < QUICK {
+            self.quick += data;
+            if self.quick >= MUCH {
+                self.largest = (2 * self.largest).min(LARGEST_DATA);
+                self.quick = 0;
+            }
+        }
+    }
+
+    /// Returns whether the client may still have frames in it that its reader has not taken.
+    fn may_wait(&self) -> bool {
+        self.uncounted || self.unconfirmed() > 0
+    }
+
     fn unconfirmed(&self) -> u32 {
         self.sent.wrapping_sub(self.confirmed)
     }
@@ -84,6 +148,9 @@ struct Asked {
     queue: usize,
     /// The count of the queue that the answer confirms.
     sent: u32,
+    /// The data of the queue that the answer confirms.
+    data: u64,
+    at: Instant,
 }
 
 /// The pace of one connection; see the module's documentation.
@@ -108,7 +175,7 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new() -> Self {
         Self {
-            queues: Default::default(),
+            queues: [Queue::NEW; QUEUES],
             phase: 0,
             asked: VecDeque::new(),
             blind: false,
@@ -124,6 +191,26 @@ impl Pace {
     #[inline]
     pub(crate) fn admits(&self, queue: usize) -> bool {
         self.queues[queue].unconfirmed() < CAP || self.is_free(queue)
+    }
+
+    /// Returns the largest payload of a DATA frame for this queue.
+    #[inline]
+    pub(crate) fn largest(&self, queue: usize) -> usize {
+        match self.off {
+            true => FIRST,
+            false => self.queues[queue].largest,
+        }
+    }
+
+    /// Notes that DATA frames with this payload are in front of everything that follows.
+    #[inline]
+    pub(crate) fn sent_data(&mut self, queue: usize, frames: usize, len: usize) {
+        for _ in 0..frames {
+            self.sent(queue);
+        }
+        if !self.is_free(queue) {
+            self.queues[queue].data += len as u64;
+        }
     }
 
     /// Returns whether a frame other than data has a place in this queue.
@@ -145,9 +232,11 @@ impl Pace {
     #[inline]
     pub(crate) fn sent(&mut self, queue: usize) {
         // Frames that are not paced are not counted: no PING would ever confirm them.
-        if !self.is_free(queue) {
-            let queue = &mut self.queues[queue];
-            queue.sent = queue.sent.wrapping_add(1);
+        let is_free = self.is_free(queue);
+        let queue = &mut self.queues[queue];
+        match is_free {
+            true => queue.uncounted = true,
+            false => queue.sent = queue.sent.wrapping_add(1),
         }
     }
 
@@ -179,7 +268,7 @@ impl Pace {
     /// whether it has to be sent. Call it until it does not.
     ///
     /// It does not have to at once if a PING would take the last place of another queue.
-    pub(crate) fn ask(&mut self, queue: usize, id: u32) -> bool {
+    pub(crate) fn ask(&mut self, queue: usize, id: u32, now: Instant) -> bool {
         if !self.wants_ping(queue) {
             return false;
         }
@@ -192,21 +281,58 @@ impl Pace {
                 return false;
             }
         }
+        self.put(id, now);
+        true
+    }
+
+    /// Counts a PING of the keep-alive. Returns whether a reader that stands still may hold its answer
+    /// back, or `None` if it has no place, because a full queue has to go on first.
+    pub(crate) fn beat(&mut self, id: u32, now: Instant) -> Option<bool> {
+        if !self.may_answer() {
+            return None;
+        }
+        let waits = self.queues[self.phase].may_wait();
+        self.put(id, now);
+        Some(waits && !self.off)
+    }
+
+    /// Counts a frame for the queue in which the least waits, and returns that queue.
+    pub(crate) fn nudge(&mut self) -> usize {
+        let waiting = |queue: &usize| {
+            let queue = &self.queues[*queue];
+            (queue.uncounted, queue.unconfirmed())
+        };
+        let queue = (0..QUEUES).min_by_key(waiting).unwrap_or_default();
+        // The client takes it out of an empty queue at once. If all are full, the client has stopped
+        // reading, and it waits on the way.
+        if self.queues[queue].may_wait() && self.has_place(queue) {
+            self.sent(queue);
+        }
+        queue
+    }
+
+    /// Counts a PING for the queue whose turn it is.
+    fn put(&mut self, id: u32, now: Instant) {
         let at = self.phase;
         self.answered_theirs();
-        let sent = self.queues[at].sent;
-        self.queues[at].asked = sent;
+        if self.is_free(at) {
+            // It was not counted.
+            return;
+        }
+        let queue = &mut self.queues[at];
+        queue.asked = queue.sent;
         self.asked.push_back(Asked {
             id,
             queue: at,
-            sent,
+            sent: queue.sent,
+            data: queue.data,
+            at: now,
         });
-        true
     }
 
     /// Notes the answer to a PING of ours, after which each queue may [ask](Pace::ask) again. Returns
     /// whether there was such a PING.
-    pub(crate) fn confirmed(&mut self, id: u32) -> bool {
+    pub(crate) fn confirmed(&mut self, id: u32, now: Instant) -> bool {
         let Some(asked) = self.asked.iter().find(|asked| asked.id == id).copied() else {
             let before = self.forgotten;
             self.forgotten = before.saturating_sub(1);
@@ -219,9 +345,13 @@ impl Pace {
         self.asked
             .retain(|other| other.queue != asked.queue || is_newer(other));
         let queue = &mut self.queues[asked.queue];
+        let took = now.saturating_duration_since(asked.at);
+        queue.adapt(asked.data.saturating_sub(queue.confirmed_data), took);
+        queue.uncounted = false;
         // Wrapping comparison: the answer may be older than one that has come already.
         if asked.sent.wrapping_sub(queue.confirmed) <= queue.unconfirmed() {
             queue.confirmed = asked.sent;
+            queue.confirmed_data = asked.data;
         }
         let is_full = |queue: &Queue| queue.unconfirmed() >= SLOTS;
         self.blind = self.blind && self.queues.iter().any(is_full);
@@ -238,7 +368,13 @@ impl Pace {
     pub(crate) fn resume(&mut self) -> bool {
         let was_paused = self.paused;
         if was_paused {
+            let kept = |queue: &Queue| Queue {
+                largest: queue.largest,
+                uncounted: queue.may_wait(),
+                ..Queue::NEW
+            };
             *self = Self {
+                queues: self.queues.each_ref().map(kept),
                 phase: self.phase,
                 answered: self.answered,
                 off: self.off,
@@ -265,6 +401,10 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn now() -> Instant {
+        Instant::now()
+    }
 
     /// spdystream's client, with the length of each of its queues.
     struct Client {
@@ -312,9 +452,9 @@ mod tests {
         if !pace.admits(queue) {
             return false;
         }
-        pace.sent(queue);
+        pace.sent_data(queue, 1, pace.largest(queue));
         client.data(queue);
-        while pace.ask(queue, client.next) {
+        while pace.ask(queue, client.next, now()) {
             client.ping(client.next);
             client.next += 2;
         }
@@ -328,7 +468,7 @@ mod tests {
             assert!(send(&mut pace, &mut client, n % 3), "{n}");
             if n % 10 == 0 {
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
             }
         }
@@ -347,7 +487,7 @@ mod tests {
                     assert_eq!(queue, stalled, "at {n}");
                 }
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
                 assert!(client.longest() <= SLOTS as usize, "{stalled} at {n}");
             }
@@ -357,7 +497,7 @@ mod tests {
 
     fn serve(pace: &mut Pace, client: &mut Client) {
         for id in client.serve() {
-            pace.confirmed(id);
+            pace.confirmed(id, now());
         }
     }
 
@@ -426,13 +566,13 @@ mod tests {
             for n in 0..1_000 {
                 send(&mut pace, &mut client, n % QUEUES);
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
             }
             client.stalled.clear();
             for n in 0..1_000 {
                 for id in client.serve() {
-                    pace.confirmed(id);
+                    pace.confirmed(id, now());
                 }
                 let queue = (stalled + n) % QUEUES;
                 assert!(
@@ -451,7 +591,7 @@ mod tests {
         assert!(!pace.admits(1) && pace.admits(0));
         client.stalled.clear();
         for id in client.serve() {
-            assert!(pace.confirmed(id) && !pace.confirmed(id));
+            assert!(pace.confirmed(id, now()) && !pace.confirmed(id, now()));
         }
         assert!(pace.admits(1));
         assert!(pace.asked.is_empty());
@@ -468,7 +608,7 @@ mod tests {
         }
         // One PING was enough to reach queue 1, whose turn it was.
         assert_eq!(client.queues[1].back(), Some(&Some(2)));
-        assert!(!pace.confirmed(1), "not one of ours");
+        assert!(!pace.confirmed(1, now()), "not one of ours");
     }
 
     #[test]
@@ -480,7 +620,7 @@ mod tests {
             for (queue, served) in client.queues.iter_mut().enumerate() {
                 for id in served.drain(..).flatten() {
                     if queue == 3 || n % 45 == 0 {
-                        pace.confirmed(id);
+                        pace.confirmed(id, now());
                     }
                 }
             }
@@ -494,7 +634,7 @@ mod tests {
         while send(&mut pace, &mut client, 3) {}
         assert!(!pace.has_place(3) || pace.is_unanswered());
         pace.turn_off();
-        assert!(pace.admits(3) && !pace.is_unanswered() && !pace.ask(3, 2));
+        assert!(pace.admits(3) && !pace.is_unanswered() && !pace.ask(3, 2, now()));
     }
 
     #[test]
@@ -512,11 +652,99 @@ mod tests {
         client.stalled.clear();
         for id in client.serve() {
             assert!(
-                pace.confirmed(id) || id > 100,
+                pace.confirmed(id, now()) || id > 100,
                 "they were asked, and count no more"
             );
         }
         while send(&mut pace, &mut client, 3) {}
         assert_eq!(client.queues[3].len(), CAP as usize);
+    }
+
+    /// Fills a queue, and has every PING answered after this time.
+    fn answer_after(pace: &mut Pace, client: &mut Client, queue: usize, took: Duration) {
+        while send(pace, client, queue) {}
+        for id in client.serve() {
+            pace.confirmed(id, now() + took);
+        }
+    }
+
+    #[test]
+    fn frames_are_as_large_as_the_reader_is_fast() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        assert_eq!(pace.largest(3), FIRST);
+        for (took, expected) in [(QUICK / 2, LARGEST_DATA), (2 * SLOW, LEAST_DATA)] {
+            for _ in 0..100 {
+                answer_after(&mut pace, &mut client, 3, took);
+            }
+            assert_eq!(pace.largest(3), expected, "{took:?}");
+            if took < QUICK {
+                assert_eq!(pace.largest(1), FIRST, "of another reader");
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_stays_while_answers_are_neither_quick_nor_slow() {
+        let mut queue = Queue::NEW;
+        let moment = Duration::from_nanos(1);
+        for (data, took, expected) in [
+            (MUCH, QUICK, FIRST),
+            (MUCH, SLOW, FIRST),
+            (MUCH - 1, QUICK - moment, FIRST),
+            (1, QUICK - moment, 2 * FIRST),
+            (MUCH - 1, QUICK - moment, 2 * FIRST),
+            (1, SLOW + moment, FIRST),
+            (MUCH - 1, QUICK - moment, FIRST),
+        ] {
+            queue.adapt(data, took);
+            assert_eq!(queue.largest, expected, "{data} in {took:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_of_this_end_keeps_the_size_of_frames() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        for _ in 0..10 {
+            answer_after(&mut pace, &mut client, 3, 2 * SLOW);
+        }
+        pace.pause();
+        pace.resume();
+        assert_eq!(pace.largest(3), LEAST_DATA);
+    }
+
+    #[test]
+    fn frames_of_a_client_that_answers_late_do_not_grow() {
+        let mut pace = Pace::new();
+        pace.turn_off();
+        assert_eq!(pace.largest(2), FIRST);
+    }
+
+    #[test]
+    fn a_queue_may_hold_what_was_not_counted() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(3)));
+        while send(&mut pace, &mut client, 3) {}
+        pace.pause();
+        pace.resume();
+        let (mut waits, mut ids) = (Vec::new(), Vec::new());
+        for id in (1002..).step_by(2).take(QUEUES) {
+            waits.push((pace.phase, pace.beat(id, now()).unwrap()));
+            ids.push(id);
+        }
+        assert!(waits.contains(&(3, true)), "{waits:?}");
+        assert!(waits.iter().any(|(_, waits)| !waits), "{waits:?}");
+        for id in ids {
+            assert!(pace.confirmed(id, now()));
+        }
+        assert!(pace.queues.iter().all(|queue| !queue.may_wait()));
+    }
+
+    #[test]
+    fn a_nudge_goes_where_the_least_waits() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(None));
+        while send(&mut pace, &mut client, 3) {}
+        for _ in 0..1000 {
+            assert_ne!(pace.nudge(), 3);
+        }
+        assert!((0..QUEUES).all(|queue| pace.has_place(queue)));
     }
 }

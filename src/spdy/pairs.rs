@@ -168,7 +168,7 @@ impl Pairs {
     }
 
     /// Returns the number of streams that wait.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzz"))]
     pub(crate) fn waiting(&self) -> usize {
         self.halves.len()
     }

@@ -35,6 +35,12 @@ impl Inflater {
         Ok(self.history.block())
     }
 
+    /// Returns how much memory the history holds.
+    #[cfg(feature = "__fuzz")]
+    pub(crate) fn held(&self) -> usize {
+        self.history.capacity()
+    }
+
     /// Checks the head of the zlib stream, and returns the bytes behind it.
     fn begin<'a>(&mut self, packed: &'a [u8]) -> Result<&'a [u8], Fault> {
         /// The bit that says that a dictionary follows.

@@ -35,6 +35,8 @@ mod streams;
 mod tunnel;
 
 #[cfg(test)]
+mod flow;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 pub(crate) mod tests;

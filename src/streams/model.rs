@@ -9,6 +9,7 @@ use super::{
     NewPair,
     tests::{Session, is_over, next, write},
 };
+use crate::wire::fixture::run_paused;
 
 /// An event of the client, of the service or of time. Numbers choose among those that there are.
 #[derive(Clone, Copy, Debug)]
@@ -256,11 +257,6 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn whatever_both_sides_do(steps in vec(step(), 0..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(play(steps))?;
+        run_paused(play(steps))?;
     }
 }

@@ -11,4 +11,4 @@ mod room;
 mod session;
 
 pub(crate) use self::session::Session;
-pub(super) use self::session::{is_over, next, write};
+pub(super) use self::session::{control, data_frame, is_over, next, syn, write};

@@ -1,9 +1,12 @@
 //! The state that the user's handles and the driver share: an inbound pipe for each channel, one
 //! outbound queue, and the turn that wakes the session's task.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod inbound;
 mod outbound;
 mod stock;
+mod sync;
 mod traffic;
 mod transport;
 mod turn;

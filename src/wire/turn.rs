@@ -11,16 +11,14 @@
 #[cfg(all(test, wsstream_loom))]
 mod tests;
 
-#[cfg(not(all(test, wsstream_loom)))]
-use std::sync::atomic::AtomicU8;
 use std::{
     sync::{Arc, atomic::Ordering},
     task::{Wake, Waker},
 };
 
 use atomic_waker::AtomicWaker;
-#[cfg(all(test, wsstream_loom))]
-use loom::sync::atomic::AtomicU8;
+
+use super::sync::AtomicU8;
 
 /// Set while the task's turn is running.
 const RUNNING: u8 = 1;

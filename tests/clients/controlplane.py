@@ -118,7 +118,7 @@ class ControlPlane(Reachable):
         self.programs = (etcd, api_server)
         self.folder = Path(folder)
         self.identity = secure.Identity(folder)
-        self.access = ["--certificate-authority", str(self.identity.cert), "--token", secure.TOKEN]
+        self.access = self.identity.access
         self.processes = []
         self.log_path = WORK / "apiserver.log"
 

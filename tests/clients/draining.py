@@ -56,7 +56,7 @@ def stopped(program):
                 upgraded(client)
             kept.request("GET", "/version")
             kept.getresponse().read()
-            started_all = until(5, lambda: len(marked(mark)) == len(clients))
+            started_all = until(20, lambda: len(marked(mark)) == len(clients))
             expect(started_all, f"only {len(marked(mark))} commands run")
             server.process.send_signal(signal.SIGTERM)
             started = time.monotonic()
@@ -127,7 +127,7 @@ def stopped_http2(program):
                 streams = [http2.Stream(connection, BY_NAME[name], path) for name in LIVING]
                 for stream in streams:
                     http2.upgraded(stream)
-                started_all = until(5, lambda: len(marked(mark)) == len(streams))
+                started_all = until(20, lambda: len(marked(mark)) == len(streams))
                 expect(started_all, f"only {len(marked(mark))} commands run")
                 server.process.send_signal(signal.SIGTERM)
                 started = time.monotonic()
@@ -156,7 +156,7 @@ def deaf(program):
         path = target(sleeping(mark), stdout=True)
         with Client(server, BY_NAME["v5.channel.k8s.io"], path) as client:
             upgraded(client)
-            expect(until(5, lambda: marked(mark)), "the command does not run")
+            expect(until(20, lambda: marked(mark)), "the command does not run")
             server.process.send_signal(signal.SIGTERM)
             started = time.monotonic()
             status = server.process.wait(PATIENCE)

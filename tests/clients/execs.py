@@ -214,7 +214,7 @@ class Execs(Session):
             try:
                 terminal.say('trap "" HUP; sleep 1001 & sleep 1002 & echo j""obs')
                 terminal.hear(r"jobs")
-                expect(until(5, lambda: len(marked(mark)) >= 3), "the jobs did not start")
+                expect(until(20, lambda: len(marked(mark)) >= 3), "the jobs did not start")
                 os.kill(terminal.pid, signal.SIGKILL)
                 killed = time.monotonic()
                 gone = until(within, lambda: not marked(mark))
@@ -237,14 +237,14 @@ class Execs(Session):
 
             before = len(marked(mark))
             terminal.say("sleep 1000")
-            expect(until(5, lambda: len(marked(mark)) > before), "the sleep did not start")
+            expect(until(20, lambda: len(marked(mark)) > before), "the sleep did not start")
             terminal.type(b"\x03")
             expect(until(2, lambda: len(marked(mark)) == before), "Ctrl-C did not end the sleep")
             terminal.say("echo co''de $?")
             terminal.hear(r"code 130\b")
 
             terminal.say("sleep 1000")
-            expect(until(5, lambda: len(marked(mark)) > before), "the sleep did not start")
+            expect(until(20, lambda: len(marked(mark)) > before), "the sleep did not start")
             terminal.type(b"\x1a")
             terminal.say("jo''bs; echo job''-list")
             seen = terminal.hear(r"job-list")
@@ -292,7 +292,7 @@ class Execs(Session):
         def sessions():
             return re.findall(r"method=(\w+) .*: session over subprotocol=(\S+)", self.server.log(start))
 
-        seen = until(5, lambda: len(sessions()) >= execs and sessions()) or sessions()
+        seen = until(20, lambda: len(sessions()) >= execs and sessions()) or sessions()
         expect(len(seen) >= execs, f"{len(seen)} sessions in the log, {execs} execs")
         equal(set(seen), {(wire.method, wire.subprotocol)}, "methods and subprotocols")
         return f"{len(seen)} sessions over {wire.name}, {execs} execs"

@@ -18,9 +18,9 @@ from session import MIB, PATIENCE, Session
 # One block of a long transfer; a counter in front makes each different.
 BLOCK = os.urandom(MIB)
 PAGE = os.urandom(100_000)
-# Uploads that nobody reads. The server takes 16 MiB and a window, and then stops all of the session for
+# Uploads that nobody reads. The server takes 20 MiB and a window, and then stops all of the session for
 # some 20 seconds, until it resets the one.
-UNREAD, TOO_MUCH = 8, 64
+UNREAD, TOO_MUCH = 16, 64
 # kubectl gives up after this time on a connection whose streams get no answer.
 KUBECTL_GIVES_UP = 30
 # The first kubectl that reads the rest of a download whose client is gone. With an older one, a fifth of
@@ -276,7 +276,7 @@ class Forwarding:
         with Target() as target, self.forward(target.port) as forward:
             forward.page(target.port)
         # As a subprotocol of a WebSocket, or without the prefix by POST.
-        expect(until(5, lambda: "session over" in self.server.log(start)), "no session is over")
+        expect(until(20, lambda: "session over" in self.server.log(start)), "no session is over")
         seen = set(re.findall(r"subprotocol=\"?([^\s\"}]+)", self.server.log(start)))
         equal(seen, {TUNNEL if self.tunnel else "portforward.k8s.io"}, "subprotocols")
 

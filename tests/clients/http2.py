@@ -29,7 +29,7 @@ MIB = 1 << 20
 PIECE = 32 << 10
 # The most that a stalled session takes in a second, to keep clients alive that want to see it
 # move.
-TRICKLE = 64 << 10
+TRICKLE = 128 << 10
 # More than the windows of a stream and of a channel, a pipe, and some seconds of that.
 MOST_UNREAD = MIB
 # Through the session beside it: more than all windows of its own.
@@ -328,7 +328,7 @@ def lost(server, identity):
         with Connection(server, identity) as connection:
             for _ in range(3):
                 upgraded(Stream(connection, V5, target(command, stdin=True, stdout=True)))
-            expect(until(5, lambda: len(marked(mark)) == 3), "not all commands run")
+            expect(until(20, lambda: len(marked(mark)) == 3), "not all commands run")
         expect(until(3, lambda: not marked(mark)), f"left: {describe(marked(mark))}")
         expect(server.at_rest(5), "the connection is still open")
     finally:

@@ -54,7 +54,7 @@ def follow(session):
         seen = heard.ticks(5)
         expect(server.sockets() > server.sockets_at_rest, "no connection is seen")
         heard.process.send_signal(signal.SIGINT)
-        ended = until(5, lambda: heard.process.poll() is not None)
+        ended = until(20, lambda: heard.process.poll() is not None)
         expect(ended, "Ctrl-C did not end kubectl")
         # In less than two ticks: the write of the second would fail.
         expect(server.at_rest(1), "the connection is still open")

@@ -177,7 +177,7 @@ def left(server, subprotocol):
     try:
         with Client(server, subprotocol, path) as client:
             upgraded(client)
-            expect(until(5, lambda: marked(mark)), "the command does not run")
+            expect(until(20, lambda: marked(mark)), "the command does not run")
             client.closing = True
             client.send_raw(frame(CLOSE, NORMAL))
             expect(until(AT_ONCE, lambda: not marked(mark)), f"still there after {AT_ONCE} s")

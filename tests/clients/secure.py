@@ -46,12 +46,16 @@ class Identity:
         """The options that make a server speak TLS."""
         return ["--tls-cert", self.cert, "--tls-key", self.key]
 
+    @property
+    def access(self):
+        """The options of a kubectl for both."""
+        return ["--certificate-authority", str(self.cert), "--token", TOKEN]
+
 
 def server(program, identity):
     return Server(
-        program, "kubectl-tls",
-        [*identity.arguments, "--token-file", identity.token_file],
-        ["--certificate-authority", str(identity.cert), "--token", TOKEN],
+        program, "kubectl-tls", [*identity.arguments, "--token-file", identity.token_file],
+        identity.access,
     )
 
 

@@ -17,6 +17,14 @@ mod drain;
 mod ends;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod explicit;
+#[cfg(all(
+    feature = "http2",
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "spdy"
+))]
+mod faults;
+mod framing;
 #[cfg(all(feature = "remotecommand", feature = "testing"))]
 mod hold;
 #[cfg(feature = "testing")]

@@ -7,7 +7,7 @@ use rustix::net::sockopt::set_socket_linger;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, interval_at, timeout},
 };
 use tower_wsstream::{
@@ -17,6 +17,13 @@ use tower_wsstream::{
 
 /// The size of a read from the target: a write of this size is not copied.
 const PIECE: usize = 32 * 1024;
+
+/// The size of a read from a target that is ahead of the client. Over SPDY, a client takes much more in
+/// large frames, and 192 KiB are what a session takes at once with the default limits.
+const LARGE: usize = 192 * 1024;
+
+/// The reads of that size that may wait for their clients at the same time, in all sessions together.
+static LARGE_READS: Semaphore = Semaphore::const_new(64);
 
 /// A target that has ended its output may still take input from the client. On channels, the client
 /// sees that end only with the end of the port, so the port ends once the client was silent for this
@@ -108,7 +115,8 @@ async fn copy(
         }
     };
     let down = async move {
-        let mut piece = Vec::new();
+        let (mut piece, mut size) = (Vec::new(), PIECE);
+        let mut large = None;
         let mut look = interval_at(Instant::now() + LOOK, LOOK);
         loop {
             tokio::select! {
@@ -121,12 +129,22 @@ async fn copy(
                 }
             }
             piece.clear();
-            piece.reserve_exact(PIECE);
+            piece.reserve_exact(size);
             match from_target.try_read_buf(&mut piece) {
                 Ok(0) => break,
-                Ok(_) => to_client.write_all(&piece).await?,
+                Ok(length) => {
+                    to_client.write_all(&piece).await?;
+                    if length < PIECE && large.take().is_some() {
+                        piece = Vec::new();
+                    } else if length >= PIECE && has_half_close && large.is_none() {
+                        large = LARGE_READS.try_acquire().ok();
+                    }
+                    size = if large.is_some() { LARGE } else { PIECE };
+                }
                 // An idle connection keeps no buffer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => piece = Vec::new(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (piece, large, size) = (Vec::new(), None, PIECE);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -6,6 +6,7 @@
 use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
+use tower_wsstream::policy::KeepAlive;
 
 /// The variable that may hold the token in place of a file. A file is better: every process of
 /// the same user can read the environment of this one, and so can the commands that it runs.
@@ -42,12 +43,25 @@ pub(crate) struct Options {
     // The default is the kubelet's. A shell that was left open over lunch is there afterwards,
     // and one that was forgotten is gone the next day. A client attached to the pod's process is
     // never idle, because that process prints.
-    #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = idle_timeout)]
-    idle_timeout: IdleTimeout,
+    #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = duration)]
+    idle_timeout: Limit,
+
+    /// Send a Ping to the client of each session this often, so that no proxy on the way takes it
+    /// for dead; `none` or 0 for never. It should be at most half of what the proxies allow.
+    // The default is the library's: half of the 60 s that balancers commonly allow.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    keep_alive: Limit,
+
+    /// When the server is stopped, let its sessions finish for this long before they are told to
+    /// end; new ones are refused at once. `none` or 0 tells them at once.
+    // The default is for a terminal, whose user waits for it after Ctrl-C.
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+    drain_after: Limit,
 
     /// Refuse more sessions than this at once: execs, attached clients, port-forwards and logs,
     /// taken together.
-    // Generous: each costs some descriptors and up to a few MiB, and an exec a process.
+    // Generous: each costs some descriptors, an exec a process, and one whose client does its worst
+    // what SECURITY.md says.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_sessions: usize,
 }
@@ -68,11 +82,21 @@ pub(crate) struct TlsFiles {
 /// A duration, or none. A type of its own, because clap takes an `Option` for an argument that may
 /// be missing.
 #[derive(Clone, Copy, Debug)]
-struct IdleTimeout(Option<Duration>);
+struct Limit(Option<Duration>);
 
 impl Options {
     pub(crate) fn idle_timeout(&self) -> Option<Duration> {
         self.idle_timeout.0
+    }
+
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        self.keep_alive
+            .0
+            .map_or_else(KeepAlive::never, KeepAlive::every)
+    }
+
+    pub(crate) fn drain_after(&self) -> Duration {
+        self.drain_after.0.unwrap_or_default()
     }
 
     pub(crate) fn max_sessions(&self) -> usize {
@@ -108,14 +132,12 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
         .map_err(|_| "not an address with a port, such as 127.0.0.1:8001")
 }
 
-fn idle_timeout(text: &str) -> Result<IdleTimeout, &'static str> {
+fn duration(text: &str) -> Result<Limit, &'static str> {
     if matches!(text, "none" | "0") {
-        return Ok(IdleTimeout(None));
+        return Ok(Limit(None));
     }
     match humantime::parse_duration(text) {
-        Ok(duration) => Ok(IdleTimeout(
-            Some(duration).filter(|duration| !duration.is_zero()),
-        )),
+        Ok(duration) => Ok(Limit(Some(duration).filter(|duration| !duration.is_zero()))),
         Err(_) => Err("not a duration such as 4h, 1m30s or 500ms, nor none"),
     }
 }
@@ -200,6 +222,23 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn pings_are_the_librarys_by_default() {
+        let keep_alive = |args: &[&str]| parse(args).unwrap().keep_alive();
+        assert_eq!(keep_alive(&[]), KeepAlive::default());
+        let often = KeepAlive::every(Duration::from_secs(2));
+        assert_eq!(keep_alive(&["--keep-alive", "2s"]), often);
+        assert_eq!(keep_alive(&["--keep-alive", "none"]), KeepAlive::never());
+    }
+
+    #[test]
+    fn a_stopped_server_tells_its_sessions_at_once_by_default() {
+        let drain_after = |args: &[&str]| parse(args).unwrap().drain_after();
+        assert_eq!(drain_after(&[]), Duration::ZERO);
+        let minute = Duration::from_secs(60);
+        assert_eq!(drain_after(&["--drain-after=1m"]), minute);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
     BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, StreamingLayer,
     access::{BearerSubprotocolLayer, SessionPermits},
+    policy::KeepAlive,
     portforward::PortForwardLayer,
     reader::WsReaderLayer,
     remotecommand::{self, RemoteCommand, RemoteCommandLayer},
@@ -37,6 +38,7 @@ const POD: &str = "/api/v1/namespaces/{namespace}/pods/{pod}";
 pub(crate) struct Limits {
     /// A session without data for this long is ended.
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) keep_alive: KeepAlive,
     /// Sessions of all kinds take their permits from here. All clients share one key, because the
     /// server does not tell them apart.
     pub(crate) permits: SessionPermits<()>,
@@ -46,6 +48,7 @@ pub(crate) struct Limits {
 pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessions) -> Router {
     let config = SessionConfig::default()
         .idle_timeout(limits.idle_timeout)
+        .keep_alive(limits.keep_alive)
         .sessions(sessions.clone());
     let trace = TraceLayer::new_for_http()
         .make_span_with(trace::span)

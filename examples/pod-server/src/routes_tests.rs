@@ -46,6 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             idle_timeout: None,
+            keep_alive: KeepAlive::default(),
             permits: SessionPermits::new(usize::MAX),
         }
     }

@@ -17,7 +17,7 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tower_wsstream::{Sessions, access::SessionPermits};
 use tracing_subscriber::EnvFilter;
@@ -41,6 +41,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// client that reads needs a moment of it. It is shorter than the 30 s after which a kubelet or an
 /// init system kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time between two looks at the sessions of a server that lets them finish.
+const FINISH_STEP: Duration = Duration::from_millis(100);
 
 pub fn main() -> ExitCode {
     // Before anything else, because this process may be the pod's.
@@ -96,6 +99,7 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         let sessions = Sessions::default();
         let limits = Limits {
             idle_timeout: options.idle_timeout(),
+            keep_alive: options.keep_alive(),
             permits: SessionPermits::new(options.max_sessions()),
         };
         let router = routes::router(&pod, Guard::new(token), &limits, &sessions);
@@ -112,8 +116,12 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
         }
         // Nothing is accepted any more, because `serving` was dropped. A second signal does not
         // wait.
+        let stopped = async {
+            finish(&sessions, options.drain_after()).await;
+            drain(&sessions, &pod, &stopping).await;
+        };
         tokio::select! {
-            () = drain(&sessions, &pod, &stopping) => {}
+            () = stopped => {}
             () = keep_running => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -127,6 +135,16 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
     runtime.shutdown_timeout(STOP_TIMEOUT);
     reaper::wait_for_all(STOP_TIMEOUT);
     result
+}
+
+/// Refuses new sessions, and waits until the others have ended by themselves, or for so long.
+async fn finish(sessions: &Sessions, limit: Duration) {
+    sessions.close();
+    // A limit beyond all time is none.
+    let deadline = Instant::now().checked_add(limit);
+    while !sessions.is_empty() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        sleep(FINISH_STEP).await;
+    }
 }
 
 /// Ends the sessions, then the logs that are followed, and then the connections. Each session

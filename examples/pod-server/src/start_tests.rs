@@ -63,3 +63,8 @@ async fn a_log_that_is_being_sent_is_completed() {
         assert_eq!(stopping.receiver_count(), 0, "{query}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_time_to_finish_is_no_limit() {
+    finish(&Sessions::default(), Duration::MAX).await;
+}

@@ -1,7 +1,9 @@
-use proptest::{collection::vec, prelude::*};
+mod facts;
 
+use proptest::{collection::vec, prelude::*};
 use tokio::time::Instant;
 
+use self::facts::Facts;
 use super::*;
 use crate::policy::Deadlines;
 
@@ -101,17 +103,7 @@ impl Machine {
     /// Describes the step and the phase that an event leads to, or returns `-` if there is neither.
     fn describe(&mut self, event: Event) -> String {
         let before = self.closing.phase;
-        let step = match self.on(event) {
-            Step::Wait => String::new(),
-            Step::Tell { .. } => "Tell".into(),
-            Step::Close { frame, discard } => {
-                let only = if discard { " only" } else { "" };
-                format!("Close {}{only}", frame.code().unwrap_or(0))
-            }
-            Step::ShutDown => "ShutDown".into(),
-            Step::Abandon(_) => "Abandon".into(),
-            Step::Release => "Release".into(),
-        };
+        let step = name(&self.on(event));
         let after = self.closing.phase;
         match (step.is_empty(), before == after) {
             (true, true) => "-".into(),
@@ -119,6 +111,21 @@ impl Machine {
             (true, false) => format!("> {after:?}"),
             (false, false) => format!("{step} > {after:?}"),
         }
+    }
+}
+
+/// Returns the name of a step, or nothing for one that does nothing.
+fn name(step: &Step) -> String {
+    match step {
+        Step::Wait => String::new(),
+        Step::Tell { .. } => "Tell".into(),
+        Step::Close { frame, discard } => {
+            let only = if *discard { " only" } else { "" };
+            format!("Close {}{only}", frame.code().unwrap_or(0))
+        }
+        Step::ShutDown => "ShutDown".into(),
+        Step::Abandon(_) => "Abandon".into(),
+        Step::Release => "Release".into(),
     }
 }
 
@@ -443,6 +450,7 @@ fn act() -> impl Strategy<Value = Act> {
 /// A session that carries out the steps, and checks them.
 struct World {
     machine: Machine,
+    facts: Facts,
     service_done: bool,
     writers: usize,
     tells: bool,
@@ -459,6 +467,7 @@ impl World {
     fn new() -> Self {
         Self {
             machine: Machine::new(),
+            facts: Facts::default(),
             service_done: false,
             writers: 1,
             tells: false,
@@ -472,10 +481,14 @@ impl World {
     }
 
     fn advance(&mut self, event: Event) {
+        let now = self.machine.now;
+        let expected = (self.facts).on(&event, now, self.queued, self.shutdown);
+        let mut steps = Vec::new();
         let mut event = event;
         loop {
             let was_closed = self.machine.closing.is_closed();
             let step = self.machine.on(event);
+            steps.extend(Some(name(&step)).filter(|name| !name.is_empty()));
             assert!(
                 !was_closed || matches!(step, Step::Wait),
                 "{step:?} after the end"
@@ -502,11 +515,10 @@ impl World {
                 }
             };
         }
-        assert_eq!(
-            self.machine.closing.cause(),
-            self.first.as_ref(),
-            "another cause"
-        );
+        assert_eq!(steps, expected, "{:?}", self.facts);
+        self.facts.check(&self.machine.closing);
+        let grace = self.machine.deadlines.get(Deadline::Grace);
+        assert_eq!(grace, self.facts.grace, "{:?}", self.facts);
     }
 
     /// Runs one round of the driver; see `Driver::finish_round`.
@@ -515,7 +527,10 @@ impl World {
         let grace_over = self.machine.deadlines.is_expired(Deadline::Grace, now);
         self.service_done |= grace_over;
         let (done, writers) = (self.service_done, self.writers);
-        if self.machine.closing.may_say_last(done, writers, grace_over) {
+        let may_say_last = self.machine.closing.may_say_last(done, writers, grace_over);
+        let expected = self.facts.may_say_last(done, writers, grace_over);
+        assert_eq!(may_say_last, expected, "{:?}", self.facts);
+        if may_say_last {
             assert_eq!(self.told.replace(self.tells), None, "last words twice");
             let told = self.tells;
             self.advance(Event::LastWordsSaid { told });

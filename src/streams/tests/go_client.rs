@@ -162,7 +162,8 @@ impl Client {
             let all = self.connections[&pair.port].messages * MESSAGE;
             let cx = &mut Context::from_waker(Waker::noop());
             while *sent < all {
-                let message: Vec<u8> = (*sent..*sent + MESSAGE).map(byte).collect();
+                let end = all.min(*sent + MESSAGE);
+                let message: Vec<u8> = (*sent..end).map(byte).collect();
                 match Pin::new(&mut pair.data).poll_write(cx, &message) {
                     Poll::Ready(Ok(n)) => *sent += n,
                     // The client may have given it up.
@@ -230,6 +231,10 @@ impl Client {
             if id.is_multiple_of(2) {
                 self.session.feed(&control(6, &id.to_be_bytes()));
             }
+            return;
+        }
+        if kind == "rst" && id >= 0x7fff_fff0 {
+            // Of no stream: it only shows that the client's host is there.
             return;
         }
         let stream = self.streams.get_mut(&id).expect("a stream of the client");

@@ -2,14 +2,13 @@
 
 use std::{
     io,
-    pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, advance},
 };
 
@@ -19,7 +18,7 @@ use crate::{
     protocol::Format,
     spdy::{self, ResetStatus, write_headers},
     streams::{NewPair, NewPairs, Roles, StreamMux, handoff},
-    wire::{StallReserve, TotalReserve, Transport, Turn, Wire, WireConfig},
+    wire::{StallReserve, TotalReserve, Transport, Turn, Wire, WireConfig, fixture::SharedLine},
 };
 
 pub(super) const WINDOW: usize = 64 * 1024;
@@ -27,44 +26,11 @@ pub(super) const WINDOW: usize = 64 * 1024;
 /// The stall reserve of the session. That of all sessions is so large that all of it is lent at once.
 pub(super) const RESERVE: usize = 1 << 20;
 
-/// A transport that remembers what it is given.
-#[derive(Clone, Default)]
-struct Sent(Arc<Mutex<Vec<u8>>>);
-
-impl AsyncRead for Sent {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Sent {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// A session without a driver. Its client is the test.
 pub(crate) struct Session {
     pub(crate) wire: Arc<Wire>,
     pub(crate) mux: StreamMux,
-    sent: Sent,
+    sent: SharedLine,
     begun: bool,
     /// The numbers of PINGs that the client answers later, if it does not at once.
     pub(super) unanswered: Option<Vec<u32>>,
@@ -87,7 +53,8 @@ impl Session {
         let readable = |channel| matches!(channel, 0 | 4);
         let writable = |channel| matches!(channel, 1..=3);
         let wire = Wire::new(Turn::new(), &config, reserve, readable, writable);
-        let sent = Sent::default();
+        let sent = SharedLine::default();
+        sent.with(|line| line.room = usize::MAX);
         let Transport { write, .. } = Transport::whole(sent.clone());
         wire.outbound.install(write);
         wire.turn.begin();
@@ -196,7 +163,7 @@ impl Session {
         self.mux.end_round();
         self.wire.outbound.begin_turn(true);
         self.wire.outbound.end_turn(&mut Vec::new());
-        let sent = std::mem::take(&mut *self.sent.0.lock().unwrap());
+        let sent = self.sent.with(|line| std::mem::take(&mut line.out));
         lines(&sent)
     }
 
@@ -227,7 +194,7 @@ pub(super) fn default_reserve() -> StallReserve {
     StallReserve::new(RESERVE, &TotalReserve::new(16 * RESERVE))
 }
 
-pub(super) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> {
+pub(in crate::streams) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> {
     let block = write_headers(fields);
     let length = block.len() as u16;
     let mut body = stream.to_be_bytes().to_vec();
@@ -241,7 +208,7 @@ pub(super) fn syn(stream: u32, fields: &[(&str, &str)], first: bool) -> Vec<u8> 
     control(1, &body)
 }
 
-pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
+pub(in crate::streams) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80, 3];
     frame.extend(kind.to_be_bytes());
     frame.extend((body.len() as u32).to_be_bytes());
@@ -249,7 +216,7 @@ pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-pub(super) fn data_frame(stream: u32, fin: bool, data: &[u8]) -> Vec<u8> {
+pub(in crate::streams) fn data_frame(stream: u32, fin: bool, data: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     spdy::data_head(&mut frame, stream, fin, data.len());
     frame.extend(data);

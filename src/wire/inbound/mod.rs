@@ -3,6 +3,8 @@
 
 mod chunk;
 mod inbound;
+#[cfg(all(test, wsstream_loom))]
+mod interleavings;
 mod pipe;
 mod reserve;
 #[cfg(feature = "spdy")]

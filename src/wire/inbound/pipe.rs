@@ -13,7 +13,7 @@
 use std::{
     collections::VecDeque,
     fmt, io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::PoisonError,
     task::{Context, Poll, Waker},
 };
 
@@ -23,7 +23,10 @@ use super::chunk::{CHUNK, Chunk};
 use crate::{
     error::EndCause,
     frame::Masked,
-    wire::{Traffic, stock},
+    wire::{
+        Traffic, stock,
+        sync::{Mutex, MutexGuard},
+    },
 };
 
 /// The end of a channel's inbound side.

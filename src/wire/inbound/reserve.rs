@@ -1,7 +1,7 @@
 //! The memory that stalled channels may use beyond their windows, so that the session can continue to
 //! read. Each session has a share, out of a total for all sessions.
 //!
-//! What is lent cannot be taken back, because no byte is dropped. So no session gets more than an eighth
+//! A loan cannot be taken back, because no byte is dropped. So no session gets more than an eighth
 //! of what the others have left: however many sessions take as much as they can, and in whatever order,
 //! seven eighths of what was left stay after each. With `n` sessions that have something, at least
 //! `(7/8)ⁿ` of the total is left, and a session that has nothing can have an eighth of that.

@@ -56,6 +56,14 @@ impl Budget {
         (self.accepted - self.left) as usize
     }
 
+    /// Returns the number of bytes that one channel may accept at once, with the budget of another one
+    /// left.
+    #[cfg(feature = "spdy")]
+    pub(super) fn room_beside_one(&self) -> usize {
+        let kept = self.queued().saturating_add(self.per_channel);
+        self.high_water.saturating_sub(kept)
+    }
+
     /// Returns whether there are bytes of a channel that have not left.
     pub(super) fn has_data(&self) -> bool {
         self.queued() > self.control

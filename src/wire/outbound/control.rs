@@ -40,6 +40,11 @@ impl ControlLane {
         self.count += 1;
     }
 
+    /// Returns whether a Pong is waiting.
+    pub(super) fn has_pongs(&self) -> bool {
+        self.count > 0
+    }
+
     /// Queues a Ping with `mark` as its payload, which the Pong repeats. It replaces a Ping that is
     /// still waiting.
     pub(super) fn ping(&mut self, mark: u64) {

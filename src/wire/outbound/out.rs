@@ -12,9 +12,12 @@ use super::{
     attention::Attention,
     gate::{Event, Gate},
     intake::Intake,
+    outbound::WRITE_CUT,
     queue::{FLUSH, SendQueue},
     waiting::{Wait, Writers},
 };
+#[cfg(feature = "spdy")]
+use crate::spdy;
 use crate::{
     error::EndCause,
     policy::Bucket,
@@ -190,19 +193,47 @@ impl Out {
         Poll::Ready(Ok(()))
     }
 
-    /// Queues a message, and writes the queue out if it is large enough to be worth a system call.
-    pub(super) fn write(&mut self, channel: u8, payload: &[u8]) {
+    /// Queues the beginning of `payload` as a message, and writes the queue out if it is large enough
+    /// to be worth a system call. Returns the number of bytes in the message.
+    pub(super) fn write(&mut self, channel: u8, all: &[u8]) -> usize {
+        let payload = &all[..all.len().min(self.cut(channel, all.len()))];
         let open = self.lets_data_out();
         if open && self.queue.is_over_cap(payload.len()) {
             self.write_out();
         }
         let open = open && self.gate.is_open();
         if open && self.queue.wants_vectored(payload.len()) && self.is_write_vectored() {
-            return self.write_vectored(channel, payload);
+            #[cfg(feature = "spdy")]
+            let payload = &all[..self.uncopied(channel, payload.len(), all.len())];
+            self.write_vectored(channel, payload);
+            return payload.len();
         }
         self.queue.push(channel, payload);
         if open && self.queue.queued() >= FLUSH {
             self.write_out();
+        }
+        payload.len()
+    }
+
+    /// Returns the length of the largest message of this channel that is copied, for a payload of
+    /// this length.
+    #[cfg_attr(not(feature = "spdy"), expect(unused_variables, clippy::unused_self))]
+    fn cut(&self, channel: u8, len: usize) -> usize {
+        #[cfg(feature = "spdy")]
+        if len > spdy::LEAST_DATA {
+            return WRITE_CUT.min(self.queue.largest_data(channel));
+        }
+        WRITE_CUT
+    }
+
+    /// Returns the length of the message for the first `cut` of `len` bytes, if it is not copied.
+    ///
+    /// A rate is charged for what has left, and so needs messages that are not much larger.
+    #[cfg(feature = "spdy")]
+    fn uncopied(&self, channel: u8, cut: usize, len: usize) -> usize {
+        match self.rate {
+            None if cut < len => cut.max(len.min(self.queue.largest_uncopied(channel))),
+            _ => cut,
         }
     }
 

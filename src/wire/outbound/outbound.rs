@@ -22,7 +22,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -42,10 +42,17 @@ use crate::{
     frame::ClosePayload,
     policy::Bucket,
     unwind::drop_quietly,
-    wire::{WireConfig, traffic::Traffic, transport::WriteHalf, turn::Turn},
+    wire::{
+        WireConfig,
+        sync::{Mutex, MutexGuard},
+        traffic::Traffic,
+        transport::WriteHalf,
+        turn::Turn,
+    },
 };
 
-/// The largest number of bytes that one `write` accepts.
+/// The largest number of bytes that one `write` accepts, unless it goes to a stream uncopied: see
+/// [`Out::write`].
 ///
 /// Because of it, control frames can go between two writes, and a budget is exceeded by no more than
 /// this. kubectl sends messages of the same size.
@@ -98,7 +105,6 @@ impl Outbound {
         channel: u8,
         payload: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let payload = &payload[..payload.len().min(WRITE_CUT)];
         self.attempt(cx, channel, Wait::Room, |out| {
             out.check_open(channel)?;
             if payload.is_empty() {
@@ -109,8 +115,7 @@ impl Outbound {
             }
             ready!(out.make_room(channel))?;
             out.note_write();
-            out.write(channel, payload);
-            Poll::Ready(Ok(payload.len()))
+            Poll::Ready(Ok(out.write(channel, payload)))
         })
     }
 
@@ -362,8 +367,14 @@ impl Outbound {
         self.lock().queue.pong(payload);
     }
 
-    pub(crate) fn ping(&self) {
-        self.lock().queue.ping();
+    /// Queues a Pong that nothing has asked for, as a sign of life.
+    pub(crate) fn pong_unasked(&self) {
+        self.lock().queue.pong_unasked();
+    }
+
+    /// Queues a Ping, and returns whether an answer to it can be expected.
+    pub(crate) fn ping(&self) -> bool {
+        self.lock().queue.ping()
     }
 
     /// Queues the last message of a session. No budget applies, because it must not fail for lack of

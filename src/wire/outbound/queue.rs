@@ -276,13 +276,21 @@ impl SendQueue {
             return self.reset();
         }
         self.advance_cursor(n);
-        if n < buffered {
-            self.start += n;
-            self.buf.extend_from_slice(payload);
-        } else {
-            self.buf.clear();
-            self.start = 0;
-            self.buf.extend_from_slice(&payload[n - buffered..]);
+        let rest = match n < buffered {
+            true => {
+                self.start += n;
+                payload
+            }
+            false => {
+                self.buf.clear();
+                self.start = 0;
+                &payload[n - buffered..]
+            }
+        };
+        match self.buf.len() + rest.len() <= stock::OUT_BUFFER {
+            true => self.buf.extend_from_slice(rest),
+            // It would make the buffer too large for the stock.
+            false => self.slice = Bytes::copy_from_slice(rest),
         }
     }
 
@@ -296,17 +304,26 @@ impl SendQueue {
         }
     }
 
+    /// Queues a Pong that nothing has asked for, unless one is waiting that shows as much. Otherwise,
+    /// these would take the places of answers while the peer does not read.
+    pub(super) fn pong_unasked(&mut self) {
+        if !self.control.has_pongs() {
+            self.pong(&[]);
+        }
+    }
+
     /// Queues a Ping. Its payload is the amount of data that has left in front of it, so that the
-    /// Pong tells how much of that data the peer has read.
-    pub(super) fn ping(&mut self) {
+    /// Pong tells how much of that data the peer has read. Returns whether an answer can be expected.
+    pub(super) fn ping(&mut self) -> bool {
         if self.closing {
-            return;
+            return true;
         }
         #[cfg(feature = "spdy")]
         if !self.format.is_web_socket() {
             return self.push_ping();
         }
         self.control.ping(self.budget.left());
+        true
     }
 
     /// Queues the Close frame after everything else. Only the first call counts.

@@ -1,26 +1,13 @@
 //! Tests of every interleaving of a turn with the threads that wake it. To run them:
 //! `RUSTFLAGS="--cfg wsstream_loom" cargo test --release --lib wire::turn`.
 
-use std::task::Wake;
-
 use loom::{
-    sync::{Arc as LoomArc, Condvar, Mutex, atomic::AtomicBool},
+    sync::{Arc as LoomArc, atomic::AtomicBool},
     thread,
 };
 
 use super::*;
-
-/// The thread of an executor, which sleeps until its task is woken. A lost wake-up is a deadlock,
-/// which loom reports.
-struct Park(LoomArc<(Mutex<bool>, Condvar)>);
-
-impl Wake for Park {
-    fn wake(self: Arc<Self>) {
-        let (woken, wakes) = &*self.0;
-        *woken.lock().unwrap() = true;
-        wakes.notify_one();
-    }
-}
+use crate::wire::fixture::park::{Park, check};
 
 /// Uses the turn in the same way as `Task::poll`.
 fn poll(
@@ -47,13 +34,10 @@ fn poll(
 }
 
 fn no_wake_is_lost(rounds: usize) {
-    let mut model = loom::model::Builder::new();
-    // This finds every wake-up that a broken turn was seen to lose, in seconds.
-    model.preemption_bound = Some(3);
-    model.check(move || {
+    // This many preemptions find every wake-up that a broken turn was seen to lose, in seconds.
+    check(3, move || {
         let turn = Turn::new();
-        let park = LoomArc::new((Mutex::new(false), Condvar::new()));
-        let waker = Waker::from(Arc::new(Park(LoomArc::clone(&park))));
+        let park = Park::new();
         // Always Relaxed, because the turn has to make them visible.
         let said = [(); 2].map(|()| LoomArc::new(AtomicBool::new(false)));
         let wakers = [turn.driver_waker(), turn.service_waker()];
@@ -73,7 +57,7 @@ fn no_wake_is_lost(rounds: usize) {
             let [driver, service] = &mut heard;
             poll(
                 &turn,
-                &waker,
+                park.waker(),
                 rounds,
                 || *driver |= said[0].load(Ordering::Relaxed),
                 || *service |= said[1].load(Ordering::Relaxed),
@@ -81,12 +65,7 @@ fn no_wake_is_lost(rounds: usize) {
             if heard == [true; 2] {
                 break;
             }
-            let (woken, wakes) = &*park;
-            let mut woken = woken.lock().unwrap();
-            while !*woken {
-                woken = wakes.wait(woken).unwrap();
-            }
-            *woken = false;
+            park.sleep();
         }
         for thread in threads {
             thread.join().unwrap();

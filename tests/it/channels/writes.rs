@@ -14,6 +14,7 @@ async fn frames_of_one_message(client: &mut Raw<DuplexStream>) -> Vec<Frame> {
     }
 }
 
+/// RFC 6455, 5.4.
 #[tokio::test(start_paused = true)]
 async fn a_large_message_leaves_in_fragments_and_a_ping_is_answered_between_them() {
     for (subprotocol, payload) in [

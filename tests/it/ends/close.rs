@@ -140,3 +140,22 @@ async fn session_close_counts_also_where_the_service_returns_at_once() {
         }
     }
 }
+
+/// The service has its grace in which to write, and a close of its own does not take it away.
+#[tokio::test(start_paused = true)]
+async fn session_close_behind_another_end_has_no_effect() {
+    let service = once(|mut set: ChannelSet| async move {
+        let mut stdout = set.take_writer(1).unwrap();
+        let session = set.session().clone();
+        assert!(matches!(session.ended().await, EndCause::PeerClosed { .. }));
+        session.close(4001, "too late")?;
+        sleep(secs(20)).await;
+        stdout.write_all(b"the result").await?;
+        Ok(())
+    });
+    let mut client = open(service, subprotocols::V4).await;
+    client.close(Some(1000)).await.unwrap();
+    let told = within(LONG, client.read_to_end()).await;
+    assert_eq!(told.text(1), "the result");
+    assert_eq!(told.close, Some(Some(1000)));
+}

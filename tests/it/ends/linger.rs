@@ -151,7 +151,7 @@ async fn talk_until(dropped: impl Future, client: &mut Raw<DuplexStream>) -> Dur
     start.elapsed()
 }
 
-/// The limit applies with and without an answer to our Close.
+/// RFC 6455, 7.1.1. The limit applies with and without an answer to our Close.
 #[tokio::test(start_paused = true)]
 async fn lingering_ends_after_five_minutes_whatever_comes() {
     for answers in [true, false] {

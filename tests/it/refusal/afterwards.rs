@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// RFC 6455, 4.2.2 and 7.2.2.
 #[tokio::test(start_paused = true)]
 async fn a_connection_lives_on_after_a_refusal() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -22,6 +22,8 @@ async fn pings_of_both_ends_do_not_disturb_data() {
                     theirs += 1;
                     client.bytes(&ping(id)).await;
                 }
+                // Of no stream, while no answer can be expected at once.
+                Said::Reset(0x7fff_fff0.., _) => {}
                 Said::Ping(id) => {
                     assert_eq!(id, 2 * n + 1);
                     echoes += 1;
@@ -63,6 +65,40 @@ async fn a_client_that_answers_no_ping_is_gone() {
                 assert_eq!(cause, Some(&EndCause::PeerUnresponsive));
             }
         }
+        client.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_a_local_reader_that_stands_still_is_alive() {
+    /// spdystream answers a PING behind the data in one of this many queues, in turn.
+    const QUEUES: u32 = 5;
+    let keep_alive = KeepAlive::every(secs(20)).timeout(secs(10));
+    for (stands_still, lives) in [(true, true), (false, false)] {
+        let (service, mut ports) = held_in(config().keep_alive(keep_alive));
+        let mut client = Spdy::post(service, "/", PORT_FORWARD).await;
+        client.answers = false;
+        let stream = client.connect(1, 80).await;
+        let mut port = ports.recv().await.unwrap();
+        port.stream.write_all(b"x").await.unwrap();
+        let still = stream % QUEUES;
+        let client = tokio::spawn(async move {
+            for queue in (0..QUEUES).cycle() {
+                let id = loop {
+                    match client.next().await {
+                        Some(Said::Ping(id)) => break id,
+                        None => return,
+                        _ => {}
+                    }
+                };
+                if stands_still && queue != still {
+                    client.bytes(&ping(id)).await;
+                }
+            }
+        });
+        let mut rest = Vec::new();
+        let read = timeout(secs(600), port.stream.read_to_end(&mut rest)).await;
+        assert_eq!(read.is_err(), lives, "{read:?}");
         client.abort();
     }
 }

@@ -30,16 +30,16 @@ use crate::support::{
     open_with, protocols, read_out, within,
 };
 
-/// The size of a loan, and its period.
+/// The size of a loan, and its period. A Pong leaves in every second one.
 const CHUNK: usize = 16 * 1024;
-const BEAT: Duration = Duration::from_millis(500);
+const BEAT: Duration = Duration::from_millis(250);
 /// Small, and not a multiple of anything relevant.
 const WINDOW: usize = 4 * CHUNK;
 /// The capacity of the transport.
 const BETWEEN: usize = 1000;
 
 /// Enough time after a beat to see its effect.
-const AFTER: Duration = Duration::from_millis(100);
+const AFTER: Duration = Duration::from_millis(50);
 
 fn chunks(n: usize) -> WsStreamLayer {
     layer(n * CHUNK)

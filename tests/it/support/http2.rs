@@ -13,7 +13,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::task::AbortHandle;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::AbortHandle,
+};
 
 use super::{raw::Raw, serve::HttpService};
 
@@ -45,25 +48,42 @@ pub(crate) async fn connect<S: HttpService>(service: S) -> (Connection, AbortHan
     let wire = tokio::spawn(async move {
         let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
     });
+    serve(far, service);
+    (handshake(near).await, wire.abort_handle())
+}
+
+/// Spawns a server for one connection.
+pub(crate) fn serve<T, S>(io: T, service: S)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: HttpService,
+{
     tokio::spawn(
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .enable_connect_protocol()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .serve_connection(TokioIo::new(far), TowerToHyperService::new(service)),
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service)),
     );
+}
+
+/// Opens a connection to a server.
+pub(crate) async fn handshake<T>(io: T) -> Connection
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(TokioIo::new(near))
+        .handshake(TokioIo::new(io))
         .await
         .expect("a preface");
     tokio::spawn(connection);
     let mut connection = Connection { send };
     // Extended CONNECT may be used only once the server's settings have arrived.
     let _ = connection.get("/").await;
-    (connection, wire.abort_handle())
+    connection
 }
 
 /// Returns a valid handshake.

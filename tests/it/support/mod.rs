@@ -24,6 +24,7 @@ mod head;
 pub(crate) mod http2;
 #[cfg(feature = "testing")]
 pub(crate) mod logs;
+pub(crate) mod proxy;
 mod random;
 mod raw;
 mod serve;

@@ -258,7 +258,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
-    fn decode(&self, payload: &[u8]) -> Vec<u8> {
+    /// Decodes a fragment that is not the first one of its message.
+    pub(crate) fn decode(&self, payload: &[u8]) -> Vec<u8> {
         use ::base64::Engine;
         match self.base64 {
             true => ::base64::engine::general_purpose::STANDARD

@@ -48,7 +48,7 @@ impl Said {
 
 /// The client end of a session.
 pub(crate) struct Spdy<T> {
-    raw: Raw<T>,
+    pub(crate) raw: Raw<T>,
     tunnel: bool,
     /// Set to answer the server's PINGs, as Go's clients do.
     pub(crate) answers: bool,
@@ -80,9 +80,11 @@ impl Spdy<DuplexStream> {
         serve(far, service);
         Self::post_over(near, target, protocol).await
     }
+}
 
+impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
     /// Opens a session by a POST over a connection to a server.
-    pub(crate) async fn post_over(mut near: DuplexStream, target: &str, protocol: &str) -> Self {
+    pub(crate) async fn post_over(mut near: T, target: &str, protocol: &str) -> Self {
         let head = Head::plain(target)
             .line(&format!("POST {target} HTTP/1.1"))
             .with("Connection", "Upgrade")
@@ -98,10 +100,9 @@ impl Spdy<DuplexStream> {
         assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
         Self::over(Raw::over(near, ""), false)
     }
-}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
-    fn over(raw: Raw<T>, tunnel: bool) -> Self {
+    /// Wraps a session whose handshake has been made.
+    pub(crate) fn over(raw: Raw<T>, tunnel: bool) -> Self {
         Self {
             raw,
             tunnel,
@@ -110,6 +111,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
             replied: false,
             bytes: BytesMut::new(),
         }
+    }
+
+    /// Returns whether the frames are in messages of a WebSocket.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel
     }
 
     /// Drops the connection, without a word.

@@ -72,7 +72,7 @@ fn none_is_none() {
     assert!(!StallReserve::new(100, &TotalReserve::new(0)).take(1));
 }
 
-/// What one of the sessions does.
+/// A step of one of the sessions.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     /// Takes as much as it can, in pieces of this size.

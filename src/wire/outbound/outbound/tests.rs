@@ -1,5 +1,10 @@
+#[cfg(wsstream_loom)]
+mod interleavings;
+mod model;
+
+#[cfg(feature = "spdy")]
+use std::pin::Pin;
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -7,6 +12,7 @@ use std::{
     task::{Wake, Waker},
 };
 
+#[cfg(feature = "spdy")]
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::*;
@@ -14,7 +20,7 @@ use crate::{
     connection::{Carrier, Driver, DriverParts},
     protocol::Format,
     session::{Session, SessionConfig},
-    wire::{StallReserve, TotalReserve, Wire},
+    wire::{StallReserve, TotalReserve, Wire, fixture::SharedLine},
 };
 
 #[derive(Default)]
@@ -36,57 +42,6 @@ impl Wake for Count {
     }
 }
 
-/// A transport that takes a number of bytes and then blocks, and needs a flush after every write.
-struct Taking(usize);
-
-impl AsyncRead for Taking {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Taking {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let n = buf.len().min(self.0);
-        self.0 -= n;
-        if n == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(n))
-        }
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let n = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(self.0);
-        self.0 -= n;
-        if n == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(n))
-        }
-    }
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Returns a wire with the writable channels 0 and 1, and no transport yet.
 fn wire() -> Arc<Wire> {
     wire_of(Format::Binary)
@@ -105,9 +60,14 @@ fn wire_of(format: Format) -> Arc<Wire> {
     Wire::new(Turn::new(), &config, reserve, |_| false, |_| true)
 }
 
+/// Installs a transport that takes this many bytes.
 fn install(wire: &Wire, takes: usize) {
-    wire.outbound
-        .install(WriteHalf::Whole(Box::pin(Taking(takes))));
+    let line = SharedLine::default();
+    line.with(|line| {
+        line.room = takes;
+        line.is_vectored = true;
+    });
+    wire.outbound.install(WriteHalf::Whole(Box::pin(line)));
 }
 
 fn turn(wire: &Wire, due: bool) -> Progress {
@@ -398,4 +358,83 @@ async fn small_writes_leave_as_one_frame_when_the_transport_was_full() {
     expected.extend(b"\0\0\0\x01\0\0\x64\0");
     expected.extend((0..400_usize).flat_map(|n| [n as u8; 64]));
     assert!(taken == expected, "401 writes as two frames");
+}
+
+/// Returns how much of one large write was accepted by a wire with a transport that takes `takes`
+/// bytes, and how much is queued then.
+#[cfg(feature = "spdy")]
+fn large_write(format: Format, takes: usize, prepare: impl Fn(&Wire)) -> (usize, usize) {
+    let wire = wire_of(format);
+    if format.has_streams() {
+        wire.outbound.open(0, 1);
+    }
+    install(&wire, takes);
+    turn(&wire, true);
+    prepare(&wire);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(accepted)) = wire.outbound.poll_write(cx, 0, &[7; 1 << 20]) else {
+        panic!("not accepted");
+    };
+    let queued = wire.outbound.lock().queue.queued();
+    (accepted, queued)
+}
+
+#[test]
+#[cfg(feature = "spdy")]
+fn a_large_write_of_a_stream_is_one_frame_if_it_is_not_copied() {
+    // The high-water mark without a budget.
+    const LARGE: usize = (256 - 64) * 1024;
+    for format in [Format::Spdy, Format::Tunnel] {
+        let all = large_write(format, usize::MAX, |_| {});
+        assert_eq!(all, (LARGE, 0), "{format:?}");
+        // There is room left for another channel.
+        let (accepted, queued) = large_write(format, 1, |_| {});
+        assert_eq!(accepted, LARGE);
+        assert!(queued < LARGE + 18, "{format:?}: {queued}");
+        // A full transport is shown no more.
+        let (accepted, _) = large_write(format, 0, |wire| {
+            wire.outbound.send(0, Bytes::from_static(b"x")).unwrap();
+            turn(wire, false);
+        });
+        assert_eq!(accepted, WRITE_CUT, "{format:?}");
+    }
+    assert_eq!(large_write(Format::Binary, usize::MAX, |_| {}).0, WRITE_CUT);
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "spdy")]
+async fn a_rate_is_kept_with_small_frames() {
+    let (accepted, _) = large_write(Format::Spdy, usize::MAX, |wire| {
+        let rate = crate::policy::ByteRate::default().outbound(1 << 20);
+        let bucket = rate.outbound_bucket(Instant::now());
+        wire.outbound.limit_rate(bucket);
+    });
+    assert_eq!(accepted, WRITE_CUT);
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "spdy")]
+async fn a_slow_reader_gets_small_frames() {
+    let wire = wire_of(Format::Spdy);
+    wire.outbound.open(0, 1);
+    wire.outbound.pace();
+    install(&wire, usize::MAX);
+    turn(&wire, true);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut ping = 2;
+    let mut frames = Vec::new();
+    for _ in 0..400 {
+        match wire.outbound.poll_write(cx, 0, &[7; 1 << 20]) {
+            Poll::Ready(accepted) => frames.push(accepted.unwrap()),
+            Poll::Pending => {
+                tokio::time::advance(std::time::Duration::from_millis(1500)).await;
+                wire.outbound.expire_pacing(Instant::now());
+                while wire.outbound.answered(ping).is_some() {
+                    ping += 2;
+                }
+            }
+        }
+    }
+    assert_eq!(frames[0], WRITE_CUT);
+    assert_eq!(*frames.last().unwrap(), 8 * 1024);
 }

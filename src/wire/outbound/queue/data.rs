@@ -8,7 +8,7 @@
 //! payload is appended, and the lengths in its heads are changed.
 
 use super::{SendQueue, is_full};
-use crate::{frame::set_frame_len, protocol::Format, spdy};
+use crate::{frame::set_frame_len, protocol::Format, spdy, wire::outbound::framing::FRAGMENT};
 
 impl Format {
     /// Appends `more` to a DATA frame at the end of the buffer, whose payload has `len` bytes.
@@ -62,6 +62,7 @@ impl SendQueue {
             format.append_to_data(buffer, last.len, payload);
             let more = format.message_len(merged) - format.message_len(last.len);
             self.budget.accept(channel, bytes, more);
+            self.count_data(self.stream(channel), 0, bytes);
             return self.note_data(channel, merged);
         }
         let stream = self.stream(channel);
@@ -71,7 +72,7 @@ impl SendQueue {
         tail.extend_from_slice(payload);
         self.budget.accept(channel, bytes, len);
         self.note_data(channel, bytes);
-        self.count_data(stream, 1);
+        self.count_data(stream, 1, bytes);
         self.ask(stream);
     }
 
@@ -95,7 +96,7 @@ impl SendQueue {
         let begin = last.end - format.message_len(last.len) as u64;
         let is_last = last.channel == channel && last.end == self.budget.accepted();
         let is_whole = self.budget.left() <= begin;
-        let fits = last.len + more <= format.fragment();
+        let fits = last.len + more <= FRAGMENT.min(self.largest_data(channel));
         let buffer = self.backlog.last_frames().unwrap_or(&self.buf);
         // The head may grow by two bytes.
         (is_last && is_whole && fits && !is_full(buffer, more + 2)).then_some(last)
@@ -110,17 +111,32 @@ impl SendQueue {
     /// Counts the frames of a large payload, which is queued uncopied.
     pub(super) fn count_large(&mut self, channel: u8, len: usize) {
         let stream = self.stream(channel);
-        self.count_data(stream, len.div_ceil(self.format.fragment()));
+        self.count_data(stream, len.div_ceil(self.format.fragment()), len);
         self.ask(stream);
+    }
+
+    /// Returns the largest payload of a DATA frame of this channel that is shown to the transport
+    /// before it is copied. What the transport does not take is queued, and must leave room for
+    /// another channel.
+    pub(in crate::wire::outbound) fn largest_uncopied(&self, channel: u8) -> usize {
+        match self.format.has_streams() {
+            true => self
+                .largest_data(channel)
+                .min(self.budget.room_beside_one()),
+            false => 0,
+        }
     }
 
     /// Queues the head of a DATA frame, as [`SendQueue::push_head`] does.
     pub(super) fn push_data_head(&mut self, channel: u8, len: usize) {
         let (format, stream) = (self.format, self.stream(channel));
-        format.data_head(stream, len, self.front());
-        self.budget.accept(channel, len, format.message_len(len));
+        let head = self.front();
+        let before = head.len();
+        format.data_head(stream, len, head);
+        let bytes = head.len() - before + len;
+        self.budget.accept(channel, len, bytes);
         // The PINGs come behind the payload: see `SendQueue::ask_for`.
-        self.count_data(stream, 1);
+        self.count_data(stream, 1, len);
     }
 
     /// Writes the head of a DATA frame to the empty buffer.

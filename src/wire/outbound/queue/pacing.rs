@@ -93,13 +93,20 @@ impl SendQueue {
         pacing.is_some_and(|pacing| !pacing.pace.admits(queue_of(stream)))
     }
 
-    /// Counts DATA frames of a stream.
-    pub(super) fn count_data(&mut self, stream: u32, frames: usize) {
+    /// Counts DATA frames of a stream, with a payload of `len` bytes in all.
+    pub(super) fn count_data(&mut self, stream: u32, frames: usize, len: usize) {
         if let Some(pacing) = &mut self.pacing {
-            for _ in 0..frames {
-                pacing.pace.sent(queue_of(stream));
-            }
+            pacing.pace.sent_data(queue_of(stream), frames, len);
         }
+    }
+
+    /// Returns the largest payload of the next DATA frame of this channel. Messages of channels that
+    /// are no streams have no such bound.
+    pub(in crate::wire::outbound) fn largest_data(&self, channel: u8) -> usize {
+        let pacing = self.pacing.as_ref().zip(self.budget.stream(channel));
+        pacing.map_or(spdy::LARGEST_DATA, |(pacing, stream)| {
+            pacing.pace.largest(queue_of(stream))
+        })
     }
 
     /// Queues the PINGs that data of a stream asks for.
@@ -113,16 +120,31 @@ impl SendQueue {
                 return;
             }
             let id = self.said.next_ping();
-            if !pacing.pace.ask(queue, id) {
+            let now = Instant::now();
+            if !pacing.pace.ask(queue, id, now) {
                 return;
             }
             if pacing.since.is_none() {
-                pacing.since = Some(Instant::now());
+                pacing.since = Some(now);
                 pacing.began = true;
             }
-            let write = |out: &mut &mut [u8]| spdy::ping(out, id);
-            self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
+            self.append_frame(|out| spdy::ping(out, id));
         }
+    }
+
+    /// Counts a PING of the keep-alive. Returns whether a reader that stands still may hold its answer
+    /// back, or `None` if the client has no place for it.
+    pub(super) fn beat(&mut self, id: u32) -> Option<bool> {
+        let Some(pacing) = &mut self.pacing else {
+            return Some(self.budget.accepted() > 0);
+        };
+        pacing.pace.beat(id, Instant::now())
+    }
+
+    /// Counts a frame for the queue in which the least waits, and returns that queue, if this session
+    /// is paced.
+    pub(super) fn nudge_queue(&mut self) -> Option<usize> {
+        self.pacing.as_mut().map(|pacing| pacing.pace.nudge())
     }
 
     /// Queues the PINGs for data that has left on its way around the queue.
@@ -180,7 +202,7 @@ impl SendQueue {
         let Some(pacing) = &mut self.pacing else {
             return false;
         };
-        let asked = pacing.pace.confirmed(ping);
+        let asked = pacing.pace.confirmed(ping, Instant::now());
         if asked {
             self.release_held();
         }

@@ -27,6 +27,10 @@ impl Said {
     }
 }
 
+/// A stream for each queue of a Go client, above all streams of a client, which would need years to get
+/// there.
+const NO_STREAMS: Range<u32> = 0x7fff_fff0..0x7fff_fff5;
+
 /// The methods for adding frames that are not data.
 impl SendQueue {
     /// Queues frames behind everything else. The payload of DATA frames among them must be empty.
@@ -37,6 +41,11 @@ impl SendQueue {
     /// Queues the frame that `write` encodes.
     fn push_frame(&mut self, write: impl FnOnce(&mut &mut [u8])) {
         self.push_frames(spdy::encode(&mut [0; spdy::LONGEST], write));
+    }
+
+    /// Appends the frame that `write` encodes to the queue.
+    pub(super) fn append_frame(&mut self, write: impl FnOnce(&mut &mut [u8])) {
+        self.append(spdy::encode(&mut [0; spdy::LONGEST], write));
     }
 
     /// Appends frames to the queue.
@@ -58,12 +67,43 @@ impl SendQueue {
         self.push_frame(|out| spdy::syn_reply(out, stream, first));
     }
 
-    /// Queues a PING, which confirms the data that was accepted before it.
-    pub(super) fn push_ping(&mut self) {
-        let id = self.said.next_ping();
-        self.said.marked = id;
-        self.said.mark = self.budget.accepted();
-        self.push_frame(|out| spdy::ping(out, id));
+    /// Queues a PING, which confirms the data that was accepted before it. Returns whether an answer
+    /// can be expected.
+    ///
+    /// A Go client answers it behind what is in one of its [queues](crate::spdy::Pace), and a local
+    /// reader that stands still must not make the client look dead. So there are more of them, until
+    /// one is in a queue in which nothing waits. If there is none, another frame shows whether the
+    /// client's host is still there.
+    pub(super) fn push_ping(&mut self) -> bool {
+        for _ in 0..spdy::QUEUES {
+            let id = self.said.next_ping();
+            let Some(waits) = self.beat(id) else {
+                break;
+            };
+            self.said.marked = id;
+            self.said.mark = self.budget.accepted();
+            self.append_frame(|out| spdy::ping(out, id));
+            if !waits {
+                return true;
+            }
+        }
+        match self.nudge_queue() {
+            Some(queue) => {
+                self.append_nudge(queue);
+                false
+            }
+            // Without pacing, no more is known, and there are queues without a stream.
+            None => true,
+        }
+    }
+
+    /// Queues the reset of a stream that does not exist, which a Go client takes from this queue and
+    /// discards.
+    fn append_nudge(&mut self, queue: usize) {
+        let mut streams = NO_STREAMS.filter(|stream| queue_of(*stream) == queue);
+        if let Some(stream) = streams.next() {
+            self.append_frame(|out| spdy::rst_stream(out, stream, ResetStatus::Cancel));
+        }
     }
 
     /// Queues a frame that means nothing to the peer, in place of the Pong of a WebSocket. If the
@@ -76,8 +116,6 @@ impl SendQueue {
             // This shows it as well.
             return;
         }
-        /// Above all streams of a client, which would need years to get there.
-        const NO_STREAMS: Range<u32> = 0x7fff_fff0..0x7fff_fff5;
         let mut streams = NO_STREAMS.filter(|stream| self.budget.is_idle_queue(queue_of(*stream)));
         if let Some(stream) = streams.next() {
             self.push_frame(|out| spdy::rst_stream(out, stream, ResetStatus::Cancel));

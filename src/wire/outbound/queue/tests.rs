@@ -236,7 +236,9 @@ impl Test {
                 self.queue.push_bytes(channel, &mut payload.into());
             }
             Op::Vectored(channel, len, per_mille) => self.vectored(channel, len, per_mille),
-            Op::Ping => self.queue.ping(),
+            Op::Ping => {
+                self.queue.ping();
+            }
             Op::Pong(len) => {
                 self.queue.pong(&vec![b'p'; len]);
                 self.pongs += 1;
@@ -383,6 +385,22 @@ fn a_control_frame_waits_for_one_frame_at_most() {
         .windows(3)
         .position(|w| w == [0x8a, 1, b'p']);
     assert!(before.unwrap() <= FRAGMENT + 5);
+}
+
+/// The peer does not read for a minute, in which reading is paused, and then it does.
+#[test]
+fn pongs_that_nothing_asked_for_replace_no_answer() {
+    let mut test = Test::new(Format::Binary);
+    test.run(Op::Send(0, 200_000));
+    test.run(Op::Bytes(10));
+    test.run(Op::Pong(1));
+    for _ in 0..120 {
+        test.queue.pong_unasked();
+    }
+    while test.take(|n| n) > 0 {}
+    test.wire.parse(Format::Binary);
+    let answer = [0x8a, 1, b'p'];
+    assert!(test.wire.bytes.windows(3).any(|w| w == answer));
 }
 
 #[test]

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{frame::close_payload, protocol::Format, wire::outbound::framing::FRAGMENT};
 
+const LARGEST: usize = spdy::LARGEST_DATA;
+
 const FORMATS: [Format; 2] = [Format::Tunnel, Format::Spdy];
 
 /// The streams that stand for the channels 0 and 1.
@@ -27,14 +29,14 @@ fn op() -> impl Strategy<Value = Op> {
     let len = prop_oneof![
         4 => 1..200_usize,
         2 => prop_oneof![Just(117), Just(118), Just(2040)],
-        2 => prop_oneof![Just(FRAGMENT - 1), Just(FRAGMENT), Just(FRAGMENT + 1), Just(3 * FRAGMENT)],
+        2 => prop_oneof![Just(FRAGMENT - 1), Just(FRAGMENT), Just(FRAGMENT + 1), Just(3 * FRAGMENT), Just(LARGEST)],
     ];
     let channel = 0..2_u8;
     prop_oneof![
         6 => (channel.clone(), len.clone()).prop_map(|(c, n)| Op::Push(c, n.min(FRAGMENT))),
         4 => (channel.clone(), len.clone()).prop_map(|(c, n)| Op::Send(c, n)),
         3 => (channel.clone(), len, 0..=1000_usize)
-            .prop_map(|(c, n, taken)| Op::Vectored(c, n.min(FRAGMENT), taken)),
+            .prop_map(|(c, n, taken)| Op::Vectored(c, n, taken)),
         3 => channel.clone().prop_map(Op::Frames),
         1 => channel.prop_map(Op::Reply),
         8 => (0..=1000_usize).prop_map(Op::Take),
@@ -157,7 +159,10 @@ fn frames(format: Format, bytes: &[u8]) -> Vec<Sent> {
         assert_eq!(rest[0], 0x82, "each message is binary, and one frame");
         let (head, len) = match rest[1] {
             126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
-            127 => panic!("no message is that large"),
+            127 => (
+                10,
+                u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize,
+            ),
             short => (2, usize::from(short)),
         };
         plain.extend(&rest[head..head + len]);
@@ -206,7 +211,7 @@ proptest! {
             model.drain();
             let frames = frames(format, &model.left);
             for frame in &frames {
-                prop_assert!(!matches!(frame, Sent::Data(_, data) if data.len() > FRAGMENT));
+                prop_assert!(!matches!(frame, Sent::Data(_, data) if data.len() > LARGEST));
             }
             prop_assert_eq!(joined(frames), joined(model.queued));
         }
@@ -371,22 +376,62 @@ fn a_goaway_replaces_the_queue_after_a_fault() {
 
 #[test]
 fn a_ping_confirms_the_data_in_front_of_it() {
+    const PING: u64 = 12;
     let mut model = Model::new(Format::Spdy);
     model.queue.push(0, b"hi");
-    model.queue.ping();
-    assert_eq!(model.queue.take_mark(4), None);
-    assert_eq!(model.queue.take_mark(2), Some(10));
-    assert_eq!(model.queue.take_mark(2), None);
+    assert!(model.queue.ping());
+    // The last of those for all queues.
+    assert_eq!(model.queue.take_mark(12), None);
+    assert_eq!(model.queue.take_mark(10), Some(10 + 4 * PING));
+    assert_eq!(model.queue.take_mark(10), None);
     model.queue.push(0, b"more");
-    model.queue.ping();
-    assert_eq!(model.queue.take_mark(2), None);
-    assert_eq!(model.queue.take_mark(4), Some(34));
+    assert!(model.queue.ping());
+    assert_eq!(model.queue.take_mark(10), None);
+    assert_eq!(model.queue.take_mark(20), Some(10 + 12 + 9 * PING));
     model.drain();
     assert!(
         model
             .left
-            .ends_with(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 4])
+            .ends_with(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 20])
     );
+}
+
+#[test]
+fn pings_of_the_keep_alive_go_past_a_queue_that_stands_still() {
+    let mut model = paced();
+    assert!(model.queue.ping());
+    assert_eq!(pings(&mut model), [2], "nothing waits");
+    // Stream 3 has its queue: all frames are in it, and no answer ever comes from it.
+    while !model.queue.is_paced(0) {
+        model.queue.push(0, b"x");
+    }
+    let mut rounds = 0;
+    let mut phase = 1 + pings(&mut model).len();
+    while model.queue.ping() {
+        assert!(rounds < 1000);
+        rounds += 1;
+        let sent = pings(&mut model);
+        let in_queue_3 = |n: &usize| (phase + n) % spdy::QUEUES == 3;
+        assert!(
+            !in_queue_3(&(sent.len() - 1)),
+            "the last one can be answered"
+        );
+        for (n, id) in sent.iter().enumerate() {
+            if !in_queue_3(&n) {
+                model.queue.answered(*id);
+            }
+        }
+        phase += sent.len();
+    }
+    // It has places for fourteen of them. The next one would stop the client.
+    assert!((50..80).contains(&rounds), "{rounds}");
+    for _ in 0..1000 {
+        assert!(!model.queue.ping(), "no answer can come");
+        model.drain();
+        assert!(!model.left.is_empty(), "a host that is gone is noticed");
+        model.left.clear();
+        assert_eq!(model.queue.held(), 0);
+    }
 }
 
 #[test]

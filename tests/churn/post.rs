@@ -1,0 +1,51 @@
+//! The client of a command over SPDY, which opens a stream for each channel.
+
+mod reader;
+mod writer;
+
+use std::pin::pin;
+
+use bytes::BytesMut;
+use futures_util::future::select;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::{reader::Reader, writer::Writer};
+use crate::{
+    facts::Shared,
+    halves::{Line, Wishes},
+    plan::Plan,
+};
+
+/// The query of a command with all of these channels.
+pub(crate) const QUERY: &str = "command=x&stdin=1&stdout=1&stderr=1";
+
+/// The channels and the types of their streams, in the order in which they are opened.
+const STREAMS: [(u8, &str); 4] = [(3, "error"), (0, "stdin"), (1, "stdout"), (2, "stderr")];
+
+/// The only channel with input.
+const STDIN: u8 = 0;
+
+/// Returns the stream of a channel.
+fn stream_of(channel: u8) -> u32 {
+    let at = STREAMS.iter().position(|(id, _)| *id == channel);
+    at.map_or(99, |at| 2 * at as u32 + 1)
+}
+
+/// Returns the channel of a stream.
+fn channel_of(stream: u32) -> Option<u8> {
+    let found = STREAMS.iter().find(|(id, _)| stream_of(*id) == stream);
+    found.map(|(id, _)| *id)
+}
+
+/// Runs a client whose handshake is over. `early` are bytes that came with the answer.
+pub(crate) async fn run<T>(plan: &Plan, facts: &Shared, io: T, early: BytesMut)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (read, write) = tokio::io::split(io);
+    let wishes = Wishes::default();
+    let reader = Reader::new(plan, facts, &wishes).run(read, early);
+    let writer = Writer::new(Line::new(plan, facts, &wishes, write)).run();
+    // The writer returns only when it cuts the connection, which drops both halves.
+    select(pin!(writer), pin!(reader)).await;
+}
