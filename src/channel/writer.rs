@@ -24,8 +24,8 @@ use crate::wire::{WRITE_CUT, Wire};
 /// and at the latest after the next run of the session's task, so a prompt appears without a flush.
 ///
 /// Over SPDY, a channel is a stream of bytes, without messages. A `write` that the transport takes
-/// without a copy may then accept more, up to 192 KiB with the default
-/// [`Limits`](crate::policy::Limits), which costs a client less than six of 32 KiB.
+/// without a copy may then accept more, up to 256 KiB with the default
+/// [`Limits`](crate::policy::Limits), which costs a client less than eight of 32 KiB.
 ///
 /// Data that was accepted but has not left is bounded per channel
 /// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write is

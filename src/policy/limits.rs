@@ -10,8 +10,9 @@ const DEFAULT_RECEIVE_WINDOW: usize = 256 * 1024;
 /// The default bound on the queue of one channel: two writes of 32 KiB in flight.
 const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
 
-/// The default bound on the queue of a session: four channels with full budgets.
-const DEFAULT_HIGH_WATER: usize = 256 * 1024;
+/// The default bound on the queue of a session: five channels with full budgets, or the largest DATA
+/// frame of SPDY beside one.
+const DEFAULT_HIGH_WATER: usize = 320 * 1024;
 
 /// The default bound on the memory of a session's stalled channels beyond their windows. At
 /// 64 KiB/s, a kubectl whose input is not read survives for ten minutes.
@@ -88,7 +89,7 @@ impl Limits {
     }
 
     /// Sets how many bytes of all channels of a session may be accepted before they are sent.
-    /// Default 256 KiB.
+    /// Default 320 KiB.
     #[must_use]
     pub fn high_water(mut self, bytes: usize) -> Self {
         self.high_water = bytes;

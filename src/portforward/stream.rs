@@ -88,7 +88,7 @@ impl AsyncWrite for ForwardedStream {
 /// writer, with its budget, cancel safety and errors. `shutdown` waits until accepted data has left.
 /// On channels it sends nothing: the client learns of the end of a port when the session ends.
 ///
-/// In a [tunnel](super#tunnels), a large `write` may accept up to 192 KiB at once with the default
+/// In a [tunnel](super#tunnels), a large `write` may accept up to 256 KiB at once with the default
 /// limits. kubectl takes more in such pieces than in those of 32 KiB. The first use of the writer has the connection accepted, and the
 /// client is told that this direction has ended after `shutdown`, or when the writer is dropped.
 #[derive(Debug)]
