@@ -63,6 +63,8 @@ pub(super) struct Attack {
     pub(super) heap: u64,
     /// The tasks, descriptors and processes of each session.
     pub(super) each: [u64; 3],
+    /// The heap in KiB, and the tasks, that the connection of a session takes beside it.
+    beside: fn(Carrier) -> [u64; 2],
     /// The end of its sessions, in a test and at full size.
     pub(super) end: [End; 2],
 }
@@ -83,6 +85,7 @@ impl Attack {
             frames: [0, 0],
             heap,
             each: [1, 1, 0],
+            beside: |_| [0; 2],
             end: [end; 2],
         }
     }
@@ -110,6 +113,11 @@ impl Attack {
     /// Has this many tasks, descriptors and processes for each session.
     pub(super) const fn each(self, each: [u64; 3]) -> Self {
         Self { each, ..self }
+    }
+
+    /// Allows for the connection of each session as well.
+    pub(super) const fn beside(self, beside: fn(Carrier) -> [u64; 2]) -> Self {
+        Self { beside, ..self }
     }
 
     /// Ends in this way in a test, because there are few frames.
@@ -254,14 +262,16 @@ impl Attack {
             ..
         } = measured;
         assert_eq!(measured.end, self.end[size], "{what}");
-        let most = before.heap + sessions * self.heap * KIB + KEPT;
+        let [heap, tasks_beside] = (self.beside)(carrier);
+        let heap = sessions * (self.heap + heap) * KIB + KEPT;
+        let most = before.heap + heap;
         assert!(peak.heap <= most, "{what}: {} bytes of heap", peak.heap);
-        let most = (sessions * self.heap * KIB + KEPT) * 3 / 2 + OVERHEAD;
+        let most = heap * 3 / 2 + OVERHEAD;
         let resident = measured.resident;
         assert!(resident <= most, "{what}: {resident} bytes resident");
         let [tasks, descriptors, processes] = self.each;
         // One more: a handshake that is going on.
-        let most = before.tasks + tasks * sessions + 1;
+        let most = before.tasks + (tasks + tasks_beside) * sessions + 1;
         assert!(peak.tasks <= most, "{what}: {} tasks", peak.tasks);
         let most = before.descriptors + descriptors * sessions + 1;
         assert!(peak.descriptors <= most, "{what}: {}", peak.descriptors);
@@ -286,6 +296,7 @@ impl Attack {
                 _ => format!("{before} → {peak} → {after}"),
             }
         };
+        let bound = self.heap + (self.beside)(carrier)[0];
         let carrier = match carrier {
             Carrier::Tunnel => "tunnel",
             Carrier::Post => "POST",
@@ -309,10 +320,9 @@ impl Attack {
         let at_once = u64::from(self.at_once.unwrap_or(self.sessions[size]));
         let each = (peak.heap - before.heap) as f64 / (at_once * KIB) as f64;
         format!(
-            "| {} | {carrier} | {sessions} | {:.1} | {each:.1} of {} | {} | +{} | {} | {} | {} | {end} |",
+            "| {} | {carrier} | {sessions} | {:.1} | {each:.1} of {bound} | {} | +{} | {} | {} | {} | {end} |",
             self.name,
             measured.sent as f64 / (sessions * KIB) as f64,
-            self.heap,
             row(|figures| figures.heap / KIB),
             measured.resident / KIB,
             row(|figures| figures.tasks),

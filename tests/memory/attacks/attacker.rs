@@ -289,6 +289,9 @@ impl Attacker {
             let (head, len) = match rest {
                 [_, len @ ..126, ..] => (2, usize::from(*len)),
                 [_, 126, a, b, ..] => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+                [_, 127, _, _, _, _, a, b, c, d, ..] => {
+                    (10, u32::from_be_bytes([*a, *b, *c, *d]) as usize)
+                }
                 _ => break,
             };
             let Some(payload) = rest.get(head..head + len) else {

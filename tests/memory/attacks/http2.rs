@@ -18,6 +18,9 @@ const ACK: u8 = 1;
 /// The first byte of a header block that begins with `:status: 200`.
 pub(super) const OK: u8 = 0x88;
 
+/// The same for `:status: 500`.
+pub(super) const FAULT: u8 = 0x8e;
+
 /// The time in which a server answers, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -134,7 +137,13 @@ impl Http2 {
     pub(super) fn until(&mut self, happened: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !happened(self) {
-            assert!(start.elapsed() < PATIENCE, "no answer");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{} answers, {} resets, over: {}",
+                self.answers.len(),
+                self.resets,
+                self.is_over,
+            );
             self.hear();
             thread::yield_now();
         }

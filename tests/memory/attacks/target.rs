@@ -117,8 +117,8 @@ pub(crate) fn listen() -> Result<TcpListener, BoxError> {
     Ok(socket.listen(4096)?)
 }
 
-/// Answers each byte with the bytes of this process's heap, and its number of tasks, once as many
-/// seconds have passed as the byte says. They pass at once.
+/// Answers each byte with the bytes of this process's heap, its number of tasks, and the bytes that it
+/// has ever allocated, once as many seconds have passed as the byte says. They pass at once.
 pub(crate) async fn report(mut stream: TcpStream) -> Result<(), BoxError> {
     loop {
         let seconds = stream.read_u8().await?;
@@ -127,10 +127,11 @@ pub(crate) async fn report(mut stream: TcpStream) -> Result<(), BoxError> {
             time::advance(Duration::from_secs(seconds.into())).await;
             time::resume();
         }
-        let heap = INSTRUMENTED_SYSTEM.stats();
-        let heap = (heap.bytes_allocated - heap.bytes_deallocated) as u64;
+        let stats = INSTRUMENTED_SYSTEM.stats();
+        let allocated = stats.bytes_allocated as u64;
+        let heap = allocated - stats.bytes_deallocated as u64;
         let tasks = Handle::current().metrics().num_alive_tasks() as u64;
-        let answer = [heap.to_le_bytes(), tasks.to_le_bytes()].concat();
-        stream.write_all(&answer).await?;
+        let answer = [heap, tasks, allocated].map(u64::to_le_bytes);
+        stream.write_all(&answer.concat()).await?;
     }
 }

@@ -2,14 +2,21 @@
 
 use super::{
     super::{
-        attacker::Attacker,
+        attacker::{Attacker, message},
         run::{Pause, Run},
+        target::RESERVE,
     },
-    frames::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, announced, frame},
+    frames::{BINARY, CLOSE, CONTINUATION, FIN, GOODBYE, PING, PONG, announced, frame},
     target::{ECHOES, NEVER_READS, READS, RETURNS, WRITES},
 };
 
 const V5: &str = "v5.channel.k8s.io";
+
+/// The bytes of the reserve that a full channel gets at once, after a pause.
+const LOAN: usize = 16 * 1024;
+
+/// The number of looks at the server in which it takes what it has room for.
+const LOOKS: u32 = 2;
 
 /// The number of frames between two looks at the server.
 const BATCH: u32 = 50;
@@ -97,10 +104,22 @@ pub(super) fn pongs(run: &mut Run<'_>) -> Vec<Attacker> {
     flood(run, READS, true, |_| frame(FIN | PONG, &[7; 125]))
 }
 
-/// Ends channels, again and again, and ones that there are not.
+/// Ends both channels, again and again.
 pub(super) fn closes(run: &mut Run<'_>) -> Vec<Attacker> {
     flood(run, NEVER_READS, true, |n| {
-        frame(FIN | BINARY, &[CLOSE, (n % 251) as u8])
+        frame(FIN | BINARY, &[CLOSE, (n % 2) as u8])
+    })
+}
+
+/// Ends a channel that there is not.
+pub(super) fn close_of_no_channel(run: &mut Run<'_>) -> Vec<Attacker> {
+    send(run, NEVER_READS, &frame(FIN | BINARY, &[CLOSE, 2]))
+}
+
+/// Sends Close frames, of which the first ends the session.
+pub(super) fn goodbyes(run: &mut Run<'_>) -> Vec<Attacker> {
+    flood(run, READS, true, |_| {
+        frame(FIN | GOODBYE, &1000_u16.to_be_bytes())
     })
 }
 
@@ -116,8 +135,8 @@ pub(super) fn empty_messages(run: &mut Run<'_>) -> Vec<Attacker> {
 }
 
 /// Sends a message in fragments, which it completes.
-fn fragments(run: &mut Run<'_>, path: &str, reads: bool, fragment: &[u8]) -> Vec<Attacker> {
-    let mut attackers = flood(run, path, reads, |n| match n {
+fn fragments(run: &mut Run<'_>, fragment: &[u8]) -> Vec<Attacker> {
+    let mut attackers = flood(run, READS, true, |n| match n {
         0 => frame(BINARY, &[0]),
         _ => frame(CONTINUATION, fragment),
     });
@@ -126,56 +145,76 @@ fn fragments(run: &mut Run<'_>, path: &str, reads: bool, fragment: &[u8]) -> Vec
             attacker.send_raw(&frame(FIN | CONTINUATION, fragment));
         }
     }
-    run.drive(&mut attackers, reads);
+    run.drive(&mut attackers, true);
     attackers
 }
 
 pub(super) fn empty_fragments(run: &mut Run<'_>) -> Vec<Attacker> {
-    fragments(run, READS, true, &[])
+    fragments(run, &[])
 }
 
 pub(super) fn fragments_of_a_byte(run: &mut Run<'_>) -> Vec<Attacker> {
-    fragments(run, READS, true, b"x")
-}
-
-/// Sends fragments of one byte to a service that does not read.
-pub(super) fn unread_fragments(run: &mut Run<'_>) -> Vec<Attacker> {
-    fragments(run, NEVER_READS, false, b"x")
+    fragments(run, b"x")
 }
 
 pub(super) fn messages_of_a_byte(run: &mut Run<'_>) -> Vec<Attacker> {
     flood(run, READS, true, |_| frame(FIN | BINARY, b"\0x"))
 }
 
-/// Sends more than fits anywhere, and reads nothing.
-fn upload(run: &mut Run<'_>, path: &str) -> Vec<Attacker> {
-    let mut attackers = open(run, path);
-    let payload = vec![0; 8 * 1024];
+/// Sends the same frames again and again, and reads nothing. Time passes until the reserve of a session
+/// that is not read must be used up, even if only every second look finds what has to be read.
+fn stuff(run: &mut Run<'_>, path: &str, begin: &[u8], frames: &[u8], times: u32) -> Vec<Attacker> {
+    let mut attackers = send(run, path, begin);
+    let all = frames.repeat(times as usize);
     for attacker in &mut attackers {
-        for _ in 0..256 {
-            attacker.send(&payload);
+        attacker.send_raw(&all);
+    }
+    for _ in 0..2 * RESERVE / LOAN + 8 {
+        run.gauge.pass(1);
+        for _ in 0..LOOKS {
+            run.exchange(&mut attackers, false);
         }
     }
     run.drive(&mut attackers, false);
     attackers
+}
+
+/// Sends more than fits anywhere, with Pings between.
+fn upload(run: &mut Run<'_>, path: &str) -> Vec<Attacker> {
+    let frames = [message(&[0; 8 * 1024]), frame(FIN | PING, &[7; 125])].concat();
+    stuff(run, path, &[], &frames, 256)
+}
+
+/// Sends fragments of one byte to a service that does not read.
+pub(super) fn unread_fragments(run: &mut Run<'_>) -> Vec<Attacker> {
+    let first = frame(BINARY, &[0]);
+    stuff(
+        run,
+        NEVER_READS,
+        &first,
+        &frame(CONTINUATION, b"x"),
+        run.frames,
+    )
+}
+
+/// Sends messages of one byte to a service that does not read.
+pub(super) fn unread_messages(run: &mut Run<'_>) -> Vec<Attacker> {
+    stuff(
+        run,
+        NEVER_READS,
+        &[],
+        &frame(FIN | BINARY, b"\0x"),
+        run.frames,
+    )
 }
 
 pub(super) fn unread_upload(run: &mut Run<'_>) -> Vec<Attacker> {
     upload(run, NEVER_READS)
 }
 
-/// Floods a service that answers everything, with Pings between.
+/// Floods a service that answers everything.
 pub(super) fn floods_unread(run: &mut Run<'_>) -> Vec<Attacker> {
-    let mut attackers = open(run, ECHOES);
-    let payload = vec![0; 8 * 1024];
-    for attacker in &mut attackers {
-        for _ in 0..256 {
-            attacker.send(&payload);
-            attacker.send_raw(&frame(FIN | PING, &[7; 125]));
-        }
-    }
-    run.drive(&mut attackers, false);
-    attackers
+    upload(run, ECHOES)
 }
 
 pub(super) fn unread_downloads(run: &mut Run<'_>) -> Vec<Attacker> {

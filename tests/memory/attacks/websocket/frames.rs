@@ -3,6 +3,7 @@
 /// The opcodes.
 pub(super) const CONTINUATION: u8 = 0;
 pub(super) const BINARY: u8 = 2;
+pub(super) const GOODBYE: u8 = 8;
 pub(super) const PING: u8 = 9;
 pub(super) const PONG: u8 = 10;
 

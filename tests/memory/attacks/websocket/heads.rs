@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use super::{
     super::{
         attacker::{Attacker, Carrier, connect},
-        http2::{self, Http2, OK, PREFACE},
+        http2::{self, FAULT, Http2, OK, PREFACE},
         pipe::Pipe,
         run::Run,
     },
@@ -27,11 +27,24 @@ const GOOD: [&str; 7] = [
     "Sec-WebSocket-Protocol: v5.channel.k8s.io",
 ];
 
+/// The entry of a token, which stands for `{token}` in what follows. No answer shows it.
+const TOKEN: &str = "base64url.bearer.authorization.k8s.io.aHVudGVyMg";
+
 /// Changes of that head, with the status of the answer: a line in the place of another, or more lines.
-const REFUSED: [(usize, &str, u16); 22] = [
+const REFUSED: [(usize, &str, u16); 30] = [
     (0, "POST / HTTP/1.1", 405),
     (0, "GET / HTTP/1.0", 400),
+    (
+        0,
+        "GET http://evil.example/ HTTP/1.1\r\nOrigin: http://localhost",
+        403,
+    ),
     (1, "Host: evil.example\r\nOrigin: http://localhost", 403),
+    (
+        1,
+        "Host: evil.example\r\nHost: localhost\r\nOrigin: http://evil.example",
+        403,
+    ),
     (1, "X: y\r\nOrigin: http://localhost", 403),
     (2, "Connection: close, Upgrade", 400),
     (3, "Upgrade: h2c", 426),
@@ -40,6 +53,12 @@ const REFUSED: [(usize, &str, u16); 22] = [
     (5, "Sec-WebSocket-Key: short", 400),
     (5, "X: y", 400),
     (6, "Sec-WebSocket-Protocol: v9.example", 403),
+    (6, "Sec-WebSocket-Protocol: {token}", 401),
+    (
+        6,
+        "Sec-WebSocket-Protocol: BASE64URL.bearer.authorization.k8s.io.aHVudGVyMg",
+        403,
+    ),
     (7, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", 400),
     (7, "Content-Length: 5", 400),
     (7, "Transfer-Encoding: chunked", 400),
@@ -57,31 +76,45 @@ const REFUSED: [(usize, &str, u16); 22] = [
         "Origin: http://evil.example\r\nX-Forwarded-Host: evil.example",
         403,
     ),
+    // Not base64, not UTF-8, and with a line break in it.
+    (7, "Sec-WebSocket-Protocol: {token}!", 401),
+    (7, "Sec-WebSocket-Protocol: {token}_w", 401),
+    (7, "Sec-WebSocket-Protocol: {token}0K", 401),
+    (7, "Sec-WebSocket-Protocol: {token}, {token}", 401),
     (
         7,
-        "Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.!",
+        "Sec-WebSocket-Protocol: {token}\r\nSec-WebSocket-Protocol: {token}",
         401,
     ),
     (
         7,
-        "Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.YQ, base64url.bearer.authorization.k8s.io.Yg",
-        401,
+        "Sec-WebSocket-Protocol: {token}\r\nAuthorization: Basic YTpi",
+        400,
     ),
 ];
 
-/// The same over HTTP/2, as a field that is added or that takes the place of another.
-const REFUSED_OVER_HTTP2: [(&str, &str); 8] = [
-    ("sec-websocket-version", "8"),
-    ("sec-websocket-protocol", "v9.example"),
-    ("content-length", "5"),
-    ("origin", "https://evil.example"),
-    ("origin", "null"),
-    ("origin", "http://localhost.evil.example"),
-    ("origin", "http://localhost@evil.example"),
-    (
+/// The same over HTTP/2, as fields that are added or that take the place of others.
+const REFUSED_OVER_HTTP2: [&[(&str, &str)]; 11] = [
+    &[("sec-websocket-version", "8")],
+    &[("sec-websocket-protocol", "v9.example")],
+    &[("origin", "https://evil.example")],
+    &[("origin", "null")],
+    &[("origin", "http://localhost.evil.example")],
+    &[("origin", "http://localhost@evil.example")],
+    &[("origin", "http://evil.example"), ("host", "evil.example")],
+    &[
+        ("origin", "http://evil.example"),
+        ("x-forwarded-host", "evil.example"),
+    ],
+    &[("sec-websocket-protocol", TOKEN)],
+    &[(
         "sec-websocket-protocol",
-        "base64url.bearer.authorization.k8s.io.!",
-    ),
+        "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.!",
+    )],
+    &[
+        ("sec-websocket-protocol", TOKEN),
+        ("authorization", "Basic YTpi"),
+    ],
 ];
 
 /// Makes one handshake over HTTP/1.1 on a connection of its own, and returns the head of the answer.
@@ -110,13 +143,15 @@ pub(super) fn refused(run: &mut Run<'_>) -> Vec<Attacker> {
     }
     for n in 0..run.sessions as usize {
         let (line, text, expected) = REFUSED[n % REFUSED.len()];
+        let text = text.replace("{token}", TOKEN);
         let mut head = GOOD.to_vec();
         match head.get_mut(line) {
-            Some(line) => *line = text,
-            None => head.push(text),
+            Some(line) => *line = &text,
+            None => head.push(&text),
         }
         let answer = ask(run.server, run.carrier, &(head.join("\r\n") + "\r\n\r\n"));
         assert_eq!(status(&answer), expected, "{text}: {answer}");
+        assert!(!answer.contains("aHVudGVyMg"), "{text}: {answer}");
         run.gauge.look();
     }
     Vec::new()
@@ -127,14 +162,15 @@ fn refused_over_http2(run: &mut Run<'_>) {
         let mut connection = Http2::new(connect(&run.server.addresses[Carrier::Http2.address()]));
         let streams = first..run.sessions.min(first + STREAMS);
         for n in streams.clone() {
-            let (name, value) = REFUSED_OVER_HTTP2[n as usize % REFUSED_OVER_HTTP2.len()];
             let mut fields = vec![
                 ("sec-websocket-version", "13"),
                 ("sec-websocket-protocol", "v5.channel.k8s.io"),
             ];
-            match fields.iter_mut().find(|(there, _)| *there == name) {
-                Some(field) => field.1 = value,
-                None => fields.push((name, value)),
+            for &(name, value) in REFUSED_OVER_HTTP2[n as usize % REFUSED_OVER_HTTP2.len()] {
+                match fields.iter_mut().find(|(there, _)| *there == name) {
+                    Some(field) => field.1 = value,
+                    None => fields.push((name, value)),
+                }
             }
             let block = http2::handshake("/", &fields);
             connection.put(&http2::headers(2 * (n - first) + 1, &block));
@@ -143,14 +179,18 @@ fn refused_over_http2(run: &mut Run<'_>) {
         }
         let most = streams.len();
         connection.until(|one| one.answers.len() >= most);
-        assert!(connection.answers.iter().all(|(_, status)| *status != OK));
+        let is_refusal = |(_, status): &(u32, u8)| ![OK, FAULT].contains(status);
+        assert!(connection.answers.iter().all(is_refusal));
     }
 }
 
-/// Offers 65,535 subprotocols in one line, or in as many lines as there may be.
+/// Offers 65,535 subprotocols in one line, with a token behind them or not, or in more lines than
+/// there may be. What is allocated for it is the head, in a buffer that grows, and copies of the line:
+/// a list of so many entries would take eight times as much as they.
 pub(super) fn many_subprotocols(run: &mut Run<'_>) -> Vec<Attacker> {
     let offered = vec!["a"; 65_535].join(",");
     for n in 0..run.sessions {
+        let before = run.gauge.allocated;
         if run.carrier == Carrier::Http2 {
             let mut connection = Http2::new(connect(&run.server.addresses[run.carrier.address()]));
             let fields = [
@@ -162,9 +202,13 @@ pub(super) fn many_subprotocols(run: &mut Run<'_>) -> Vec<Attacker> {
             assert!(connection.answers.iter().all(|(_, status)| *status != OK));
         } else {
             let mut head = GOOD.map(str::to_owned).to_vec();
-            let expected = match n % 2 {
+            let expected = match n % 3 {
                 0 => {
                     head[6] = format!("Sec-WebSocket-Protocol: {offered}");
+                    403
+                }
+                1 => {
+                    head[6] = format!("Sec-WebSocket-Protocol: {offered}, {TOKEN}");
                     403
                 }
                 _ => {
@@ -176,6 +220,8 @@ pub(super) fn many_subprotocols(run: &mut Run<'_>) -> Vec<Attacker> {
             assert_eq!(status(&answer), expected, "{answer}");
         }
         run.gauge.look();
+        let allocated = run.gauge.allocated - before;
+        assert!(allocated <= 6 * offered.len() as u64, "{allocated} bytes");
     }
     Vec::new()
 }

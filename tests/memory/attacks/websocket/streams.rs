@@ -9,11 +9,11 @@ use super::{
         pipe::Pipe,
         run::Run,
     },
-    target::READS,
+    target::{READS, WRITES},
 };
 
 /// The streams that a connection may have at once.
-const STREAMS: u32 = 100;
+pub(super) const STREAMS: u32 = 100;
 
 fn connection(run: &Run<'_>) -> Http2 {
     Http2::new(connect(&run.server.addresses[Carrier::Http2.address()]))
@@ -21,11 +21,15 @@ fn connection(run: &Run<'_>) -> Http2 {
 
 /// Returns the frames of a handshake on a stream.
 fn handshake(stream: u32) -> Vec<u8> {
+    handshake_at(stream, READS)
+}
+
+fn handshake_at(stream: u32, path: &str) -> Vec<u8> {
     let fields = [
         ("sec-websocket-version", "13"),
         ("sec-websocket-protocol", "v5.channel.k8s.io"),
     ];
-    http2::headers(stream, &http2::handshake(READS, &fields))
+    http2::headers(stream, &http2::handshake(path, &fields))
 }
 
 fn reset(stream: u32) -> Vec<u8> {
@@ -95,6 +99,27 @@ pub(super) fn connects(run: &mut Run<'_>) -> Vec<Attacker> {
         assert_eq!(accepted, run.frames.min(STREAMS));
     }
     into_attackers(connections, sent)
+}
+
+/// Opens sessions that write without end, on connections with windows that are never full, and reads
+/// nothing.
+pub(super) fn unread_downloads(run: &mut Run<'_>) -> Vec<Attacker> {
+    let streams = run.frames.min(STREAMS);
+    let open = [
+        // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection.
+        frame(4, 0, 0, b"\0\x04\x7f\xff\xff\xff"),
+        frame(8, 0, 0, b"\x7f\xff\0\0"),
+    ];
+    let handshakes = (0..streams).map(|n| handshake_at(2 * n + 1, WRITES));
+    let frames: Vec<u8> = open.into_iter().chain(handshakes).flatten().collect();
+    let mut connections: Vec<_> = (0..run.sessions).map(|_| connection(run)).collect();
+    for connection in &mut connections {
+        connection.put(&frames);
+        while !connection.flush() {
+            run.gauge.look();
+        }
+    }
+    into_attackers(connections, u64::from(run.sessions) * frames.len() as u64)
 }
 
 /// Leaves connections open.

@@ -40,7 +40,7 @@ pub(super) const ECHOES: &str = "/echoes";
 pub(super) const RETURNS: &str = "/returns";
 
 /// The output that is left behind.
-const LEFT: usize = 192 * 1024;
+pub(super) const LEFT: usize = 192 * 1024;
 
 async fn session(mut channels: ChannelSet) -> Result<(), BoxError> {
     static ZEROS: [u8; 32 * 1024] = [0; 32 * 1024];
