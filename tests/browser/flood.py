@@ -10,8 +10,8 @@ MIB = 1 << 20
 SECONDS = 5
 # src/acknowledge.rs.
 WINDOW = 256 * 1024
-# What the page may use more, with its garbage. Without acknowledgements it is gigabytes.
-GROWTH = 96 * MIB
+# What the page may use more: 5000 lines that can be scrolled to, and garbage.
+GROWTH = 160 * MIB
 SERVER_GROWTH = 16 * MIB
 # Seconds from Ctrl-C to a shell that answers.
 HEARD = 1.5

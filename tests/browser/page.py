@@ -80,7 +80,10 @@ class Page:
     def __exit__(self, kind, *_):
         self.tab.context.close()
         if kind is None:
-            expect(not self.complaints, f"the console has errors: {short(self.complaints)}")
+            self.quiet()
+
+    def quiet(self):
+        expect(not self.complaints, f"the console has errors: {short(self.complaints)}")
 
     def view(self, name):
         return View(self, name)
@@ -121,8 +124,9 @@ class View:
         return [row.replace("\xa0", " ").rstrip() for row in rows]
 
     def wait_row(self, wanted, stream="stdout", seconds=PATIENCE):
-        """Waits for a line."""
-        if not until(seconds, lambda: wanted in self.rows(stream)):
+        """Waits for a line. It may follow the prompt of a shell that came late."""
+        rows = lambda: [row.removeprefix("# ") for row in self.rows(stream)]
+        if not until(seconds, lambda: wanted in rows()):
             raise Failure(f"no line {wanted!r} on {stream}: {short(self.rows(stream), 2000)}")
 
     def connected(self, subprotocol="v5.channel.k8s.io"):

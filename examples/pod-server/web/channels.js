@@ -42,10 +42,9 @@ export class Channels {
         else on.output(channel, bytes);
       },
       end: (text, code) => {
-        // Old subprotocols tell failures only.
-        const isUntold = code === 1000 && text !== "disconnected";
-        const silent = isUntold ? ["exit code 0", true] : [text, false];
-        on.end(...(this.#status ?? silent));
+        // Subprotocols before v4 tell failures only.
+        const untold = code === 1000 ? ["exit code 0", true] : [text, false];
+        on.end(...(this.#status ?? untold));
       },
     });
   }

@@ -9,7 +9,7 @@ export class Socket {
   #isLeft = false;
 
   // `on` has `open(subprotocol)`, `message(data)` with an ArrayBuffer or a text, and
-  // `end(text, code)`, where the code is undefined if the connection did not come about.
+  // `end(text, code)`, where the code is undefined unless it is the server that has ended it.
   constructor(path, subprotocols, on) {
     this.#path = path;
     this.#socket = new WebSocket(socketUrl(path), offered(subprotocols));
@@ -36,7 +36,7 @@ export class Socket {
   }
 
   async #end({ code, reason }) {
-    if (this.#isLeft) return ["disconnected", code];
+    if (this.#isLeft) return ["disconnected"];
     if (!this.#isOpen) return [await explain(this.#path)];
     const why = reason || names[code] || "the server ended the session";
     return [`${why} (close code ${code})`, code];
