@@ -49,9 +49,11 @@ where
     let line = Line::new(plan, facts, &wishes, write);
     // The writer returns only when it cuts the connection, which drops both halves.
     match plan.setup.kind {
-        Kind::Ports => drop(select(pin!(ports::Writer::new(line).follow()), pin!(reader)).await),
+        Kind::Ports => {
+            select(pin!(ports::Writer::new(line).follow()), pin!(reader)).await;
+        }
         Kind::Channels | Kind::Command => {
-            drop(select(pin!(Writer::new(line).run()), pin!(reader)).await);
+            select(pin!(Writer::new(line).run()), pin!(reader)).await;
         }
     }
 }
