@@ -23,6 +23,7 @@
 //! | `discovery.rs` | handlers: the documents that a client reads before it starts a session |
 //! | `exec.rs`, `copy.rs` | a service of commands: a session's channels and a process |
 //! | `attach.rs` | another: a session's channels and the pod's process |
+//! | `permit.rs` | a filter: how many sessions there are at once |
 //! | `forward.rs` | a service of ports: a session's channels and a port of this machine |
 //! | `logs.rs` | an ordinary handler, whose body also goes out as messages of a WebSocket |
 //! | `end.rs` | the end of a session, for the services |
@@ -57,6 +58,7 @@ mod logs;
 mod options;
 #[cfg(test)]
 mod own_process;
+pub mod permit;
 mod pod;
 pub mod process;
 pub mod reaper;
