@@ -244,7 +244,11 @@ impl Driver {
     /// Handles everything that is due after a round's writes. Returns whether the session is over.
     pub(super) fn finish_round(&mut self, progress: &Progress, service: &mut ServiceState) -> bool {
         if let Some(kind) = progress.broken {
-            self.write_broke(kind);
+            match service.has_failed() {
+                // Its error is the loss, or nobody can be told of it.
+                true => self.lose(kind),
+                false => self.write_broke(kind),
+            }
         }
         #[cfg(feature = "spdy")]
         {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{driver::Driver, service::ServiceState};
 use crate::{
     error::EndCause,
-    policy::{Deadline, PAUSE_INTERVAL, after},
+    policy::{Deadline, INTERVALS_PER_PONG, PAUSE_INTERVAL, after},
     wire::Progress,
 };
 
@@ -81,10 +81,9 @@ impl Driver {
         if let Some(kind) = progress.broken {
             return self.lose(kind);
         }
-        // A client of HTTP/2 may count the small frames that it has not read, so there are half as
-        // many as chunks.
-        self.reading.is_pong_due = !self.reading.is_pong_due;
-        if !self.reading.is_pong_due {
+        self.reading.since_pong += 1;
+        if self.reading.since_pong >= INTERVALS_PER_PONG {
+            self.reading.since_pong = 0;
             self.wire.outbound.pong_unasked();
         }
         // The watch does not begin with the pause, because most pauses are shorter than this.

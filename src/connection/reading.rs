@@ -32,9 +32,9 @@ pub(super) struct Reading {
     pub(super) undecoded: Bytes,
     /// Set if the only room is a loan from the stall reserve.
     pub(super) lent: bool,
-    /// Set if the next interval ends with a Pong, as every second one does. Kept from one pause to the
-    /// next: a pause may end after each chunk that is lent.
-    pub(super) is_pong_due: bool,
+    /// The intervals since the last Pong. Kept from one pause to the next: a pause may end after each
+    /// chunk that is lent.
+    pub(super) since_pong: u8,
     /// Limits the rate of reads.
     pub(super) rate: Option<Bucket>,
     /// Set if the next read uses the large buffer.
@@ -49,7 +49,7 @@ impl Reading {
             half: Half::None,
             undecoded: Bytes::new(),
             lent: false,
-            is_pong_due: false,
+            since_pong: 0,
             rate: None,
             large: false,
             exhausted: false,

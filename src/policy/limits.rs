@@ -15,8 +15,8 @@ const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
 const DEFAULT_HIGH_WATER: usize = 320 * 1024;
 
 /// The default bound on the memory of a session's stalled channels beyond their windows. At
-/// 64 KiB/s, a kubectl whose input is not read survives for ten minutes.
-const DEFAULT_STALL_RESERVE: usize = 40 * 1024 * 1024;
+/// 80 KiB/s, a kubectl whose input is not read survives for ten minutes.
+const DEFAULT_STALL_RESERVE: usize = 48 * 1024 * 1024;
 
 /// The largest frame by default. Payload is streamed, so this only guards against nonsense in a
 /// header.
@@ -115,10 +115,10 @@ impl Limits {
     }
 
     /// Sets how many bytes beyond their windows stalled channels may use, in steps of 16 KiB.
-    /// Default 40 MiB; 0 for none.
+    /// Default 48 MiB; 0 for none.
     ///
     /// client-go, and therefore kubectl, gives up when one of its writes takes longer than 60 s.
-    /// While a channel's window is full and more data arrives for it, the session takes 64 KiB a
+    /// While a channel's window is full and more data arrives for it, the session takes 80 KiB a
     /// second of that data into this reserve, for ten minutes with the default. After that it
     /// stops reading, but stays open and still sends Pongs. A second bound applies to all sessions
     /// of a [`Sessions`](crate::Sessions::with_stall_reserve) together. Of that, each gets an eighth of

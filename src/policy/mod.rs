@@ -81,7 +81,7 @@ pub(crate) use self::{
     deadlines::{Clock, Deadline, Deadlines},
     keep_alive::Beats,
     layer::Sealed,
-    pause::PAUSE_INTERVAL,
+    pause::{INTERVALS_PER_PONG, PAUSE_INTERVAL},
     session::SessionPolicy,
     time::after,
 };

@@ -15,7 +15,7 @@ use crate::{policy::after, wire::TotalReserve};
 
 /// The memory that the stalled channels of all sessions may use beyond their windows. One session gets
 /// an eighth of it at most, so it is eight times the default reserve of a session.
-const DEFAULT_STALL_RESERVE: usize = 320 * 1024 * 1024;
+const DEFAULT_STALL_RESERVE: usize = 384 * 1024 * 1024;
 
 /// The live sessions of one or more [`WsStreamLayer`](crate::WsStreamLayer)s, to count, list and
 /// drain them. Cloning is cheap.
@@ -127,7 +127,7 @@ impl Default for Sessions {
 
 impl Sessions {
     /// Creates a `Sessions` whose stalled channels may together use this many bytes beyond their
-    /// windows. Default 320 MiB.
+    /// windows. Default 384 MiB.
     ///
     /// A session gets at most an eighth of what the other sessions have left, and at most its own
     /// [`Limits::stall_reserve`](crate::policy::Limits::stall_reserve). So a session alone gets an eighth

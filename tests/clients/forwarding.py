@@ -18,7 +18,7 @@ from session import MIB, PATIENCE, Session
 # One block of a long transfer; a counter in front makes each different.
 BLOCK = os.urandom(MIB)
 PAGE = os.urandom(100_000)
-# Uploads that nobody reads. The server takes 20 MiB and a window, and then stops all of the session for
+# Uploads that nobody reads. The server takes 24 MiB and a window, and then stops all of the session for
 # some 20 seconds, until it resets the one.
 UNREAD, TOO_MUCH = 16, 64
 # kubectl gives up after this time on a connection whose streams get no answer.

@@ -13,7 +13,9 @@ use tower_wsstream::{
     subprotocols,
 };
 
-use crate::support::{BINARY, Raw, SOON, TEXT, config, frame, layer, on, open, serve, within};
+use crate::support::{
+    BINARY, Raw, SOON, TEXT, config, echo, frame, layer, on, open, open_with, serve, within,
+};
 
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<SessionSummary>>>);
@@ -315,4 +317,19 @@ fn an_aborted_session_is_told_too() {
     assert_eq!(told[0].cause, EndCause::Aborted);
     assert_eq!(told[0].channels[0].received.bytes, 5);
     drop(client);
+}
+
+/// A write tells of the loss while input is left that was not read.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_by_the_loss_is_not_its_cause() {
+    for offer in [subprotocols::V5, subprotocols::V4_BASE64] {
+        let told = Told::default();
+        let mut client = open_with(told.layer().layer(service_fn(echo)), offer, 1000).await;
+        // The client does not read, so the service stops as well.
+        let second = Duration::from_secs(1);
+        while (tokio::time::timeout(second, client.send(0, &[7; 10_000])).await).is_ok() {}
+        drop(client);
+        let cause = told.only().await.cause;
+        assert!(matches!(cause, EndCause::ConnectionLost { .. }), "{cause}");
+    }
 }

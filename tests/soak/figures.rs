@@ -34,11 +34,21 @@ impl Figures {
             let now = Self::now(server).await;
             // Its connection for these figures has a task of its own.
             if now.sessions == 0 && now.tasks <= 1 {
-                return now;
+                return now.without_own_connection(server).await;
             }
             last = now;
         }
         last
+    }
+
+    /// Counts the descriptors again, because that of the connection for these figures may still have
+    /// been there.
+    async fn without_own_connection(mut self, server: &Server) -> Self {
+        for _ in 0..10 {
+            sleep(Duration::from_millis(20)).await;
+            self.descriptors = self.descriptors.min(descriptors(server));
+        }
+        self
     }
 
     async fn now(server: &Server) -> Self {
@@ -58,16 +68,20 @@ impl Figures {
         let pages: u64 = (statm.split(' ').nth(1))
             .and_then(|n| n.parse().ok())
             .expect("pages");
-        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).expect("Linux");
         Self {
             heap: next(),
             tasks: next(),
             sessions: next(),
             panics: next(),
-            descriptors: descriptors.count() as u64,
+            descriptors: descriptors(server),
             resident: pages * 4096,
         }
     }
+}
+
+fn descriptors(server: &Server) -> u64 {
+    let folder = format!("/proc/{}/fd", server.child.id());
+    fs::read_dir(folder).expect("Linux").count() as u64
 }
 
 impl fmt::Display for Figures {

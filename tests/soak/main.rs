@@ -1,9 +1,11 @@
 //! Thousands of sessions over TCP, with faults, for as long as one likes.
 //!
 //! The server is a child process, which runs this binary again. So its resident memory, its
-//! descriptors and its tasks can be read from outside. Each visit of a client is random, and checks
-//! every byte and the end of its session. A visit that breaks its connection asks afterwards what the
-//! service has seen of it.
+//! descriptors and its tasks can be read from outside. Each visit of a client is random: a WebSocket
+//! over HTTP/1.1, several over one connection of HTTP/2, a command over SPDY, or connections of
+//! port-forward in a tunnel or by POST. A share of the connections leads through a [`proxy`] that cuts,
+//! resets, stalls, delays or splits. Whatever happens, the client then asks what the server has seen of
+//! its session, and [`judge`] compares both sides.
 //!
 //! ```console
 //! SECONDS=600 cargo test --release --all-features --test soak -- --nocapture
@@ -11,33 +13,60 @@
 //!
 //! `SEED` makes the visits the same again, but not the order of what both processes do.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(
+    target_os = "linux",
+    feature = "auto-server",
+    feature = "http2",
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "spdy"
+))]
 
+mod carrier;
+mod client;
 mod figures;
+mod judge;
+mod lane;
+mod proxy;
 mod server;
+mod services;
+mod tally;
 mod visit;
 
+#[path = "../it/support/frames.rs"]
+mod frames;
 #[expect(dead_code, reason = "these are for other tests")]
 #[path = "../it/support/head.rs"]
 mod head;
+#[expect(dead_code, reason = "these are for other tests")]
+#[path = "../it/support/http2.rs"]
+mod http2;
 #[expect(dead_code, reason = "these are for other tests")]
 #[path = "../it/support/random.rs"]
 mod random;
 #[expect(dead_code, reason = "these are for other tests")]
 #[path = "../it/support/raw.rs"]
 mod raw;
+#[expect(dead_code, reason = "these are for other tests")]
+#[path = "../it/support/serve.rs"]
+mod serve;
+#[expect(dead_code, unused_imports, reason = "these are for other tests")]
+#[path = "../it/support/spdy.rs"]
+mod spdy;
+#[expect(dead_code, reason = "these are for other tests")]
+#[path = "../it/support/time.rs"]
+mod time;
 
 use std::{
-    collections::BTreeMap,
     env,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use self::{figures::Figures, random::Random, server::Server};
+use self::{figures::Figures, random::Random, server::Server, tally::Tally, visit::Visitor};
 
 /// The clients that visit at the same time.
 const CLIENTS: usize = 24;
@@ -62,19 +91,16 @@ fn nothing_is_lost_and_nothing_is_left() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let tally = Arc::new(Mutex::new(BTreeMap::new()));
-    let (warm, sessions) = runtime.block_on(async {
-        visits(&server, seed, seconds / 4, &tally).await;
+    let tally = Tally::default();
+    let (start, warm, end) = runtime.block_on(async {
+        let start = Figures::at_rest(&server).await;
+        visits(&server, seed, seconds / 4, &Tally::default()).await;
         let warm = Figures::at_rest(&server).await;
-        let sessions = visits(&server, seed ^ 0x5eed, seconds * 3 / 4, &tally).await;
-        (warm, sessions)
+        visits(&server, seed ^ 0x5eed, seconds * 3 / 4, &tally).await;
+        (start, warm, Figures::at_rest(&server).await)
     });
-    let end = runtime.block_on(Figures::at_rest(&server));
-    println!("seed {seed}, {seconds:?}, {sessions} sessions after the warm-up");
-    for (what, n) in tally.lock().expect("no panic").iter() {
-        println!("  {n:>8} {what}");
-    }
-    println!("after the warm-up: {warm}\nat the end:        {end}");
+    println!("seed {seed}, {seconds:?}; after the warm-up:\n{tally}");
+    println!("at the start:      {start}\nafter the warm-up: {warm}\nat the end:        {end}");
     assert_eq!(warm.tasks, end.tasks, "tasks are left");
     assert_eq!(warm.descriptors, end.descriptors, "descriptors are left");
     assert_eq!(end.sessions, 0, "sessions are left");
@@ -83,25 +109,24 @@ fn nothing_is_lost_and_nothing_is_left() {
     assert_eq!(end.panics, 0, "a panic that was not on purpose");
 }
 
-/// The outcomes of the visits, by kind.
-type Tally = Arc<Mutex<BTreeMap<String, u64>>>;
-
-/// Visits the server for a while. Returns the number of visits.
-async fn visits(server: &Server, seed: u64, time: Duration, tally: &Tally) -> u64 {
+/// Visits the server for a while.
+async fn visits(server: &Server, seed: u64, time: Duration, tally: &Tally) {
     let until = Instant::now() + time;
     let visits = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = (0..CLIENTS as u64)
         .map(|client| {
-            let (address, visits) = (server.address.clone(), Arc::clone(&visits));
-            let tally = Arc::clone(tally);
+            let visits = Arc::clone(&visits);
+            let visitor = Visitor {
+                address: server.address.clone(),
+                tally: tally.clone(),
+            };
             let mut random = Random::of_seed(seed.wrapping_mul(CLIENTS as u64) + client);
             tokio::spawn(async move {
                 while Instant::now() < until {
                     let id = visits.fetch_add(1, Ordering::Relaxed);
                     let name = format!("{seed}-{client}-{id}");
-                    let came = visit::visit(&address, &name, &mut random).await;
-                    let came = came.unwrap_or_else(|wrong| panic!("visit {name}: {wrong}"));
-                    *tally.lock().expect("no panic").entry(came).or_default() += 1;
+                    let visited = visitor.visit(&name, &mut random).await;
+                    visited.unwrap_or_else(|wrong| panic!("visit {name}: {wrong}"));
                 }
             })
         })
@@ -109,5 +134,4 @@ async fn visits(server: &Server, seed: u64, time: Duration, tally: &Tally) -> u6
     for client in clients {
         client.await.expect("a visit failed");
     }
-    visits.load(Ordering::Relaxed)
 }

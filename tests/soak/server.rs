@@ -2,49 +2,42 @@
 
 use std::{
     alloc::System,
-    collections::HashMap,
-    convert::Infallible,
     env,
+    future::ready,
     io::{BufRead, BufReader, Read},
     panic,
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{
-        LazyLock, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1};
+use axum::{Router, body::Body, extract::Path, routing::get};
+use http::Request;
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt},
-    net::TcpListener,
-    runtime::Handle,
-};
-use tower::{Layer, service_fn};
+use tokio::{net::TcpListener, runtime::Handle};
+use tower::{Layer, ServiceBuilder, service_fn, util::MapRequestLayer};
 use tower_wsstream::{
-    BoxError, ChannelProtocolConfig, ChannelProtocols, ChannelSet,
+    BoxError, ChannelProtocolConfig, ChannelProtocols,
     ChannelType::{Read as In, Write as Out},
-    Encoding, EndCause, SessionConfig, Sessions, WsStreamLayer, subprotocols,
+    Encoding, SessionConfig, Sessions, StreamingLayer, WsStreamLayer,
+    portforward::{self, PortForwardLayer},
+    remotecommand::{self, RemoteCommandLayer},
+    session::Peer,
+    subprotocols,
 };
 
-use crate::visit::byte;
+use crate::services::{self, forget, note_end, take_note};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// The environment variable that makes a child the server.
 const SERVE: &str = "WSSTREAM_SOAK_SERVE";
-
-/// The input that the services have seen, for each visit that asks.
-static SEEN: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
 
 /// The panics that no service made.
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -99,27 +92,43 @@ async fn serve() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{SERVE} {}", listener.local_addr()?);
     let sessions = Sessions::default();
-    let counted = sessions.clone();
     let config = SessionConfig::default()
-        .sessions(sessions)
+        .sessions(sessions.clone())
+        .on_end(note_end)
         // The session of a client that has gone ends soon.
         .close_timeout(Duration::from_secs(5));
-    let service = WsStreamLayer::new(protocols()?)
-        .config(config)
-        .fallback(service_fn(move |request: Request<Incoming>| {
-            let answer = answer(request.uri().path(), &counted);
-            async move { Ok::<_, Infallible>(Response::new(Full::from(answer))) }
-        }))
-        .layer(service_fn(run));
+    let plain = WsStreamLayer::new(protocols()?)
+        .config(config.clone())
+        .layer(service_fn(services::plain));
+    let command = ServiceBuilder::new()
+        .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config.clone()))
+        .layer(RemoteCommandLayer::new())
+        .service_fn(services::command);
+    let ports = ServiceBuilder::new()
+        .layer(StreamingLayer::new(portforward::Protocols::default()).config(config))
+        .layer(PortForwardLayer::new())
+        .service_fn(services::port);
+    let app = Router::new()
+        .route_service("/plain/{name}/{lanes}", plain)
+        .route_service("/exec/{name}/{lanes}", command)
+        .route_service("/forward/{name}/{lanes}", ports)
+        .route("/note/{name}", get(note))
+        .route("/figures", get(move || ready(figures(&sessions))))
+        .layer(MapRequestLayer::new(name_peer));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new());
+    http.http2()
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024);
     loop {
         let (stream, _) = listener.accept().await?;
-        let service = TowerToHyperService::new(service.clone());
-        tokio::spawn(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades(),
-        );
+        let (http, app) = (http.clone(), TowerToHyperService::new(app.clone()));
+        tokio::spawn(async move {
+            let served = http.serve_connection_with_upgrades(TokioIo::new(stream), app);
+            let _ = served.await;
+        });
     }
 }
 
@@ -133,12 +142,23 @@ fn protocols() -> Result<ChannelProtocols, BoxError> {
         .build()?)
 }
 
-/// Answers a request that is not an upgrade: the figures, or what was seen of a visit.
-fn answer(path: &str, sessions: &Sessions) -> String {
-    if let Some(name) = path.strip_prefix("/seen/") {
-        let mut seen = SEEN.lock().expect("no panic");
-        return seen.remove(name).unwrap_or_default();
+/// Gives a session the name that stands in its path.
+fn name_peer(mut request: Request<Body>) -> Request<Body> {
+    if let Some((name, _)) = services::parse(request.uri().path()) {
+        let peer = Peer::new(name);
+        request.extensions_mut().insert(peer);
     }
+    request
+}
+
+/// Answers with what is known of a session that is over, and with nothing if it is not.
+async fn note(Path(name): Path<String>) -> String {
+    take_note(&name).unwrap_or_default()
+}
+
+/// Answers with the figures of this process. Nobody visits it meanwhile.
+fn figures(sessions: &Sessions) -> String {
+    forget();
     let heap = INSTRUMENTED_SYSTEM.stats();
     format!(
         "{} {} {} {}",
@@ -147,75 +167,4 @@ fn answer(path: &str, sessions: &Sessions) -> String {
         sessions.len(),
         PANICS.load(Ordering::Relaxed)
     )
-}
-
-async fn run(set: ChannelSet) -> Result<(), BoxError> {
-    let path = set.request().map(|head| head.uri.path().to_owned());
-    let path = path.unwrap_or_default();
-    let mut parts = path.split('/').skip(1);
-    let mut next = || parts.next().unwrap_or_default();
-    match next() {
-        "echo" => echo(set).await,
-        "count" => count(set, next()).await,
-        "say" => say(set, next().parse()?, next()).await,
-        other => Err(format!("no {other}").into()),
-    }
-}
-
-/// Sends the input back.
-async fn echo(mut set: ChannelSet) -> Result<(), BoxError> {
-    drop(set.take_request());
-    let mut input = set.take_reader(0).ok_or("channel 0")?;
-    let mut output = set.take_writer(1).ok_or("channel 1")?;
-    drop(set);
-    tokio::io::copy_buf(&mut input, &mut output).await?;
-    Ok(())
-}
-
-/// Notes how much came, whether it was right, and how it ended.
-async fn count(mut set: ChannelSet, name: &str) -> Result<(), BoxError> {
-    drop(set.take_request());
-    let mut input = set.take_reader(0).ok_or("channel 0")?;
-    drop(set);
-    let (mut total, mut right) = (0, true);
-    let end = loop {
-        match input.fill_buf().await {
-            Ok([]) => break "EOF".to_owned(),
-            Ok(bytes) => {
-                right &= (total..).zip(bytes).all(|(at, b)| byte(at) == *b);
-                total += bytes.len() as u64;
-                let n = bytes.len();
-                input.consume(n);
-            }
-            Err(error) => {
-                let cause = EndCause::from_error(&error);
-                break cause.map_or("error", EndCause::name).to_owned();
-            }
-        }
-    };
-    let seen = format!("{total} {right} {end}");
-    SEEN.lock().expect("no panic").insert(name.to_owned(), seen);
-    Ok(())
-}
-
-/// Writes as many bytes in writes of all sizes, and ends as it is told.
-async fn say(mut set: ChannelSet, mut left: u64, end: &str) -> Result<(), BoxError> {
-    drop(set.take_request());
-    let mut output = set.take_writer(1).ok_or("channel 1")?;
-    drop(set);
-    let (mut at, mut n) = (0, 1);
-    while left > 0 {
-        let len = left.min(n);
-        let bytes: Vec<u8> = (at..at + len).map(byte).collect();
-        match n % 3 {
-            0 => output.send(bytes).await?,
-            _ => output.write_all(&bytes).await?,
-        }
-        (at, left, n) = (at + len, left - len, n * 7 % 40_009);
-    }
-    match end {
-        "fail" => Err("failed on purpose".into()),
-        "panic" => panic!("on purpose"),
-        _ => Ok(()),
-    }
 }

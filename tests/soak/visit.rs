@@ -1,6 +1,6 @@
-//! One visit of a client: a session from its handshake to its end, or to its fault.
+//! One visit of a client: from its connection to the end of its sessions, or to a fault.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,299 +9,325 @@ use tokio::{
 };
 
 use crate::{
+    carrier::Carrier,
+    client::{self, BoxIo, Leave, Script},
+    http2,
+    judge::{Judged, Known, judge},
+    lane::{Lane, bytes},
+    proxy::{self, Broke},
     random::Random,
-    raw::{BINARY, Raw, TEXT, base64, frame, on},
+    raw::Raw,
+    spdy::Spdy,
+    tally::Tally,
 };
 
 /// The time of one visit, in which nothing but its own waits takes long.
 const LONG: Duration = Duration::from_secs(60);
 
-const SUBPROTOCOLS: [&str; 3] = [
-    "v5.channel.k8s.io",
-    "v4.channel.k8s.io",
-    "v4.base64.channel.k8s.io",
-];
+/// h2 gives up a connection if many frames with less than 256 bytes wait to be read.
+const LEAST_OVER_HTTP_2: usize = 300;
 
-/// Returns the byte of a stream at an offset. The bytes repeat after 251 × 256.
-pub(crate) fn byte(at: u64) -> u8 {
-    (at % 251) as u8 ^ (at / 251 % 256) as u8
+/// A client, and what its visits need.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor {
+    pub(crate) address: String,
+    pub(crate) tally: Tally,
 }
 
-fn bytes(at: u64, len: u64) -> Vec<u8> {
-    (at..at + len).map(byte).collect()
+/// A session that was not opened.
+enum Unopened {
+    /// The service has refused it.
+    Refused,
+    Wrong(String),
 }
 
-/// Returns what kind of visit this was, or what was wrong.
-pub(crate) async fn visit(
-    address: &str,
-    name: &str,
-    random: &mut Random,
-) -> Result<String, String> {
-    let offer = SUBPROTOCOLS[random.next(3) as usize];
-    let kind = random.next(10);
-    let visit = async {
-        match kind {
-            0..3 => echo(address, offer, random).await,
-            3..6 => say(address, offer, random).await,
-            6..9 => count(address, name, offer, random).await,
-            _ => stay(address, offer, random).await,
-        }
-    };
-    let what = timeout(LONG, visit).await.map_err(|_| "it hangs")??;
-    Ok(format!("{offer}: {what}"))
+/// A connection to the server, perhaps through a proxy.
+struct Line {
+    stream: TcpStream,
+    broke: Broke,
 }
 
-async fn connect(address: &str, random: &mut Random) -> Result<TcpStream, String> {
-    let socket = TcpSocket::new_v4().map_err(text)?;
-    if random.next(3) == 0 {
-        // Both sides wait often.
-        socket.set_recv_buffer_size(4096).map_err(text)?;
-        socket.set_send_buffer_size(4096).map_err(text)?;
-    }
-    let address = address.parse().map_err(|_| "no address")?;
-    socket.connect(address).await.map_err(text)
+/// The plan of one session.
+struct Plan {
+    carrier: Carrier,
+    lanes: Vec<Lane>,
+    script: Script,
+    /// The offset in the script behind the end of each lane's input.
+    ends: Vec<usize>,
+    /// The script ends with a breach of the protocol.
+    breach: bool,
 }
 
-fn text(error: io::Error) -> String {
+fn text(error: impl ToString) -> String {
     error.to_string()
 }
 
-async fn open(
-    address: &str,
-    path: &str,
-    offer: &str,
-    random: &mut Random,
-) -> Result<Raw<TcpStream>, String> {
-    let stream = connect(address, random).await?;
-    Raw::handshake_at(stream, path, offer).await
-}
-
-/// Returns a length: most are short, some are megabytes.
-fn len(random: &mut Random) -> u64 {
-    match random.next(20) {
-        0 => random.next(2 << 20),
-        1..5 => random.next(100_000),
-        _ => random.next(3000),
-    }
-}
-
-/// Returns the frames of input of this length, in messages of all sizes.
-fn input(offer: &str, total: u64, random: &mut Random) -> Vec<u8> {
-    let mut frames = Vec::new();
-    let mut at = 0;
-    while at < total {
-        let n = (1 + random.about()).min(total - at);
-        let payload = bytes(at, n);
-        frames.extend(match offer.contains("base64") {
-            true => frame(true, TEXT, &base64(0, &payload)),
-            false => frame(true, BINARY, &on(0, &payload)),
-        });
-        at += n;
-    }
-    frames
-}
-
-/// The frames that end the input.
-fn end_of_input(offer: &str) -> Vec<u8> {
-    match offer.starts_with("v5") {
-        true => frame(true, BINARY, &[255, 0]),
-        false => frame(true, crate::raw::CLOSE, &1000_u16.to_be_bytes()),
-    }
-}
-
-/// Writes bytes in pieces of all sizes.
-async fn write(
-    io: &mut (impl AsyncWriteExt + Unpin),
-    mut bytes: &[u8],
-    random: &mut Random,
-) -> io::Result<()> {
-    let slow = random.next(20) == 0;
-    while !bytes.is_empty() {
-        let n = match random.next(4) {
-            0 => 1 + random.next(100) as usize,
-            _ => 1 + random.about() as usize,
+impl Visitor {
+    /// Visits the server once, and counts what has happened.
+    pub(crate) async fn visit(&self, name: &str, random: &mut Random) -> Result<(), String> {
+        let visit = async {
+            match random.next(4) {
+                0 => self.share(name, random).await,
+                _ => self.session(name, random).await,
+            }
         };
-        let (now, rest) = bytes.split_at(n.min(bytes.len()));
-        io.write_all(now).await?;
-        bytes = rest;
-        if slow {
-            sleep(Duration::from_millis(random.next(5))).await;
-        }
+        timeout(LONG, visit).await.map_err(|_| "it hangs")?
     }
-    Ok(())
-}
 
-/// All input comes back, and the session ends with 1000.
-async fn echo(address: &str, offer: &str, random: &mut Random) -> Result<String, String> {
-    let raw = open(address, "/echo", offer, random).await?;
-    let total = len(random);
-    let mut frames = input(offer, total, random);
-    frames.extend(end_of_input(offer));
-    let (mut reader, mut writer) = raw.into_halves();
-    let mut writes = random.split();
-    let writes = async {
-        write(&mut writer, &frames, &mut writes)
-            .await
-            .map_err(text)?;
-        Ok::<_, String>(())
-    };
-    let (wrote, told) = tokio::join!(writes, reader.read_to_close());
-    wrote?;
-    if told.close != Some(Some(1000)) {
-        return Err(format!(
-            "an echo of {total} bytes ended with {:?}",
-            told.close
-        ));
-    }
-    if told.channel(1) != bytes(0, total) {
-        return Err(format!("another echo than that of {total} bytes"));
-    }
-    if offer.starts_with("v5") {
-        let close = frame(true, crate::raw::CLOSE, &1000_u16.to_be_bytes());
-        writer.write_all(&close).await.map_err(text)?;
-    }
-    match reader.next().await {
-        None => Ok("an echo".into()),
-        Some(frame) => Err(format!("{frame:?} behind the Close")),
-    }
-}
-
-/// All output comes in order, and the code says how the service ended. Or the client leaves early.
-async fn say(address: &str, offer: &str, random: &mut Random) -> Result<String, String> {
-    let total = len(random);
-    let (end, code) = [("ok", 1000), ("fail", 1011), ("panic", 1011)][random.next(3) as usize];
-    let path = format!("/say/{total}/{end}");
-    let mut raw = match open(address, &path, offer, random).await {
-        // A service that fails before it has written anything refuses.
-        Err(answer) if total == 0 && code == 1011 && answer.contains(" 500 ") => {
-            return Ok("refused".into());
+    async fn connect(&self, reset: bool, random: &mut Random) -> Result<Line, String> {
+        let socket = TcpSocket::new_v4().map_err(text)?;
+        if random.next(3) == 0 {
+            // Both sides wait often.
+            socket.set_recv_buffer_size(4096).map_err(text)?;
+            socket.set_send_buffer_size(4096).map_err(text)?;
         }
-        raw => raw?,
-    };
-    if random.next(5) == 0 {
-        let mut some = vec![0; 1 + random.about() as usize];
-        let _ = raw.io.read(&mut some).await.map_err(text)?;
-        leave(raw.io, random).await;
-        return Ok("left an output".into());
+        let address = self.address.parse().map_err(|_| "no address")?;
+        let server = socket.connect(address).await.map_err(text)?;
+        let line = match random.next(5) {
+            0..2 => {
+                let through = proxy::connect(server, random, &self.tally).await;
+                let (stream, broke) = through.map_err(text)?;
+                Line { stream, broke }
+            }
+            _ => Line {
+                stream: server,
+                broke: Broke::default(),
+            },
+        };
+        if reset {
+            // A connection that is dropped before both sides have ended it is reset.
+            line.stream.set_zero_linger().map_err(text)?;
+        }
+        Ok(line)
     }
-    if random.next(10) == 0 {
-        // A reader that is slow for a while.
-        for _ in 0..20 {
-            sleep(Duration::from_millis(random.next(50))).await;
-            let mut some = [0; 1000];
-            let n = raw.io.read(&mut some).await.map_err(text)?;
-            raw.buf.extend_from_slice(&some[..n]);
-            if n == 0 {
-                break;
+
+    /// Makes a connection for one session.
+    async fn session(&self, name: &str, random: &mut Random) -> Result<(), String> {
+        let plan = Plan::draw(Carrier::draw(random), 1, random);
+        let reset = random.next(2) == 0;
+        let Line { stream, broke } = self.connect(reset, random).await?;
+        let (path, protocol) = (plan.path(name), plan.carrier.protocol());
+        let stream: BoxIo = Box::new(stream);
+        let opened = match plan.carrier.is_websocket() {
+            true => Raw::handshake_at(stream, &path, protocol).await,
+            false => Spdy::try_post_over(stream, &path, protocol)
+                .await
+                .map(|spdy| spdy.raw),
+        };
+        let opened = opened.map_err(|answer| match answer.starts_with("HTTP/1.1 500 ") {
+            true => Unopened::Refused,
+            false => Unopened::Wrong(answer),
+        });
+        let form = plan.carrier.name();
+        self.follow(form, name, plan, opened, &broke, random).await
+    }
+
+    /// Makes one connection over HTTP/2 for several sessions at once.
+    async fn share(&self, name: &str, random: &mut Random) -> Result<(), String> {
+        let reset = random.next(2) == 0;
+        let Line { stream, broke } = self.connect(reset, random).await?;
+        let connection = match http2::try_handshake(stream).await {
+            Ok(connection) => connection,
+            Err(_) if broke.is_broken() => return self.lost_early("HTTP/2"),
+            Err(error) => return Err(text(error)),
+        };
+        let sessions = (0..1 + random.next(6)).map(|n| {
+            let (mut connection, broke) = (connection.clone(), broke.clone());
+            let (name, mut random) = (format!("{name}-{n}"), random.split());
+            async move {
+                let carrier = Carrier::draw_websocket(&mut random);
+                let plan = Plan::draw(carrier, LEAST_OVER_HTTP_2, &mut random);
+                let protocol = carrier.protocol();
+                let request = http2::request(&plan.path(&name), protocol);
+                let opened = match connection.try_ask(request).await {
+                    Ok(Ok(answer)) => {
+                        let raw = http2::upgraded(answer, protocol).await;
+                        Ok(Raw::over(Box::new(raw.io) as BoxIo, protocol))
+                    }
+                    Ok(Err(refused)) if refused.status == 500 => Err(Unopened::Refused),
+                    Ok(Err(refused)) => Err(Unopened::Wrong(format!("{refused:?}"))),
+                    Err(error) => Err(Unopened::Wrong(text(error))),
+                };
+                let form = format!("HTTP/2, {}", carrier.name());
+                let done = self.follow(&form, &name, plan, opened, &broke, &mut random);
+                done.await.map_err(|wrong| format!("{name}: {wrong}"))
+            }
+        });
+        let sessions: Vec<_> = sessions.collect();
+        futures_util::future::try_join_all(sessions).await?;
+        self.tally.note("connections over HTTP/2");
+        Ok(())
+    }
+
+    fn lost_early(&self, form: &str) -> Result<(), String> {
+        self.tally.note(format!("{form}: lost in its handshake"));
+        Ok(())
+    }
+
+    /// Follows the plan of a session, and judges it.
+    async fn follow(
+        &self,
+        form: &str,
+        name: &str,
+        plan: Plan,
+        opened: Result<Raw<BoxIo>, Unopened>,
+        broke: &Broke,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        let raw = match opened {
+            Ok(raw) => raw,
+            Err(_) if broke.is_broken() => return self.lost_early(form),
+            // A service that fails before it has written anything refuses.
+            Err(Unopened::Refused) if plan.may_be_refused() => {
+                self.tally.note(format!("{form}: refused"));
+                return Ok(());
+            }
+            Err(Unopened::Refused) => return Err("refused".into()),
+            Err(Unopened::Wrong(answer)) => return Err(answer),
+        };
+        let Plan {
+            carrier,
+            lanes,
+            script,
+            ends,
+            breach,
+        } = plan;
+        let told = client::run(carrier, raw, lanes.len(), &script, random).await;
+        let note = self.note(name).await?;
+        let known = Known {
+            carrier,
+            lanes: &lanes,
+            ends: &ends,
+            breach,
+            left: told.left,
+            broke: broke.is_broken(),
+            told: &told,
+        };
+        let judged = judge(&known, &note);
+        let judged = judged.map_err(|wrong| {
+            let listed: Vec<_> = lanes.iter().map(Lane::to_string).collect();
+            let listed = listed.join(",");
+            let (close, go_away) = (told.close, told.go_away);
+            format!(
+                "{form} {listed}: {wrong}\n{known:?}\nclose {close:?}, GOAWAY {go_away:?}, server: {note:?}"
+            )
+        })?;
+        let Judged { kind, bytes } = judged;
+        self.tally.note(format!("{form}: {kind}"));
+        self.tally.note("sessions");
+        self.tally.add("bytes that were checked", bytes);
+        self.tally.add("services", lanes.len() as u64);
+        Ok(())
+    }
+
+    /// Asks what the server knows of a session, once it is over.
+    async fn note(&self, name: &str) -> Result<String, String> {
+        loop {
+            let mut stream = TcpStream::connect(&self.address).await.map_err(text)?;
+            let request =
+                format!("GET /note/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.map_err(text)?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.map_err(text)?;
+            match answer.split_once("\r\n\r\n") {
+                Some((_, note)) if !note.is_empty() => return Ok(note.to_owned()),
+                _ => sleep(Duration::from_millis(5)).await,
             }
         }
     }
-    let told = raw.read_to_end().await;
-    if told.close != Some(Some(code)) {
-        return Err(format!("{path} ended with {:?}", told.close));
-    }
-    if told.channel(1) != bytes(0, total) {
-        return Err(format!("other output of {path}"));
-    }
-    Ok(format!("an output, {end}"))
 }
 
-/// The service sees all input, or an error if the connection breaks in between.
-async fn count(
-    address: &str,
-    name: &str,
-    offer: &str,
-    random: &mut Random,
-) -> Result<String, String> {
-    let path = format!("/count/{name}");
-    let mut raw = open(address, &path, offer, random).await?;
-    let total = len(random);
-    let frames = input(offer, total, random);
-    let what = match random.next(4) {
-        0 => {
-            write(&mut raw.io, &frames, random).await.map_err(text)?;
-            let end = end_of_input(offer);
-            raw.bytes(&end).await.map_err(text)?;
-            raw.read_to_close().await;
-            "EOF"
-        }
-        1 => {
-            write(&mut raw.io, &frames, random).await.map_err(text)?;
-            // A frame with a reserved bit.
-            raw.bytes(&[0xc2, 0x81, 0, 0, 0, 0, 0])
-                .await
-                .map_err(text)?;
-            let told = raw.read_to_close().await;
-            if told.close != Some(Some(1002)) {
-                return Err(format!("a reserved bit, and {:?}", told.close));
+impl Plan {
+    fn draw(carrier: Carrier, least: usize, random: &mut Random) -> Self {
+        let most = if carrier.has_connections() { 4 } else { 1 };
+        let mut lanes: Vec<_> = (0..1 + random.next(most))
+            .map(|_| Lane::draw(random))
+            .collect();
+        let stays = random.next(12) == 0;
+        for lane in &mut lanes {
+            if stays {
+                lane.total = lane.total.min(4000);
             }
-            "protocol_error"
+            if carrier == Carrier::Command {
+                // The confirmation of its output waits behind the input that it does not read.
+                lane.total = lane.total.min(200_000);
+            }
         }
-        _ => {
-            let cut = random.next(frames.len() as u64 + 1) as usize;
-            write(&mut raw.io, &frames[..cut], random)
-                .await
-                .map_err(text)?;
-            leave(raw.io, random).await;
-            "connection_lost"
+        let mut frames = vec![carrier.open(lanes.len())];
+        let mut ends = vec![usize::MAX; lanes.len()];
+        let mut sent = vec![0; lanes.len()];
+        let mut open: Vec<_> = (0..lanes.len())
+            .filter(|at| lanes[*at].has_input())
+            .collect();
+        let has_input = !open.is_empty();
+        let fate = random.next(8);
+        let breach = fate == 0 && has_input;
+        let mut len = frames[0].len();
+        while !open.is_empty() {
+            let at = random.next(open.len() as u64) as usize;
+            let lane = open[at];
+            let left = lanes[lane].total - sent[lane];
+            let frame = if left > 0 {
+                let n = (1 + random.about()).min(left);
+                let payload = bytes(sent[lane], n);
+                sent[lane] += n;
+                carrier.input(lane, &payload)
+            } else {
+                open.swap_remove(at);
+                if breach {
+                    continue;
+                }
+                ends[lane] = len + carrier.end_of_input(lane).len();
+                carrier.end_of_input(lane)
+            };
+            len += frame.len();
+            frames.push(frame);
         }
-    };
-    let seen = seen(address, name).await?;
-    let mut parts = seen.split(' ');
-    let n: u64 = parts
-        .next()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or_default();
-    let (right, end) = (parts.next(), parts.next());
-    let whole = what == "connection_lost" || n == total;
-    if right != Some("true") || end != Some(what) || n > total || !whole {
-        return Err(format!("{what} of {total}, but it saw {seen:?}"));
+        if breach {
+            frames.push(carrier.breach());
+        }
+        let cut = (fate == 1 || fate == 2 && has_input).then(|| {
+            let how = [Leave::Shutdown, Leave::Drop][random.next(2) as usize];
+            (random.next(len as u64 + 1) as usize, how)
+        });
+        let enough = (fate == 3).then(|| random.about());
+        let script = Script {
+            frames: merge(frames, least),
+            cut,
+            enough,
+            least,
+            pause: if stays { 700 } else { 0 },
+            slow_writer: random.next(20) == 0,
+            slow_reader: random.next(10) == 0,
+        };
+        Self {
+            carrier,
+            lanes,
+            script,
+            ends,
+            breach,
+        }
     }
-    Ok(format!("an input, {what}"))
+
+    fn path(&self, name: &str) -> String {
+        let lanes: Vec<_> = self.lanes.iter().map(Lane::to_string).collect();
+        self.carrier.path(name, &lanes.join(","))
+    }
+
+    fn may_be_refused(&self) -> bool {
+        let lane = self.lanes[0];
+        !self.carrier.has_connections() && lane.total == 0 && !lane.succeeds()
+    }
 }
 
-/// Asks what the service of a visit has seen.
-async fn seen(address: &str, name: &str) -> Result<String, String> {
-    loop {
-        let mut stream = TcpStream::connect(address).await.map_err(text)?;
-        let request = format!("GET /seen/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(text)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(text)?;
-        match answer.split_once("\r\n\r\n") {
-            Some((_, seen)) if !seen.is_empty() => return Ok(seen.to_owned()),
-            _ => sleep(Duration::from_millis(5)).await,
+/// Puts frames together that are shorter than this.
+fn merge(frames: Vec<Vec<u8>>, least: usize) -> Vec<Vec<u8>> {
+    let mut merged: Vec<Vec<u8>> = Vec::new();
+    for frame in frames {
+        match merged.last_mut() {
+            Some(last) if last.len() < least => last.extend(frame),
+            _ => merged.push(frame),
         }
     }
-}
-
-/// Breaks a connection in one of the ways in which that happens.
-async fn leave(mut io: TcpStream, random: &mut Random) {
-    match random.next(3) {
-        0 => {
-            let _ = io.shutdown().await;
-            let mut rest = Vec::new();
-            let _ = io.read_to_end(&mut rest).await;
-        }
-        // A reset, which overtakes what was sent.
-        1 => {
-            let _ = io.set_zero_linger();
-        }
-        _ => {}
-    }
-}
-
-/// Stays for some seconds, with a message now and then.
-async fn stay(address: &str, offer: &str, random: &mut Random) -> Result<String, String> {
-    let mut raw = open(address, "/echo", offer, random).await?;
-    for _ in 0..1 + random.next(8) {
-        sleep(Duration::from_millis(random.next(700))).await;
-        raw.send(0, b"still here").await.map_err(text)?;
-        let back = raw.next().await.ok_or("no echo")?;
-        if back.payload.len() < 10 {
-            return Err(format!("{back:?} is no echo"));
-        }
-    }
-    leave(raw.io, random).await;
-    Ok("a long one".into())
+    merged
 }

@@ -11,7 +11,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use pod_server::{attach, exec, forward};
+use pod_server::{attach, exec, forward, permit};
 use tokio::{io::AsyncBufReadExt, sync::mpsc};
 use tower::ServiceBuilder;
 use tower_wsstream::{
@@ -23,8 +23,8 @@ use tower_wsstream::{
 
 use crate::{container::Container, node::Sandbox, tokens::Tokens};
 
-/// The largest number of sessions at once. Any further one is refused with 503, before the
-/// upgrade.
+/// The largest number of sessions at once. Any further one is refused with 429, before the
+/// upgrade. All clients share it: the server does not tell them apart.
 const SESSIONS: usize = 256;
 
 /// A stream that waits for a client with a token.
@@ -64,21 +64,16 @@ pub(crate) fn routes(streams: Tokens<Stream>, live: &Sessions) -> Router {
     let commands = ServiceBuilder::new()
         .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config.clone()))
         .layer(RemoteCommandLayer::new())
-        .layer(permits.layer(everyone::<RemoteCommand>));
+        .filter(permit::until_closed(&permits, |it: &RemoteCommand| &it.session));
     let ports = ServiceBuilder::new()
         .layer(StreamingLayer::new(forward::protocols()).config(config))
-        .layer(permits.layer(everyone::<ChannelSet>))
+        .filter(permit::until_closed(&permits, ChannelSet::session))
         .layer(PortForwardLayer::new());
     Router::new()
         .route_service("/exec/{token}", commands.clone().service_fn(run))
         .route_service("/attach/{token}", commands.service_fn(join))
         .route_service("/portforward/{token}", ports.service_fn(forward_port))
         .route_layer(from_fn_with_state(streams, redeem))
-}
-
-/// The key of the permits, which all clients share: the server does not tell them apart.
-fn everyone<T>(_: &T) -> Option<()> {
-    Some(())
 }
 
 /// Replaces the query with that of the call for which the token was issued, and adds what the

@@ -26,6 +26,7 @@
 //! | `acknowledge.rs` | flow control for browsers, between exec or attach and the upgrade |
 //! | `exec.rs`, `copy.rs` | a service of commands: a session's channels and a process |
 //! | `attach.rs` | another: a session's channels and the pod's process |
+//! | `permit.rs` | a filter: how many sessions there are at once |
 //! | `forward.rs` | a service of ports: a session's channels and a port of this machine |
 //! | `logs.rs` | an ordinary handler, whose body also goes out as messages of a WebSocket |
 //! | `end.rs` | the end of a session, for the services |
@@ -62,6 +63,7 @@ mod options;
 mod overview;
 #[cfg(test)]
 mod own_process;
+pub mod permit;
 mod pod;
 pub mod process;
 pub mod reaper;

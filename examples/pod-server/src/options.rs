@@ -59,7 +59,7 @@ pub(crate) struct Options {
     drain_after: Limit,
 
     /// Refuse more sessions than this at once: execs, attached clients, port-forwards and logs,
-    /// taken together.
+    /// taken together. Each counts until its connection is closed.
     // Generous: each costs some descriptors, an exec a process, and one whose client does its worst
     // what SECURITY.md says.
     #[arg(long, value_name = "N", default_value_t = 10_000)]

@@ -27,6 +27,7 @@ use crate::{
     guard::{self, Guard},
     logs,
     overview::Overview,
+    permit,
     pod::Pod,
     refusal::{not_found, wrong_method},
     target::Target,
@@ -93,7 +94,9 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
         .layer(RemoteCommandLayer::new())
         // Inside, because kubectl shows no answer but a Status.
         .map_err(tell_limit)
-        .layer(permits.layer(|_: &RemoteCommand| Some(())));
+        .filter(permit::until_closed(permits, |it: &RemoteCommand| {
+            &it.session
+        }));
     let exec = commands.clone().service_fn(exec::run);
     let attach = commands.service_fn({
         let pod = pod.clone();
@@ -103,7 +106,7 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
         .map_response(forward::log_answer)
         .layer(StreamingLayer::new(forward::protocols()).config(config.clone()))
         // Inside of the next layer, each port would take a permit.
-        .layer(permits.layer(|_: &ChannelSet| Some(())))
+        .filter(permit::until_closed(permits, ChannelSet::session))
         .layer(PortForwardLayer::new())
         .service_fn(forward::run);
     // Plain requests pass through this layer: the log is an ordinary answer as well.

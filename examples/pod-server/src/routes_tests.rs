@@ -17,7 +17,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower::ServiceExt;
 use tower_wsstream::{
@@ -369,6 +369,43 @@ async fn sessions_of_all_kinds_share_one_limit() {
     let second = ask(&router, Method::GET, &log).await;
     assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
     drop(attached);
+}
+
+/// A client can read everything and never answer the Close.
+#[tokio::test]
+async fn a_session_keeps_its_permit_until_its_connection_is_closed() {
+    let (router, _pod) = limited(&Limits {
+        permits: SessionPermits::new(1),
+        ..Limits::default()
+    })
+    .await;
+    let log = async || {
+        let path = format!("{PODS}/demo/log");
+        ask(&router, Method::GET, &path).await.status()
+    };
+    // Nothing listens at the port.
+    for (path, subprotocol) in [
+        ("exec?command=true&stdout=1", "v5.channel.k8s.io"),
+        ("portforward?ports=1", "v4.channel.k8s.io"),
+    ] {
+        let client = Connect::to(format!("{PODS}/demo/{path}")).offer(subprotocol);
+        let mut client = client.connect(router.clone()).await.unwrap();
+        loop {
+            match client.receive().await {
+                Received::Closed { .. } => break,
+                Received::Lost => panic!("{path}: no Close"),
+                _ => {}
+            }
+        }
+        assert_eq!(log().await, StatusCode::TOO_MANY_REQUESTS, "{path}");
+        client.lose();
+        within(REAL, async {
+            while log().await != StatusCode::OK {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
 }
 
 /// Sends a request for SPDY over a connection, and returns the head of the answer.

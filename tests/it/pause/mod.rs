@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 const WINDOW: usize = 256 * 1024;
-const PERIOD: Duration = Duration::from_millis(500);
+const PERIOD: Duration = Duration::from_millis(600);
 /// Much less than the period: an event as late as a Pong was woken by the timer of the Pong.
 const AT_ONCE: Duration = Duration::from_millis(50);
 

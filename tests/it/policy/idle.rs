@@ -126,7 +126,10 @@ async fn a_session_that_ends_is_not_idle() {
 
 #[cfg(feature = "remotecommand")]
 mod command {
-    use tower_wsstream::remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer};
+    use tower_wsstream::{
+        BoxError,
+        remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+    };
 
     use super::*;
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceBuilder, util::BoxCloneService};
 use tower_wsstream::{
-    AcceptMode, BoxError, ChannelSet, ChannelWriter, EndCause, SessionConfig, WsStreamLayer,
+    AcceptMode, ChannelSet, ChannelWriter, EndCause, SessionConfig, WsStreamLayer,
     policy::{ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, PolicyLayer, TimeLimit},
     subprotocols,
 };

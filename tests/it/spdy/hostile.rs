@@ -356,7 +356,7 @@ async fn an_upload_that_is_not_read_pauses_and_loses_nothing() {
     }
 }
 
-/// The window of a stream is 256 KiB, and a session gets 20 MiB of the reserve at once.
+/// The window of a stream is 256 KiB, and a session gets 24 MiB of the reserve at once.
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
     const MIB: usize = 1 << 20;
@@ -365,7 +365,7 @@ async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
         let stalled = client.connect(1, 80).await;
         let mut unread = ports.recv().await.unwrap();
         let start = Instant::now();
-        for _ in 0..20 {
+        for _ in 0..24 {
             client.bytes(&data(stalled, &[7; MIB])).await;
         }
         let stream = client.connect(5, 80).await;
@@ -381,6 +381,6 @@ async fn a_stalled_reader_does_not_hold_up_others_while_there_is_room() {
         client.bytes(&fin(stalled)).await;
         let mut got = Vec::new();
         soon(unread.stream.read_to_end(&mut got)).await.unwrap();
-        assert_eq!(got.len(), 20 * MIB + MIB / 2);
+        assert_eq!(got.len(), 24 * MIB + MIB / 2);
     }
 }

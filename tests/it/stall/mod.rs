@@ -30,9 +30,9 @@ use crate::support::{
     open_with, protocols, read_out, within,
 };
 
-/// The size of a loan, and its period. A Pong leaves in every second one.
+/// The size of a loan, and its period. A Pong leaves in every third one.
 const CHUNK: usize = 16 * 1024;
-const BEAT: Duration = Duration::from_millis(250);
+const BEAT: Duration = Duration::from_millis(200);
 /// Small, and not a multiple of anything relevant.
 const WINDOW: usize = 4 * CHUNK;
 /// The capacity of the transport.

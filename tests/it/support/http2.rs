@@ -73,17 +73,32 @@ pub(crate) async fn handshake<T>(io: T) -> Connection
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    try_handshake(io).await.expect("a server")
+}
+
+/// Opens a connection that may break.
+pub(crate) async fn try_handshake<T>(io: T) -> hyper::Result<Connection>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(TokioIo::new(io))
-        .await
-        .expect("a preface");
+        .await?;
     tokio::spawn(connection);
     let mut connection = Connection { send };
     // Extended CONNECT may be used only once the server's settings have arrived.
-    let _ = connection.get("/").await;
-    connection
+    let _ = connection.try_ask(plain("/")).await?;
+    Ok(connection)
+}
+
+/// Returns a request that is not an upgrade.
+fn plain(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("http://localhost{path}"))
+        .version(Version::HTTP_2)
+        .body(Empty::new())
+        .expect("a request")
 }
 
 /// Returns a valid handshake.
@@ -103,11 +118,7 @@ pub(crate) fn request(path: &str, offer: &str) -> Request<Empty<Bytes>> {
 impl Connection {
     /// Sends a request that is not an upgrade.
     pub(crate) async fn get(&mut self, path: &str) -> Refused {
-        let request = Request::get(format!("http://localhost{path}"))
-            .version(Version::HTTP_2)
-            .body(Empty::new())
-            .expect("a request");
-        self.ask(request).await.expect_err("no upgrade")
+        self.ask(plain(path)).await.expect_err("no upgrade")
     }
 
     pub(crate) async fn open(&mut self, offer: &str) -> Http2 {

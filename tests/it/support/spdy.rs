@@ -84,21 +84,34 @@ impl Spdy<DuplexStream> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Spdy<T> {
     /// Opens a session by a POST over a connection to a server.
-    pub(crate) async fn post_over(mut near: T, target: &str, protocol: &str) -> Self {
+    pub(crate) async fn post_over(near: T, target: &str, protocol: &str) -> Self {
+        let opened = Self::try_post_over(near, target, protocol).await;
+        opened.unwrap_or_else(|answer| panic!("{answer}"))
+    }
+
+    /// Opens a session over a connection that may break. An answer that is not a 101 is the error.
+    pub(crate) async fn try_post_over(
+        mut near: T,
+        target: &str,
+        protocol: &str,
+    ) -> Result<Self, String> {
         let head = Head::plain(target)
             .line(&format!("POST {target} HTTP/1.1"))
             .with("Connection", "Upgrade")
             .with("Upgrade", "SPDY/3.1")
             .with("Content-Length", "0")
             .with("X-Stream-Protocol-Version", protocol);
-        near.write_all(&head.bytes()).await.unwrap();
+        let sent = near.write_all(&head.bytes()).await;
+        sent.map_err(|error| error.to_string())?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(near.read_u8().await.expect("an answer"));
+            answer.push(near.read_u8().await.map_err(|error| error.to_string())?);
         }
         let text = String::from_utf8_lossy(&answer);
-        assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
-        Self::over(Raw::over(near, ""), false)
+        match text.starts_with("HTTP/1.1 101 ") {
+            true => Ok(Self::over(Raw::over(near, ""), false)),
+            false => Err(text.into_owned()),
+        }
     }
 
     /// Wraps a session whose handshake has been made.
