@@ -241,7 +241,9 @@ async fn the_list_has_sessions_that_live_and_that_have_ended() {
     let ended = &mut list["ended"][0];
     assert!(ended["seconds"].take().is_number());
     assert_eq!(ended["kind"], "exec");
-    assert_eq!(ended["sent"]["bytes"], 12);
+    assert_eq!(ended["received"]["bytes"], 12);
+    let status = tower_wsstream::Status::success().to_json();
+    assert_eq!(ended["sent"]["bytes"], 12 + status.len());
     assert_eq!(ended["outcome"], "exit code 0");
     assert_eq!(ended["closeCode"], 1000);
 }
