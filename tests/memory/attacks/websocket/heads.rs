@@ -221,7 +221,7 @@ pub(super) fn many_subprotocols(run: &mut Run<'_>) -> Vec<Attacker> {
         }
         run.gauge.look();
         let allocated = run.gauge.allocated - before;
-        assert!(allocated <= 6 * offered.len() as u64, "{allocated} bytes");
+        assert!(allocated <= 9 * offered.len() as u64, "{allocated} bytes");
     }
     Vec::new()
 }

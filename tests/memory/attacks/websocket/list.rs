@@ -12,6 +12,8 @@ use super::{
 };
 
 const ALL: &[Carrier] = &[Carrier::WebSocket, Carrier::Tls, Carrier::Http2];
+const CLEAR: &[Carrier] = &[Carrier::WebSocket, Carrier::Http2];
+const TLS_ALONE: &[Carrier] = &[Carrier::Tls];
 const HTTP2: &[Carrier] = &[Carrier::Http2];
 
 /// The parts of what a session may hold, in KiB.
@@ -88,19 +90,28 @@ fn neither(carrier: Carrier) -> [u64; 2] {
     beside(carrier, [TLS + UNSENT_TLS, http2])
 }
 
+/// Handshakes one after the other. Some may be there at once, because tokio looks for what has happened
+/// to its sockets after 61 polls at the latest. There are fewer over TLS, whose own handshakes take long.
+fn refused(handshakes: [u32; 2]) -> Attack {
+    let name = "handshakes that are refused";
+    new(name, heads::refused, HEAD_OF_A_REQUEST, End::None)
+        .sessions(handshakes)
+        .at_once(8)
+}
+
+/// The same for handshakes whose clients do not wait for the answer, which may be a session.
+fn left(handshakes: [u32; 2]) -> Attack {
+    let name = "handshakes that are left";
+    new(name, heads::abandoned, HEAD_OF_A_REQUEST, End::None)
+        .sessions(handshakes)
+        .at_once(128)
+}
+
 /// Handshakes that fail, and heads that never end.
 pub(super) fn heads() -> Vec<Attack> {
     vec![
-        // One after the other. Some may be there at once, because tokio looks for what has happened to
-        // its sockets after 61 polls at the latest.
-        new(
-            "handshakes that are refused",
-            heads::refused,
-            HEAD_OF_A_REQUEST,
-            End::None,
-        )
-        .sessions([100, 10_000])
-        .at_once(8),
+        refused([100, 10_000]).over(CLEAR),
+        refused([30, 1_000]).over(TLS_ALONE),
         new(
             "65,535 subprotocols offered",
             heads::many_subprotocols,
@@ -109,14 +120,8 @@ pub(super) fn heads() -> Vec<Attack> {
         )
         .sessions([6, 100])
         .at_once(2),
-        new(
-            "handshakes that are left",
-            heads::abandoned,
-            HEAD_OF_A_REQUEST,
-            End::None,
-        )
-        .sessions([100, 10_000])
-        .at_once(128),
+        left([100, 10_000]).over(CLEAR),
+        left([20, 1_000]).over(TLS_ALONE),
         new("slow heads", heads::slow_heads, HEAD_OF_A_REQUEST, HEAD),
         new("silence", heads::silent, SESSION, HEAD),
     ]
@@ -170,7 +175,7 @@ pub(super) fn frames() -> Vec<Attack> {
 
 /// A flood whose frames are all taken, so that only what the service has not read yet waits.
 fn flood(name: &'static str, run: fn(&mut Run<'_>) -> Vec<Attacker>, end: End) -> Attack {
-    new(name, run, SESSION + CHUNK + PONGS, end).frames([1_000, 100_000])
+    new(name, run, SESSION + CHUNK + PONGS, end).frames([1_000, 20_000])
 }
 
 /// Frames without end.
@@ -179,7 +184,7 @@ pub(super) fn floods() -> Vec<Attack> {
         flood("Pings", acts::pings, End::Served),
         flood("Pings, Pongs unread", acts::pings_unread, End::Waits)
             .beside(unsent)
-            .frames([12_000, 100_000]),
+            .frames([12_000, 20_000]),
         flood("Pongs", acts::pongs, End::Served),
         flood("CLOSE of channels", acts::closes, End::Served),
         flood("Close frames", acts::goodbyes, End::Closed(1000)),
@@ -229,7 +234,7 @@ pub(super) fn stalls() -> Vec<Attack> {
             End::Paused,
         )
         .beside(unread)
-        .sessions([2, 64]),
+        .sessions([4, 32]),
         // The service has a buffer of its own.
         new(
             "a flood whose echo is not read",
@@ -238,7 +243,7 @@ pub(super) fn stalls() -> Vec<Attack> {
             End::Paused,
         )
         .beside(neither)
-        .sessions([2, 64]),
+        .sessions([4, 32]),
         new(
             "a download that is not read",
             acts::unread_downloads,
@@ -288,14 +293,14 @@ fn of_streams(
 pub(super) fn streams() -> Vec<Attack> {
     vec![
         of_streams("rapid reset", streams::rapid_reset, SESSION, End::None)
-            .frames([1_000, 100_000]),
+            .frames([1_000, 20_000]),
         of_streams(
             "accepted and reset",
             streams::accepted_and_reset,
             SESSION,
             HEAD,
         )
-        .frames([200, 10_000]),
+        .frames([200, 2_000]),
         of_streams("CONNECT", streams::connects, SESSION, End::Waits).frames([150, 1_000]),
         of_streams(
             "downloads, the connection unread",
