@@ -147,12 +147,17 @@ impl Driver {
     /// Queues the last words, if there are any. Returns whether the peer then knows the outcome in
     /// full.
     fn say_last(&mut self, service: &ServiceState) -> bool {
+        // A success is silent on streams that end in order, so a client without them does not hear it.
+        #[cfg(feature = "spdy")]
+        let hears = !self.awaits_streams();
+        #[cfg(not(feature = "spdy"))]
+        let hears = true;
         let Some(cause) = self.closing.cause() else {
             return false;
         };
         let outcome = service.outcome(cause);
         let Some(words) = self.session.take_last_words() else {
-            return matches!(outcome, Outcome::Returned);
+            return hears && matches!(outcome, Outcome::Returned);
         };
         // This runs the service's code. If it panics, the session still ends in order.
         let words = catch(|| words(&outcome)).unwrap_or_else(|_| {
@@ -164,7 +169,7 @@ impl Driver {
         };
         self.story.status = words.status;
         let Some((channel, message)) = words.message else {
-            return true;
+            return hears;
         };
         #[cfg(feature = "spdy")]
         let is_open = (self.inflow.stream_mux()).is_none_or(|mux| mux.sends(channel));

@@ -268,7 +268,8 @@ impl Session {
     /// A message on a channel that the session does not have is lost, and counts as `None`. Over
     /// SPDY, so does one on a channel whose stream has ended: dropping or shutting down a writer ends
     /// its stream, except for that of the error channel of a command. A stream that the client has
-    /// reset, or has not opened, takes no message either.
+    /// reset, or has not opened, takes no message either. A client that has not opened all streams of a
+    /// command does not hear of a success without a message.
     ///
     /// The closure is not called if nothing can be sent any more, because the connection is lost or
     /// the peer broke the protocol. A second call replaces the closure of the first.

@@ -82,6 +82,12 @@ impl Evidence<'_> {
         self.plan.setup.kind == Kind::Command
     }
 
+    /// Returns whether the client hears of a silent success: its streams are open, if it needs some.
+    fn hears(&self) -> bool {
+        let opened = |channel: usize| self.facts.data[channel].replied;
+        !self.over_spdy() || (0..4).all(opened)
+    }
+
     /// Returns the writes that were accepted.
     fn accepted(&self) -> Vec<(u8, usize)> {
         // A command that is not over SPDY says first that it is ready.
@@ -355,10 +361,10 @@ impl Evidence<'_> {
         let words = log.words.first();
         let told = match words {
             _ if self.is_command() => self.has_told(cause, summary.close_code)?,
-            None => self.outcome() == Some(Outcome::Returned),
+            None => self.outcome() == Some(Outcome::Returned) && self.hears(),
             // Over SPDY, there may be no stream for them, or none any more.
             Some(Words::Message(_)) => !self.over_spdy() || facts.odd.is_some(),
-            Some(Words::Silence) => true,
+            Some(Words::Silence) => self.hears(),
             Some(Words::Nothing | Words::Panic) => false,
         };
         // A breach of the protocol in the grace of another end is answered like any other.

@@ -222,8 +222,10 @@ impl Exchange {
     /// they are reset.
     pub(in crate::streams) fn end_streams(&mut self, failed: bool) {
         self.accept_no_more();
-        // A service that was dropped at the end of its grace has failed all of its connections.
-        self.carry_verdicts_out();
+        if !failed {
+            // A service that was dropped at the end of its grace has failed all of its connections.
+            self.carry_verdicts_out();
+        }
         // The error stream of a command was the first, and ends last.
         for stream in self.streams.latest_first() {
             if failed {

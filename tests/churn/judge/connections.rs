@@ -96,7 +96,8 @@ impl Evidence<'_> {
             }
             Some(Outcome::FailedTarget) => {
                 // Errors end with the output, but a reset may follow.
-                let closed = matches!(cause, EndCause::Closed { .. });
+                // A close refuses them at once, even in the moment of another end.
+                let closed = log.closed.is_some();
                 let late = log.ended_output[at] && (data.reset.is_some() || facts.sent[at].closed);
                 hold!(!facts.texts[at].is_empty() || closed || late, "no text");
             }

@@ -218,7 +218,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
                 .await;
         }
         let mut facts = self.line.facts.borrow_mut();
-        if !self.line.gone {
+        if !self.line.gone && len > 0 {
             facts.sent[usize::from(channel)].whole += len as u64;
             facts.sent_at.push(Instant::now());
         }

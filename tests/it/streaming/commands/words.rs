@@ -154,17 +154,19 @@ async fn words_on_a_stream_that_has_ended_are_not_told() {
 
 #[tokio::test(start_paused = true)]
 async fn words_for_a_client_without_streams_are_not_told() {
-    let (config, summary) = watched();
-    let mut client = says(config, words_on(ERROR), |set: ChannelSet| async move {
-        drop(set);
-        Ok(())
-    })
-    .await;
-    let start = Instant::now();
-    let told = client.read_to_end().await;
-    drop(client);
-    assert_after(start, secs(30));
-    assert_eq!(told.output, <[Vec<u8>; 5]>::default());
-    assert_eq!(told.go_away, Some((0, 2)));
-    assert_eq!(code_of(summary).await, Some(1011));
+    for words in [words_on(ERROR), Some(LastWords::silence())] {
+        let (config, summary) = watched();
+        let mut client = says(config, words, |set: ChannelSet| async move {
+            drop(set);
+            Ok(())
+        })
+        .await;
+        let start = Instant::now();
+        let told = client.read_to_end().await;
+        drop(client);
+        assert_after(start, secs(30));
+        assert_eq!(told.output, <[Vec<u8>; 5]>::default());
+        assert_eq!(told.go_away, Some((0, 2)));
+        assert_eq!(code_of(summary).await, Some(1011));
+    }
 }
