@@ -36,3 +36,26 @@ async fn main() -> Result<(), BoxError> {
     serve::serve(listener, service, sessions, ctrl_c()).await;
     Ok(())
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use tower_wsstream::testing::{Connect, Received};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_comes_back() -> Result<(), BoxError> {
+        let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+        let service = ServiceBuilder::new()
+            .layer(WsStreamLayer::new(protocols))
+            .service_fn(echo);
+        let connect = Connect::to("/").offer("channel.k8s.io");
+        let mut client = connect.connect(service).await?;
+        client.send(0, b"hello").await?;
+        assert_eq!(client.receive().await, Received::Message(1, "hello".into()));
+        // Its Close ends the input, and with it the service.
+        client.close(Some(1000)).await?;
+        assert_eq!(client.read_to_end().await.close_code, Some(1000));
+        Ok(())
+    }
+}

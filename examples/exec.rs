@@ -12,12 +12,16 @@
 //! over TLS only). The repository's package `pod-server` is the large one, with terminals
 //! and TLS.
 //!
-//! A package of its own needs axum, tower (`limit`, `load-shed`, `util`), tokio (`full`),
+//! `support/documents.rs` is for kubectl alone, which asks for more than an exec. A package of its
+//! own needs axum, tower (`limit`, `load-shed`, `util`), tokio (`full`),
 //! hyper (`http1`, `server`), hyper-util (`tokio`, `service`), and rustix (`process`).
+
+#[path = "support/documents.rs"]
+mod documents;
 
 use std::{convert::Infallible, future::pending, io, process::Stdio, time::Duration};
 
-use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -123,7 +127,7 @@ async fn pump(from: Option<impl AsyncRead + Unpin>, to: Option<ChannelWriter>) -
     Ok(())
 }
 
-/// The route of exec, and the documents that kubectl reads first.
+/// The route of exec, beside the documents that kubectl reads first.
 fn app(sessions: Sessions) -> Router {
     let exec = ServiceBuilder::new()
         .layer(WsStreamLayer::new(Protocols::default()).sessions(sessions))
@@ -134,26 +138,7 @@ fn app(sessions: Sessions) -> Router {
         .load_shed()
         .concurrency_limit(64)
         .service_fn(run);
-    const POD: &str = "/api/v1/namespaces/default/pods/demo";
-    let documents = [
-        ("/api", r#"{"kind":"APIVersions","versions":["v1"]}"#),
-        (
-            "/apis",
-            r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[]}"#,
-        ),
-        (
-            "/api/v1",
-            r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"]}]}"#,
-        ),
-        (
-            POD,
-            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"demo","namespace":"default"},"spec":{"containers":[{"name":"main"}]},"status":{"phase":"Running"}}"#,
-        ),
-    ];
-    let app = Router::new().route_service(&format!("{POD}/exec"), exec);
-    documents.into_iter().fold(app, |app, (path, document)| {
-        app.route(path, get(([(CONTENT_TYPE, "application/json")], document)))
-    })
+    documents::router().route_service(&format!("{}/exec", documents::POD), exec)
 }
 
 async fn serve(listener: TcpListener, app: Router) -> Infallible {

@@ -75,6 +75,32 @@ static DEFAULT: LazyLock<Arc<SessionConfig>> = LazyLock::new(Arc::default);
 /// The extractor removes hyper's upgrade from the request's extensions, because only one owner can
 /// use it. A request that the extractor refuses keeps it: a handler that extracts a `Result` can
 /// serve another kind of upgrade itself.
+///
+/// # Examples
+///
+/// A handler that looks at the request before it accepts:
+///
+/// ```
+/// use axum::response::Response;
+/// use http::StatusCode;
+/// use tower_wsstream::{
+///     ChannelProtocols, ChannelSet, ChannelType, Rejection, axum08::WsStreamUpgrade, subprotocols,
+/// };
+///
+/// async fn terminal(upgrade: WsStreamUpgrade) -> Result<Response, Rejection> {
+///     if !upgrade.offered().any(|name| name == subprotocols::CHANNEL) {
+///         return Err(Rejection::new(StatusCode::FORBIDDEN, "offer channel.k8s.io"));
+///     }
+///     let channel = match upgrade.request().uri.query() {
+///         Some("view") => ChannelType::Write,
+///         _ => ChannelType::ReadWrite,
+///     };
+///     let protocols = ChannelProtocols::standard([channel]).expect("one channel is valid");
+///     let session = async |channels: ChannelSet| Ok(());
+///     Ok(upgrade.protocols(protocols).on_upgrade(session).await)
+/// }
+/// # let _: axum::routing::MethodRouter = axum::routing::any(terminal);
+/// ```
 #[must_use = "an upgrade is made by `on_upgrade`"]
 pub struct WsStreamUpgrade {
     upgrade: Upgrade,

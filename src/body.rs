@@ -4,6 +4,25 @@
 //! |---|---|
 //! | [`ResponseBody`] | the body of all responses of this crate's layers |
 //! | [`NoBody`] | the inner body if there is no inner HTTP service |
+//!
+//! # Examples
+//!
+//! A middleware that answers itself in the type of this crate's layers:
+//!
+//! ```
+//! use http::{Response, StatusCode};
+//! use tower_wsstream::{
+//!     Rejection,
+//!     body::{NoBody, ResponseBody},
+//! };
+//!
+//! fn not_found() -> Response<ResponseBody<NoBody>> {
+//!     Rejection::new(StatusCode::NOT_FOUND, "there is no such pod").into_response()
+//! }
+//! assert_eq!(not_found().status(), StatusCode::NOT_FOUND);
+//! ```
+//!
+//! In axum, `Response::map` with `axum::body::Body::new` turns it into axum's own body.
 
 use std::{
     convert::Infallible,

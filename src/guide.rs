@@ -1,5 +1,23 @@
 //! Guides to the parts of a server that no single type explains.
 //!
+//! Pages for a task begin with an example, customise it, and say what to know and where to go next:
+//!
+//! | page | for |
+//! |---|---|
+//! | [`exec`] | commands: processes, terminals, exit codes, attach |
+//! | [`logs`] | logs and other streams that only the server writes |
+//! | [`port_forward`] | TCP connections, of kubectl and of clients for channels |
+//! | [`auth`] | tokens, users, browsers, authorisation |
+//! | [`policies`] | settings that differ by layer, route and request; the parameters of a path |
+//! | [`draining`] | shutdowns and rolling updates |
+//! | [`testing`] | tests of a service, in memory and in paused time |
+//! | [`proxies`] | servers behind an API server or a proxy |
+//! | [`kubelet`] | the endpoints of a kubelet |
+//! | [`cri`] | the streaming server of a container runtime |
+//! | [`from_go`] | Go's `httpstream/wsstream`, name by name |
+//!
+//! Pages for reference:
+//!
 //! | page | answers |
 //! |---|---|
 //! | [`channels`] | what the protocol is: messages, channels, flow control, the end of a channel |
@@ -7,7 +25,6 @@
 //! | [`errors`] | what an error of the service becomes, for clients, kubectl and browsers |
 //! | [`ends`] | what both sides see of each end of a session, on each subprotocol and transport |
 //! | [`time`] | which deadlines a session has, and what happens when one expires |
-//! | [`policies`] | how settings differ by layer, route and request; the parameters of a path |
 //! | [`serving`] | what the HTTP server has to do; shutdown, HTTP/2, logs, and a server to copy |
 //! | [`balancing`] | replicas behind HAProxy, nginx and in Kubernetes: configurations and figures |
 //! | [`costs`] | how a byte travels, and what a message costs |
@@ -15,6 +32,56 @@
 //! | [`reliability`] | what attacks cost, in figures; how long a kubectl lives whose input is not read; what fuzzing and random sessions have found |
 //!
 //! This module exists in the documentation only.
+
+pub mod exec {
+    #![doc = include_str!("docs/exec.md")]
+    use crate::*;
+}
+
+pub mod logs {
+    #![doc = include_str!("docs/logs.md")]
+    use crate::*;
+}
+
+pub mod port_forward {
+    #![doc = include_str!("docs/port_forward.md")]
+    use crate::*;
+}
+
+pub mod auth {
+    #![doc = include_str!("docs/auth.md")]
+    use crate::*;
+}
+
+pub mod draining {
+    #![doc = include_str!("docs/draining.md")]
+    use crate::*;
+}
+
+pub mod testing {
+    #![doc = include_str!("docs/testing.md")]
+    use crate::*;
+}
+
+pub mod proxies {
+    #![doc = include_str!("docs/proxies.md")]
+    use crate::*;
+}
+
+pub mod kubelet {
+    #![doc = include_str!("docs/kubelet.md")]
+    use crate::*;
+}
+
+pub mod cri {
+    #![doc = include_str!("docs/cri.md")]
+    use crate::*;
+}
+
+pub mod from_go {
+    #![doc = include_str!("docs/from_go.md")]
+    use crate::*;
+}
 
 pub mod channels {
     #![doc = include_str!("docs/channels.md")]

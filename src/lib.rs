@@ -11,9 +11,53 @@
 //! and timeouts are ordinary tower layers around it. It works with tokio and hyper, and with every
 //! server that is built on them.
 //!
-//! # Examples
+//! # High-level features
 //!
-//! A service over the channels of the subprotocol. For commands, see [`remotecommand`].
+//! * **Services, not callbacks**: a session is a call of your `tower::Service`, and what surrounds it
+//!   are layers. A layer outside sees a request, and one inside a session.
+//! * **Typed channels**: [`ChannelReader`] is an `AsyncRead`, [`ChannelWriter`] an `AsyncWrite`, with
+//!   backpressure for each.
+//! * **An end that does not lie**: output arrives before the exit status, and EOF is never a guess.
+//! * **Bounds**: memory, time and rates of a session are settings, whatever its peer does.
+//! * **Refusals that say why**: before the upgrade, as an answer with a `metav1.Status`.
+//! * **Every client**: WebSocket and SPDY, HTTP/1.1 and HTTP/2, each kubectl from 1.29 to 1.37,
+//!   `crictl`, kube-rs, browsers.
+//!
+//! # Example server
+//!
+//! `kubectl exec` on axum. A kubectl also asks for the pod: `examples/exec.rs` answers that too, and
+//! runs processes.
+//!
+//! ```
+//! # #[cfg(feature = "remotecommand")] {
+//! use tokio::{io::AsyncWriteExt, net::TcpListener};
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*};
+//!
+//! async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+//!     let mut stdout = command.stdout.ok_or("nothing to write to")?;
+//!     stdout.write_all(b"hello\n").await?;
+//!     Ok(ExitStatus::from_code(3))
+//! }
+//!
+//! # async fn serve() -> Result<(), BoxError> {
+//! let exec = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(Protocols::default()))
+//!     .layer(RemoteCommandLayer::new())
+//!     .load_shed()
+//!     .concurrency_limit(64) // sessions, not requests
+//!     .service_fn(run);
+//! let app = axum::Router::new().route_service("/exec", exec);
+//! axum::serve(TcpListener::bind("127.0.0.1:8080").await?, app).await?;
+//! # Ok(())
+//! # }
+//! # let _ = serve;
+//! # }
+//! ```
+//!
+//! # Channels of your own
+//!
+//! A service over the channels of any subprotocol:
 //!
 //! ```
 //! use tokio::io::AsyncWriteExt;
@@ -39,6 +83,16 @@
 //! # }
 //! ```
 //!
+//! # Required dependencies
+//!
+//! ```toml
+//! [dependencies]
+//! tower-wsstream = { version = "0.1", features = ["auto-server"] } # the feature: for axum's `serve`
+//! tower = { version = "0.5", features = ["limit", "load-shed", "util"] }
+//! tokio = { version = "1", features = ["full"] }
+//! axum = "0.8" # or another server that is built on hyper
+//! ```
+//!
 //! # What there is
 //!
 //! | for | use |
@@ -55,6 +109,7 @@
 //! | counting, listing and draining sessions | [`Sessions`] |
 //! | the outcome of each session | [`SessionConfig::on_end`] |
 //! | tests of your service | `testing`, with the feature of that name |
+//! | exec, logs, port-forward, auth, shutdowns, tests, kubelets, container runtimes, Go: a page each | [`guide`] |
 //! | the protocol, the place of each layer, errors, deadlines, servers, costs | [`guide`] |
 //!
 //! # Features

@@ -13,6 +13,49 @@
 //! [table](crate::guide::layers#which-side-of-the-layer) of these layers and tower's own, and the
 //! [order](crate::guide::layers#the-order-inside) in which they belong. An
 //! [`OriginPolicy`](crate::policy::OriginPolicy) decides which web pages may connect.
+//!
+//! # Examples
+//!
+//! A server for browsers: who may begin a session is decided outside, before the upgrade; how many may be
+//! open, and begin, is counted inside.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+//!     access::{
+//!         BearerSubprotocolLayer, SessionLimitLayer, SessionRateLimitLayer, UpgradeIntentLayer,
+//!     },
+//! };
+//!
+//! /// Inserted into the request's extensions by the layer that checks tokens.
+//! #[derive(Clone, PartialEq, Eq, Hash)]
+//! struct User(String);
+//!
+//! async fn session(channels: ChannelSet) -> Result<(), BoxError> {
+//!     Ok(())
+//! }
+//!
+//! # fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+//! let service = ServiceBuilder::new()
+//!     .layer(BearerSubprotocolLayer::new())
+//!     .layer(UpgradeIntentLayer::new())
+//!     // Authentication and authorisation go here.
+//!     .layer(WsStreamLayer::new(protocols))
+//!     .load_shed()
+//!     .layer(SessionLimitLayer::new(4, |channels: &ChannelSet| {
+//!         channels.request()?.extensions.get::<User>().cloned()
+//!     }))
+//!     .layer(SessionRateLimitLayer::new(20, Duration::from_secs(1)))
+//!     .concurrency_limit(64)
+//!     .service_fn(session);
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
 
 mod admission;
 mod bearer;

@@ -21,6 +21,28 @@ use super::{ChannelReader, ChannelWriter};
 /// It is created by [`ChannelReader::into_stream`]. Items of more than 1 KiB are not copied. It
 /// ends when the peer has ended the channel. If the channel ends in any other way, its last item is
 /// an error.
+///
+/// # Examples
+///
+/// A magic number in the first chunk, and then the rest as bytes:
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use tokio::io::AsyncReadExt;
+/// use tower_wsstream::{BoxError, ChannelReader, channel::ChannelStream};
+///
+/// async fn import(input: ChannelReader) -> Result<Vec<u8>, BoxError> {
+///     let mut chunks: ChannelStream = input.into_stream();
+///     let first = chunks.next().await.ok_or("an empty upload")??;
+///     if !first.starts_with(b"\x1f\x8b") {
+///         return Err("not a gzip file".into());
+///     }
+///     let mut file = first.to_vec();
+///     chunks.into_inner().read_to_end(&mut file).await?;
+///     Ok(file)
+/// }
+/// # let _ = import;
+/// ```
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct ChannelStream {
@@ -61,6 +83,25 @@ impl Stream for ChannelStream {
 /// A sink that sends each item as one message of a channel.
 ///
 /// It is created by [`ChannelWriter::into_sink`]. Closing it shuts the writer down.
+///
+/// # Examples
+///
+/// Two messages, and then bytes:
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures_util::SinkExt;
+/// use tokio::io::AsyncWriteExt;
+/// use tower_wsstream::{ChannelWriter, channel::ChannelSink};
+///
+/// async fn send(out: ChannelWriter) -> std::io::Result<()> {
+///     let mut messages: ChannelSink = out.into_sink();
+///     messages.send(Bytes::from_static(b"one")).await?;
+///     messages.send(Bytes::from_static(b"two")).await?;
+///     messages.into_inner().write_all(b"three").await
+/// }
+/// # let _ = send;
+/// ```
 #[derive(Debug)]
 #[must_use = "sinks do nothing unless polled"]
 pub struct ChannelSink {

@@ -14,6 +14,24 @@ use super::{ChannelReader, ChannelWriter};
 /// A side that the channel's type does not have behaves as in Go: a read returns EOF at once, and a
 /// write is accepted but sends nothing. Such a read is the only one that returns EOF without the
 /// peer having ended the channel.
+///
+/// # Examples
+///
+/// A socket behind a channel for both directions:
+///
+/// ```
+/// use tokio::{io::copy_bidirectional, net::TcpStream};
+/// use tower_wsstream::{BoxError, Channel, ChannelSet};
+///
+/// async fn proxy(mut channels: ChannelSet) -> Result<(), BoxError> {
+///     let mut channel: Channel = channels.take(0).ok_or("there is no channel 0")?;
+///     println!("channel {} goes to the database", channel.id());
+///     let mut target = TcpStream::connect("127.0.0.1:5432").await?;
+///     copy_bidirectional(&mut channel, &mut target).await?;
+///     Ok(())
+/// }
+/// # let _ = proxy;
+/// ```
 #[derive(Debug)]
 pub struct Channel {
     id: u8,

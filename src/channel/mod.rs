@@ -12,6 +12,42 @@
 //! For the commands and ports of Kubernetes, the channels have names: see
 //! [`remotecommand`](crate#what-there-is) and [`portforward`](crate#what-there-is). The session
 //! that the channels belong to is a [`Session`](crate::Session).
+//!
+//! # Examples
+//!
+//! One handle for each direction, as bytes, as a stream of chunks, and as a sink of messages:
+//!
+//! ```
+//! use futures_util::{SinkExt, StreamExt};
+//! use tokio::io::AsyncWriteExt;
+//! use tower_wsstream::{BoxError, ChannelSet};
+//!
+//! /// Sends channel 0 back on channel 1, and what arrives on channel 3 on that one itself.
+//! async fn session(mut channels: ChannelSet) -> Result<(), BoxError> {
+//!     let mut input = channels.take_reader(0).ok_or("channel 0 is not readable")?;
+//!     let mut output = channels.take_writer(1).ok_or("channel 1 is not writable")?;
+//!     let (from, to) = channels.take(3).ok_or("there is no channel 3")?.into_split();
+//!
+//!     let echoed = async {
+//!         tokio::io::copy_buf(&mut input, &mut output).await?;
+//!         output.shutdown().await?;
+//!         Ok::<_, BoxError>(())
+//!     };
+//!     let copied = async {
+//!         let (Some(from), Some(to)) = (from, to) else {
+//!             return Err("channel 3 is not for both directions".into());
+//!         };
+//!         let (mut from, mut to) = (from.into_stream(), to.into_sink());
+//!         while let Some(chunk) = from.next().await {
+//!             to.send(chunk?).await?;
+//!         }
+//!         Ok(())
+//!     };
+//!     tokio::try_join!(echoed, copied)?;
+//!     Ok(())
+//! }
+//! # let _ = session;
+//! ```
 
 mod adapters;
 mod duplex;

@@ -50,6 +50,39 @@ const SMALL: usize = 1024;
 /// # Cancel safety
 ///
 /// All reads are cancel safe: no bytes are lost if the future is dropped.
+///
+/// # Examples
+///
+/// An upload that is complete, or not stored at all: an error is not the end of the input.
+///
+/// ```
+/// use tokio::io::AsyncReadExt;
+/// use tower_wsstream::{ChannelReader, EndCause};
+///
+/// async fn upload(mut input: ChannelReader) -> std::io::Result<Vec<u8>> {
+///     let mut file = Vec::new();
+///     if let Err(error) = input.read_to_end(&mut file).await {
+///         let cause = EndCause::from_error(&error).map(EndCause::name);
+///         eprintln!("channel {} was cut off: {cause:?}", input.id());
+///         return Err(error);
+///     }
+///     Ok(file)
+/// }
+/// # let _ = upload;
+/// ```
+///
+/// As a stream, without a copy of large data:
+///
+/// ```
+/// use futures_util::TryStreamExt;
+/// use tower_wsstream::ChannelReader;
+///
+/// async fn count(input: ChannelReader) -> std::io::Result<usize> {
+///     let chunks = input.into_stream();
+///     chunks.try_fold(0, async |sum, chunk| Ok(sum + chunk.len())).await
+/// }
+/// # let _ = count;
+/// ```
 pub struct ChannelReader {
     wire: Arc<Wire>,
     channel: u8,

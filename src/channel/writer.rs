@@ -24,8 +24,8 @@ use crate::wire::{WRITE_CUT, Wire};
 /// and at the latest after the next run of the session's task, so a prompt appears without a flush.
 ///
 /// Over SPDY, a channel is a stream of bytes, without messages. A `write` that the transport takes
-/// without a copy may then accept more, up to 192 KiB with the default
-/// [`Limits`](crate::policy::Limits), which costs a client less than six of 32 KiB.
+/// without a copy may then accept more, up to 256 KiB with the default
+/// [`Limits`](crate::policy::Limits), which costs a client less than eight of 32 KiB.
 ///
 /// Data that was accepted but has not left is bounded per channel
 /// ([`Limits::send_budget`](crate::policy::Limits::send_budget)) and per session. A write is
@@ -45,6 +45,45 @@ use crate::wire::{WRITE_CUT, Wire};
 /// A write that returned `Ready(n)` has accepted exactly `n` bytes, and one that was pending has
 /// accepted none. A `send` that is dropped before it completes has sent nothing. A `write_all` that
 /// is dropped may have sent a prefix.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use tokio::io::AsyncWriteExt;
+/// use tower_wsstream::{ChannelWriter, EndCause};
+///
+/// async fn greet(mut out: ChannelWriter, picture: Bytes) -> std::io::Result<()> {
+///     // Bytes of a stream: small writes leave together.
+///     out.write_all(b"a picture follows\n").await?;
+///     // One message, which is not copied.
+///     out.send(picture).await?;
+///     // All of it has been handed to the transport.
+///     out.flush().await?;
+///     if let Err(error) = out.write_all(b"\n").await {
+///         // The session has ended meanwhile. A service usually passes this on with `?`.
+///         println!("channel {}: {:?}", out.id(), EndCause::from_error(&error));
+///     }
+///     Ok(())
+/// }
+/// # let _ = greet;
+/// ```
+///
+/// As a sink, of which each item is a message:
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures_util::{Stream, StreamExt};
+/// use tower_wsstream::ChannelWriter;
+///
+/// async fn forward(
+///     events: impl Stream<Item = std::io::Result<Bytes>>,
+///     out: ChannelWriter,
+/// ) -> std::io::Result<()> {
+///     events.forward(out.into_sink()).await
+/// }
+/// # let _ = async |out| forward(futures_util::stream::pending(), out).await;
+/// ```
 pub struct ChannelWriter {
     wire: Arc<Wire>,
     channel: u8,

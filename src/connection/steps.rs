@@ -39,7 +39,7 @@ impl Driver {
                 }
                 Step::Close { frame, discard } => {
                     self.queue_close(&frame, discard);
-                    let bytes = self.wire.outbound.queued();
+                    let bytes = self.wire.outbound.due(now);
                     Event::CloseQueued { bytes }
                 }
                 Step::ShutDown => Event::ShutDown(self.shut_down()),
@@ -123,7 +123,7 @@ impl Driver {
             // The closure may have taken a long time, and the peer's time counts from here.
             self.advance(Event::LastWordsSaid { told }, Instant::now());
         }
-        let output = self.output(progress);
+        let output = self.output(progress, now);
         let round = Event::RoundOver {
             service_done,
             output,
@@ -131,11 +131,11 @@ impl Driver {
         self.advance(round, now);
     }
 
-    fn output(&self, progress: &Progress) -> Output {
+    fn output(&self, progress: &Progress, now: Instant) -> Output {
         if progress.idle && !self.wire.outbound.has_output() {
             Output::Gone
         } else if self.hold.is_some() {
-            let bytes = self.wire.outbound.queued();
+            let bytes = self.wire.outbound.due(now);
             Output::Held { bytes }
         } else if progress.wrote || progress.throttled.is_some() {
             Output::Moving
@@ -163,9 +163,20 @@ impl Driver {
             return false;
         };
         self.story.status = words.status;
-        if let Some((channel, message)) = words.message {
-            self.wire.outbound.last_words(cause, channel, message);
+        let Some((channel, message)) = words.message else {
+            return true;
+        };
+        #[cfg(feature = "spdy")]
+        let is_open = (self.inflow.stream_mux()).is_none_or(|mux| mux.sends(channel));
+        #[cfg(not(feature = "spdy"))]
+        let is_open = true;
+        let is_said = is_open && self.wire.outbound.last_words(cause, channel, message);
+        if !is_said {
+            tracing::error!(
+                channel,
+                "the last words are lost: their channel is not open"
+            );
         }
-        true
+        is_said
     }
 }

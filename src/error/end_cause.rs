@@ -45,7 +45,7 @@ use crate::close_reason::CloseReason;
 /// | `Closed` | `ConnectionAborted` | fails | its own, if it returns as soon as it learns the cause | `InternalError` 500 | its code | its code | its code | its code |
 /// | `IdleTimeout` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
 /// | `TimeLimit` | `TimedOut` | works | its own | `Timeout` 504 | 1000 | 1000 | 1001 | 1001 |
-/// | `StreamsMissing` | `TimedOut` | fails | | `Timeout` 504 | 1000 | | | 1011 |
+/// | `StreamsMissing` | `TimedOut` | fails | | `Timeout` 504 | 1000, or 1011 if its error stream is missing | | | 1011 |
 /// | `Drained` | `ConnectionAborted` | works | its own | `ServiceUnavailable` 503 | 1000 | 1000 | 1001 | 1001 |
 /// | `PeerUnresponsive` | `TimedOut` | fails | | | none | none | none | none |
 /// | `UpgradeFailed` | `ConnectionReset` | fails | | | none | none | none | none |
@@ -70,6 +70,26 @@ use crate::close_reason::CloseReason;
 /// session, for example because it passes on the error of a read with `?`, reports the same as one
 /// that is too late. If a refusal is the reason for `Aborted`, the client gets an HTTP answer
 /// instead.
+///
+/// # Examples
+///
+/// Metrics that tell apart who ended a session:
+///
+/// ```
+/// use tower_wsstream::EndCause;
+///
+/// fn label(cause: &EndCause) -> &'static str {
+///     match cause {
+///         cause if cause.is_lost() => "network",
+///         cause if cause.is_timeout() => "deadline",
+///         cause if cause.is_remote() => "client",
+///         cause => cause.name(),
+///     }
+/// }
+/// assert_eq!(label(&EndCause::IdleTimeout), "deadline");
+/// assert_eq!(label(&EndCause::TooLarge), "client");
+/// assert_eq!(label(&EndCause::Drained), "drained");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndCause {

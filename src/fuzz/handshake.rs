@@ -56,11 +56,11 @@ fn answer(
         let selected = match challenge {
             Challenge::Spdy => {
                 let offered = spdy::offered(&head.headers)?;
-                spdy::select(&offered, table.over_spdy())?.0.to_owned()
+                spdy::select(offered, table.over_spdy())?.0.to_owned()
             }
             Challenge::Http1(_) | Challenge::Http2 => {
                 let offered = negotiate::offered(&head.headers)?;
-                negotiate::select(&offered, table)?.0.into_owned()
+                negotiate::select(offered, table)?.0.into_owned()
             }
         };
         Ok(accept_response(&challenge, &selected))

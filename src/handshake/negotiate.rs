@@ -10,22 +10,19 @@ use crate::{
     rejection::Rejection,
 };
 
-/// Returns the subprotocols that a client offers, from all header lines and in its order.
+/// Iterates over the subprotocols that a client offers, from all header lines and in its order.
 ///
-/// An entry may hold a credential, so the result must not be logged, shown or sent back.
-pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
-    members(headers, &SEC_WEBSOCKET_PROTOCOL)
-        .map(|entry| {
-            std::str::from_utf8(entry)
-                .ok()
-                .filter(|entry| entry.is_ascii())
-                .ok_or_else(|| {
-                    Rejection::bad_request(
-                        "Sec-WebSocket-Protocol holds a byte that is not ASCII: offer plain names, separated by commas",
-                    )
-                })
-        })
-        .collect()
+/// They are not collected, because a list would take sixteen bytes for an entry that may have one.
+/// An entry may hold a credential, so it must not be logged, shown or sent back.
+pub(crate) fn offered(headers: &HeaderMap) -> Result<impl Iterator<Item = &str>, Rejection> {
+    let entries = || members(headers, &SEC_WEBSOCKET_PROTOCOL);
+    if !entries().all(<[u8]>::is_ascii) {
+        return Err(Rejection::bad_request(
+            "Sec-WebSocket-Protocol holds a byte that is not ASCII: offer plain names, separated by commas",
+        ));
+    }
+    // ASCII is UTF-8, so every entry is there.
+    Ok(entries().filter_map(|entry| std::str::from_utf8(entry).ok()))
 }
 
 /// Iterates over the offered subprotocols that may be shown to the service, which are all but those
@@ -49,21 +46,22 @@ pub(crate) fn is_like_a_credential(entry: &[u8]) -> bool {
 /// A client that offers no subprotocol gets the `""` entry of the table. A client that offers only
 /// unknown names is refused, because it would not understand an answer without a subprotocol (RFC
 /// 6455, 4.1).
-pub(crate) fn select(
-    offered: &[&str],
+pub(crate) fn select<'a>(
+    offered: impl Iterator<Item = &'a str>,
     protocols: &ChannelProtocols,
 ) -> Result<(Cow<'static, str>, ChannelProtocolConfig), Rejection> {
-    let selected = if offered.is_empty() {
-        protocols.select("")
-    } else {
+    let mut offered = offered.peekable();
+    let offers_any = offered.peek().is_some();
+    let selected = if offers_any {
         // A table cannot hold a name with this prefix. Such a name is skipped nevertheless, so that
         // the promise does not depend on another file.
         offered
-            .iter()
             .filter(|name| !name.starts_with(CREDENTIAL_PREFIX))
             .find_map(|name| protocols.select(name))
+    } else {
+        protocols.select("")
     };
-    selected.ok_or_else(|| Rejection::no_common_subprotocol(protocols, !offered.is_empty()))
+    selected.ok_or_else(|| Rejection::no_common_subprotocol(protocols, offers_any))
 }
 
 #[cfg(test)]
@@ -101,7 +99,7 @@ mod tests {
 
     fn negotiate(supported: &[&'static str], lines: &[&str]) -> Result<String, Rejection> {
         let headers = headers(lines);
-        select(&offered(&headers)?, &table(supported)).map(|(name, _)| name.into_owned())
+        select(offered(&headers)?, &table(supported)).map(|(name, _)| name.into_owned())
     }
 
     #[test]
@@ -132,7 +130,7 @@ mod tests {
     #[test]
     fn the_selected_configuration_goes_with_the_name() {
         let table = table(&["raw", "base64"]);
-        let (name, config) = select(&["base64", "raw"], &table).unwrap();
+        let (name, config) = select(["base64", "raw"].into_iter(), &table).unwrap();
         assert_eq!((&*name, config.encoding()), ("base64", Encoding::Base64));
     }
 
@@ -162,7 +160,7 @@ mod tests {
     #[test]
     fn empty_entries_are_no_offer() {
         let empty = headers(&["", " , ,\t"]);
-        assert!(offered(&empty).unwrap().is_empty());
+        assert_eq!(offered(&empty).unwrap().next(), None);
         assert_eq!(negotiate(&["", "a"], &["", ","]).unwrap(), "");
         assert_eq!(negotiate(&["", "a"], &[", ,a,"]).unwrap(), "a");
         assert_eq!(negotiate(&["a"], &[]).unwrap_err().status(), 403);
@@ -182,7 +180,7 @@ mod tests {
             SEC_WEBSOCKET_PROTOCOL,
             HeaderValue::from_bytes(b"a,\xff").unwrap(),
         );
-        assert_eq!(offered(&raw).unwrap_err().status(), 400);
+        assert_eq!(offered(&raw).err().unwrap().status(), 400);
     }
 
     #[test]

@@ -33,6 +33,40 @@ use crate::{protocol::ChannelProtocols, rejection::Rejection};
 /// });
 /// ```
 ///
+/// A type of your own, which any layer can be given:
+///
+/// ```
+/// use http::{StatusCode, request::Parts};
+/// use tower_wsstream::{
+///     ChannelProtocols, ChannelType, ProtocolSource, Rejection, WsStreamLayer,
+/// };
+///
+/// /// Consoles with one channel for each screen.
+/// struct Screens {
+///     most: usize,
+/// }
+///
+/// impl ProtocolSource for Screens {
+///     fn protocols(&self, head: &Parts) -> Result<ChannelProtocols, Rejection> {
+///         let screens = head.uri.query().and_then(|query| query.strip_prefix("screens="));
+///         match screens.and_then(|number| number.parse().ok()) {
+///             Some(number) if number <= self.most => {
+///                 ChannelProtocols::standard(vec![ChannelType::ReadWrite; number])
+///                     .map_err(|error| Rejection::new(StatusCode::BAD_REQUEST, error.to_string()))
+///             }
+///             _ => Err(Rejection::new(StatusCode::BAD_REQUEST, "add ?screens=NUMBER")),
+///         }
+///     }
+/// }
+///
+/// let source = Screens { most: 4 };
+/// let (head, ()) = http::Request::get("/?screens=2").body(())?.into_parts();
+/// assert_eq!(source.protocols(&head)?.iter().count(), 3);
+/// let layer = WsStreamLayer::new(source);
+/// # let _ = layer;
+/// # Ok::<(), tower_wsstream::BoxError>(())
+/// ```
+///
 /// If the table has to be looked up asynchronously, use
 /// [`WsStreamLayer::from_async_fn`](crate::WsStreamLayer::from_async_fn).
 pub trait ProtocolSource: Send + Sync + 'static {

@@ -14,33 +14,32 @@ use crate::rejection::Rejection;
 /// The header that offers protocols in a request, and names the selected one in the answer.
 const OFFER: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 
-/// Returns the protocols that a client offers, from all header lines and in its order.
-pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Rejection> {
-    let offered: Option<Vec<&str>> = members(headers, &OFFER)
-        .map(|entry| {
-            std::str::from_utf8(entry)
-                .ok()
-                .filter(|name| name.is_ascii())
-        })
-        .collect();
-    match offered {
-        Some(offered) if !offered.is_empty() => Ok(offered),
-        Some(_) => Err(Rejection::bad_request(
-            "the handshake needs an X-Stream-Protocol-Version header: send a line for each protocol that the client speaks",
-        )),
-        None => Err(Rejection::bad_request(
+/// Iterates over the protocols that a client offers, from all header lines and in its order.
+///
+/// They are not collected, because a list would take sixteen bytes for an entry that may have one.
+pub(crate) fn offered(headers: &HeaderMap) -> Result<impl Iterator<Item = &str>, Rejection> {
+    let entries = || members(headers, &OFFER);
+    if !entries().all(<[u8]>::is_ascii) {
+        return Err(Rejection::bad_request(
             "X-Stream-Protocol-Version holds a byte that is not ASCII: offer plain names, separated by commas",
-        )),
+        ));
     }
+    if entries().next().is_none() {
+        return Err(Rejection::bad_request(
+            "the handshake needs an X-Stream-Protocol-Version header: send a line for each protocol that the client speaks",
+        ));
+    }
+    // ASCII is UTF-8, so every entry is there.
+    Ok(entries().filter_map(|entry| std::str::from_utf8(entry).ok()))
 }
 
 /// Selects the first offered protocol that is accepted. The order of the client decides.
-pub(crate) fn select<'a, T>(
-    offered: &[&str],
+pub(crate) fn select<'a, 'b, T>(
+    mut offered: impl Iterator<Item = &'b str>,
     accepted: impl Iterator<Item = (&'a str, T)> + Clone,
 ) -> Result<(&'a str, T), Rejection> {
-    let find = |name: &&str| accepted.clone().find(|(accepted, _)| accepted == name);
-    offered.iter().find_map(find).ok_or_else(|| {
+    let find = |name: &str| accepted.clone().find(|(accepted, _)| *accepted == name);
+    offered.find_map(find).ok_or_else(|| {
         let names: Vec<&str> = accepted.clone().map(|(name, _)| name).collect();
         Rejection::no_common_stream_protocol(&names)
     })
@@ -73,7 +72,7 @@ mod tests {
     fn shake(accepted: &'static [&str], lines: &[&str]) -> Result<&'static str, Rejection> {
         let headers = headers(lines);
         let accepted = accepted.iter().map(|name| (*name, ()));
-        select(&offered(&headers)?, accepted).map(|(name, ())| name)
+        select(offered(&headers)?, accepted).map(|(name, ())| name)
     }
 
     #[test]

@@ -93,12 +93,12 @@ impl Proposal {
         let (subprotocol, channels) = match self.challenge {
             Challenge::Http1(_) | Challenge::Http2 => {
                 let names = negotiate::offered(&head.headers)?;
-                negotiate::select(&names, protocols)?
+                negotiate::select(names, protocols)?
             }
             #[cfg(feature = "spdy")]
             Challenge::Spdy => {
                 let names = spdy::offered(&head.headers)?;
-                let (name, channels) = spdy::select(&names, protocols.over_spdy())?;
+                let (name, channels) = spdy::select(names, protocols.over_spdy())?;
                 (name.to_owned().into(), channels.clone())
             }
         };

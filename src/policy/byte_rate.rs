@@ -122,6 +122,11 @@ impl Bucket {
         self.bytes_in(now.saturating_duration_since(self.empty))
     }
 
+    /// Returns how many bytes have moved that are not paid for.
+    pub(crate) fn owed(&self, now: Instant) -> u64 {
+        self.bytes_in(self.empty.saturating_duration_since(now)) as u64
+    }
+
     /// Returns how many bytes may move now, or 0 if they are not worth a system call.
     ///
     /// They are not if they are fewer than `enough`, and fewer than will be available at
@@ -181,7 +186,9 @@ mod tests {
         let mut bucket = Bucket::new(1000, start);
         bucket.available(start);
         bucket.take(1000);
+        assert_eq!(bucket.owed(start), 1000);
         assert_eq!(bucket.available(start + Duration::from_millis(900)), 0);
+        assert_eq!(bucket.owed(start + Duration::from_millis(1000)), 0);
         assert!(bucket.available(start + Duration::from_millis(1010)) > 0);
     }
 

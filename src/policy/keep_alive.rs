@@ -24,7 +24,10 @@ use crate::protocol::ConfigError;
 ///
 /// // A host that has vanished is noticed within 30 s.
 /// let keep_alive = KeepAlive::every(Duration::from_secs(20)).timeout(Duration::from_secs(10));
-/// # let _ = keep_alive;
+///
+/// // For a test that counts frames.
+/// let silent = KeepAlive::never();
+/// # let _ = (keep_alive, silent);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {

@@ -14,6 +14,20 @@ use super::{
 ///
 /// This trait is sealed. It is implemented for the request extensions that
 /// [`WsStreamLayer`](crate::WsStreamLayer) reads.
+///
+/// # Examples
+///
+/// A function for every policy:
+///
+/// ```
+/// use tower_wsstream::policy::{Limits, Policy, PolicyLayer};
+///
+/// /// The layer of a route, if its section of the configuration has the setting.
+/// fn route<P: Policy>(setting: Option<P>) -> Option<PolicyLayer<P>> {
+///     setting.map(PolicyLayer::new)
+/// }
+/// assert!(route(Some(Limits::default())).is_some());
+/// ```
 pub trait Policy: Sealed + Clone + Send + Sync + 'static {}
 
 /// Seals [`Policy`].
@@ -89,6 +103,32 @@ impl<P: Policy> PolicyLayer<P> {
 /// Sets the idle timeout of the sessions of a route.
 ///
 /// This is a [`PolicyLayer`] with an [`IdleTimeout`].
+///
+/// # Examples
+///
+/// Twelve hours on the route of the console, in place of the hour of the layer:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer, policy::IdleTimeoutLayer,
+/// };
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let hour = Duration::from_secs(60 * 60);
+/// let protocols = ChannelProtocols::standard([ChannelType::ReadWrite])?;
+/// let console = ServiceBuilder::new()
+///     .layer(IdleTimeoutLayer::new(12 * hour))
+///     .layer(WsStreamLayer::new(protocols).idle_timeout(hour))
+///     .service_fn(async |_: ChannelSet| Ok::<_, BoxError>(()));
+/// # let _ = console;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `IdleTimeoutLayer::new(None)` turns the timeout off.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleTimeoutLayer {
     layer: PolicyLayer<IdleTimeout>,

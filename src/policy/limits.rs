@@ -10,8 +10,9 @@ const DEFAULT_RECEIVE_WINDOW: usize = 256 * 1024;
 /// The default bound on the queue of one channel: two writes of 32 KiB in flight.
 const DEFAULT_SEND_BUDGET: usize = 64 * 1024;
 
-/// The default bound on the queue of a session: four channels with full budgets.
-const DEFAULT_HIGH_WATER: usize = 256 * 1024;
+/// The default bound on the queue of a session: five channels with full budgets, or the largest DATA
+/// frame of SPDY beside one.
+const DEFAULT_HIGH_WATER: usize = 320 * 1024;
 
 /// The default bound on the memory of a session's stalled channels beyond their windows. At
 /// 80 KiB/s, a kubectl whose input is not read survives for ten minutes.
@@ -40,6 +41,24 @@ const DEFAULT_MIN_READ_RATE: u64 = 2 * 1024;
 ///     .receive_window(64 * 1024)
 ///     .max_message(1024 * 1024);
 /// # let _ = limits;
+/// ```
+///
+/// For many sessions on a small machine, and for links that are slower than a modem:
+///
+/// ```
+/// use tower_wsstream::{SessionConfig, policy::Limits};
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let limits = Limits::default()
+///     .receive_window(32 * 1024)
+///     .send_budget(16 * 1024)
+///     .high_water(64 * 1024)
+///     .stall_reserve(0)
+///     .max_frame(64 * 1024)
+///     .min_read_rate(512);
+/// SessionConfig::default().limits(limits).check()?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -88,7 +107,7 @@ impl Limits {
     }
 
     /// Sets how many bytes of all channels of a session may be accepted before they are sent.
-    /// Default 256 KiB.
+    /// Default 320 KiB.
     #[must_use]
     pub fn high_water(mut self, bytes: usize) -> Self {
         self.high_water = bytes;

@@ -15,6 +15,55 @@
 //!
 //! Internally, a policy decides from an `Instant` that its caller passes in. It has no socket, clock
 //! or task of its own.
+//!
+//! # Examples
+//!
+//! The settings of a layer, others for one route, and others again for one user:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use http::Request;
+//! use tower::ServiceBuilder;
+//! use tower_wsstream::{
+//!     BoxError, ChannelProtocols, ChannelSet, ChannelType, SessionConfig, WsStreamLayer,
+//!     policy::{ByteRate, IdleTimeout, IdleTimeoutLayer, KeepAlive, Limits, OriginPolicy, PolicyLayer},
+//! };
+//!
+//! async fn session(channels: ChannelSet) -> Result<(), BoxError> {
+//!     Ok(())
+//! }
+//!
+//! # fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! let minutes = |n: u64| Duration::from_secs(n * 60);
+//! let config = SessionConfig::default()
+//!     .idle_timeout(minutes(60))
+//!     .time_limit(minutes(8 * 60))
+//!     .keep_alive(KeepAlive::every(minutes(1)))
+//!     .limits(Limits::default().stall_reserve(1 << 20))
+//!     .origin(OriginPolicy::allow_list(["https://console.example.com"])?);
+//! config.check()?;
+//!
+//! let protocols = ChannelProtocols::standard([ChannelType::ReadWrite])?;
+//! let sessions = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(protocols).config(config))
+//!     .service_fn(session);
+//! // This route is for visitors.
+//! let visitors = ServiceBuilder::new()
+//!     .layer(PolicyLayer::new(ByteRate::default().outbound(1 << 20)))
+//!     .layer(IdleTimeoutLayer::new(minutes(5)))
+//!     .service(sessions);
+//!
+//! // A layer that knows the user, between the two, decides for this request alone.
+//! fn admit<B>(request: &mut Request<B>, is_operator: bool) {
+//!     if is_operator {
+//!         request.extensions_mut().insert(IdleTimeout(None));
+//!     }
+//! }
+//! # let _ = (visitors, admit::<()>);
+//! # Ok(())
+//! # }
+//! ```
 
 mod byte_rate;
 mod deadlines;

@@ -37,6 +37,23 @@ use crate::{BoxError, error::chain};
 ///
 /// An error of the copy drops `target`, which sends a FIN. The documentation of the
 /// [module](crate::portforward#examples) says how the pod gets a reset instead.
+///
+/// An error of one connection, said explicitly where the kind of an error decides:
+///
+/// ```
+/// use std::io;
+/// use tower_wsstream::portforward::ForwardError;
+///
+/// fn failed(error: io::Error) -> ForwardError {
+///     match error.kind() {
+///         // The address is gone, and so is everything behind it.
+///         io::ErrorKind::NetworkUnreachable => ForwardError::target(error),
+///         _ => ForwardError::connection(error),
+///     }
+/// }
+/// assert!(!failed(io::ErrorKind::ConnectionRefused.into()).is_target());
+/// assert!(failed(io::ErrorKind::NetworkUnreachable.into()).is_target());
+/// ```
 #[derive(Debug)]
 pub struct ForwardError {
     scope: Scope,

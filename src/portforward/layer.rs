@@ -27,6 +27,44 @@ use super::PortForward;
 /// HTTP answer, which clients show. The upgrade is accepted after the first poll, or with
 /// [`AcceptMode::Explicit`](crate::AcceptMode) once one port calls `session.accept()`. If the pod
 /// of all ports has to be looked up, a layer around this one, over [`ChannelSet`](crate::ChannelSet), can do it once.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, WsStreamLayer,
+///     portforward::{ForwardedPort, PortForwardLayer, Protocols},
+/// };
+///
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(Protocols::default()))
+///     .layer(PortForwardLayer::new())
+///     .service_fn(async |_: ForwardedPort| Ok::<_, BoxError>(()));
+/// # let _ = service;
+/// ```
+///
+/// With limits on sessions and on ports, few ports for each session, and Go's way of reporting errors:
+///
+/// ```
+/// # #[cfg(feature = "spdy")] {
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, StreamingLayer,
+///     portforward::{ForwardedPort, PortForwardLayer, Protocols},
+/// };
+///
+/// let service = ServiceBuilder::new()
+///     .layer(StreamingLayer::new(Protocols::default().max_ports(8)))
+///     .load_shed()
+///     .concurrency_limit(64) // sessions
+///     .layer(PortForwardLayer::new().go_errors(true))
+///     .load_shed()
+///     .concurrency_limit(256) // ports
+///     .service_fn(async |_: ForwardedPort| Ok::<_, BoxError>(()));
+/// # let _ = service;
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PortForwardLayer {

@@ -6,6 +6,52 @@ use super::stream::ForwardedStream;
 use crate::Session;
 
 /// One port of a session, or one connection through a [tunnel](super#tunnels).
+///
+/// # Examples
+///
+/// A service that knows that a client for channels is never told that its target has ended:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokio::{
+///     io::{AsyncWriteExt, copy, copy_bidirectional},
+///     net::TcpStream,
+///     time::timeout,
+/// };
+/// use tower_wsstream::{BoxError, portforward::ForwardedPort};
+///
+/// async fn forward(mut port: ForwardedPort) -> Result<(), BoxError> {
+///     println!("connection {:?} to port {}", port.request_id(), port.port);
+///     let mut target = TcpStream::connect(("127.0.0.1", port.port)).await?;
+///     if port.has_half_close() {
+///         copy_bidirectional(&mut port.stream, &mut target).await?;
+///         return Ok(());
+///     }
+///     let (mut from, mut to) = port.stream.into_split();
+///     let (mut output, mut input) = target.split();
+///     let upload = async {
+///         copy(&mut from, &mut input).await?;
+///         input.shutdown().await
+///     };
+///     let download = async {
+///         copy(&mut output, &mut to).await?;
+///         to.shutdown().await
+///     };
+///     tokio::pin!(upload);
+///     tokio::select! {
+///         // The client has ended the session; what the target still sends goes out.
+///         sent = &mut upload => { sent?; }
+///         received = download => {
+///             received?;
+///             // The target has ended its output. The client cannot know, so it gets a minute.
+///             let _ = timeout(Duration::from_secs(60), upload).await;
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = forward;
+/// ```
 #[non_exhaustive]
 pub struct ForwardedPort {
     /// The number of the port that the client asked for, from 1 to 65535.

@@ -59,6 +59,20 @@ const MAX_BASE64_PORTS: usize = 39;
 /// let layer = WsStreamLayer::new(Protocols::default().max_ports(8));
 /// # let _ = layer;
 /// ```
+///
+/// With the feature `spdy`, for clients that do not trust each other; and without tunnels:
+///
+/// ```
+/// # #[cfg(feature = "spdy")] {
+/// use std::time::Duration;
+/// use tower_wsstream::portforward::{Protocols, Stall};
+///
+/// let stall = Stall::ResetAfter(Duration::from_secs(20));
+/// let shared = Protocols::default().on_stall(stall);
+/// let channels_only = Protocols::default().tunnel(false);
+/// # let _ = (shared, channels_only);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Protocols {
     max_ports: usize,

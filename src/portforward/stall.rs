@@ -5,6 +5,19 @@ use std::time::Duration;
 /// SPDY as it is in use has no flow control. Once such a connection has filled its window and the
 /// [stall reserve](crate::policy::Limits::stall_reserve) of the session, which is lent as fast as data
 /// arrives, the session is not read any more, so all of its connections stand still.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_wsstream::portforward::{Protocols, Stall};
+///
+/// // Before kubectl gives up on connections that it opens meanwhile.
+/// let stall = Stall::ResetAfter(Duration::from_secs(20));
+/// let protocols = Protocols::default().on_stall(stall);
+/// # let _ = protocols;
+/// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "spdy")))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -26,6 +26,25 @@ use crate::{ChannelReader, ChannelWriter, EndCause};
 ///
 /// After the stream is dropped, incoming data for the port is discarded, and accepted output is
 /// still sent.
+///
+/// # Examples
+///
+/// A service that answers without a socket, and discards what the client still sends:
+///
+/// ```
+/// use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+/// use tower_wsstream::{BoxError, portforward::{ForwardedPort, ForwardedWriter}};
+///
+/// async fn hello(port: ForwardedPort) -> Result<(), BoxError> {
+///     let (reader, mut writer): (_, ForwardedWriter) = port.stream.into_split();
+///     let mut line = String::new();
+///     reader.take(1024).read_line(&mut line).await?;
+///     writer.write_all(format!("you said {line}").as_bytes()).await?;
+///     writer.shutdown().await?;
+///     Ok(())
+/// }
+/// # let _ = hello;
+/// ```
 #[derive(Debug)]
 pub struct ForwardedStream {
     reader: ChannelReader,
@@ -88,9 +107,25 @@ impl AsyncWrite for ForwardedStream {
 /// writer, with its budget, cancel safety and errors. `shutdown` waits until accepted data has left.
 /// On channels it sends nothing: the client learns of the end of a port when the session ends.
 ///
-/// In a [tunnel](super#tunnels), a large `write` may accept up to 192 KiB at once with the default
+/// In a [tunnel](super#tunnels), a large `write` may accept up to 256 KiB at once with the default
 /// limits. kubectl takes more in such pieces than in those of 32 KiB. The first use of the writer has the connection accepted, and the
 /// client is told that this direction has ended after `shutdown`, or when the writer is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::AsyncWriteExt;
+/// use tower_wsstream::{BoxError, portforward::{ForwardedPort, ForwardedWriter}};
+///
+/// async fn clock(port: ForwardedPort) -> Result<(), BoxError> {
+///     let (reader, mut writer): (_, ForwardedWriter) = port.stream.into_split();
+///     drop(reader);
+///     writer.write_all(b"12:00\n").await?;
+///     writer.shutdown().await?;
+///     Ok(())
+/// }
+/// # let _ = clock;
+/// ```
 #[derive(Debug)]
 pub struct ForwardedWriter {
     state: State,

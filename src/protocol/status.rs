@@ -37,6 +37,24 @@ const INTERNAL_ERROR_CODE: u16 = 500;
 /// assert_eq!(Status::from_json(&status.to_json())?, status);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
+///
+/// A failure of your own, as its parts and as each kind of client is told it:
+///
+/// ```
+/// use tower_wsstream::Status;
+///
+/// let status = Status::failure("NotFound", "there is no container \"web\"", 404);
+/// assert!(!status.is_success());
+/// assert_eq!(status.reason(), Some("NotFound"));
+/// assert_eq!(status.message(), Some("there is no container \"web\""));
+/// assert_eq!(status.code(), Some(404));
+/// // Before v4, and in an HTTP answer.
+/// assert_eq!(status.plain_text().as_deref(), status.message());
+/// assert!(status.to_response_json().starts_with(br#"{"kind":"Status","apiVersion":"v1","#));
+///
+/// let error = Status::internal_error("the node is out of disk: ask its operator");
+/// assert_eq!(error.code(), Some(500));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     // The fields are in the order in which Go writes them. `metadata` is always written, as in

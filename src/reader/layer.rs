@@ -37,6 +37,48 @@ const MESSAGE: usize = 32 * 1024;
 /// service responds: a `timeout` inside of it does. If the service panics before it has responded to an upgrade, the answer is
 /// a 500. The policies of a session come from the [`SessionConfig`] and from request extensions, as
 /// with [`WsStreamLayer`](crate::WsStreamLayer).
+///
+/// # Examples
+///
+/// ```
+/// use axum::{Router, routing::any};
+/// use tower_wsstream::reader::WsReaderLayer;
+///
+/// async fn log() -> &'static str {
+///     "the log\n"
+/// }
+///
+/// // `any`, because over HTTP/2 the handshake is a CONNECT.
+/// let app: Router = Router::new().route("/log", any(log).layer(WsReaderLayer::new()));
+/// # let _ = app;
+/// ```
+///
+/// With settings of its own: messages of the size that a page likes, an empty one first so that the
+/// page knows that it is connected, an end for silent logs, and names of versions.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_wsstream::{
+///     Encoding, SessionConfig, Sessions,
+///     policy::{ByteRate, Limits},
+///     reader::{ReaderProtocols, WsReaderLayer},
+/// };
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let sessions = Sessions::default();
+/// let logs = WsReaderLayer::new()
+///     .config(SessionConfig::default().byte_rate(ByteRate::default().outbound(1 << 20)))
+///     .protocols(ReaderProtocols::new([("", Encoding::Binary), ("v1.log", Encoding::Base64)])?)
+///     .ping(true)
+///     .message_size(4 * 1024)
+///     .idle_timeout(Duration::from_secs(60 * 60))
+///     .limits(Limits::default().send_budget(16 * 1024))
+///     .sessions(sessions);
+/// logs.check()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct WsReaderLayer {
     pub(super) protocols: Arc<ReaderProtocols>,

@@ -28,6 +28,29 @@ use crate::protocol::Status;
 /// let rejection = Rejection::new(StatusCode::NOT_FOUND, "there is no container \"web\"");
 /// assert_eq!(rejection.kind(), RejectionKind::Custom);
 /// assert_eq!(rejection.status(), StatusCode::NOT_FOUND);
+///
+/// // What the client is told, and when it may try again.
+/// let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "the node restarts")
+///     .with_header(http::header::RETRY_AFTER, "30".parse()?);
+/// assert_eq!(rejection.message(), "the node restarts");
+/// assert_eq!(rejection.to_status().code(), Some(503));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+///
+/// A service refuses the upgrade with one:
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_wsstream::{BoxError, ChannelSet, Rejection};
+///
+/// async fn session(channels: ChannelSet) -> Result<(), BoxError> {
+///     let head = channels.request().ok_or("the head is there until it is taken")?;
+///     if head.uri.query().is_none() {
+///         return Err(Rejection::new(StatusCode::BAD_REQUEST, "add ?pod=NAME").into());
+///     }
+///     Ok(())
+/// }
+/// # let _ = session;
 /// ```
 #[derive(Clone)]
 pub struct Rejection {
@@ -44,6 +67,26 @@ pub(super) struct Inner {
 }
 
 /// The kind of a [`Rejection`].
+///
+/// # Examples
+///
+/// An outer layer counts refusals by their kind, which a refused answer has among its extensions:
+///
+/// ```
+/// use http::Response;
+/// use tower_wsstream::{Rejection, RejectionKind};
+///
+/// fn label<B>(answer: &Response<B>) -> Option<&'static str> {
+///     let rejection = answer.extensions().get::<Rejection>()?;
+///     match rejection.kind() {
+///         // A mistake of our own, which somebody has to be told of.
+///         RejectionKind::Config => Some("bug"),
+///         kind => Some(kind.name()),
+///     }
+/// }
+/// # let refused = Rejection::new(http::StatusCode::NOT_FOUND, "no pod").into_response::<tower_wsstream::body::NoBody>();
+/// # assert_eq!(label(&refused), Some("custom"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionKind {

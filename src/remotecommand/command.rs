@@ -4,6 +4,30 @@ use super::{Options, TerminalSizes};
 use crate::{ChannelReader, ChannelWriter, Session};
 
 /// A command of exec or attach: its options and its streams.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tower_wsstream::{
+///     BoxError, Status,
+///     remotecommand::{ExitStatus, RemoteCommand},
+/// };
+///
+/// /// `wc -c`
+/// async fn count(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
+///     drop(command.request.take());
+///     let (Some(mut stdin), Some(mut stdout)) = (command.stdin, command.stdout) else {
+///         // kubectl prints this text.
+///         return Err(Status::failure("BadRequest", "call this with -i", 400).into());
+///     };
+///     let mut input = Vec::new();
+///     stdin.read_to_end(&mut input).await?;
+///     stdout.write_all(format!("{}\n", input.len()).as_bytes()).await?;
+///     Ok(ExitStatus::success())
+/// }
+/// # let _ = count;
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RemoteCommand {

@@ -20,6 +20,7 @@ const UNKNOWN_CODE: u8 = 255;
 /// assert!(ExitStatus::success().is_success());
 /// assert_eq!(ExitStatus::from_code(3).to_status().exit_code(), Some(3));
 /// assert_eq!(ExitStatus::signal(9).to_string(), "exit status 137");
+/// assert_eq!(ExitStatus::signal(9).code(), 137);
 /// ```
 ///
 /// The status of a process converts into one, even if a signal ended the process:

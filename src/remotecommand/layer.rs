@@ -20,6 +20,43 @@ use crate::{session::Hold, unwind::catch};
 /// [`Rejection`](crate::Rejection) before the upgrade is accepted, which becomes the HTTP answer.
 /// With [`AcceptMode::Explicit`](crate::AcceptMode), the service can refuse until it calls
 /// `session.accept()`.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, WsStreamLayer,
+///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+/// };
+///
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(Protocols::default()))
+///     .layer(RemoteCommandLayer::new())
+///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+/// # let _ = service;
+/// ```
+///
+/// With layers for commands inside, whose errors kubectl shows, and output that is never held:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, WsStreamLayer,
+///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+/// };
+///
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(Protocols::default()))
+///     .layer(RemoteCommandLayer::new().hold(|_| None))
+///     .timeout(Duration::from_secs(60 * 60))
+///     .load_shed()
+///     .concurrency_limit(64)
+///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+/// # let _ = service;
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct RemoteCommandLayer {
     hold: ChooseHold,

@@ -12,6 +12,27 @@ use crate::ChannelReader;
 ///
 /// Only the latest size is kept: a size that is not taken before the next one arrives is lost. The
 /// sizes that arrive before the first call of [`next`](Self::next) are treated the same way.
+///
+/// # Examples
+///
+/// A terminal of the server follows that of the client while the command runs:
+///
+/// ```
+/// use tower_wsstream::remotecommand::{TerminalSize, TerminalSizes};
+/// # struct Terminal;
+/// # impl Terminal { fn resize(&self, columns: u16, rows: u16) {} }
+///
+/// /// Never returns, so it can stand beside the command in a `select!`.
+/// async fn follow(sizes: Option<TerminalSizes>, terminal: &Terminal) -> std::convert::Infallible {
+///     if let Some(mut sizes) = sizes {
+///         while let Some(TerminalSize { width, height }) = sizes.next().await {
+///             terminal.resize(width, height);
+///         }
+///     }
+///     std::future::pending().await
+/// }
+/// # let _ = follow;
+/// ```
 #[derive(Debug)]
 pub struct TerminalSizes {
     latest: watch::Receiver<Option<TerminalSize>>,

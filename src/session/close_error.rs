@@ -3,6 +3,18 @@ use std::{error::Error, fmt};
 use crate::frame::is_valid_close_code;
 
 /// The error for a close code that [`Session::close`](crate::Session::close) does not send.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::{Session, session::CloseError};
+///
+/// fn end(session: &Session, code: u16) -> Result<(), CloseError> {
+///     // Fails for 1000, 1005 and others that must not be sent.
+///     session.close(code, "the pod has moved: connect again")
+/// }
+/// # let _ = end;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseError {
     code: u16,

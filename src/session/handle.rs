@@ -24,6 +24,36 @@ use crate::{
 ///
 /// A handle does not keep the session open: the session ends when its service has returned and all
 /// writers are gone, even while there are handles to it.
+///
+/// # Examples
+///
+/// A session that only writes, and stops by itself when the server is about to:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokio::{io::AsyncWriteExt, time::interval};
+/// use tower_wsstream::{BoxError, ChannelSet, Session, session::LastWords};
+///
+/// async fn clock(mut channels: ChannelSet) -> Result<(), BoxError> {
+///     let session: Session = channels.session().clone();
+///     session.ignore_receives();
+///     session.say_last(|_| Some(LastWords::new(1, "goodbye")));
+///     let mut out = channels.take_writer(1).ok_or("no channel 1")?;
+///     let mut ticks = interval(Duration::from_secs(1));
+///     let draining = session.draining();
+///     tokio::pin!(draining);
+///     loop {
+///         tokio::select! {
+///             () = &mut draining => break,
+///             _ = ticks.tick() => out.write_all(b"tick\n").await?,
+///         }
+///     }
+///     println!("session {} has made room, accepted: {}", session.id(), session.is_accepted());
+///     Ok(())
+/// }
+/// # let _ = clock;
+/// ```
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -234,6 +264,11 @@ impl Session {
     /// If it returns `None`, the outcome is not reported. The same holds if there is no closure and
     /// the service did not return `Ok`. The code is then 1011, unless the cause of the end has
     /// another one, as a timeout or a drain does.
+    ///
+    /// A message on a channel that the session does not have is lost, and counts as `None`. Over
+    /// SPDY, so does one on a channel whose stream has ended: dropping or shutting down a writer ends
+    /// its stream, except for that of the error channel of a command. A stream that the client has
+    /// reset, or has not opened, takes no message either.
     ///
     /// The closure is not called if nothing can be sent any more, because the connection is lost or
     /// the peer broke the protocol. A second call replaces the closure of the first.

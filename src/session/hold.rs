@@ -13,6 +13,25 @@ const AT_MOST: Duration = Duration::from_millis(250);
 /// 2 % of short commands their output or exit code. With
 /// [`Session::hold_output`](crate::Session::hold_output), the session sends a Ping right after the
 /// 101, and releases its output as soon as there is proof that the client reads.
+///
+/// # Examples
+///
+/// A service that talks first, to clients that may not be ready:
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::io::AsyncWriteExt;
+/// use tower_wsstream::{BoxError, ChannelSet, session::Hold};
+///
+/// async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
+///     let (settle, at_most) = (Duration::from_millis(50), Duration::from_secs(1));
+///     channels.session().hold_output(Hold::until_peer_reads(settle, at_most));
+///     let mut out = channels.take_writer(1).ok_or("no channel 1")?;
+///     out.write_all(b"hello").await?;
+///     Ok(())
+/// }
+/// # let _ = greet;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub(crate) settle: Duration,

@@ -15,7 +15,9 @@ use crate::wire::Traffic;
 /// use tower_wsstream::session::Peer;
 ///
 /// let mut request = http::Request::new(());
-/// request.extensions_mut().insert(Peer::new("alice from 192.0.2.7"));
+/// let peer = Peer::new("alice from 192.0.2.7");
+/// assert_eq!(peer.as_str(), "alice from 192.0.2.7");
+/// request.extensions_mut().insert(peer);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(Arc<str>);
@@ -57,6 +59,19 @@ pub struct SessionInfo {
 }
 
 /// The result of [`Sessions::drain`](super::Sessions::drain).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_wsstream::{Sessions, session::Drained};
+///
+/// async fn stop(sessions: Sessions) {
+///     let Drained { ended, cut, .. } = sessions.drain(Duration::from_secs(30)).await;
+///     println!("{ended} sessions ended, and {cut} had to be cut");
+/// }
+/// # let _ = stop;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {

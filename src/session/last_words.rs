@@ -7,6 +7,39 @@ use crate::{
 
 /// The end of a session's service, for the closure of
 /// [`Session::say_last`](crate::Session::say_last).
+///
+/// # Examples
+///
+/// What [`RemoteCommandLayer`](crate#what-there-is) does, for a protocol of your own:
+///
+/// ```
+/// use tower_wsstream::{
+///     ChannelSet, Status,
+///     session::{LastWords, Outcome},
+/// };
+///
+/// const RESULT: u8 = 2;
+///
+/// fn words(outcome: &Outcome<'_>) -> Option<LastWords> {
+///     let status = match outcome {
+///         // Silence says that all is well.
+///         Outcome::Returned => return Some(LastWords::silence().with_status(Status::success())),
+///         Outcome::Failed(error) => Status::internal_error(error.to_string()),
+///         Outcome::Panicked => Status::internal_error("a bug: please report it"),
+///         Outcome::Ended(cause) => Status::failure("Ended", cause.to_string(), 504),
+///         _ => return None,
+///     };
+///     Some(LastWords::new(RESULT, status.to_json()).with_status(status))
+/// }
+///
+/// async fn session(channels: ChannelSet) -> Result<(), tower_wsstream::BoxError> {
+///     // In the first poll, so that no end can come before it.
+///     channels.session().say_last(words);
+///     // ...
+///     Ok(())
+/// }
+/// # let _ = session;
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome<'a> {
@@ -21,6 +54,16 @@ pub enum Outcome<'a> {
 }
 
 /// The last message of a session.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::{Status, session::LastWords};
+///
+/// let status = Status::failure("Expired", "the token has expired: log in again", 401);
+/// let words = LastWords::new(3, status.to_json()).with_status(status);
+/// # let _ = words;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWords {
     pub(crate) message: Option<(u8, Bytes)>,

@@ -13,6 +13,47 @@
 //!
 //! [`EndCause`](crate::EndCause) says why a session ended. The policies of a session are in
 //! [`policy`](crate::policy).
+//!
+//! # Examples
+//!
+//! The sessions of a process: listed on a page for operators, and reported when they end.
+//!
+//! ```
+//! use http::StatusCode;
+//! use tower_wsstream::{
+//!     ChannelProtocols, ChannelType, SessionConfig, Sessions, WsStreamLayer,
+//!     session::{SessionInfo, SessionSummary, Traffic},
+//! };
+//!
+//! fn line(it: &SessionInfo) -> String {
+//!     let peer = it.peer.as_ref().map_or("-", |peer| peer.as_str());
+//!     let Traffic { bytes, .. } = it.received;
+//!     format!("{} {peer} {} {:?} {bytes} B", it.session.id(), it.subprotocol, it.age)
+//! }
+//!
+//! fn report(end: &SessionSummary) {
+//!     println!("{} {} after {:?}", end.id, end.cause.name(), end.duration);
+//!     println!("{} B in, {} B out", end.received().bytes, end.sent().bytes);
+//!     for (channel, traffic) in end.channels.iter().enumerate() {
+//!         println!("channel {channel}: {} messages in", traffic.received.messages);
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! let sessions = Sessions::default();
+//! let config = SessionConfig::default().sessions(sessions.clone()).on_end(report);
+//! let protocols = ChannelProtocols::standard([ChannelType::ReadWrite])?;
+//! let layer = WsStreamLayer::new(protocols).config(config);
+//!
+//! // The page for operators, and its button.
+//! let page: Vec<String> = sessions.list().iter().map(line).collect();
+//! for it in sessions.list() {
+//!     it.session.close(4000, "an operator has ended this session").expect("4000 may be sent");
+//! }
+//! # let _ = (layer, page, StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
 
 mod close_error;
 mod config;

@@ -65,6 +65,25 @@ const DEFAULT_STALL_RESERVE: usize = 384 * 1024 * 1024;
 /// # }
 /// # let _ = serve;
 /// ```
+///
+/// # Looking at sessions
+///
+/// ```
+/// use tower_wsstream::Sessions;
+///
+/// let sessions = Sessions::with_stall_reserve(64 << 20);
+/// // ... layers get clones of it ...
+///
+/// // A gauge, and a page for operators.
+/// println!("{} sessions", sessions.len());
+/// for it in sessions.list() {
+///     println!("{}: {:?}, {} B in", it.session.id(), it.age, it.received.bytes);
+/// }
+///
+/// // A rolling update: no new sessions here, while those that exist go on.
+/// sessions.close();
+/// assert!(sessions.is_closed() && sessions.is_empty());
+/// ```
 #[derive(Clone)]
 pub struct Sessions {
     inner: Arc<Registry>,

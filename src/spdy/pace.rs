@@ -35,6 +35,10 @@
 //! While this end does not read, it sees no answers, and the client may be unable to write them
 //! until this end reads again. So nothing is paced then, or two ends that both write would wait for
 //! each other. The counts begin anew afterwards, and a queue that stood still before may be filled.
+//!
+//! Neither is anything paced for a client that does not answer the first PINGs in time: it may be none of
+//! Go's, and this end would wait for its answers for ever. If one comes later, its reader was slow, and
+//! the counts begin anew as well.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -334,10 +338,14 @@ impl Pace {
     /// whether there was such a PING.
     pub(crate) fn confirmed(&mut self, id: u32, now: Instant) -> bool {
         let Some(asked) = self.asked.iter().find(|asked| asked.id == id).copied() else {
-            let before = self.forgotten;
-            self.forgotten = before.saturating_sub(1);
-            self.answered |= before > 0;
-            return before > 0;
+            let is_late = self.forgotten > 0;
+            self.forgotten = self.forgotten.saturating_sub(1);
+            self.answered |= is_late;
+            if is_late && self.off {
+                self.off = false;
+                self.begin_anew();
+            }
+            return is_late;
         };
         self.answered = true;
         // Answers of one queue come in order. One that did not come tells nothing new any more.
@@ -368,21 +376,28 @@ impl Pace {
     pub(crate) fn resume(&mut self) -> bool {
         let was_paused = self.paused;
         if was_paused {
-            let kept = |queue: &Queue| Queue {
-                largest: queue.largest,
-                uncounted: queue.may_wait(),
-                ..Queue::NEW
-            };
-            *self = Self {
-                queues: self.queues.each_ref().map(kept),
-                phase: self.phase,
-                answered: self.answered,
-                off: self.off,
-                forgotten: self.forgotten.saturating_add(self.asked.len() as u32),
-                ..Self::new()
-            };
+            self.paused = false;
+            self.begin_anew();
         }
         was_paused
+    }
+
+    /// Begins the counts anew, after a time in which nothing was paced.
+    fn begin_anew(&mut self) {
+        let kept = |queue: &Queue| Queue {
+            largest: queue.largest,
+            uncounted: queue.may_wait(),
+            ..Queue::NEW
+        };
+        *self = Self {
+            queues: self.queues.each_ref().map(kept),
+            phase: self.phase,
+            paused: self.paused,
+            answered: self.answered,
+            off: self.off,
+            forgotten: self.forgotten.saturating_add(self.asked.len() as u32),
+            ..Self::new()
+        };
     }
 
     /// Returns whether the client has answered none of our PINGs, although there were some.
@@ -390,7 +405,7 @@ impl Pace {
         !self.answered && !self.asked.is_empty() && !self.is_off()
     }
 
-    /// Stops pacing, because the client has never answered.
+    /// Stops pacing, because the client has not answered. An answer that comes later begins it anew.
     pub(crate) fn turn_off(&mut self) {
         self.off = true;
         self.forgotten = self.forgotten.saturating_add(self.asked.len() as u32);
@@ -635,6 +650,30 @@ mod tests {
         assert!(!pace.has_place(3) || pace.is_unanswered());
         pace.turn_off();
         assert!(pace.admits(3) && !pace.is_unanswered() && !pace.ask(3, 2, now()));
+    }
+
+    #[test]
+    fn a_late_answer_turns_it_on_again() {
+        let (mut pace, mut client) = (Pace::new(), Client::new(Some(0)));
+        while send(&mut pace, &mut client, 0) {}
+        pace.turn_off();
+        for _ in 0..100 {
+            assert!(send(&mut pace, &mut client, 0), "nothing is paced");
+        }
+        // Its reader reads on.
+        client.stalled.clear();
+        serve(&mut pace, &mut client);
+        client.stalled.push(0);
+        while send(&mut pace, &mut client, 0) {}
+        assert!(client.longest() <= SLOTS as usize, "it is paced again");
+        client.stalled.clear();
+        serve(&mut pace, &mut client);
+        // The client answers, so pacing waits for it from now on.
+        assert!(pace.admits(0) && !pace.is_unanswered());
+        for _ in 0..100 {
+            answer_after(&mut pace, &mut client, 0, QUICK / 2);
+        }
+        assert_eq!(pace.largest(0), LARGEST_DATA);
     }
 
     #[test]

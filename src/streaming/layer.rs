@@ -30,6 +30,70 @@ use crate::{
 /// let layer = StreamingLayer::new(Protocols::default());
 /// # let _ = layer;
 /// ```
+///
+/// With settings of its own, and beside other routes in one service:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower::{ServiceBuilder, service_fn};
+/// use tower_wsstream::{
+///     BoxError, SessionConfig, Sessions, StreamingLayer,
+///     policy::{Limits, OriginPolicy},
+///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+/// };
+///
+/// async fn index(_: http::Request<String>) -> Result<http::Response<String>, BoxError> {
+///     Ok(http::Response::new("exec is here\n".to_owned()))
+/// }
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let hours = |n: u64| Duration::from_secs(n * 60 * 60);
+/// let layer = StreamingLayer::new(Protocols::default())
+///     .config(SessionConfig::default().origin(OriginPolicy::any()).time_limit(hours(8)))
+///     .limits(Limits::default().stall_reserve(1 << 20))
+///     .idle_timeout(hours(4))
+///     .sessions(Sessions::default())
+///     .fallback(service_fn(index));
+/// layer.check()?;
+///
+/// let exec = ServiceBuilder::new()
+///     .layer(layer)
+///     .layer(RemoteCommandLayer::new())
+///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+/// # let _ = exec;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A table that depends on the request, and one that has to be looked up. [`WsStreamLayer::from_fn`]
+/// and [`WsStreamLayer::from_async_fn`] say more.
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_wsstream::{
+///     ProtocolSource, Rejection, StreamingLayer,
+///     remotecommand::Protocols,
+/// };
+/// # async fn is_ready(path: &str) -> bool { true }
+///
+/// let known = StreamingLayer::from_fn(|head| {
+///     if !head.uri.path().ends_with("/exec") {
+///         return Err(Rejection::new(StatusCode::NOT_FOUND, "only exec is here"));
+///     }
+///     Protocols::default().protocols(head)
+/// });
+/// let asked = StreamingLayer::from_async_fn(|head| {
+///     let (path, table) = (head.uri.path().to_owned(), Protocols::default().protocols(head));
+///     async move {
+///         match is_ready(&path).await {
+///             true => table,
+///             false => Err(Rejection::new(StatusCode::CONFLICT, "the pod is not ready")),
+///         }
+///     }
+/// });
+/// # let _ = (known, asked);
+/// ```
 #[derive(Clone)]
 pub struct StreamingLayer<F = UpgradeRequired> {
     /// The settings, which are the same for both transports.
@@ -76,6 +140,20 @@ impl StreamingLayer {
     /// Leaves requests for a WebSocket to the fallback, so that sessions begin over SPDY only.
     ///
     /// A fallback of your own is set after this.
+    ///
+    /// # Examples
+    ///
+    /// SPDY from this crate, WebSockets from a service that is there already:
+    ///
+    /// ```
+    /// use tower_wsstream::{StreamingLayer, remotecommand::Protocols};
+    /// # let websockets = tower::service_fn(async |_: http::Request<String>| {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+    /// # });
+    ///
+    /// let layer = StreamingLayer::new(Protocols::default()).spdy_only().fallback(websockets);
+    /// # let _ = layer;
+    /// ```
     #[doc(alias = "SpdyLayer")]
     #[must_use]
     pub fn spdy_only(self) -> Self {

@@ -122,6 +122,13 @@ impl Exchange {
         }
     }
 
+    /// Returns whether the stream of a channel is open, and this end has not ended it.
+    pub(super) fn sends(&self, slot: u8) -> bool {
+        let stream = self.streams.of_slot(slot);
+        let stream = stream.and_then(|stream| self.streams.get(stream));
+        stream.is_some_and(|stream| stream.state.sends())
+    }
+
     /// Returns whether frames that ask for answers have to wait until answers have left.
     pub(super) fn is_congested(&self) -> bool {
         self.unsent + self.answers.len() > MAX_ANSWERS

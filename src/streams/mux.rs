@@ -291,6 +291,11 @@ impl StreamMux {
         self.exchange.is_complete()
     }
 
+    /// Returns whether this end may still send on the stream of a channel.
+    pub(crate) fn sends(&self, channel: u8) -> bool {
+        self.exchange.sends(channel)
+    }
+
     /// Collects what the service and its handles have left for this end to do. This is called after
     /// the service was polled, and before output is sent.
     pub(crate) fn end_round(&mut self) {

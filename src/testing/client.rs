@@ -35,6 +35,41 @@ pub(super) struct Opened {
 ///
 /// No call takes longer than [`Connect::call_timeout`](super::Connect::call_timeout), by default
 /// 24 h of tokio's time.
+///
+/// # Examples
+///
+/// A client that breaks the rules, and one that goes away:
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer,
+///     testing::{Client, Connect, Frame, Received},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), BoxError> {
+/// let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(protocols))
+///     .service_fn(async |channels: ChannelSet| {
+///         channels.session().ended().await;
+///         Ok::<_, BoxError>(())
+///     });
+///
+/// let mut client: Client = Connect::to("/").connect(service.clone()).await?;
+/// // A reserved opcode.
+/// client.send_frame(Frame::new(3, "")).await?;
+/// let Received::Closed { code, .. } = client.receive().await else {
+///     return Err("the session goes on".into());
+/// };
+/// assert_eq!(code, Some(1002));
+///
+/// let client = Connect::to("/").connect(service).await?;
+/// client.lose();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     socket: WebSocketStream<Stream>,

@@ -5,6 +5,33 @@ use http::{Response, StatusCode, header};
 use crate::Status;
 
 /// The error of a refused handshake, which contains the answer.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, ChannelProtocols, ChannelSet, ChannelType, Rejection, WsStreamLayer,
+///     testing::{Connect, Refused},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), BoxError> {
+/// let protocols = ChannelProtocols::standard([ChannelType::Read])?;
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(protocols))
+///     .service_fn(async |_: ChannelSet| {
+///         Err::<(), BoxError>(Rejection::new(http::StatusCode::UNAUTHORIZED, "log in").into())
+///     });
+///
+/// let error = Connect::to("/").connect(service).await.unwrap_err();
+/// let refused = error.downcast_ref::<Refused>().ok_or("no answer")?;
+/// assert_eq!(refused.status(), 401);
+/// assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+/// assert!(refused.body().starts_with(br#"{"kind":"Status""#));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Refused(Response<Option<Vec<u8>>>);
 

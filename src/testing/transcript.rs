@@ -5,6 +5,18 @@ use crate::{Status, session::CloseReason};
 /// Everything that [`Client::read_to_end`](super::Client::read_to_end) received.
 ///
 /// It does not contain messages that [`receive`](super::Client::receive) returned before.
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::testing::Transcript;
+///
+/// /// What a test of a command usually asks for.
+/// fn succeeded(told: &Transcript) -> bool {
+///     told.exit_code() == Some(0) && told.close_code == Some(1000) && told.channel(2).is_empty()
+/// }
+/// # assert!(!succeeded(&Transcript::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transcript {

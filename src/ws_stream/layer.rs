@@ -39,6 +39,32 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+///
+/// With settings of its own. The shorthands set what most servers set:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_wsstream::{
+///     ChannelProtocols, ChannelType, SessionConfig, Sessions, WsStreamLayer,
+///     policy::{KeepAlive, Limits},
+/// };
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let protocols = ChannelProtocols::standard([ChannelType::Read, ChannelType::Write])?;
+/// // Shared by all layers of the process, so that one drain ends all sessions.
+/// let sessions = Sessions::default();
+/// let keep_alive = KeepAlive::every(Duration::from_secs(20)).timeout(Duration::from_secs(10));
+/// let layer = WsStreamLayer::new(protocols)
+///     .config(SessionConfig::default().keep_alive(keep_alive))
+///     .limits(Limits::default().receive_window(64 * 1024))
+///     .idle_timeout(Duration::from_secs(4 * 60 * 60))
+///     .sessions(sessions);
+/// // At the start of the process: otherwise each upgrade is answered with a 500 that says it.
+/// layer.check()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct WsStreamLayer<F = UpgradeRequired> {
     protocols: Source,

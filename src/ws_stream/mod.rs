@@ -10,6 +10,32 @@
 //! To serve the body of an HTTP response instead of channels, see [`reader`](crate::reader). The
 //! layers that belong around this one are in [`access`](crate::access) and
 //! [`policy`](crate::policy).
+//!
+//! # Examples
+//!
+//! One service for sessions and for plain requests, which go to the fallback:
+//!
+//! ```
+//! use tower::{ServiceBuilder, service_fn};
+//! use tower_wsstream::{BoxError, ChannelProtocols, ChannelSet, ChannelType, WsStreamLayer};
+//!
+//! async fn page(_: http::Request<String>) -> Result<http::Response<String>, BoxError> {
+//!     Ok(http::Response::new("<script>new WebSocket(location)</script>".to_owned()))
+//! }
+//!
+//! async fn session(channels: ChannelSet) -> Result<(), BoxError> {
+//!     Ok(())
+//! }
+//!
+//! # fn main() -> Result<(), tower_wsstream::ConfigError> {
+//! let protocols = ChannelProtocols::standard([ChannelType::ReadWrite])?;
+//! let service = ServiceBuilder::new()
+//!     .layer(WsStreamLayer::new(protocols).fallback(service_fn(page)))
+//!     .service_fn(session);
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
 
 mod future;
 mod layer;

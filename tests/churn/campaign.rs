@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{draw, scenario, shrink};
+use crate::{plan::Plan, scenario, shrink};
 
 /// The real time of a session that makes no progress. In paused time, nothing else can wait.
 const STUCK: u64 = 60;
@@ -18,9 +18,9 @@ const STUCK: u64 = 60;
 /// The failures after which there is enough to look at.
 const ENOUGH: usize = 3;
 
-/// Runs as many seeds, and panics if one of them fails. `SEEDS`, `FIRST` and `THREADS` change what is
-/// run.
-pub(crate) fn run(seeds: u64) {
+/// Runs as many seeds, whose plans `draw` returns, and panics if one of them fails. `SEEDS`, `FIRST` and
+/// `THREADS` change what is run. `test` is the name of the test.
+pub(crate) fn run(test: &str, seeds: u64, draw: fn(u64) -> Plan) {
     let number = |name| env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let seeds = number("SEEDS").unwrap_or(seeds);
     let first = number("FIRST").unwrap_or(0);
@@ -41,9 +41,9 @@ pub(crate) fn run(seeds: u64) {
             at.since.store(start.elapsed().as_secs(), Ordering::Relaxed);
             if seed > first && (seed - first).is_multiple_of(100_000) {
                 let secs = start.elapsed().as_secs();
-                eprintln!("{} seeds in {secs} s", seed - first);
+                eprintln!("{test}: {} seeds in {secs} s", seed - first);
             }
-            let plan = draw::plan(seed);
+            let plan = draw(seed);
             if let Err(wrong) = scenario::run(&plan) {
                 failures.fetch_add(1, Ordering::Relaxed);
                 let mut kept = first_failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ pub(crate) fn run(seeds: u64) {
             .iter()
             .map(|at| scope.spawn(move || work(at)))
             .collect();
-        scope.spawn(|| watch(&current, start, &done));
+        scope.spawn(|| watch(&current, start, &done, draw));
         for worker in workers {
             let _ = worker.join();
         }
@@ -67,13 +67,13 @@ pub(crate) fn run(seeds: u64) {
     let ran = next.load(Ordering::Relaxed).min(first + seeds) - first;
     let secs = start.elapsed().as_secs_f64();
     eprintln!(
-        "{ran} seeds in {secs:.1} s: {:.0} a second",
+        "{test}: {ran} seeds in {secs:.1} s, {:.0} a second",
         ran as f64 / secs
     );
     let failed = failures.load(Ordering::Relaxed);
     assert!(
         failed == 0,
-        "{failed} seeds failed: FIRST={} SEEDS=1 cargo test --all-features --test churn",
+        "{failed} seeds failed: FIRST={} SEEDS=1 cargo test --all-features --test churn {test}",
         first_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -98,7 +98,7 @@ impl Default for Current {
 
 /// Ends the process if a seed takes too much real time: a session that spins keeps paused time from
 /// advancing.
-fn watch(all: &[Current], start: Instant, done: &AtomicBool) {
+fn watch(all: &[Current], start: Instant, done: &AtomicBool, draw: fn(u64) -> Plan) {
     while !done.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(20));
         for at in all {
@@ -107,13 +107,13 @@ fn watch(all: &[Current], start: Instant, done: &AtomicBool) {
                 at.since.load(Ordering::Relaxed),
             );
             if seed != u64::MAX && start.elapsed().as_secs() > since + STUCK {
-                eprintln!("seed {seed} spins\n{}", draw::plan(seed));
+                eprintln!("seed {seed} spins\n{}", draw(seed));
                 process::abort();
             }
         }
     }
 }
 
-fn report(seed: u64, (plan, wrong): (crate::plan::Plan, String)) {
+fn report(seed: u64, (plan, wrong): (Plan, String)) {
     eprintln!("\nseed {seed}, {} steps:\n{plan}\n{wrong}", plan.len());
 }

@@ -10,6 +10,10 @@ use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{reader::Reader, writer::Writer};
+pub(crate) use self::{
+    reader::{CLOSE, Frame, PING, parse},
+    writer::{BINARY, FIN, frame, pong},
+};
 use crate::{
     facts::Shared,
     halves::{Line, Wishes, Writing},

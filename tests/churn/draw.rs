@@ -1,41 +1,50 @@
 //! The plan of a seed.
 
+mod connections;
+
 use std::io::ErrorKind;
 
 use tower_wsstream::subprotocols::{BASE64_CHANNEL, CHANNEL, V2, V3, V4, V4_BASE64, V5};
 
+pub(crate) use self::connections::{port_subprotocol, ports};
 use crate::{
     plan::{
-        Act, CHANNELS, End, Farewell, Fault, Millis, Plan, READABLE, Setup, Step, Transport,
+        Act, CHANNELS, End, Farewell, Fault, Kind, Millis, Plan, READABLE, Setup, Step, Transport,
         Violation, WRITABLE, Words,
     },
     random::Random,
 };
 
-/// Returns the plan of a seed.
+/// Returns the plan of a seed, for a service that gets the channels.
 pub(crate) fn plan(seed: u64) -> Plan {
-    let mut random = Draw(Random::of_seed(seed));
-    let lanes = 1 + random.below(3).saturating_sub(1);
-    let setup = random.setup(lanes);
-    let client = random.client();
-    let reads = match random.one_in(3) {
-        true => random.many(8, |random| (random.len(), random.pause_or_none())),
-        false => Vec::new(),
-    };
-    let tasks = (0..lanes).map(|lane| random.task(&setup, lane)).collect();
-    let end = match random.below(20) {
-        0..12 => End::Ok,
-        12..15 => End::Fail,
-        15..17 => End::Panic,
-        _ => End::Never,
-    };
-    Plan {
-        setup,
-        client,
-        reads,
-        tasks,
-        end,
+    Draw(Random::of_seed(seed)).plan()
+}
+
+/// Returns the plan of a seed, for a command.
+pub(crate) fn command(seed: u64) -> Plan {
+    let mut random = Draw(Random::of_seed(seed).split());
+    let mut plan = random.plan();
+    plan.setup.kind = Kind::Command;
+    if plan.end == End::Ok && random.one_in(2) {
+        plan.end = End::Exit(17);
     }
+    for act in &mut plan.client {
+        // There is no other input.
+        if let Act::Send { channel, .. }
+        | Act::Begin { channel, .. }
+        | Act::Tear { channel, .. }
+        | Act::CloseChannel(channel) = act
+        {
+            *channel = 0;
+        }
+    }
+    for step in plan.tasks.iter_mut().flatten() {
+        // The layer has words of its own.
+        if let Step::SayLast(_) = step {
+            *step = Step::Yield;
+        }
+    }
+    plan
 }
 
 /// Returns a plan without steps, with the settings that change the least.
@@ -103,6 +112,34 @@ impl Draw {
         if self.one_in(2) { self.pause() } else { 0 }
     }
 
+    fn plan(&mut self) -> Plan {
+        let lanes = 1 + self.below(3).saturating_sub(1);
+        let setup = self.setup(lanes);
+        let client = self.client();
+        let reads = self.reads();
+        let tasks = (0..lanes).map(|lane| self.task(&setup, lane)).collect();
+        let end = match self.below(20) {
+            0..12 => End::Ok,
+            12..15 => End::Fail,
+            15..17 => End::Panic,
+            _ => End::Never,
+        };
+        Plan {
+            setup,
+            client,
+            reads,
+            tasks,
+            end,
+        }
+    }
+
+    fn reads(&mut self) -> Vec<(usize, Millis)> {
+        match self.one_in(3) {
+            true => self.many(8, |random| (random.len(), random.pause_or_none())),
+            false => Vec::new(),
+        }
+    }
+
     fn setup(&mut self, lanes: usize) -> Setup {
         let mut owners = [0; CHANNELS];
         owners.fill_with(|| self.below(lanes + self.0.clone().next(8) as usize / 7));
@@ -166,8 +203,7 @@ impl Draw {
             setup.max_message = self.rarely(8, |random| 1 + random.len() as u64);
         }
         setup.rate = self.rarely(10, |random| {
-            // One write may pass a rate by far, and must be made up for within the close limit.
-            let mut rate = || 2000 + (random.0.about() << 4);
+            let mut rate = || 200 + (random.0.about() << 4);
             (rate(), rate())
         });
         setup.idle = self.rarely(6, |random| 1 + random.pause());
@@ -187,6 +223,13 @@ impl Draw {
 
     fn client(&mut self) -> Vec<Act> {
         let mut acts = self.many(12, Self::act);
+        acts.extend(self.farewell());
+        acts
+    }
+
+    /// Draws the end of a client.
+    fn farewell(&mut self) -> Vec<Act> {
+        let mut acts = Vec::new();
         match self.below(20) {
             0..7 => {
                 let code = self.of(&[Some(1000), Some(1000), None, Some(1001), Some(4000)]);

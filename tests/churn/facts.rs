@@ -77,6 +77,43 @@ pub(crate) struct Sent {
     pub(crate) open: bool,
 }
 
+/// A stream of the client, as the server has treated it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) replied: bool,
+    pub(crate) fin: bool,
+    pub(crate) reset: Option<u32>,
+    pub(crate) wrong: Option<&'static str>,
+}
+
+impl Stream {
+    pub(crate) fn reply(&mut self) {
+        self.check(!self.replied && !self.is_over(), "a second reply");
+        self.replied = true;
+    }
+
+    pub(crate) fn data(&mut self, fin: bool) {
+        self.check(self.replied, "data in front of the reply");
+        self.check(!self.is_over(), "data behind the end");
+        self.fin |= fin;
+    }
+
+    pub(crate) fn reset(&mut self, status: u32) {
+        self.check(self.reset.is_none(), "a second reset");
+        self.reset = Some(status);
+    }
+
+    fn is_over(&self) -> bool {
+        self.fin || self.reset.is_some()
+    }
+
+    fn check(&mut self, holds: bool, what: &'static str) {
+        if !holds {
+            self.wrong.get_or_insert(what);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) answer: Answer,
@@ -91,6 +128,19 @@ pub(crate) struct Facts {
     /// When messages came, and when they had been sent.
     pub(crate) came_at: Vec<Instant>,
     pub(crate) sent_at: Vec<Instant>,
+    /// The streams of SPDY, as the server has treated them: those of channels or the data of
+    /// connections, and their errors with their text.
+    pub(crate) data: [Stream; CHANNELS],
+    pub(crate) errors: [Stream; CHANNELS],
+    pub(crate) texts: [Vec<u8>; CHANNELS],
+    /// The stream of a connection's data is the first of it.
+    pub(crate) data_first: [bool; CHANNELS],
+    /// When the client began to open both streams of a connection.
+    pub(crate) opened: [Option<Instant>; CHANNELS],
+    /// The client has reset the connection.
+    pub(crate) has_reset: [bool; CHANNELS],
+    /// A GOAWAY has come.
+    pub(crate) is_going_away: bool,
     /// The streams of SPDY that the server has ended.
     pub(crate) fins: [bool; CHANNELS],
     /// A message that is none of the service's writes.

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::{
+    client::{BINARY, FIN, frame},
     facts::{Done, Shared},
     plan::{Act, Farewell, Millis, Plan},
 };
@@ -18,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Wish {
     Frame(Vec<u8>),
+    /// A frame of the WebSocket around SPDY.
+    Outer(Vec<u8>),
     /// The answer to the server's Close.
     Close(Option<u16>),
     Fin,
@@ -70,18 +73,26 @@ impl<'a, W: AsyncWrite + Unpin> Line<'a, W> {
         self.facts.borrow_mut().note(done);
     }
 
-    /// Writes bytes in pieces.
+    /// Writes bytes in pieces, of which each is a message in a tunnel.
     pub(crate) async fn put(&mut self, bytes: &[u8], piece: usize) {
         for piece in bytes.chunks(piece.max(1)) {
-            if self.gone {
-                return;
-            }
-            if self.io.write_all(piece).await.is_err() || self.io.flush().await.is_err() {
-                self.gone = true;
+            match self.plan.setup.is_tunnel() {
+                true => self.put_outer(&frame(FIN | BINARY, piece)).await,
+                false => self.put_outer(piece).await,
             }
             if piece.len() < bytes.len() {
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) async fn put_outer(&mut self, bytes: &[u8]) {
+        if self.gone {
+            return;
+        }
+        if self.io.write_all(bytes).await.is_err() || self.io.flush().await.is_err() {
+            self.gone = true;
         }
     }
 
@@ -131,6 +142,7 @@ pub(crate) trait Writing<'a>: Sized {
         while let Some(wish) = self.line().wishes.pop() {
             match wish {
                 Wish::Frame(frame) => self.line().put(&frame, usize::MAX).await,
+                Wish::Outer(frame) => self.line().put_outer(&frame).await,
                 Wish::Close(code) => self.answer(code).await,
                 Wish::Fin => self.line().fin().await,
                 Wish::Cut => return Err(Cut),

@@ -1,5 +1,17 @@
 //! The verdict on a session: whether what both ends have seen keeps the promises.
 
+/// Returns an error unless a condition holds.
+macro_rules! hold {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err(format!($($what)*));
+        }
+    };
+}
+
+mod connections;
+mod status;
+
 use std::{io::ErrorKind, time::Duration};
 
 use tokio::time::Instant;
@@ -8,7 +20,7 @@ use tower_wsstream::{EndCause, session::Drained};
 use crate::{
     facts::{Answer, Done, Facts},
     notes::{Log, Outcome},
-    plan::{Act, Plan, READABLE, Step, Transport, Words},
+    plan::{Act, Kind, Plan, READABLE, Step, Transport, Words},
     service::LAST,
 };
 
@@ -29,15 +41,6 @@ pub(crate) struct Evidence<'a> {
 
 type Verdict = Result<(), String>;
 
-/// Returns an error unless a condition holds.
-macro_rules! hold {
-    ($holds:expr, $($what:tt)*) => {
-        if !$holds {
-            return Err(format!($($what)*));
-        }
-    };
-}
-
 pub(crate) fn judge(it: &Evidence<'_>) -> Verdict {
     if let Some(wrong) = it.facts.wrong.iter().chain(&it.log.wrong).next() {
         return Err(wrong.clone());
@@ -55,6 +58,9 @@ pub(crate) fn judge(it: &Evidence<'_>) -> Verdict {
             hold!(ended == Some(cause), "ended by {ended:?} and {cause:?}");
             it.cause(cause)?;
             it.promptness(cause)?;
+            if it.plan.setup.kind == Kind::Ports {
+                return it.connections(cause);
+            }
             it.readers(cause)?;
             it.writers(cause)?;
             it.end(cause)?;
@@ -69,7 +75,19 @@ impl Evidence<'_> {
     }
 
     fn over_spdy(&self) -> bool {
-        self.plan.setup.transport == Transport::Post
+        self.plan.setup.is_over_spdy()
+    }
+
+    fn is_command(&self) -> bool {
+        self.plan.setup.kind == Kind::Command
+    }
+
+    /// Returns the writes that were accepted.
+    fn accepted(&self) -> Vec<(u8, usize)> {
+        // A command that is not over SPDY says first that it is ready.
+        let ready = self.is_command() && !self.over_spdy() && self.log.called;
+        let ready = ready.then_some((1, 0)).into_iter();
+        ready.chain(self.log.accepted.iter().copied()).collect()
     }
 
     fn outcome(&self) -> Option<Outcome> {
@@ -82,10 +100,10 @@ impl Evidence<'_> {
 
     /// The client has received a prefix of the output.
     fn output_is_in_order(&self) -> Verdict {
-        let (came, went) = (&self.facts.messages, &self.log.accepted);
+        let (came, went) = (&self.facts.messages, self.accepted());
         let holds = match self.over_spdy() {
             // Writes have no bounds there, but an order.
-            true => is_start(&runs(came), &runs(went)),
+            true => is_start(&runs(came), &runs(&went)),
             false => went.starts_with(came),
         };
         hold!(
@@ -102,7 +120,7 @@ impl Evidence<'_> {
         hold!(!wrote, "{status} behind an accepted write");
         let failed = matches!(self.outcome(), Some(Outcome::Failed | Outcome::Panicked));
         let plausible = match status {
-            500 => failed,
+            500 => failed && self.plan.setup.kind == Kind::Channels,
             503 => self.drained.0 <= self.facts.answered.unwrap_or(self.start),
             504 => self.plan.setup.explicit && log.called,
             _ => false,
@@ -149,9 +167,17 @@ impl Evidence<'_> {
         let millis = Duration::from_millis;
         let did = |is: &dyn Fn(&Done) -> bool| self.facts.any(is);
         match cause {
+            // The layer reports errors and panics of a command as its outcome.
+            EndCause::Completed if self.is_command() => {
+                !matches!(self.outcome(), None | Some(Outcome::Dropped))
+            }
             EndCause::Completed => self.outcome() == Some(Outcome::Returned),
-            EndCause::ServiceFailed => self.outcome() == Some(Outcome::Failed),
-            EndCause::ServicePanicked => self.outcome() == Some(Outcome::Panicked),
+            EndCause::ServiceFailed => {
+                self.outcome() == Some(Outcome::Failed) && !self.is_command()
+            }
+            EndCause::ServicePanicked => {
+                self.outcome() == Some(Outcome::Panicked) && !self.is_command()
+            }
             EndCause::PeerClosed { code, reason, .. } => {
                 let reason: &str = reason;
                 did(&|done| matches!(done, Done::Close(sent) if sent == code))
@@ -323,38 +349,16 @@ impl Evidence<'_> {
         let (facts, log) = (self.facts, self.log);
         hold!(log.words.len() <= 1, "the last words were asked for twice");
         let summary = &log.summaries[0];
-        let Some(code) = facts.close else {
-            let excused = cause.is_lost()
-                || self.broken
-                || self.drained.1.cut > 0
-                || self.reads_too_slowly()
-                || self.may_be_given_up()
-                || facts.any(|done| !matches!(done, Done::Close(_)));
-            hold!(excused || !facts.read_to_end, "no Close, but {cause:?}");
+        let Some(code) = self.close_code(cause)? else {
             return Ok(());
         };
-        let told_code = if self.over_spdy() {
-            summary.close_code
-        } else {
-            code
-        };
-        hold!(
-            summary.close_code == told_code,
-            "Close {code:?}, but the summary says {told_code:?}"
-        );
-        if self.over_spdy() {
-            let status = match told_code {
-                Some(1002 | 1007 | 1009) => 1,
-                Some(1011) => 2,
-                _ => 0,
-            };
-            hold!(code == Some(status), "GOAWAY {code:?} for {told_code:?}");
-        }
-        let code = told_code;
         let words = log.words.first();
         let told = match words {
+            _ if self.is_command() => self.has_told(cause, summary.close_code)?,
             None => self.outcome() == Some(Outcome::Returned),
-            Some(Words::Message(_) | Words::Silence) => true,
+            // Over SPDY, there may be no stream for them, or none any more.
+            Some(Words::Message(_)) => !self.over_spdy() || facts.odd.is_some(),
+            Some(Words::Silence) => true,
             Some(Words::Nothing | Words::Panic) => false,
         };
         // A breach of the protocol in the grace of another end is answered like any other.
@@ -376,7 +380,7 @@ impl Evidence<'_> {
         // All that was accepted has come in front of the Close.
         let (came, went) = match self.over_spdy() {
             true => (runs(&facts.messages), runs(&log.accepted)),
-            false => (facts.messages.clone(), log.accepted.clone()),
+            false => (facts.messages.clone(), self.accepted()),
         };
         hold!(
             came == went,
@@ -388,18 +392,45 @@ impl Evidence<'_> {
         if self.over_spdy() && *cause == EndCause::Completed && told {
             hold!(facts.fins[1..4] == [true; 3], "streams without an end");
         }
-        let last = match words {
-            Some(Words::Message(channel)) => Some((*channel, LAST.to_vec())),
-            _ => None,
-        };
-        // Over SPDY, there may be no stream for them yet.
-        let lost = facts.odd.is_none() && self.over_spdy() && *cause != EndCause::Completed;
-        hold!(
-            facts.odd == last || lost,
-            "the last words are {:?}",
-            facts.odd
-        );
+        if !self.is_command() {
+            let last = match words {
+                Some(Words::Message(channel)) if told => Some((*channel, LAST.to_vec())),
+                _ => None,
+            };
+            hold!(facts.odd == last, "the last words are {:?}", facts.odd);
+        }
         self.pongs(cause)
+    }
+
+    /// Returns the code with which the session was closed, as the summary has it, if the client was told.
+    fn close_code(&self, cause: &EndCause) -> Result<Option<Option<u16>>, String> {
+        let facts = self.facts;
+        let summary = &self.log.summaries[0];
+        let Some(code) = facts.close else {
+            let excused = cause.is_lost()
+                || self.broken
+                || self.drained.1.cut > 0
+                || self.reads_too_slowly()
+                || self.may_be_given_up()
+                || facts.any(|done| !matches!(done, Done::Close(_)));
+            hold!(excused || !facts.read_to_end, "no Close, but {cause:?}");
+            return Ok(None);
+        };
+        let said = summary.close_code;
+        if self.plan.setup.transport == Transport::Post {
+            let status = match said {
+                Some(1002 | 1007 | 1009) => 1,
+                Some(1011) => 2,
+                _ => 0,
+            };
+            hold!(code == Some(status), "GOAWAY {code:?} for {said:?}");
+        } else {
+            hold!(
+                said == code,
+                "Close {code:?}, but the summary says {said:?}"
+            );
+        }
+        Ok(Some(said))
     }
 
     /// Returns whether a client reads so slowly that the session may give up.
@@ -433,6 +464,10 @@ impl Evidence<'_> {
                 Some(Words::Message(on)) if usize::from(*on) == channel => LAST.len() as u64,
                 _ => 0,
             };
+            // The layer tells the outcome of a command.
+            if self.is_command() && channel == 3 {
+                continue;
+            }
             let (written, sent) = (self.log.written[channel], counted.sent.bytes);
             hold!(
                 sent == written || sent == written + last,

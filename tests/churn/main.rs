@@ -4,10 +4,13 @@
 //! by what both ends have seen, see [`judge`]: which bytes came, how each channel ended, with which
 //! code the session was closed, and what was left behind.
 //!
+//! There are three kinds of sessions, with seeds of their own: channels, commands behind a
+//! `RemoteCommandLayer`, and connections behind a `PortForwardLayer`.
+//!
 //! ```console
-//! cargo test --all-features --test churn                  # a few seconds
-//! FIRST=17 SEEDS=1 cargo test --all-features --test churn # one seed again
-//! THREADS=2 SEEDS=1000000 cargo test --release --all-features --test churn -- --nocapture
+//! cargo test --all-features --test churn                           # a few seconds
+//! FIRST=17 SEEDS=1 cargo test --all-features --test churn commands # one seed again
+//! THREADS=2 SEEDS=1000000 cargo test --release --all-features --test churn -- --nocapture --test-threads 1
 //! ```
 //!
 //! A seed that fails is shortened as long as it still fails, and printed with its plan.
@@ -46,6 +49,16 @@ mod head;
 mod random;
 
 #[test]
-fn every_session_ends_as_it_should() {
-    campaign::run(1000);
+fn channels() {
+    campaign::run("channels", 1000, draw::plan);
+}
+
+#[test]
+fn commands() {
+    campaign::run("commands", 500, draw::command);
+}
+
+#[test]
+fn connections() {
+    campaign::run("connections", 500, draw::ports);
 }

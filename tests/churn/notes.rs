@@ -38,7 +38,11 @@ pub(crate) struct Read {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Outcome {
     Returned,
+    /// A command has returned this code.
+    Exited(u8),
     Failed,
+    /// The target of all connections has failed.
+    FailedTarget,
     Panicked,
     Dropped,
 }
@@ -51,6 +55,11 @@ pub(crate) struct Log {
     pub(crate) reads: [Read; CHANNELS],
     pub(crate) write_errors: Vec<Failure>,
     pub(crate) outcome: Option<(Instant, Outcome)>,
+    /// The ends of the services of connections.
+    pub(crate) outcomes: [Option<Outcome>; CHANNELS],
+    pub(crate) calls: [usize; CHANNELS],
+    /// The service of a connection has ended its output by itself.
+    pub(crate) ended_output: [bool; CHANNELS],
     /// The code of the first successful call of `close`.
     pub(crate) closed: Option<u16>,
     /// The cause that `ended` returned, and when.

@@ -14,7 +14,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     time::Instant,
 };
 use tower::Service;
@@ -24,7 +24,7 @@ use crate::{
     client,
     facts::{Answer, Shared},
     head::Head,
-    plan::{Plan, Transport},
+    plan::{Kind, Plan, Transport},
     post,
     transport::Chopped,
 };
@@ -76,17 +76,36 @@ fn answered(facts: &Shared, status: u16) -> bool {
     accepted
 }
 
+/// Returns the target of the request.
+fn target(plan: &Plan) -> String {
+    match (plan.setup.kind, plan.setup.transport) {
+        (Kind::Ports, _) | (Kind::Channels, Transport::Http1 | Transport::Http2) => "/".into(),
+        (Kind::Command, _) | (Kind::Channels, Transport::Post) => format!("/?{}", post::QUERY),
+    }
+}
+
+/// Runs the client of a session.
+async fn run<T>(plan: &Plan, facts: &Shared, io: T, early: BytesMut)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    match plan.setup.is_over_spdy() {
+        true => post::run(plan, facts, io, early).await,
+        false => client::run(plan, facts, io, early).await,
+    }
+}
+
 async fn over_http_1(plan: &Plan, facts: &Shared, mut io: DuplexStream) {
-    let name = plan.setup.subprotocol;
+    let (name, target) = (plan.setup.subprotocol, target(plan));
     let head = match plan.setup.transport {
         Transport::Post => Head::plain("/")
-            .line(&format!("POST /exec?{} HTTP/1.1", post::QUERY))
+            .line(&format!("POST {target} HTTP/1.1"))
             .with("Connection", "Upgrade")
             .with("Upgrade", "SPDY/3.1")
             .with("Content-Length", "0")
             .with("X-Stream-Protocol-Version", name),
-        _ if name.is_empty() => Head::to("/"),
-        _ => Head::to("/").offer(name),
+        _ if name.is_empty() => Head::to(&target),
+        _ => Head::to(&target).offer(name),
     };
     if io.write_all(&head.bytes()).await.is_err() {
         return;
@@ -106,10 +125,7 @@ async fn over_http_1(plan: &Plan, facts: &Shared, mut io: DuplexStream) {
     if !answered(facts, status.unwrap_or_default()) {
         return;
     }
-    match plan.setup.transport {
-        Transport::Post => post::run(plan, facts, io, buf).await,
-        _ => client::run(plan, facts, io, buf).await,
-    }
+    run(plan, facts, io, buf).await;
 }
 
 /// Fails if the connection does.
@@ -122,7 +138,7 @@ async fn over_http_2(plan: &Plan, facts: &Shared, io: DuplexStream) -> hyper::Re
     ask(&mut send, Request::get("http://localhost/")).await?;
     let mut request = Request::builder()
         .method(Method::CONNECT)
-        .uri("http://localhost/")
+        .uri(format!("http://localhost{}", target(plan)))
         .header("sec-websocket-version", "13")
         .extension(Protocol::from_static("websocket"));
     if !plan.setup.subprotocol.is_empty() {
@@ -131,7 +147,7 @@ async fn over_http_2(plan: &Plan, facts: &Shared, io: DuplexStream) -> hyper::Re
     let mut answer = ask(&mut send, request).await?;
     if answered(facts, answer.status().as_u16()) {
         let io = hyper::upgrade::on(&mut answer).await?;
-        client::run(plan, facts, TokioIo::new(io), BytesMut::new()).await;
+        run(plan, facts, TokioIo::new(io), BytesMut::new()).await;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ pub(crate) struct Plan {
 /// The transport and the settings of the session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Setup {
+    pub(crate) kind: Kind,
     pub(crate) transport: Transport,
     pub(crate) subprotocol: &'static str,
     /// The bytes that the connection holds in each direction.
@@ -58,13 +59,25 @@ pub(crate) struct Setup {
     pub(crate) farewell: Farewell,
 }
 
+/// The purpose of the session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// The service gets the channels.
+    Channels,
+    /// The service is a command behind a `RemoteCommandLayer`. It has the channels 0 to 2.
+    Command,
+    /// The service is called for each connection behind a `PortForwardLayer`. Numbers of channels are
+    /// those of connections, which go in both directions.
+    Ports,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Transport {
-    /// A WebSocket over HTTP/1.1.
+    /// A WebSocket over HTTP/1.1. Connections to ports are SPDY inside of it.
     Http1,
-    /// A WebSocket over HTTP/2.
+    /// The same over HTTP/2.
     Http2,
-    /// The streams of a command over SPDY, by a POST.
+    /// SPDY, by a POST.
     Post,
 }
 
@@ -114,6 +127,13 @@ pub(crate) enum Act {
     Stray {
         first: Option<u8>,
     },
+    /// Opens a connection, whose number is above those of all before.
+    Open {
+        connection: u8,
+        halves: Halves,
+    },
+    /// Resets a connection.
+    Reset(u8),
     Ping(usize),
     Pong(usize),
     CloseChannel(u8),
@@ -122,6 +142,15 @@ pub(crate) enum Act {
     Sleep(Millis),
     Fin,
     Cut,
+}
+
+/// The streams of a connection, in the order in which a client opens them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Halves {
+    ErrorFirst,
+    DataFirst,
+    OnlyError,
+    OnlyData,
 }
 
 /// A breach of the protocol.
@@ -198,6 +227,8 @@ pub(crate) enum Step {
     IgnoreReceives,
     /// Waits for the end of the session.
     Ended,
+    /// Ends the service of a connection.
+    Leave(End),
 }
 
 /// The last words of a session.
@@ -213,7 +244,11 @@ pub(crate) enum Words {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Ok,
+    /// A command exits with this code.
+    Exit(u8),
     Fail,
+    /// The target of all connections has failed.
+    FailTarget,
     Panic,
     Never,
 }
@@ -222,6 +257,7 @@ impl Setup {
     /// Returns the settings that change the least: the defaults, and a client that does as others do.
     pub(crate) fn calm() -> Self {
         Self {
+            kind: Kind::Channels,
             transport: Transport::Http1,
             subprotocol: "v4.channel.k8s.io",
             capacity: 64 * 1024,
@@ -248,6 +284,17 @@ impl Setup {
             answers_pings: true,
             farewell: Farewell::Answer,
         }
+    }
+}
+
+impl Setup {
+    pub(crate) fn is_over_spdy(&self) -> bool {
+        self.transport == Transport::Post || self.is_tunnel()
+    }
+
+    /// Returns whether frames of SPDY are in messages of a WebSocket.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.kind == Kind::Ports && self.transport != Transport::Post
     }
 }
 

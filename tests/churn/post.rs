@@ -1,5 +1,6 @@
-//! The client of a command over SPDY, which opens a stream for each channel.
+//! The client of SPDY, which opens a stream for each channel of a command, or two for each connection.
 
+mod ports;
 mod reader;
 mod writer;
 
@@ -12,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::{reader::Reader, writer::Writer};
 use crate::{
     facts::Shared,
-    halves::{Line, Wishes},
-    plan::Plan,
+    halves::{Line, Wishes, Writing},
+    plan::{Kind, Plan},
 };
 
 /// The query of a command with all of these channels.
@@ -45,7 +46,14 @@ where
     let (read, write) = tokio::io::split(io);
     let wishes = Wishes::default();
     let reader = Reader::new(plan, facts, &wishes).run(read, early);
-    let writer = Writer::new(Line::new(plan, facts, &wishes, write)).run();
+    let line = Line::new(plan, facts, &wishes, write);
     // The writer returns only when it cuts the connection, which drops both halves.
-    select(pin!(writer), pin!(reader)).await;
+    match plan.setup.kind {
+        Kind::Ports => {
+            select(pin!(ports::Writer::new(line).follow()), pin!(reader)).await;
+        }
+        Kind::Channels | Kind::Command => {
+            select(pin!(Writer::new(line).run()), pin!(reader)).await;
+        }
+    }
 }

@@ -15,13 +15,14 @@ use tokio::{
     runtime::{Builder, Handle},
     time::{Instant, sleep, timeout},
 };
-use tower::{Layer, service_fn};
+use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
-    AcceptMode, ChannelProtocolConfig, ChannelProtocols,
+    AcceptMode, ChannelProtocolConfig, ChannelProtocols, ChannelSet,
     ChannelType::{Read, ReadWrite, Write},
     Encoding, SessionConfig, Sessions, StreamingLayer, WsStreamLayer,
     policy::{ByteRate, KeepAlive, Limits},
-    remotecommand,
+    portforward::{self, PortForwardLayer},
+    remotecommand::{self, RemoteCommandLayer},
 };
 
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
     judge::{Evidence, judge},
     notes::Notes,
     opening,
-    plan::{CHANNELS, Plan, Setup, Transport},
+    plan::{CHANNELS, Kind, Plan, Setup, Transport},
     service,
     transport::Chopped,
 };
@@ -94,23 +95,10 @@ async fn scenario(plan: &Plan) -> Result<(), String> {
     let sessions = Sessions::with_stall_reserve(setup.reserve.saturating_mul(4));
     let broken = Arc::new(AtomicBool::new(false));
     let config = config(setup, &sessions, &notes);
-    let run = {
-        let (plan, notes) = (Arc::new(plan.clone()), notes.clone());
-        service_fn(move |set| service::run(Arc::clone(&plan), notes.clone(), set))
-    };
     let start = Instant::now();
     let (near, far) = duplex(setup.capacity);
     let far = Chopped::new(far, setup, Arc::clone(&broken));
-    match setup.transport {
-        Transport::Http1 | Transport::Http2 => {
-            let layer = WsStreamLayer::new(protocols()).config(config);
-            opening::serve(setup.transport, far, layer.layer(run));
-        }
-        Transport::Post => {
-            let layer = StreamingLayer::new(remotecommand::Protocols::default()).config(config);
-            opening::serve(setup.transport, far, layer.layer(run));
-        }
-    }
+    serve(plan, &notes, config, far);
     let client = opening::open(plan, &facts, near);
     let patience = plan.waits() + time_to_move(plan) + PATIENCE;
     let drain = async {
@@ -143,6 +131,54 @@ async fn scenario(plan: &Plan) -> Result<(), String> {
         return Err(format!("{wrong}\n{log:?}\n{facts:?}\n{drained:?}"));
     }
     Ok(())
+}
+
+/// Spawns the server of a plan.
+fn serve(plan: &Plan, notes: &Notes, config: SessionConfig, far: Chopped) {
+    let setup = &plan.setup;
+    let (plan, notes) = (Arc::new(plan.clone()), notes.clone());
+    let watched = {
+        let notes = notes.clone();
+        move |set: ChannelSet| {
+            service::watch(&notes, set.session());
+            set
+        }
+    };
+    match setup.kind {
+        Kind::Channels => {
+            let run = service_fn(move |set| service::run(Arc::clone(&plan), notes.clone(), set));
+            match setup.transport {
+                Transport::Http1 | Transport::Http2 => {
+                    let layer = WsStreamLayer::new(protocols()).config(config);
+                    opening::serve(setup.transport, far, layer.layer(run));
+                }
+                Transport::Post => {
+                    let layer = StreamingLayer::new(remotecommand::Protocols::default());
+                    opening::serve(setup.transport, far, layer.config(config).layer(run));
+                }
+            }
+        }
+        Kind::Command => {
+            let service = ServiceBuilder::new()
+                .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config))
+                .map_request(watched)
+                .layer(RemoteCommandLayer::new())
+                .service_fn(move |command| {
+                    service::command(Arc::clone(&plan), notes.clone(), command)
+                });
+            opening::serve(setup.transport, far, service);
+        }
+        Kind::Ports => {
+            let service = ServiceBuilder::new()
+                .layer(StreamingLayer::new(portforward::Protocols::default()).config(config))
+                .map_request(watched)
+                .layer(PortForwardLayer::new())
+                .service_fn(move |port| {
+                    service::connection(Arc::clone(&plan), notes.clone(), port)
+                });
+            opening::serve(setup.transport, far, service);
+        }
+    }
 }
 
 /// Waits until there is no task but this one.

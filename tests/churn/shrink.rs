@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     draw,
-    plan::{Act, Plan, Step},
+    plan::{Act, Kind, Plan, Step},
     scenario,
 };
 
@@ -101,6 +101,9 @@ fn variant(plan: &Plan, at: usize) -> Option<Plan> {
     ];
     let set = settings.get(at)?;
     set(&mut shorter, calm);
+    if plan.setup.kind == Kind::Ports {
+        shorter.setup.subprotocol = draw::port_subprotocol(shorter.setup.transport);
+    }
     Some(shorter)
 }
 

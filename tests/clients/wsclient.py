@@ -91,7 +91,7 @@ class Answer:
 class Client:
     """One WebSocket, written and read by hand."""
 
-    def __init__(self, server, subprotocol, path, receive_buffer=None, offered=None, early=b""):
+    def __init__(self, server, subprotocol, path, receive_buffer=None, offered=None, early=b"", headers=()):
         self.subprotocol = subprotocol
         self.socket = socket.socket()
         if receive_buffer:
@@ -122,6 +122,7 @@ class Client:
         ]
         names = [subprotocol.name] if offered is None and subprotocol.name else offered or []
         lines += [f"Sec-WebSocket-Protocol: {name}" for name in names]
+        lines += headers
         self.socket.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + early)
         while (end := self.buffer.find(b"\r\n\r\n")) < 0:
             expect(self._receive(), f"the connection ended in the answer: {short(self.buffer)}")

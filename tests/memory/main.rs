@@ -9,14 +9,32 @@ use std::alloc::System;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+#[cfg(all(
+    feature = "http2",
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "spdy"
+))]
 mod attacks;
-#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
+#[cfg(all(
+    feature = "http2",
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "spdy"
+))]
 #[expect(dead_code, reason = "one of them is for other tests")]
 #[path = "../it/support/frames.rs"]
 mod frames;
 mod idle;
 mod message;
+#[cfg(all(
+    feature = "http2",
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "spdy"
+))]
+#[path = "../../examples/support/serve.rs"]
+mod serve;
 mod server;
 mod stalled;
 #[cfg(all(feature = "portforward", feature = "spdy"))]

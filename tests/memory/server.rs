@@ -26,8 +26,13 @@ use tower_wsstream::{
     portforward::{self, ForwardedPort, PortForwardLayer},
 };
 
-#[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
-use crate::attacks::target;
+#[cfg(all(
+    feature = "http2",
+    feature = "portforward",
+    feature = "remotecommand",
+    feature = "spdy"
+))]
+use crate::attacks::{target, websocket};
 
 /// The environment variable that makes a child the server.
 const SERVE: &str = "WSSTREAM_MEMORY_SERVE";
@@ -96,16 +101,30 @@ async fn bind() -> io::Result<TcpListener> {
 /// Serves channels, and port-forward over SPDY to the clients that ask for it.
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<(), BoxError> {
-    #[cfg(all(feature = "portforward", feature = "remotecommand", feature = "spdy"))]
-    if env::var(SERVE).is_ok_and(|what| what == "attacks") {
-        let (listener, reports) = (target::listen()?, bind().await?);
-        println!(
-            "{SERVE} {} {}",
-            listener.local_addr()?,
-            reports.local_addr()?
-        );
-        tokio::spawn(async move { target::report(reports.accept().await?.0).await });
-        return accept(listener, target::service()).await;
+    #[cfg(all(
+        feature = "http2",
+        feature = "portforward",
+        feature = "remotecommand",
+        feature = "spdy"
+    ))]
+    match env::var(SERVE).as_deref() {
+        Ok("attacks") => {
+            let (listener, reports) = (target::listen()?, bind().await?);
+            println!(
+                "{SERVE} {} {}",
+                listener.local_addr()?,
+                reports.local_addr()?
+            );
+            tokio::spawn(async move { target::report(reports.accept().await?.0).await });
+            return accept(listener, target::service()).await;
+        }
+        Ok("websocket") => {
+            let [plain, secure] = websocket::target::spawn().await?;
+            let reports = bind().await?;
+            println!("{SERVE} {plain} {} {secure}", reports.local_addr()?);
+            return target::report(reports.accept().await?.0).await;
+        }
+        _ => {}
     }
     let listener = bind().await?;
     println!("{SERVE} {}", listener.local_addr()?);
@@ -161,9 +180,10 @@ pub(crate) fn start(test: &str) -> Option<Server> {
         serve().unwrap();
         return None;
     }
-    let what = match test.split("::").next() {
-        Some("attacks") => "attacks",
-        Some("tunnel") => "ports",
+    let what = match test.split("::").collect::<Vec<_>>()[..] {
+        ["attacks", "websocket", _] => "websocket",
+        ["attacks", ..] => "attacks",
+        ["tunnel", ..] => "ports",
         _ => "channels",
     };
     let mut child = Command::new(env::current_exe().unwrap())
@@ -188,7 +208,7 @@ pub(crate) fn start(test: &str) -> Option<Server> {
 
 pub(crate) struct Server {
     pub(crate) child: Child,
-    /// The address for clients, and that for reports if there is one.
+    /// The address for clients, and those for reports and for clients over TLS if there are any.
     pub(crate) addresses: Vec<String>,
     /// Kept open, because the harness says more if a test takes long.
     _output: BufReader<ChildStdout>,
@@ -227,7 +247,7 @@ impl Server {
 }
 
 /// Makes an upgrade over a new connection.
-pub(crate) fn upgrade(stream: &mut TcpStream, path: &str, subprotocol: &str) {
+pub(crate) fn upgrade(stream: &mut (impl Read + Write), path: &str, subprotocol: &str) {
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
@@ -240,13 +260,13 @@ pub(crate) fn upgrade(stream: &mut TcpStream, path: &str, subprotocol: &str) {
 }
 
 /// Reads the answer to an upgrade that is accepted.
-pub(crate) fn read_101(stream: &mut TcpStream) {
+pub(crate) fn read_101(stream: &mut impl Read) {
     let head = read_head(stream);
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", head.escape_ascii());
 }
 
 /// Reads the head of an answer.
-pub(crate) fn read_head(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn read_head(stream: &mut impl Read) -> Vec<u8> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

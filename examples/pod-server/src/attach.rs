@@ -17,6 +17,7 @@ use tower_wsstream::{
 };
 
 use crate::{
+    acknowledge::{Paced, Window},
     end::End,
     hub::{Attached, Next},
     pod::Pod,
@@ -37,6 +38,7 @@ pub(crate) async fn run(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, 
         request,
         ..
     } = command;
+    let window = request.as_deref().and_then(Window::of).cloned();
     // It would keep a read buffer of the server for as long as the session lasts.
     drop(request);
     tracing::info!("attach");
@@ -44,8 +46,8 @@ pub(crate) async fn run(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, 
     let ended = async move { session.ended().await.into() };
     let streams = Streams {
         stdin,
-        stdout,
-        stderr,
+        stdout: stdout.map(|to| Paced::new(to, window.clone())),
+        stderr: stderr.map(|to| Paced::new(to, window)),
     };
     drive(attached, input, streams, ended)
         .await

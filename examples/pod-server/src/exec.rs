@@ -17,6 +17,7 @@ use tower_wsstream::{
 };
 
 use crate::{
+    acknowledge::{Paced, Window},
     copy::{Fed, feed, pump},
     end::End,
     ending::Manner,
@@ -40,6 +41,7 @@ pub async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
         request,
         ..
     } = command;
+    let window = request.as_deref().and_then(Window::of).cloned();
     // It would keep a read buffer of the server for as long as the command runs.
     drop(request);
     if options.command.is_empty() {
@@ -56,8 +58,8 @@ pub async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     };
     let channels = Channels {
         stdin,
-        stdout,
-        stderr,
+        stdout: stdout.map(|to| Paced::new(to, window.clone())),
+        stderr: stderr.map(|to| Paced::new(to, window)),
         resize,
     };
     let ended = async move { session.ended().await.into() };

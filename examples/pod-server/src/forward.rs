@@ -19,8 +19,8 @@ use tower_wsstream::{
 const PIECE: usize = 32 * 1024;
 
 /// The size of a read from a target that is ahead of the client. Over SPDY, a client takes much more in
-/// large frames, and 192 KiB are what a session takes at once with the default limits.
-const LARGE: usize = 192 * 1024;
+/// large frames, and 256 KiB are what a session takes at once with the default limits.
+const LARGE: usize = 256 * 1024;
 
 /// The reads of that size that may wait for their clients at the same time, in all sessions together.
 static LARGE_READS: Semaphore = Semaphore::const_new(64);

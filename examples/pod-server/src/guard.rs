@@ -1,7 +1,7 @@
 //! Middleware that decides who may use this server at all.
 //!
 //! The server runs commands for every client that gets through, so each request passes here
-//! before it is routed to a pod or a document. Only the layers in front see requests that are
+//! before it is routed to a pod, a document or the page. Only the layers in front see requests that are
 //! refused here: one trims the path, one moves the token of a browser to the header that is
 //! checked here, and one logs. With a token, the token decides. Without one the server listens
 //! on loopback only, and the danger that is left is a web page in a browser on this machine. A
@@ -38,6 +38,20 @@ pub(crate) async fn check(
     Ok(next.run(Request::from_parts(head, body)).await)
 }
 
+/// Refuses requests for the files of the page that do not pass the guard. They need no token,
+/// because the page asks its user for it.
+pub(crate) async fn check_page(
+    State(guard): State<Guard>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Rejection> {
+    let (head, body) = request.into_parts();
+    if guard.token.is_none() {
+        check_place(&head)?;
+    }
+    Ok(next.run(Request::from_parts(head, body)).await)
+}
+
 /// The check that every request passes before it is handled.
 #[derive(Clone)]
 pub(crate) struct Guard {
@@ -55,10 +69,7 @@ impl Guard {
     fn check(&self, head: &Parts) -> Result<(), Rejection> {
         match &self.token {
             Some(token) => check_token(token, &head.headers),
-            None => {
-                let host = check_host(head)?;
-                check_origin(&head.headers, &host)
-            }
+            None => check_place(head),
         }
     }
 }
@@ -87,6 +98,12 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme
         .eq_ignore_ascii_case(b"Bearer ")
         .then(|| rest.trim_ascii())
+}
+
+/// Checks that a request comes from this machine, and from no page but our own.
+fn check_place(head: &Parts) -> Result<(), Rejection> {
+    let host = check_host(head)?;
+    check_origin(&head.headers, &host)
 }
 
 const HTTP_PORT: u16 = 80;

@@ -6,7 +6,7 @@
 //! kubectl --kubeconfig /dev/null --server http://127.0.0.1:8001 exec -it demo -- sh
 //! ```
 //!
-//! opens a shell on this machine. Pipes, exit codes, window sizes and Ctrl-C work as in a pod.
+//! opens a shell on this machine, and so does the page that the server has at `/`. Pipes, exit codes, window sizes and Ctrl-C work as in a pod.
 //! `attach -i demo` joins the pod's own process, which counts the seconds and echoes each line;
 //! `logs -f demo` shows its output, and `port-forward demo 8080:80` forwards a port of this machine.
 //!
@@ -21,6 +21,9 @@
 //! | `trace.rs`, `refusal.rs` | the log of the requests, and the refusals that handlers share |
 //! | `target.rs` | an extractor: the pod that a path names |
 //! | `discovery.rs` | handlers: the documents that a client reads before it starts a session |
+//! | `web.rs`, `../web` | the page at `/`: a terminal in the browser |
+//! | `overview.rs` | a handler: the list of the sessions, for the page |
+//! | `acknowledge.rs` | flow control for browsers, between exec or attach and the upgrade |
 //! | `exec.rs`, `copy.rs` | a service of commands: a session's channels and a process |
 //! | `attach.rs` | another: a session's channels and the pod's process |
 //! | `permit.rs` | a filter: how many sessions there are at once |
@@ -41,6 +44,7 @@ compile_error!(
     "pod-server needs Linux: it finds the processes of a session in /proc, and holds them by pidfds"
 );
 
+mod acknowledge;
 pub mod attach;
 mod authority;
 mod connection;
@@ -56,6 +60,7 @@ pub mod hub;
 mod limit;
 mod logs;
 mod options;
+mod overview;
 #[cfg(test)]
 mod own_process;
 pub mod permit;
@@ -76,6 +81,7 @@ mod target;
 mod ticker;
 mod tls;
 mod trace;
+mod web;
 mod write_deadline;
 
 pub use start::main;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
+    Extension, Router,
     middleware::{from_extractor, from_fn_with_state},
     routing::any_service,
 };
@@ -18,17 +18,20 @@ use tower_wsstream::{
     policy::KeepAlive,
     portforward::PortForwardLayer,
     reader::WsReaderLayer,
-    remotecommand::{self, RemoteCommand, RemoteCommandLayer},
+    remotecommand::{RemoteCommand, RemoteCommandLayer},
+    session::Peer,
 };
 
 use crate::{
-    attach, discovery, exec, forward,
+    acknowledge, attach, discovery, exec, forward,
     guard::{self, Guard},
-    logs, permit,
+    logs,
+    overview::Overview,
+    permit,
     pod::Pod,
     refusal::{not_found, wrong_method},
     target::Target,
-    trace,
+    trace, web,
 };
 
 /// The path of a pod at an API server.
@@ -46,10 +49,15 @@ pub(crate) struct Limits {
 
 /// Builds the whole server. Its sessions are counted in `sessions`, which can drain them.
 pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessions) -> Router {
+    let overview = Overview::new(sessions.clone());
     let config = SessionConfig::default()
         .idle_timeout(limits.idle_timeout)
         .keep_alive(limits.keep_alive)
-        .sessions(sessions.clone());
+        .sessions(sessions.clone())
+        .on_end({
+            let overview = overview.clone();
+            move |summary| overview.remember(summary)
+        });
     let trace = TraceLayer::new_for_http()
         .make_span_with(trace::span)
         .on_request(())
@@ -57,16 +65,20 @@ pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessio
         .on_failure(());
     let router = subresources(pod, &config, &limits.permits)
         .merge(discovery::router(pod.clone()))
+        .merge(overview.router())
         .fallback(async || not_found("the server could not find the requested resource"))
         .method_not_allowed_fallback(wrong_method)
-        .layer(
-            ServiceBuilder::new()
-                // In front of the guard, which reads the token, and of everything that logs: a
-                // browser sends its token among its subprotocols.
-                .layer(BearerSubprotocolLayer::new())
-                .layer(trace)
-                .layer(from_fn_with_state(guard, guard::check)),
-        );
+        .layer(from_fn_with_state(guard.clone(), guard::check));
+    let page = web::router()
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(guard, guard::check_page));
+    let router = router.merge(page).layer(
+        ServiceBuilder::new()
+            // In front of the guard, which reads the token, and of everything that logs: a browser
+            // sends its token among its subprotocols.
+            .layer(BearerSubprotocolLayer::new())
+            .layer(trace),
+    );
     // In front of the routes, because it changes the path that they match. It trims the end only:
     // a doubled slash inside of a path is not found.
     let trimmed = NormalizePathLayer::trim_trailing_slash().layer(router);
@@ -76,7 +88,9 @@ pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessio
 /// The routes whose requests become sessions.
 fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>) -> Router {
     let commands = ServiceBuilder::new()
-        .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config.clone()))
+        .map_request(acknowledge::prepare)
+        .layer(StreamingLayer::new(acknowledge::Protocols).config(config.clone()))
+        .map_request(acknowledge::connect)
         .layer(RemoteCommandLayer::new())
         // Inside, because kubectl shows no answer but a Status.
         .map_err(tell_limit)
@@ -101,11 +115,13 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
         .service(logs::route(pod.clone(), permits.clone()));
 
     // Any method: a WebSocket begins with a GET, or with a CONNECT over HTTP/2, and SPDY with a
-    // POST.
-    let exec = any_service(exec);
-    let attach = any_service(attach);
-    let forward = any_service(forward);
-    let log = any_service(log);
+    // POST. The names stand for the peers in the list of the sessions, because the server does not
+    // tell its clients apart.
+    let named = |name: &str| Extension(Peer::new(name));
+    let exec = any_service(exec).layer(named("exec"));
+    let attach = any_service(attach).layer(named("attach"));
+    let forward = any_service(forward).layer(named("port-forward"));
+    let log = any_service(log).layer(named("log"));
     Router::new()
         .route(&format!("{POD}/exec"), exec.clone())
         .route("/exec/{namespace}/{pod}/{container}", exec.clone())

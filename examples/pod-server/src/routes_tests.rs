@@ -17,12 +17,12 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tower::ServiceExt;
 use tower_wsstream::{
     remotecommand::channel,
-    testing::{Connect, Received, Refused},
+    testing::{Client, Connect, Received, Refused},
 };
 
 use super::*;
@@ -132,7 +132,9 @@ async fn paths_of_clients_and_of_an_api_server_are_there() {
 async fn other_paths_are_not_found() {
     let (router, _pod) = server().await;
     for path in [
-        "/",
+        "/index.html",
+        "/web",
+        "/sessions/1",
         "/apis/apps/v1",
         "/api/v1/nodes",
         "/api/v1/namespaces/default/pods/demo/logs",
@@ -154,7 +156,16 @@ async fn other_paths_are_not_found() {
 #[tokio::test]
 async fn every_path_is_behind_the_guard() {
     let (router, _pod) = server().await;
-    let paths = ["/", "/version", "/version/", "/api/v1/pods", "/no/such"];
+    let paths = [
+        "/",
+        "/web/main.js",
+        "/web/npm/@xterm/xterm@6.0.0/lib/xterm.js",
+        "/sessions",
+        "/version",
+        "/version/",
+        "/api/v1/pods",
+        "/no/such",
+    ];
     for path in paths.into_iter().chain(SUBRESOURCES) {
         for method in [Method::GET, Method::POST, Method::CONNECT, Method::OPTIONS] {
             let request = Request::builder()
@@ -165,6 +176,110 @@ async fn every_path_is_behind_the_guard() {
             let response = router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {path}");
         }
+    }
+}
+
+/// The page asks for the token, so it is there without one. Nothing else is.
+#[tokio::test]
+async fn the_page_alone_needs_no_token() {
+    let argv = ["/bin/sh", "-c", "read go"].map(OsString::from);
+    let (pod, _keep_running) = Pod::start(argv.into()).await.unwrap();
+    let guard = Guard::new(Some("secret".into()));
+    let router = router(&pod, guard, &Limits::default(), &Sessions::default());
+    for path in ["/", "/web/main.js", "/web/style.css"] {
+        let response = ask(&router, Method::GET, path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    for path in ["/sessions", "/version"].into_iter().chain(SUBRESOURCES) {
+        let response = ask(&router, Method::GET, path).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_only_read() {
+    let (router, _pod) = server().await;
+    for path in ["/", "/web/main.js", "/sessions"] {
+        let response = ask(&router, Method::POST, path).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_has_sessions_that_live_and_that_have_ended() {
+    let (router, _pod) = server().await;
+    let list = async || json(ask(&router, Method::GET, "/sessions").await).await;
+    assert_eq!(
+        list().await,
+        serde_json::json!({ "draining": false, "live": [], "ended": [] })
+    );
+
+    let path = format!("{PODS}/demo/exec?command=cat&stdin=1&stdout=1");
+    let client = Connect::to(path).offer("v5.channel.k8s.io");
+    let mut client = client.connect(router.clone()).await.unwrap();
+    client.send(channel::STDIN, b"twelve bytes").await.unwrap();
+    // Until the echo has come, behind the ready message.
+    while output(&mut client).await == 0 {}
+    let live = &list().await["live"][0];
+    assert_eq!(live["kind"], "exec");
+    assert_eq!(live["subprotocol"], "v5.channel.k8s.io");
+    assert_eq!(live["received"]["bytes"], 12);
+
+    client.close_channel(channel::STDIN).await.unwrap();
+    client.read_to_end().await;
+    // A moment later: its connection has to end as well.
+    let over = async {
+        loop {
+            let list = list().await;
+            if list["live"] == serde_json::json!([]) && list["ended"][0].is_object() {
+                return list;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut list = within(REAL, over).await;
+    let ended = &mut list["ended"][0];
+    assert!(ended["seconds"].take().is_number());
+    assert_eq!(ended["kind"], "exec");
+    assert_eq!(ended["received"]["bytes"], 12);
+    let status = tower_wsstream::Status::success().to_json();
+    assert_eq!(ended["sent"]["bytes"], 12 + status.len());
+    assert_eq!(ended["outcome"], "exit code 0");
+    assert_eq!(ended["closeCode"], 1000);
+}
+
+/// A page is sent one window, and the rest as it acknowledges.
+#[tokio::test]
+async fn output_waits_for_a_client_that_acknowledges() {
+    const WINDOW: usize = acknowledge::WINDOW;
+    let (router, _pod) = server().await;
+    let command = format!("command=head&command=-c&command={}", 2 * WINDOW);
+    let path = format!("{PODS}/demo/exec?{command}&command=/dev/zero&stdout=1&acknowledge=true");
+    for subprotocol in ["v5.channel.k8s.io", "v4.base64.channel.k8s.io"] {
+        let client = Connect::to(&*path).offer(subprotocol);
+        let mut client = client.connect(router.clone()).await.unwrap();
+        let mut shown = 0;
+        while shown < WINDOW {
+            shown += output(&mut client).await;
+        }
+        assert_eq!(shown, WINDOW, "{subprotocol}");
+        // There is more, and it does not come.
+        let more = timeout(Duration::from_millis(100), client.receive()).await;
+        assert!(more.is_err(), "{subprotocol}: {more:?}");
+
+        let count = u32::try_from(WINDOW).unwrap().to_be_bytes();
+        client.send(acknowledge::CHANNEL, &count).await.unwrap();
+        let told = within(REAL, client.read_to_end()).await;
+        assert_eq!(told.channel(channel::STDOUT).len(), WINDOW, "{subprotocol}");
+        assert_eq!(told.exit_code(), Some(0), "{subprotocol}");
+    }
+}
+
+/// Returns the length of the next message of stdout.
+async fn output(client: &mut Client) -> usize {
+    match within(REAL, client.receive()).await {
+        Received::Message(channel::STDOUT, bytes) => bytes.len(),
+        other => panic!("{other:?}"),
     }
 }
 

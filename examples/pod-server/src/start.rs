@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::process::ExitStatusExt,
     pin::pin,
     process::{ExitCode, ExitStatus},
@@ -168,11 +168,22 @@ async fn drain(sessions: &Sessions, pod: &Pod, stopping: &watch::Sender<()>) {
     }
 }
 
+/// Returns an address for a browser on this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// Says what to do next: on stdout and at once, for people, and for scripts that asked for port 0.
 fn announce(address: SocketAddr, tls: Option<&TlsFiles>, token: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let scheme = if tls.is_some() { "https" } else { "http" };
     writeln!(out, "listening on {scheme}://{address}")?;
+    writeln!(out, "open {scheme}://{}/ in a browser", reachable(address))?;
     let server = match tls {
         Some(files) => format!(
             "https://{address} --certificate-authority {}",

@@ -152,6 +152,28 @@ impl<K> fmt::Debug for SessionPermits<K> {
 }
 
 /// The permit of a session, from [`SessionPermits::try_acquire`]. Dropping it releases the permit.
+///
+/// # Examples
+///
+/// A session of your own kind, such as a task that no layer covers, holds the permit in a variable:
+///
+/// ```
+/// use tower_wsstream::access::{SessionPermit, SessionPermits};
+///
+/// async fn watch(_permit: SessionPermit) {
+///     // The permit is released when this returns or is dropped.
+/// }
+///
+/// # fn main() -> Result<(), tower_wsstream::Rejection> {
+/// let permits = SessionPermits::new(1);
+/// let permit = permits.try_acquire("alice")?;
+/// assert_eq!(permits.try_acquire("alice").unwrap_err().status(), 429);
+/// drop(permit);
+/// let watching = watch(permits.try_acquire("alice")?);
+/// # let _ = watching;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping a permit releases it"]
 pub struct SessionPermit {
     /// The permit of a key of any type, which no public type names. The mutex is never locked. It

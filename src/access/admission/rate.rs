@@ -52,6 +52,29 @@ use crate::rejection::Rejection;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Around commands, with a refusal that kubectl shows; see the [guide](crate::guide::errors#kubectl):
+///
+/// ```
+/// # #[cfg(feature = "remotecommand")] {
+/// use std::time::Duration;
+///
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, Rejection, WsStreamLayer,
+///     access::SessionRateLimitLayer,
+///     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
+/// };
+///
+/// let service = ServiceBuilder::new()
+///     .layer(WsStreamLayer::new(Protocols::default()))
+///     .layer(RemoteCommandLayer::new())
+///     .map_err(|error: BoxError| Rejection::from_error(&*error).to_status())
+///     .layer(SessionRateLimitLayer::new(100, Duration::from_secs(60)))
+///     .service_fn(async |_: RemoteCommand| Ok::<_, BoxError>(ExitStatus::success()));
+/// # let _ = service;
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SessionRateLimitLayer {
     rate: Rate,

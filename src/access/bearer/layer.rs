@@ -68,6 +68,43 @@ use super::BearerSubprotocol;
 /// # fn serves<S: tower::Service<http::Request<String>>>(_: S) {}
 /// # serves(exec);
 /// ```
+///
+/// The token as a check of credentials sees it:
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), tower_wsstream::BoxError> {
+/// use http::header::AUTHORIZATION;
+/// use tower::ServiceBuilder;
+/// use tower_wsstream::{
+///     BoxError, ChannelProtocols, ChannelSet, WsStreamLayer, access::BearerSubprotocolLayer,
+///     testing::Connect,
+/// };
+///
+/// async fn whoami(mut channels: ChannelSet) -> Result<(), BoxError> {
+///     let head = channels.take_request().ok_or("it was taken")?;
+///     assert_eq!(head.headers[AUTHORIZATION], "Bearer secret");
+///     assert!(head.headers[AUTHORIZATION].is_sensitive());
+///     Ok(())
+/// }
+///
+/// let service = ServiceBuilder::new()
+///     .layer(BearerSubprotocolLayer::new())
+///     .layer(WsStreamLayer::new(ChannelProtocols::standard([])?))
+///     .service_fn(whoami);
+/// let client = Connect::to("/")
+///     .offer("channel.k8s.io")
+///     .offer("base64url.bearer.authorization.k8s.io.c2VjcmV0")
+///     .connect(service)
+///     .await?;
+/// assert_eq!(client.subprotocol(), "channel.k8s.io");
+/// assert_eq!(client.read_to_end().await.close_code, Some(1000));
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "testing"))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct BearerSubprotocolLayer {}

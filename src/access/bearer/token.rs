@@ -91,11 +91,15 @@ fn rest(headers: &HeaderMap) -> Vec<HeaderValue> {
             continue;
         }
         let pieces = line.as_bytes().split(|byte| *byte == b',');
-        let others: Vec<_> = pieces
-            .filter(|piece| !is_entry(piece.trim_ascii()))
-            .collect();
+        let mut others = Vec::new();
+        for piece in pieces.filter(|piece| !is_entry(piece.trim_ascii())) {
+            others.extend_from_slice(piece);
+            others.push(b',');
+        }
+        // The last comma has no piece behind it.
+        others.pop();
         // Parts of a valid header value are valid.
-        if let Ok(mut others) = HeaderValue::from_bytes(others.join(&b',').trim_ascii())
+        if let Ok(mut others) = HeaderValue::from_bytes(others.trim_ascii())
             && members_of(&others).next().is_some()
         {
             others.set_sensitive(line.is_sensitive());

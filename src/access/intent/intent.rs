@@ -30,6 +30,7 @@ use crate::handshake::{
 ///     .body(())?;
 /// let intent = UpgradeIntent::from_request(&request);
 /// assert!(intent.is_websocket() && intent.offers_stream_close());
+/// assert!(!intent.is_spdy() && !intent.offers_tunnel());
 ///
 /// let request = Request::get("/api/v1/namespaces/default/pods/web").body(())?;
 /// assert!(!UpgradeIntent::from_request(&request).is_upgrade());

@@ -78,6 +78,24 @@ use super::UpgradeIntentService;
 /// # assert_eq!(ask(vec![("create", "pods/exec")]).await.unwrap().status(), 426);
 /// # });
 /// ```
+///
+/// Where a handler authorises by itself, it reads the intent like any other extension:
+///
+/// ```
+/// use axum::{Extension, Router, routing::any};
+/// use http::StatusCode;
+/// use tower_wsstream::access::{UpgradeIntent, UpgradeIntentLayer};
+///
+/// async fn proxy(Extension(intent): Extension<UpgradeIntent>) -> StatusCode {
+///     match intent.is_upgrade() {
+///         true => StatusCode::FORBIDDEN,
+///         false => StatusCode::OK,
+///     }
+/// }
+///
+/// let app: Router = Router::new().route("/proxy", any(proxy)).layer(UpgradeIntentLayer::new());
+/// # let _ = app;
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct UpgradeIntentLayer {}

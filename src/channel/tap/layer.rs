@@ -13,6 +13,33 @@ use crate::channel::ChannelSet;
 /// session's service, so a panic in it is answered with 500, like a panic of the service.
 ///
 /// See the [module](super) for details of the recording, and for examples.
+///
+/// # Examples
+///
+/// The sessions of a single user, whose records a task takes:
+///
+/// ```
+/// use tower_wsstream::{
+///     ChannelSet,
+///     channel::tap::{Overflow, Tap, TapLayer},
+///     session::Peer,
+/// };
+///
+/// let layer = TapLayer::new(|channels: &ChannelSet| {
+///     let peer = channels.request()?.extensions.get::<Peer>()?;
+///     if peer.as_str() != "mallory" {
+///         return None;
+///     }
+///     let (tap, mut records) = Tap::new(Overflow::Lossy);
+///     tokio::spawn(async move {
+///         while let Some(record) = records.next().await {
+///             println!("{record:?}");
+///         }
+///     });
+///     Some(tap)
+/// });
+/// # let _ = layer;
+/// ```
 #[derive(Clone, Copy)]
 pub struct TapLayer<F> {
     which: F,

@@ -66,14 +66,22 @@
 //! use tower_wsstream::{
 //!     BoxError, ChannelSet, WsStreamLayer,
 //!     remotecommand::{ExitStatus, Protocols, RemoteCommand, RemoteCommandLayer},
-//!     channel::tap::{Overflow, Record, Tap, TapLayer, TapReader},
+//!     channel::tap::{Direction, Overflow, Payload, Record, Tap, TapLayer, TapReader},
 //! };
+//!
+//! fn line(it: &Payload) -> String {
+//!     let arrow = match it.direction {
+//!         Direction::Inbound => '<',
+//!         Direction::Outbound => '>',
+//!     };
+//!     format!("{arrow} {} {}", it.channel, it.bytes.escape_ascii())
+//! }
 //!
 //! async fn audit(session: u64, mut records: TapReader) {
 //!     while let Some(record) = records.next().await {
 //!         match record {
-//!             Record::Payload(it) => println!("{session}: {:?} {}", it.direction, it.channel),
-//!             Record::End(end) => println!("{session}: {}", end.cause),
+//!             Record::Payload(it) => println!("{session} {}", line(&it)),
+//!             Record::End(end) => println!("{session} {}", end.cause),
 //!             _ => {}
 //!         }
 //!     }

@@ -57,6 +57,23 @@ pub enum Direction {
 
 /// The number of payloads that a tap did not record because its queue was full
 /// ([`Overflow::Lossy`](crate::channel::tap::Overflow)).
+///
+/// # Examples
+///
+/// ```
+/// use tower_wsstream::channel::tap::{Lost, Record};
+///
+/// /// The note that a recording needs where something is missing.
+/// fn gap(record: &Record) -> Option<String> {
+///     let lost = match record {
+///         Record::Payload(it) => it.lost,
+///         Record::End(end) => end.lost,
+///         _ => Lost::default(),
+///     };
+///     (lost != Lost::default()).then(|| format!("[{} bytes are missing]", lost.bytes))
+/// }
+/// # let _ = gap;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {

@@ -18,7 +18,8 @@ pub(in crate::connection) enum Event {
     /// [`may_say_last`](super::Closing::may_say_last) has returned `true`. `told` is whether the
     /// peer knows the outcome in full.
     LastWordsSaid { told: bool },
-    /// The Close frame is queued behind this much data, after [`Step::Close`].
+    /// The Close frame is queued behind this much data, after [`Step::Close`]. Data that has left and
+    /// that the byte rate has yet to make up for is counted as well.
     CloseQueued { bytes: u64 },
     /// A round of the session's task is over, and has written as much as it could.
     RoundOver { service_done: bool, output: Output },

@@ -46,6 +46,13 @@ use crate::{
 /// // A trial, which logs and lets in the pages that the policy would refuse.
 /// let trial = console.clone().report_only();
 /// assert_ne!(console, trial);
+///
+/// // Behind a proxy that rewrites `Host` and sets `X-Forwarded-Host` itself.
+/// let proxied = OriginPolicy::same_origin().forwarded_host();
+///
+/// // A kubelet, whose only clients are API servers.
+/// let kubelet = OriginPolicy::any();
+/// # let _ = (proxied, kubelet);
 /// # Ok::<(), tower_wsstream::ConfigError>(())
 /// ```
 ///

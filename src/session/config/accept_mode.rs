@@ -1,4 +1,15 @@
 /// The moment at which an upgrade is accepted.
+///
+/// # Examples
+///
+/// [`Session::accept`](crate::Session::accept) has the service that belongs to this:
+///
+/// ```
+/// use tower_wsstream::{AcceptMode, SessionConfig};
+///
+/// let config = SessionConfig::default().accept(AcceptMode::Explicit);
+/// # let _ = config;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptMode {

@@ -82,6 +82,41 @@ pub(crate) const DEFAULT_CLOSE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Every other setting, for a console on slow links:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_wsstream::{
+///     Rejection, SessionConfig, Sessions,
+///     policy::{ByteRate, Limits, OriginPolicy},
+/// };
+///
+/// # fn main() -> Result<(), tower_wsstream::ConfigError> {
+/// let secs = Duration::from_secs;
+/// let config = SessionConfig::default()
+///     // Before the session.
+///     .accept_timeout(secs(20))
+///     .upgrade_timeout(secs(20))
+///     .origin(OriginPolicy::allow_list(["https://console.example.com"])?)
+///     .map_rejection(Rejection::from_error)
+///     // While it lasts.
+///     .limits(Limits::default().receive_window(64 * 1024))
+///     .byte_rate(ByteRate::default().outbound(1 << 20))
+///     .idle_timeout(secs(30 * 60))
+///     // Once it ends.
+///     .grace(secs(5))
+///     .closed_grace(secs(60))
+///     .close_timeout(secs(60))
+///     .close_limit(secs(10 * 60))
+///     .on_end(|end| println!("{}", end.cause))
+///     // Where it is counted.
+///     .sessions(Sessions::default());
+/// config.check()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// The part that a request's extensions may override.

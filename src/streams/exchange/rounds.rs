@@ -19,14 +19,7 @@ use crate::{
 impl Exchange {
     /// Collects the requests of a round, before its output is sent.
     pub(in crate::streams) fn end_round(&mut self) {
-        let mut verdicts = mem::take(&mut self.verdicts);
-        if let Roles::Ports { handoff, .. } = &self.roles {
-            handoff.take_verdicts(&mut verdicts);
-        }
-        for (pair, verdict) in verdicts.drain(..) {
-            self.decide(pair, verdict);
-        }
-        self.verdicts = verdicts;
+        self.carry_verdicts_out();
         let mut ended = mem::take(&mut self.ended);
         self.wire.outbound.take_ended(&mut ended);
         for slot in ended.drain(..) {
@@ -38,6 +31,17 @@ impl Exchange {
         self.flush();
         // Last, because the answers of this round may have queued the first PING.
         self.pacing_due = self.wire.outbound.pacing_due();
+    }
+
+    fn carry_verdicts_out(&mut self) {
+        let mut verdicts = mem::take(&mut self.verdicts);
+        if let Roles::Ports { handoff, .. } = &self.roles {
+            handoff.take_verdicts(&mut verdicts);
+        }
+        for (pair, verdict) in verdicts.drain(..) {
+            self.decide(pair, verdict);
+        }
+        self.verdicts = verdicts;
     }
 
     /// Carries out a verdict. The streams may have been closed by the peer.
@@ -218,6 +222,8 @@ impl Exchange {
     /// they are reset.
     pub(in crate::streams) fn end_streams(&mut self, failed: bool) {
         self.accept_no_more();
+        // A service that was dropped at the end of its grace has failed all of its connections.
+        self.carry_verdicts_out();
         // The error stream of a command was the first, and ends last.
         for stream in self.streams.latest_first() {
             if failed {

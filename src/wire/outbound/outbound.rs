@@ -377,19 +377,21 @@ impl Outbound {
         self.lock().queue.ping()
     }
 
-    /// Queues the last message of a session. No budget applies, because it must not fail for lack of
-    /// room.
+    /// Queues the last message of a session, if its channel exists. Returns whether it does. No
+    /// budget applies, because the message must not fail for lack of room.
     ///
     /// Makes all writes fail in the same step, so that a writer in another task that has outlived
     /// the grace cannot write after this message.
-    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) {
+    pub(crate) fn last_words(&self, cause: &EndCause, channel: u8, mut payload: Bytes) -> bool {
         let mut out = self.lock();
         out.intake.refuse(cause);
-        if out.has_channel(channel) {
+        let has_channel = out.has_channel(channel);
+        if has_channel {
             out.queue.push_bytes(channel, &mut payload);
         }
         drop(out);
         drop_quietly(payload, PAYLOAD);
+        has_channel
     }
 
     /// Queues the Close frame. With `discard`, it replaces everything that is queued.
@@ -540,9 +542,12 @@ impl Outbound {
         self.lock().last_write
     }
 
-    /// Returns the number of bytes of data that were accepted and have not left.
-    pub(crate) fn queued(&self) -> u64 {
-        self.lock().queue.queued() as u64
+    /// Returns the number of bytes of data that were accepted and have not left, and of those for
+    /// which the rate has yet to make up. The end of the queue waits for both.
+    pub(crate) fn due(&self, now: Instant) -> u64 {
+        let out = self.lock();
+        let owed = out.rate.as_ref().map_or(0, |rate| rate.owed(now));
+        (out.queue.queued() as u64).saturating_add(owed)
     }
 
     /// Returns the number of bytes of data that have ever left.

@@ -11,15 +11,40 @@ use crate::{
     plan::{CHANNELS, Farewell, Plan},
 };
 
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
 const PONG: u8 = 10;
 
 /// A frame from the server.
-struct Frame {
-    fin: bool,
-    opcode: u8,
-    payload: BytesMut,
+pub(crate) struct Frame {
+    pub(crate) fin: bool,
+    pub(crate) opcode: u8,
+    pub(crate) payload: BytesMut,
+}
+
+/// Takes a complete frame out of the buffer.
+pub(crate) fn parse(buf: &mut BytesMut, facts: &Shared) -> Option<Frame> {
+    let head = buf.get(..2)?;
+    let (first, len) = (head[0], head[1]);
+    if first & 0x70 != 0 || len & 0x80 != 0 {
+        let wrong = format!("a head of {first:x} {len:x}");
+        facts.borrow_mut().wrong.push(wrong);
+    }
+    let (head, len) = match len & 0x7f {
+        126 => (4, u64::from(buf.get(2..4)?.get_u16())),
+        127 => (10, buf.get(2..10)?.get_u64()),
+        len => (2, u64::from(len)),
+    };
+    let len = len as usize;
+    if buf.len() < head + len {
+        return None;
+    }
+    buf.advance(head);
+    Some(Frame {
+        fin: first & 0x80 != 0,
+        opcode: first & 0x0f,
+        payload: buf.split_to(len),
+    })
 }
 
 pub(super) struct Reader<'a> {
@@ -46,35 +71,11 @@ impl<'a> Reader<'a> {
     pub(super) async fn run(mut self, io: impl AsyncRead + Unpin, early: BytesMut) {
         let (plan, facts) = (self.plan, self.facts);
         read(plan, facts, io, early, |buf| {
-            while let Some(frame) = self.parse(buf) {
+            while let Some(frame) = parse(buf, facts) {
                 self.take(frame);
             }
         })
         .await;
-    }
-
-    /// Takes a complete frame out of the buffer.
-    fn parse(&self, buf: &mut BytesMut) -> Option<Frame> {
-        let head = buf.get(..2)?;
-        let (first, len) = (head[0], head[1]);
-        if first & 0x70 != 0 || len & 0x80 != 0 {
-            self.wrong(format!("a head of {first:x} {len:x}"));
-        }
-        let (head, len) = match len & 0x7f {
-            126 => (4, u64::from(buf.get(2..4)?.get_u16())),
-            127 => (10, buf.get(2..10)?.get_u64()),
-            len => (2, u64::from(len)),
-        };
-        let len = len as usize;
-        if buf.len() < head + len {
-            return None;
-        }
-        buf.advance(head);
-        Some(Frame {
-            fin: first & 0x80 != 0,
-            opcode: first & 0x0f,
-            payload: buf.split_to(len),
-        })
     }
 
     fn take(&mut self, frame: Frame) {

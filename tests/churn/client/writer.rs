@@ -11,19 +11,19 @@ use crate::{
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
-const BINARY: u8 = 2;
+pub(crate) const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
-const FIN: u8 = 0x80;
+pub(crate) const FIN: u8 = 0x80;
 
 /// Returns a masked frame, whose first byte is given.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     announced(first, payload, payload.len())
 }
 
 /// Returns the answer to a Ping.
-pub(super) fn pong(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
     frame(FIN | PONG, payload)
 }
 
@@ -81,6 +81,7 @@ impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
                     .put(&frame(FIN | PONG, &vec![b'o'; len]), usize::MAX)
                     .await
             }
+            Act::Open { .. } | Act::Reset(_) => {}
             _ if self.silent => {}
             Act::Send {
                 channel,

@@ -92,7 +92,9 @@ impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
                 let block = stored(&headers(&[("streamtype", "stdin")]), false);
                 self.line.put(&syn(1, &block), usize::MAX).await;
             }
-            Act::Send { .. }
+            Act::Open { .. }
+            | Act::Reset(_)
+            | Act::Send { .. }
             | Act::Begin { .. }
             | Act::Tear { .. }
             | Act::CloseChannel(_)

@@ -199,6 +199,16 @@ async fn last_words_that_were_never_said_are_dropped_with_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn last_words_on_a_channel_that_does_not_exist_are_not_told() {
+    let service = once(|set: ChannelSet| async move {
+        set.session().say_last(|_| Some(LastWords::new(77, "told")));
+        Ok(())
+    });
+    let told = within(LONG, open(service, subprotocols::V4).await.read_to_end()).await;
+    assert_eq!((told.messages, told.close), (vec![], Some(Some(1011))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_second_last_words_replace_the_first() {
     let service = once(|set: ChannelSet| async move {
         set.session().say_last(|_| Some(LastWords::new(3, "first")));

@@ -207,3 +207,34 @@ async fn input_behind_our_close_is_discarded_without_a_rate() {
     assert_eq!(within(SOON, client.next()).await, None);
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
+
+/// One write may leave at once and pass the rate by far. The Close waits until the rate has made up for it,
+/// and the limit of closing counts from there.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_overdraws_the_rate_does_not_cost_the_close() {
+    for (subprotocol, held) in [
+        (subprotocols::V4_BASE64, false),
+        (subprotocols::V4, false),
+        (subprotocols::V4, true),
+    ] {
+        let config = config()
+            .byte_rate(ByteRate::default().outbound(200))
+            .close_limit(Duration::from_secs(10));
+        let service = once_in(
+            layer().config(config),
+            move |mut set: ChannelSet| async move {
+                let mut output = set.take_writer(1).ok_or("no channel 1")?;
+                output.send(vec![7; 51_116]).await?;
+                output.flush().await?;
+                if held {
+                    set.session().hold_output(Hold::default());
+                }
+                Ok(())
+            },
+        );
+        let mut client = open_with(service, subprotocol, 1 << 20).await;
+        let told = within(Duration::from_secs(600), client.read_to_end()).await;
+        assert_eq!(told.channel(1).len(), 51_116);
+        assert_eq!(told.close, Some(Some(1000)), "{subprotocol}, {held}");
+    }
+}

@@ -25,6 +25,7 @@ use tower::{Layer, ServiceBuilder, service_fn};
 use tower_wsstream::{
     AcceptMode, BoxError, ChannelSet, EndCause, WsStreamLayer,
     policy::{ByteRate, KeepAlive, Limits, PolicyLayer, TimeLimit, ValidUntil},
+    session::Hold,
     subprotocols,
 };
 

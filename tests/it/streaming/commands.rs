@@ -1,5 +1,7 @@
 //! Exec and attach over SPDY, with a client that opens its streams as client-go does.
 
+mod words;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::Sink;

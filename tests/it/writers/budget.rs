@@ -52,7 +52,7 @@ async fn what_a_session_queues_is_bounded_over_all_channels() {
     });
     let mut client = open_with(service, subprotocols::V4, 1000).await;
     let accepted = within(LONG, note).await.unwrap();
-    let mark = 256 * 1024;
+    let mark = 320 * 1024;
     assert!(
         (mark - 3000..mark + 3000).contains(&accepted),
         "{accepted} bytes accepted"

@@ -5,7 +5,7 @@ use super::{
     gauge::{Figures, Gauge},
     run::{Pause, Run},
 };
-use crate::{frames::ping, server::start};
+use crate::server::start;
 
 const KIB: u64 = 1024;
 
@@ -40,6 +40,10 @@ pub(super) enum End {
     Paused,
     /// It waits for the rest of what has begun.
     Waits,
+    /// It was ended with a Close of this code.
+    Closed(u16),
+    /// It has ended after these seconds, in steps, although its client is still connected.
+    Gone(&'static [u8]),
     /// There is no session.
     None,
 }
@@ -51,12 +55,16 @@ pub(super) struct Attack {
     run: fn(&mut Run<'_>) -> Vec<Attacker>,
     /// The number of sessions in a test, and at full size.
     pub(super) sessions: [u32; 2],
+    /// The most sessions or handshakes at once, if there are fewer than in all.
+    at_once: Option<u32>,
     /// The number of frames on each session, or of handshakes.
     pub(super) frames: [u32; 2],
     /// The bound on the heap of each session, in KiB.
     pub(super) heap: u64,
     /// The tasks, descriptors and processes of each session.
     pub(super) each: [u64; 3],
+    /// The heap in KiB, and the tasks, that the connection of a session takes beside it.
+    beside: fn(Carrier) -> [u64; 2],
     /// The end of its sessions, in a test and at full size.
     pub(super) end: [End; 2],
 }
@@ -73,9 +81,11 @@ impl Attack {
             over: &[Carrier::Tunnel, Carrier::Post],
             run,
             sessions: [4, 256],
+            at_once: None,
             frames: [0, 0],
             heap,
             each: [1, 1, 0],
+            beside: |_| [0; 2],
             end: [end; 2],
         }
     }
@@ -94,9 +104,20 @@ impl Attack {
         Self { sessions, ..self }
     }
 
+    /// Never has more than this many sessions or handshakes at once.
+    pub(super) const fn at_once(self, most: u32) -> Self {
+        let at_once = Some(most);
+        Self { at_once, ..self }
+    }
+
     /// Has this many tasks, descriptors and processes for each session.
     pub(super) const fn each(self, each: [u64; 3]) -> Self {
         Self { each, ..self }
+    }
+
+    /// Allows for the connection of each session as well.
+    pub(super) const fn beside(self, beside: fn(Carrier) -> [u64; 2]) -> Self {
+        Self { beside, ..self }
     }
 
     /// Ends in this way in a test, because there are few frames.
@@ -134,16 +155,16 @@ impl Attack {
         let open = run.gauge.settle();
         let end = self.end_of(&mut attackers, run, expected);
         run.gauge.settle();
-        if end == End::Waits {
-            let sessions = u64::from(run.sessions);
-            assert!(open.tasks > sessions, "{}: a session has ended", self.name);
+        if matches!(end, End::Waits | End::Gone(_)) {
+            let least = run.fresh.tasks + u64::from(run.sessions);
+            assert!(open.tasks >= least, "{}: a session has ended", self.name);
         }
         (attackers.iter().map(|one| one.sent).sum(), end)
     }
 
     /// Returns how all sessions stand.
     fn end_of(&self, attackers: &mut [Attacker], run: &mut Run<'_>, expected: End) -> End {
-        if attackers.is_empty() {
+        if attackers.is_empty() || expected == End::None {
             return End::None;
         }
         if matches!(expected, End::Waits | End::Paused) {
@@ -151,10 +172,23 @@ impl Attack {
             assert!(all(true) || all(false), "{}: some are paused", self.name);
             return if all(true) { End::Paused } else { End::Waits };
         }
+        if let End::Gone(steps) = expected {
+            for &seconds in steps {
+                run.gauge.pass(seconds);
+                run.exchange(attackers, false);
+                run.gauge.settle();
+            }
+            let fresh = run.fresh;
+            let is_gone =
+                |seen: Figures| (seen.tasks, seen.descriptors) == (fresh.tasks, fresh.descriptors);
+            let seen = run.gauge.until(is_gone);
+            assert!(is_gone(seen), "{}: {seen:?}", self.name);
+            return expected;
+        }
         for attacker in &mut *attackers {
             attacker.hear();
             if attacker.go_away.is_none() {
-                attacker.send(&ping(LAST_PING));
+                attacker.ask(LAST_PING);
             }
         }
         let is_done = |one: &Attacker| one.go_away.is_some() || one.answered == LAST_PING;
@@ -168,6 +202,7 @@ impl Attack {
         assert!(same, "{}: some sessions have ended", self.name);
         match end {
             None => End::Served,
+            Some(code) if code >= 1000 => End::Closed(code as u16),
             Some(1) => End::Fault,
             Some(_) => End::Over,
         }
@@ -178,6 +213,7 @@ impl Attack {
         let server = start(test)?;
         let mut run = Run {
             gauge: Gauge::new(&server),
+            fresh: Figures::default(),
             server: &server,
             carrier,
             sessions: 1,
@@ -185,6 +221,7 @@ impl Attack {
         };
         let end = self.end[size];
         let fresh = run.gauge.settle();
+        run.fresh = fresh;
         self.make(&mut run, self.end[0]);
         let before = run.gauge.until(|seen| seen.counts() == fresh.counts());
         let resident = server.resident();
@@ -216,7 +253,7 @@ impl Attack {
 
     /// Checks the bounds.
     pub(super) fn check(&self, carrier: Carrier, size: usize, measured: &Measured) {
-        let sessions = u64::from(self.sessions[size]);
+        let sessions = u64::from(self.at_once.unwrap_or(self.sessions[size]));
         let what = format!("{} ({carrier:?})", self.name);
         let Measured {
             before,
@@ -225,14 +262,16 @@ impl Attack {
             ..
         } = measured;
         assert_eq!(measured.end, self.end[size], "{what}");
-        let most = before.heap + sessions * self.heap * KIB + KEPT;
+        let [heap, tasks_beside] = (self.beside)(carrier);
+        let heap = sessions * (self.heap + heap) * KIB + KEPT;
+        let most = before.heap + heap;
         assert!(peak.heap <= most, "{what}: {} bytes of heap", peak.heap);
-        let most = (sessions * self.heap * KIB + KEPT) * 3 / 2 + OVERHEAD;
+        let most = heap * 3 / 2 + OVERHEAD;
         let resident = measured.resident;
         assert!(resident <= most, "{what}: {resident} bytes resident");
         let [tasks, descriptors, processes] = self.each;
         // One more: a handshake that is going on.
-        let most = before.tasks + tasks * sessions + 1;
+        let most = before.tasks + (tasks + tasks_beside) * sessions + 1;
         assert!(peak.tasks <= most, "{what}: {} tasks", peak.tasks);
         let most = before.descriptors + descriptors * sessions + 1;
         assert!(peak.descriptors <= most, "{what}: {}", peak.descriptors);
@@ -257,24 +296,33 @@ impl Attack {
                 _ => format!("{before} → {peak} → {after}"),
             }
         };
+        let bound = self.heap + (self.beside)(carrier)[0];
         let carrier = match carrier {
             Carrier::Tunnel => "tunnel",
             Carrier::Post => "POST",
+            Carrier::WebSocket => "HTTP/1.1",
+            Carrier::Tls => "TLS",
+            Carrier::Http2 => "HTTP/2",
         };
         let end = match measured.end {
-            End::Served => "goes on",
-            End::Fault => "GOAWAY 1",
-            End::Over => "GOAWAY 0",
-            End::Paused => "is not read",
-            End::Waits => "waits",
-            End::None => "-",
+            End::Served => "goes on".to_owned(),
+            End::Fault => "GOAWAY 1".to_owned(),
+            End::Over => "GOAWAY 0".to_owned(),
+            End::Paused => "is not read".to_owned(),
+            End::Waits => "waits".to_owned(),
+            End::Closed(code) => format!("Close {code}"),
+            End::Gone(steps) => {
+                let seconds: u64 = steps.iter().copied().map(u64::from).sum();
+                format!("ends in {seconds} s")
+            }
+            End::None => "-".to_owned(),
         };
-        let each = (peak.heap - before.heap) as f64 / (sessions * KIB) as f64;
+        let at_once = u64::from(self.at_once.unwrap_or(self.sessions[size]));
+        let each = (peak.heap - before.heap) as f64 / (at_once * KIB) as f64;
         format!(
-            "| {} | {carrier} | {sessions} | {:.1} | {each:.1} of {} | {} | +{} | {} | {} | {} | {end} |",
+            "| {} | {carrier} | {sessions} | {:.1} | {each:.1} of {bound} | {} | +{} | {} | {} | {} | {end} |",
             self.name,
             measured.sent as f64 / (sessions * KIB) as f64,
-            self.heap,
             row(|figures| figures.heap / KIB),
             measured.resident / KIB,
             row(|figures| figures.tasks),

@@ -1,13 +1,17 @@
 //! A client that attacks. It writes its frames by hand, and reads when it is told to.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Write},
     net::TcpStream,
 };
 
 use tokio::net::TcpSocket;
 
-use super::target::{FROM_CLIENT, TO_CLIENT};
+use super::{
+    http2::Http2,
+    pipe::Pipe,
+    target::{FROM_CLIENT, TO_CLIENT},
+};
 use crate::{
     frames::{fin, headers, ping, stored, syn},
     server::{self, Server},
@@ -20,11 +24,25 @@ pub(crate) enum Carrier {
     Tunnel,
     /// A connection that was upgraded by a POST.
     Post,
+    /// WebSocket over HTTP/1.1, in the clear and over TLS, and over HTTP/2.
+    WebSocket,
+    Tls,
+    Http2,
+}
+
+impl Carrier {
+    /// Returns which of a server's addresses is for this.
+    pub(crate) fn address(self) -> usize {
+        match self {
+            Self::Tls => 2,
+            Self::Tunnel | Self::Post | Self::WebSocket | Self::Http2 => 0,
+        }
+    }
 }
 
 /// One connection of an attacker.
 pub(crate) struct Attacker {
-    stream: TcpStream,
+    stream: Pipe,
     carrier: Carrier,
     /// Set once a header block was sent.
     begun: bool,
@@ -35,7 +53,7 @@ pub(crate) struct Attacker {
     given_up: bool,
     /// Set once the connection has ended.
     pub(crate) gone: bool,
-    /// The status of the server's GOAWAY.
+    /// The status of the server's GOAWAY, or the code of its Close.
     pub(crate) go_away: Option<u32>,
     /// The last PING that the server has answered.
     pub(crate) answered: u32,
@@ -68,11 +86,12 @@ pub(crate) fn connect(address: &str) -> TcpStream {
 impl Attacker {
     /// Opens a session. By POST, `protocol` is what `X-Stream-Protocol-Version` offers.
     pub(crate) fn open(server: &Server, carrier: Carrier, path: &str, protocol: &str) -> Self {
-        let mut stream = connect(server.address());
-        match carrier {
+        let mut stream = connect(&server.addresses[carrier.address()]);
+        let stream = match carrier {
             Carrier::Tunnel => {
                 let protocol = format!("SPDY/3.1+{protocol}");
                 server::upgrade(&mut stream, path, &protocol);
+                Pipe::Plain(stream)
             }
             Carrier::Post => {
                 write!(
@@ -83,14 +102,27 @@ impl Attacker {
                 )
                 .unwrap();
                 server::read_101(&mut stream);
+                Pipe::Plain(stream)
             }
-        }
+            Carrier::WebSocket => {
+                server::upgrade(&mut stream, path, protocol);
+                Pipe::Plain(stream)
+            }
+            Carrier::Tls => Pipe::over_tls(stream, |tls| server::upgrade(tls, path, protocol)).0,
+            Carrier::Http2 => {
+                let mut stream = Http2::new(stream);
+                stream.open(path, protocol);
+                Pipe::Http2(Box::new(stream))
+            }
+        };
         Self::over(stream, carrier)
     }
 
     /// Attacks over a connection as it is.
-    pub(crate) fn over(stream: TcpStream, carrier: Carrier) -> Self {
-        stream.set_nonblocking(true).unwrap();
+    pub(crate) fn over(stream: Pipe, carrier: Carrier) -> Self {
+        if let Pipe::Plain(tcp) = &stream {
+            tcp.set_nonblocking(true).unwrap();
+        }
         Self {
             stream,
             carrier,
@@ -150,22 +182,33 @@ impl Attacker {
         )
     }
 
-    /// Sends bytes of frames, in one message of a tunnel.
+    /// Sends bytes of frames, in one message of a WebSocket.
     pub(crate) fn send(&mut self, frames: &[u8]) {
         match self.carrier {
-            Carrier::Tunnel => self.send_raw(&message(frames)),
             Carrier::Post => self.send_raw(frames),
+            _ => self.send_raw(&message(frames)),
+        }
+    }
+
+    /// Sends the PING of a session that is to show that it still works.
+    pub(crate) fn ask(&mut self, number: u32) {
+        match self.carrier {
+            Carrier::Tunnel | Carrier::Post => self.send(&ping(number)),
+            _ => {
+                let payload = number.to_be_bytes();
+                self.send_raw(&[&[0x89, 0x84, 0, 0, 0, 0][..], &payload].concat());
+            }
         }
     }
 
     /// Sends bytes of frames, each in a message of its own in a tunnel.
     pub(crate) fn send_singly(&mut self, frames: &[u8]) {
         match self.carrier {
-            Carrier::Tunnel => {
+            Carrier::Post => self.send_raw(frames),
+            _ => {
                 let messages = frames.iter().flat_map(|byte| message(&[*byte]));
                 self.send_raw(&messages.collect::<Vec<u8>>());
             }
-            Carrier::Post => self.send_raw(frames),
         }
     }
 
@@ -197,6 +240,7 @@ impl Attacker {
 
     /// Writes what waits. Returns whether the server has taken anything.
     pub(crate) fn write(&mut self) -> bool {
+        self.stream.flush();
         let mut taken = 0;
         while taken < self.waiting.len() && !self.gone {
             match self.stream.write(&self.waiting[taken..]) {
@@ -220,8 +264,8 @@ impl Attacker {
                 Ok(n) => {
                     any = true;
                     match self.carrier {
-                        Carrier::Tunnel => self.messages.extend_from_slice(&buf[..n]),
                         Carrier::Post => self.frames.extend_from_slice(&buf[..n]),
+                        _ => self.messages.extend_from_slice(&buf[..n]),
                     }
                     continue;
                 }
@@ -245,14 +289,27 @@ impl Attacker {
             let (head, len) = match rest {
                 [_, len @ ..126, ..] => (2, usize::from(*len)),
                 [_, 126, a, b, ..] => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+                [_, 127, _, _, _, _, a, b, c, d, ..] => {
+                    (10, u32::from_be_bytes([*a, *b, *c, *d]) as usize)
+                }
                 _ => break,
             };
             let Some(payload) = rest.get(head..head + len) else {
                 break;
             };
-            // Others are Pings, Pongs and a Close.
-            if rest[0] & 0x0f <= 2 {
-                self.frames.extend_from_slice(payload);
+            match (self.carrier, rest[0] & 0x0f) {
+                (Carrier::Tunnel, 0..=2) => self.frames.extend_from_slice(payload),
+                (Carrier::Tunnel | Carrier::Post, _) => {}
+                (_, 8) => {
+                    let code = payload.first_chunk().copied().map(u16::from_be_bytes);
+                    self.go_away = Some(code.map_or(0, u32::from));
+                }
+                (_, 10) => {
+                    if let Ok(number) = payload.try_into() {
+                        self.answered = u32::from_be_bytes(number);
+                    }
+                }
+                _ => {}
             }
             at += head + len;
         }

@@ -52,6 +52,8 @@ pub(crate) struct Gauge {
     process: u32,
     /// The highest figures so far.
     pub(crate) highest: Figures,
+    /// The bytes that were ever allocated, whether or not they are freed.
+    pub(crate) allocated: u64,
 }
 
 impl Gauge {
@@ -60,6 +62,7 @@ impl Gauge {
             reports: TcpStream::connect(&server.addresses[1]).unwrap(),
             process: server.child.id(),
             highest: Figures::default(),
+            allocated: 0,
         };
         // From now on, its own connection is a part of all figures.
         gauge.look();
@@ -68,13 +71,21 @@ impl Gauge {
 
     /// Asks for the heap and the tasks. Every task that is due runs before the answer.
     pub(crate) fn look(&mut self) -> Figures {
-        self.reports.write_all(&[0]).unwrap();
-        let (mut heap, mut tasks) = ([0; 8], [0; 8]);
-        self.reports.read_exact(&mut heap).unwrap();
-        self.reports.read_exact(&mut tasks).unwrap();
+        self.pass(0)
+    }
+
+    /// Lets this many seconds pass for the server, at once, and looks.
+    pub(crate) fn pass(&mut self, seconds: u8) -> Figures {
+        self.reports.write_all(&[seconds]).unwrap();
+        let [heap, tasks, allocated] = [(); 3].map(|()| {
+            let mut number = [0; 8];
+            self.reports.read_exact(&mut number).unwrap();
+            u64::from_le_bytes(number)
+        });
+        self.allocated = allocated;
         let seen = Figures {
-            heap: u64::from_le_bytes(heap),
-            tasks: u64::from_le_bytes(tasks),
+            heap,
+            tasks,
             ..Figures::default()
         };
         self.highest = self.highest.max(seen);

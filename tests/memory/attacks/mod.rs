@@ -1,4 +1,5 @@
-//! Attacks over SPDY: what each costs the server at most, and that nothing of it stays.
+//! Attacks: what each costs the server at most, and that nothing of it stays. Those over SPDY are listed
+//! here, and `websocket` has the others.
 //!
 //! Each attack is made on a server of its own, after a small one. Then it is made again until it adds
 //! nothing to what the server keeps for later sessions.
@@ -7,9 +8,13 @@ mod acts;
 mod attack;
 mod attacker;
 mod gauge;
+mod http2;
 mod list;
+mod pipe;
 mod run;
 pub(crate) mod target;
+mod tls;
+pub(crate) mod websocket;
 
 use self::attack::Attack;
 use crate::server::allow_descriptors;

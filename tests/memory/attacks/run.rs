@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     attacker::{Attacker, Carrier},
-    gauge::Gauge,
+    gauge::{Figures, Gauge},
 };
 use crate::server::Server;
 
@@ -12,6 +12,8 @@ use crate::server::Server;
 pub(super) struct Run<'a> {
     pub(super) server: &'a Server,
     pub(super) gauge: Gauge,
+    /// The figures before the first attack.
+    pub(super) fresh: Figures,
     pub(super) carrier: Carrier,
     pub(super) sessions: u32,
     pub(super) frames: u32,

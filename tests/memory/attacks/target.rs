@@ -1,6 +1,6 @@
 //! The services under attack, and what their process says of itself.
 
-use std::{convert::Infallible, process::Stdio};
+use std::{convert::Infallible, process::Stdio, time::Duration};
 
 use futures_util::future::Either;
 use http::{Request, Response};
@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::Handle,
+    time,
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_wsstream::{
@@ -30,8 +31,8 @@ pub(crate) const FROM_CLIENT: u32 = 64 * 1024;
 pub(crate) const TO_CLIENT: u32 = 16 * 1024;
 
 /// The memory beyond their windows that the channels of one session may take, and of all.
-const RESERVE: usize = 512 * 1024;
-const RESERVE_OF_ALL: usize = 16 << 20;
+pub(super) const RESERVE: usize = 512 * 1024;
+pub(super) const RESERVE_OF_ALL: usize = 16 << 20;
 
 /// The prefix of a path of commands. All others are for ports.
 pub(crate) const EXEC: &str = "/exec";
@@ -116,14 +117,21 @@ pub(crate) fn listen() -> Result<TcpListener, BoxError> {
     Ok(socket.listen(4096)?)
 }
 
-/// Answers each byte with the bytes of this process's heap, and its number of tasks.
+/// Answers each byte with the bytes of this process's heap, its number of tasks, and the bytes that it
+/// has ever allocated, once as many seconds have passed as the byte says. They pass at once.
 pub(crate) async fn report(mut stream: TcpStream) -> Result<(), BoxError> {
     loop {
-        stream.read_u8().await?;
-        let heap = INSTRUMENTED_SYSTEM.stats();
-        let heap = (heap.bytes_allocated - heap.bytes_deallocated) as u64;
+        let seconds = stream.read_u8().await?;
+        if seconds > 0 {
+            time::pause();
+            time::advance(Duration::from_secs(seconds.into())).await;
+            time::resume();
+        }
+        let stats = INSTRUMENTED_SYSTEM.stats();
+        let allocated = stats.bytes_allocated as u64;
+        let heap = allocated - stats.bytes_deallocated as u64;
         let tasks = Handle::current().metrics().num_alive_tasks() as u64;
-        let answer = [heap.to_le_bytes(), tasks.to_le_bytes()].concat();
-        stream.write_all(&answer).await?;
+        let answer = [heap, tasks, allocated].map(u64::to_le_bytes);
+        stream.write_all(&answer.concat()).await?;
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     spdy::{self, Pace, queue_of},
 };
 
-/// The time that a client has to answer the first PINGs. One that answers none is not paced: it may
-/// be none of Go's, and would wait for ever.
+/// The time that a client has to answer the first PINGs. One that answers none is not paced until it
+/// does: it may be none of Go's, and would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pacing of a session; see the module's documentation.
@@ -30,6 +30,14 @@ pub(super) struct Pacing {
 }
 
 impl Pacing {
+    /// Notes that a PING is on its way.
+    fn asked(&mut self, now: Instant) {
+        if self.since.is_none() {
+            self.since = Some(now);
+            self.began = true;
+        }
+    }
+
     /// Counts a frame that is not data, if it has a place in its queue. Returns whether it has.
     fn takes_place(&mut self, frame: &[u8]) -> bool {
         if let Some(stream) = spdy::own_stream(frame) {
@@ -124,10 +132,7 @@ impl SendQueue {
             if !pacing.pace.ask(queue, id, now) {
                 return;
             }
-            if pacing.since.is_none() {
-                pacing.since = Some(now);
-                pacing.began = true;
-            }
+            pacing.asked(now);
             self.append_frame(|out| spdy::ping(out, id));
         }
     }
@@ -138,7 +143,11 @@ impl SendQueue {
         let Some(pacing) = &mut self.pacing else {
             return Some(self.budget.accepted() > 0);
         };
-        pacing.pace.beat(id, Instant::now())
+        let now = Instant::now();
+        let waits = pacing.pace.beat(id, now);
+        // It takes a place in a queue as well, and a client that never answers leaves none in the end.
+        pacing.asked(now);
+        waits
     }
 
     /// Counts a frame for the queue in which the least waits, and returns that queue, if this session

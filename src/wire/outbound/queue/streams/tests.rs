@@ -643,3 +643,16 @@ async fn a_pause_of_reading_takes_none_of_the_clients_time() {
     assert!(model.queue.answered(asked[0]));
     assert!(model.queue.is_paced(0) && model.queue.pacing_due().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_of_the_keep_alive_is_not_paced() {
+    let mut model = paced();
+    for _ in 0..300 {
+        model.queue.ping();
+        model.drain();
+    }
+    assert!(model.queue.is_paced(0), "PINGs take all places");
+    let due = model.queue.pacing_due().unwrap();
+    model.queue.expire_pacing(due);
+    assert!(!model.queue.is_paced(0));
+}

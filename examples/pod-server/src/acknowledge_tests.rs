@@ -1,0 +1,94 @@
+//! The window, over no connection.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio_test::{assert_pending, assert_ready_ok, task::spawn};
+
+use super::*;
+
+/// An output that takes everything, its window, and the client's end of the acknowledgements.
+fn paced() -> (Paced<tokio::io::Sink>, Window, DuplexStream) {
+    let (client, server) = duplex(64);
+    let window = Window::default();
+    window.lock().acknowledgements = Some(Box::new(server));
+    let output = Paced::new(tokio::io::sink(), Some(window.clone()));
+    (output, window, client)
+}
+
+#[tokio::test]
+async fn output_beyond_the_window_waits_for_acknowledgements() {
+    let (mut output, _, mut client) = paced();
+    let bytes = vec![b'y'; WINDOW + 1];
+    assert_eq!(output.write(&bytes).await.unwrap(), WINDOW);
+    {
+        let mut more = spawn(output.write(&bytes));
+        assert_pending!(more.poll());
+        // In two halves, as a client may send them.
+        client.write_all(&[0, 0]).await.unwrap();
+        assert!(more.is_woken());
+        assert_pending!(more.poll());
+        client.write_all(&[1, 2]).await.unwrap();
+        assert!(more.is_woken());
+        assert_eq!(assert_ready_ok!(more.poll()), 258);
+    }
+    let mut more = spawn(output.write(&bytes));
+    assert_pending!(more.poll());
+}
+
+/// A process has two outputs, and a client with one screen.
+#[tokio::test]
+async fn all_outputs_share_one_window() {
+    let (mut stdout, window, _client) = paced();
+    let mut stderr = Paced::new(tokio::io::sink(), Some(window));
+    let bytes = vec![b'y'; WINDOW];
+    assert_eq!(stdout.write(&bytes[1000..]).await.unwrap(), WINDOW - 1000);
+    assert_eq!(stderr.write(&bytes).await.unwrap(), 1000);
+    assert_pending!(spawn(stdout.write(&bytes)).poll());
+    assert_pending!(spawn(stderr.write(&bytes)).poll());
+}
+
+#[tokio::test]
+async fn a_client_that_claims_too_much_gets_one_window() {
+    let (mut output, _, mut client) = paced();
+    let bytes = vec![b'y'; 2 * WINDOW];
+    client.write_all(&[0xff; 8]).await.unwrap();
+    assert_eq!(output.write(&bytes).await.unwrap(), WINDOW);
+    assert_pending!(spawn(output.write(&bytes)).poll());
+}
+
+#[tokio::test]
+async fn output_fails_when_no_acknowledgement_can_come() {
+    let (mut output, _, client) = paced();
+    drop(client);
+    let error = output.write(b"y").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn output_without_a_window_passes() {
+    let (mut client, server) = duplex(2 * WINDOW);
+    let mut output = Paced::new(server, None);
+    output.write_all(&vec![b'y'; WINDOW + 1]).await.unwrap();
+    drop(output);
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read.len(), WINDOW + 1);
+}
+
+#[test]
+fn only_a_client_that_asks_has_the_channel() {
+    let channels = |query: &str| {
+        let request = Request::get(format!("/?stdout=true&tty=true{query}"));
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let table = Protocols.protocols(&head).unwrap();
+        let names: Vec<_> = table
+            .iter()
+            .map(|(name, config)| (name.to_owned(), config.channels().len()))
+            .collect();
+        names
+    };
+    let [plain, asked] = ["", "&acknowledge=true"].map(channels);
+    assert!(plain.iter().all(|(_, length)| *length == 5), "{plain:?}");
+    assert!(asked.iter().all(|(_, length)| *length == 6), "{asked:?}");
+    assert_eq!(plain.len(), asked.len());
+    assert_eq!(channels("&acknowledge=false"), plain);
+}

@@ -1,0 +1,160 @@
+"""Who is let in: pages of other origins, tokens; and a server that stops."""
+
+import http.server
+import signal
+import threading
+
+import secure
+from harness import Server, equal, expect, until
+from page import PATIENCE
+
+TOKEN = "a~secret/of+this-test"
+EXEC = "/api/v1/namespaces/default/pods/demo/exec?command=true&stdout=true"
+DRAINED = "the server is shutting down: connect again to continue elsewhere"
+
+# What a page of another origin can try.
+ATTACK = """async (target) => {
+    const told = {};
+    told.socket = await new Promise((done) => {
+        const socket = new WebSocket(target.ws, ["v5.channel.k8s.io"]);
+        socket.onopen = () => done("open");
+        socket.onclose = ({ code }) => done(code);
+    });
+    told.fetch = await fetch(target.http + "/sessions").then(() => "read", () => "refused");
+    const frame = document.createElement("iframe");
+    frame.src = target.http + "/";
+    await new Promise((done) => { frame.onload = done; document.body.append(frame); });
+    // A page of another origin cannot be looked into, so the refusal is looked for elsewhere.
+    return told;
+}"""
+
+
+class Foreign:
+    """A web server of somebody else on this machine."""
+
+    def __enter__(self):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<!doctype html><title>foreign</title><link rel=icon href=data:,>")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+
+
+def foreign(report, browser, server):
+    report.check("a page of another origin is refused", lambda: refused(browser, server))
+    report.check("a page of a name that was rebound is refused", lambda: rebound(browser, server))
+
+
+def refused(browser, server):
+    with Foreign() as other:
+        page = browser.open(other)
+        target = {"http": server.url, "ws": f"ws://{server.address}{EXEC}"}
+        log = server.log_size()
+        told = page.tab.evaluate(ATTACK, target)
+        complaints = " ".join(page.complaints)
+        page.tab.context.close()
+    equal(told, {"socket": 1006, "fetch": "refused"}, "what the page got")
+    expect("frame-ancestors" in complaints or "X-Frame-Options" in complaints, f"framed: {complaints}")
+    refusals = server.log(log).count("answers no page of another origin")
+    expect(refusals >= 2, f"{refusals} refusals in the log")
+    # The same, from a page of its own, works: the refusal is not for another reason.
+    with browser.open(server) as page:
+        page.view("exec").connected()
+
+
+def rebound(browser, server):
+    """The name resolves to this machine, and says something else."""
+    context = browser.chromium.new_context()
+    tab = context.new_page()
+    answer = tab.request.get(f"{server.url}/", headers={"Host": "evil.example"})
+    status, text = answer.status, answer.text()
+    context.close()
+    equal(status, 403, "status")
+    expect("Host is localhost" in text, text)
+
+
+def with_token(report, browser, program, file):
+    file.write_text(TOKEN)
+    with Server(program, "browser-token", ["--token-file", file]) as server:
+        report.check("a token is asked for, and a wrong one refused", lambda: asked(browser, server))
+
+
+def asked(browser, server):
+    page = browser.open(server)
+    form = page.tab.locator("form#token")
+
+    def why():
+        return page.tab.text_content("#why") if form.is_visible() else ""
+
+    expect(until(PATIENCE, lambda: "Unauthorized" in why()), "the page does not ask for a token")
+    for wrong in ["wrong", f"{TOKEN}x", "\u00fcber"]:
+        form.locator("input").fill(wrong)
+        form.locator("button").click()
+        expect(until(PATIENCE, lambda: "wants the bearer token" in why()), f"{wrong}: {why()!r}")
+    page.picture("wrong-token")
+    form.locator("input").fill(TOKEN)
+    form.locator("button").click()
+    view = page.view("exec")
+    view.connected()
+    view.answers(11)
+    view = page.go("log")
+    view.connected("binary.k8s.io")
+    view = page.go("sessions")
+    view.wait_state("^2 alive$")
+    kept = page.tab.evaluate(
+        "JSON.stringify([location.href, document.cookie, {...localStorage}, {...sessionStorage}, history.state])"
+    )
+    for place in [kept, *page.urls, server.log()]:
+        expect(TOKEN not in place and "secret" not in place, f"the token is in {place}")
+    # A new page of the same browser knows nothing.
+    page.tab.reload()
+    expect(until(PATIENCE, lambda: "Unauthorized" in why()), "the page has kept its token")
+    page.tab.context.close()
+
+
+def drained(report, browser, program):
+    report.check("a server that stops says so", lambda: stopped(browser, program))
+
+
+def stopped(browser, program):
+    with Server(program, "browser-drain") as server:
+        page = browser.open(server)
+        view = page.view("exec")
+        view.connected()
+        view.answers(12)
+        server.process.send_signal(signal.SIGTERM)
+        equal(view.wait_state("shutting down"), DRAINED, "state")
+        page.picture("drained")
+        server.process.wait(PATIENCE)
+        view.find("[name=start]").click()
+        view.wait_state("^the server cannot be reached$")
+        page.tab.context.close()
+
+
+def over_tls(report, browser, program, folder):
+    """HTTP/2 too, which browsers use then: for the page, and for its WebSockets."""
+    def run():
+        identity = secure.Identity(folder)
+        with Server(program, "browser-tls", identity.arguments) as server:
+            with browser.open(server, ignore_https_errors=True) as page:
+                view = page.view("exec")
+                view.connected()
+                view.answers(13)
+                protocols = page.tab.evaluate(
+                    "performance.getEntriesByType('resource').map((entry) => entry.nextHopProtocol)"
+                )
+                equal(set(protocols), {"h2"}, "protocols")
+
+    report.check("over TLS and HTTP/2", run)

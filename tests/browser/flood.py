@@ -1,0 +1,105 @@
+"""A command that prints as fast as it can: the page's memory is bounded, and its user is heard."""
+
+import json
+import time
+
+from harness import Failure, expect
+from page import resident
+
+MIB = 1 << 20
+SECONDS = 5
+# src/acknowledge.rs.
+WINDOW = 256 * 1024
+# What the page may use more: 5000 lines that can be scrolled to, and garbage.
+GROWTH = 160 * MIB
+SERVER_GROWTH = 16 * MIB
+# Seconds from Ctrl-C to a shell that answers.
+HEARD = 1.5
+# Seconds that the page may be busy with one task, on a machine that is busy too.
+FROZEN = 1.0
+
+# Counts what a page receives and what it acknowledges, and looks for pauses of its loop.
+WATCH = """
+window.flood = { received: 0, acknowledged: 0, most: 0, longest: 0 };
+const Plain = WebSocket;
+window.WebSocket = class extends Plain {
+    constructor(...args) {
+        super(...args);
+        this.addEventListener("message", ({ data }) => {
+            flood.received += data.byteLength - 1;
+            flood.most = Math.max(flood.most, flood.received - flood.acknowledged);
+        });
+    }
+    send(data) {
+        if (data[0] === 5) flood.acknowledged += new DataView(data.buffer).getUint32(1);
+        super.send(data);
+    }
+};
+let last = performance.now();
+setInterval(() => {
+    const now = performance.now();
+    flood.longest = Math.max(flood.longest, now - last);
+    last = now;
+}, 10);
+"""
+
+
+def checks(report, browser, server):
+    report.check(f"a flood of {SECONDS} s, then Ctrl-C", lambda: in_chromium(browser, server))
+    report.check("two outputs that flood", lambda: both(browser, server))
+
+
+def in_chromium(browser, server):
+    with browser.open(server, script=WATCH) as page:
+        view = page.view("exec")
+        view.connected()
+        return flooded(view, browser, server)
+
+
+def flooded(view, browser, server):
+    """Floods a shell. `view` types into it, and `browser` knows the memory of its pages."""
+    view.answers(1)
+    page_before = browser.memory()
+    server_before = resident(server.process.pid)
+    view.type("yes")
+    page_most = server_most = 0
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        time.sleep(0.25)
+        page_most = max(page_most, browser.memory())
+        server_most = max(server_most, resident(server.process.pid))
+    flood = json.loads(view.evaluate("JSON.stringify(flood)"))
+
+    began = time.monotonic()
+    view.interrupt()
+    view.answers(2)
+    heard = time.monotonic() - began
+
+    expect(flood["received"] > 4 * WINDOW, f"only {flood['received']} bytes came")
+    expect(flood["most"] <= WINDOW, f"{flood['most']} bytes were unacknowledged")
+    note = (
+        f"{flood['received'] / MIB / SECONDS:.1f} MiB/s, at most {flood['most'] // 1024} KiB unacknowledged; "
+        f"page +{(page_most - page_before) / MIB:.0f} MiB, "
+        f"server +{(server_most - server_before) / MIB:.1f} MiB; "
+        f"Ctrl-C {heard:.2f} s; longest pause {flood['longest']:.0f} ms"
+    )
+    wrong = (
+        page_most - page_before > GROWTH
+        or server_most - server_before > SERVER_GROWTH
+        or heard > HEARD
+        or flood["longest"] > FROZEN * 1000
+    )
+    if wrong:
+        raise Failure(note)
+    return note
+
+
+def both(browser, server):
+    """One window for both, and no deadlock between them."""
+    with browser.open(server) as page:
+        view = page.view("exec")
+        view.connected()
+        view.start("sh -c 'seq 100000 & seq 100000 >&2; wait; echo end; echo end >&2'", tty=False)
+        view.wait_state("exit code 0")
+        view.wait_row("end")
+        view.wait_row("end", "stderr")
