@@ -64,7 +64,9 @@ pub(crate) fn routes(streams: Tokens<Stream>, live: &Sessions) -> Router {
     let commands = ServiceBuilder::new()
         .layer(StreamingLayer::new(remotecommand::Protocols::default()).config(config.clone()))
         .layer(RemoteCommandLayer::new())
-        .filter(permit::until_closed(&permits, |it: &RemoteCommand| &it.session));
+        .filter(permit::until_closed(&permits, |it: &RemoteCommand| {
+            &it.session
+        }));
     let ports = ServiceBuilder::new()
         .layer(StreamingLayer::new(forward::protocols()).config(config))
         .filter(permit::until_closed(&permits, ChannelSet::session))
