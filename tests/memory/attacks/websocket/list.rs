@@ -292,8 +292,7 @@ fn of_streams(
 /// Streams of HTTP/2 without end.
 pub(super) fn streams() -> Vec<Attack> {
     vec![
-        of_streams("rapid reset", streams::rapid_reset, SESSION, End::None)
-            .frames([1_000, 20_000]),
+        of_streams("rapid reset", streams::rapid_reset, SESSION, End::None).frames([1_000, 20_000]),
         of_streams(
             "accepted and reset",
             streams::accepted_and_reset,
