@@ -10,8 +10,6 @@ MIB = 1 << 20
 SECONDS = 5
 # src/acknowledge.rs.
 WINDOW = 256 * 1024
-# What the page may use more: 5000 lines that can be scrolled to, and garbage.
-GROWTH = 160 * MIB
 SERVER_GROWTH = 16 * MIB
 # Seconds from Ctrl-C to a shell that answers.
 HEARD = 1.5
@@ -84,7 +82,7 @@ def flooded(view, browser, server):
         f"Ctrl-C {heard:.2f} s; longest pause {flood['longest']:.0f} ms"
     )
     wrong = (
-        page_most - page_before > GROWTH
+        page_most - page_before > browser.growth
         or server_most - server_before > SERVER_GROWTH
         or heard > HEARD
         or flood["longest"] > FROZEN * 1000

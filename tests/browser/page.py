@@ -20,6 +20,9 @@ ARGUMENTS = [
 class Browser:
     """Chromium without a window."""
 
+    # What a page may use more in a flood: 5000 lines that can be scrolled to, and garbage.
+    growth = 160 << 20
+
     def __enter__(self):
         from playwright.sync_api import sync_playwright
 
