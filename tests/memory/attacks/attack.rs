@@ -152,12 +152,17 @@ impl Attack {
     fn make(&self, run: &mut Run<'_>, expected: End) -> (u64, End) {
         let mut attackers = (self.run)(run);
         run.drive(&mut attackers, false);
-        let open = run.gauge.settle();
+        // A busy server has not begun when nothing changes for a moment.
+        let least = run.fresh.tasks + u64::from(run.sessions);
+        let is_open = |seen: Figures| seen.tasks >= least;
+        let open = match expected {
+            End::Waits | End::Gone(_) => run.gauge.until(is_open),
+            _ => run.gauge.settle(),
+        };
         let end = self.end_of(&mut attackers, run, expected);
         run.gauge.settle();
         if matches!(end, End::Waits | End::Gone(_)) {
-            let least = run.fresh.tasks + u64::from(run.sessions);
-            assert!(open.tasks >= least, "{}: a session has ended", self.name);
+            assert!(is_open(open), "{}: a session has ended", self.name);
         }
         (attackers.iter().map(|one| one.sent).sum(), end)
     }
