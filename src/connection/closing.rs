@@ -45,6 +45,7 @@ use crate::{
     frame::ClosePayload,
     policy::{Clock, Deadline},
     session::SessionConfig,
+    wire::Due,
 };
 
 /// The longest time for which a transport may accept nothing while the session closes. A live
@@ -181,9 +182,9 @@ impl Closing {
                 _ => Step::Wait,
             },
             Event::LastWordsSaid { told } => self.close(told),
-            Event::CloseQueued { bytes } => {
+            Event::CloseQueued(due) => {
                 if self.phase == Phase::Ending {
-                    self.flush(bytes, clock);
+                    self.flush(due, clock);
                 }
                 Step::Wait
             }
@@ -280,10 +281,11 @@ impl Closing {
     /// Enters `Flushing`, or starts it again: its deadlines count from now, because the queue begins
     /// to leave now, or this side held it back until now. No step follows: the queue leaves at the
     /// end of each round.
-    fn flush(&mut self, bytes: u64, clock: &mut Clock<'_>) {
+    fn flush(&mut self, due: Due, clock: &mut Clock<'_>) {
+        let Due { queued, owed } = due;
         let policy = &self.config.policy;
-        let granted = (policy.limits.time_to_read(bytes))
-            .saturating_add(policy.byte_rate.time_to_send(bytes));
+        let granted = (policy.limits.time_to_read(queued))
+            .saturating_add(policy.byte_rate.time_to_send(queued.saturating_add(owed)));
         let limit = self.config.close_limit.saturating_add(granted);
         clock.set(Deadline::Stall, STALL);
         clock.set(Deadline::Flush, limit);
@@ -306,8 +308,8 @@ impl Closing {
                     self.stop_awaiting(clock)
                 }
                 // The peer is not to blame for output that this side holds back.
-                Output::Held { bytes } => {
-                    self.flush(bytes, clock);
+                Output::Held(due) => {
+                    self.flush(due, clock);
                     Step::Wait
                 }
                 // It is not to blame for our own byte rate either, but `Flush` already allows for

@@ -244,11 +244,9 @@ impl Driver {
     /// Handles everything that is due after a round's writes. Returns whether the session is over.
     pub(super) fn finish_round(&mut self, progress: &Progress, service: &mut ServiceState) -> bool {
         if let Some(kind) = progress.broken {
-            match service.has_failed() {
-                // Its error is the loss, or nobody can be told of it.
-                true => self.lose(kind),
-                false => self.write_broke(kind),
-            }
+            // A service that is over reads nothing more. It may have ended by this loss.
+            let is_over = self.follows(service).is_some();
+            self.write_broke(kind, is_over);
         }
         #[cfg(feature = "spdy")]
         {
@@ -259,9 +257,7 @@ impl Driver {
         if service.is_done() {
             self.obey();
         }
-        if let Some(cause) = service.end_cause()
-            && (self.closing).follows_service(&cause, self.wire.outbound.open_writers())
-        {
+        if let Some(cause) = self.follows(service) {
             self.end(cause);
         }
         // This happens in every round, because keep-alive is only checked when its deadline
@@ -293,6 +289,12 @@ impl Driver {
         self.fired = false;
         self.timer.arm(self.deadlines.next(), &self.waker);
         false
+    }
+
+    /// Returns the cause by which the session ends because its service is over.
+    fn follows(&self, service: &ServiceState) -> Option<EndCause> {
+        let open_writers = self.wire.outbound.open_writers();
+        (service.end_cause()).filter(|cause| self.closing.follows_service(cause, open_writers))
     }
 
     /// Returns whether the only deadlines are those that data postpones.

@@ -175,12 +175,13 @@ impl Driver {
     /// Handles a write that has found the connection broken.
     ///
     /// Data that the peer sent earlier can still be read, so the session continues until it has
-    /// been read. It does not wait for a reader that has stopped reading.
-    pub(super) fn write_broke(&mut self, kind: io::ErrorKind) {
+    /// been read. It waits neither for a reader that has stopped reading, nor for a service that
+    /// is over.
+    pub(super) fn write_broke(&mut self, kind: io::ErrorKind, service_is_over: bool) {
         if self.closing.is_open() {
             let waker = self.waker.clone();
             self.read(&mut Context::from_waker(&waker));
-            if !self.reading.exhausted {
+            if !self.reading.exhausted && !service_is_over {
                 return;
             }
         }

@@ -105,10 +105,6 @@ impl ServiceState {
         !matches!(self, Self::Running(_))
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        matches!(self, Self::Failed(_))
-    }
-
     /// Holds the service until the streams of its session are open.
     #[cfg(feature = "spdy")]
     pub(super) fn hold(&mut self) {

@@ -39,8 +39,7 @@ impl Driver {
                 }
                 Step::Close { frame, discard } => {
                     self.queue_close(&frame, discard);
-                    let bytes = self.wire.outbound.due(now);
-                    Event::CloseQueued { bytes }
+                    Event::CloseQueued(self.wire.outbound.due(now))
                 }
                 Step::ShutDown => Event::ShutDown(self.shut_down()),
                 Step::Abandon(cause) => return self.abandon(&cause),
@@ -135,8 +134,7 @@ impl Driver {
         if progress.idle && !self.wire.outbound.has_output() {
             Output::Gone
         } else if self.hold.is_some() {
-            let bytes = self.wire.outbound.due(now);
-            Output::Held { bytes }
+            Output::Held(self.wire.outbound.due(now))
         } else if progress.wrote || progress.throttled.is_some() {
             Output::Moving
         } else {
@@ -171,15 +169,17 @@ impl Driver {
         let Some((channel, message)) = words.message else {
             return hears;
         };
+        // Its client may have reset the stream, or not opened it.
         #[cfg(feature = "spdy")]
-        let is_open = (self.inflow.stream_mux()).is_none_or(|mux| mux.sends(channel));
-        #[cfg(not(feature = "spdy"))]
-        let is_open = true;
-        let is_said = is_open && self.wire.outbound.last_words(cause, channel, message);
+        if (self.inflow.stream_mux()).is_some_and(|mux| !mux.sends(channel)) {
+            tracing::debug!(channel, "the last words are lost: their stream is not open");
+            return false;
+        }
+        let is_said = self.wire.outbound.last_words(cause, channel, message);
         if !is_said {
             tracing::error!(
                 channel,
-                "the last words are lost: their channel is not open"
+                "the last words are for a channel that does not exist"
             );
         }
         is_said

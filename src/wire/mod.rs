@@ -20,7 +20,7 @@ pub(crate) use self::{
 };
 pub(crate) use self::{
     inbound::{CHUNK, Chunk, End, StallReserve, Take, TotalReserve, fill},
-    outbound::{Condition, Progress, WRITE_CUT},
+    outbound::{Condition, Due, Progress, WRITE_CUT},
     transport::{ReadHalf, Transport},
     turn::Turn,
     wire::{Wire, WireConfig},

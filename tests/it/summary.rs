@@ -321,15 +321,36 @@ fn an_aborted_session_is_told_too() {
 
 /// A write tells of the loss while input is left that was not read.
 #[tokio::test(start_paused = true)]
-async fn a_service_that_fails_by_the_loss_is_not_its_cause() {
-    for offer in [subprotocols::V5, subprotocols::V4_BASE64] {
-        let told = Told::default();
-        let mut client = open_with(told.layer().layer(service_fn(echo)), offer, 1000).await;
-        // The client does not read, so the service stops as well.
-        let second = Duration::from_secs(1);
-        while (tokio::time::timeout(second, client.send(0, &[7; 10_000])).await).is_ok() {}
-        drop(client);
-        let cause = told.only().await.cause;
-        assert!(matches!(cause, EndCause::ConnectionLost { .. }), "{cause}");
+async fn a_service_that_ends_by_the_loss_is_not_its_cause() {
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        Fails,
+        /// As a `RemoteCommandLayer` does with the error of its service.
+        TellsNoError,
+        Panics,
+    }
+    use End::{Fails, Panics, TellsNoError};
+
+    for end in [Fails, TellsNoError, Panics] {
+        for offer in [subprotocols::V5, subprotocols::V4_BASE64] {
+            let told = Told::default();
+            let service = service_fn(move |channels: ChannelSet| async move {
+                match (end, echo(channels).await) {
+                    (Panics, Err(error)) => panic!("{error}"),
+                    (TellsNoError, Err(_)) => Ok(()),
+                    (_, result) => result,
+                }
+            });
+            let mut client = open_with(told.layer().layer(service), offer, 1000).await;
+            // The client does not read, so the service stops as well.
+            let second = Duration::from_secs(1);
+            while (tokio::time::timeout(second, client.send(0, &[7; 10_000])).await).is_ok() {}
+            drop(client);
+            let cause = told.only().await.cause;
+            assert!(
+                matches!(cause, EndCause::ConnectionLost { .. }),
+                "{end:?}: {cause}"
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{error::EndCause, frame::ClosePayload};
+use crate::{error::EndCause, frame::ClosePayload, wire::Due};
 
 /// An event that concerns the end of a session.
 #[derive(Debug)]
@@ -18,9 +18,8 @@ pub(in crate::connection) enum Event {
     /// [`may_say_last`](super::Closing::may_say_last) has returned `true`. `told` is whether the
     /// peer knows the outcome in full.
     LastWordsSaid { told: bool },
-    /// The Close frame is queued behind this much data, after [`Step::Close`]. Data that has left and
-    /// that the byte rate has yet to make up for is counted as well.
-    CloseQueued { bytes: u64 },
+    /// The Close frame is queued behind this data, after [`Step::Close`].
+    CloseQueued(Due),
     /// A round of the session's task is over, and has written as much as it could.
     RoundOver { service_done: bool, output: Output },
     /// The transport was asked to shut down its sending side, after [`Step::ShutDown`].
@@ -40,7 +39,7 @@ pub(in crate::connection) enum Output {
     /// Everything has left.
     Gone,
     /// This side holds it back.
-    Held { bytes: u64 },
+    Held(Due),
     /// A part has left, or waits for this side's byte rate.
     Moving,
     /// The transport has accepted none of it.

@@ -7,6 +7,13 @@ use self::facts::Facts;
 use super::*;
 use crate::policy::Deadlines;
 
+fn queued(bytes: u64) -> Due {
+    Due {
+        queued: bytes,
+        ..Due::default()
+    }
+}
+
 const FIN: io::ErrorKind = io::ErrorKind::UnexpectedEof;
 const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
 
@@ -78,7 +85,7 @@ impl Machine {
         let mut machine = Self::new();
         let way = [
             Event::Cause(EndCause::Drained),
-            Event::CloseQueued { bytes: 0 },
+            Event::CloseQueued(Due::default()),
             round(Output::Gone),
             Event::Cause(peer_closed(1000)),
             round(Output::Gone),
@@ -151,11 +158,11 @@ fn each_event_in_each_phase() {
             ["-", "Close 1000", "-", "-", "-", "-", "-"]),
         ("no last words", 0, || Event::LastWordsSaid { told: false },
             ["-", "Close 1001", "-", "-", "-", "-", "-"]),
-        ("a queued Close", 0, || Event::CloseQueued { bytes: 0 },
+        ("a queued Close", 0, || Event::CloseQueued(Due::default()),
             ["-", "> Flushing", "-", "-", "-", "-", "-"]),
         ("a round, all gone", 0, || round(Output::Gone),
             ["-", "-", "> Awaiting", "-", "ShutDown", "-", "-"]),
-        ("a round, held", 0, || round(Output::Held { bytes: 0 }),
+        ("a round, held", 0, || round(Output::Held(Due::default())),
             ["-", "-", "-", "-", "ShutDown", "-", "-"]),
         ("a round, moving", 0, || round(Output::Moving),
             ["-", "-", "-", "-", "ShutDown", "-", "-"]),
@@ -163,7 +170,7 @@ fn each_event_in_each_phase() {
             ["-", "-", "-", "-", "ShutDown", "-", "-"]),
         ("moving after 30 s", 30, || round(Output::Moving),
             ["-", "-", "-", "ShutDown > ShuttingDown", "ShutDown", "Release > Closed", "-"]),
-        ("held after an hour", 3600, || round(Output::Held { bytes: 0 }),
+        ("held after an hour", 3600, || round(Output::Held(Due::default())),
             ["-", "-", "-", "ShutDown > ShuttingDown", "ShutDown", "Release > Closed", "-"]),
         ("waiting after 89 s", 89, || round(Output::Waiting),
             ["-", "-", "-", "ShutDown > ShuttingDown", "ShutDown", "Release > Closed", "-"]),
@@ -356,7 +363,7 @@ fn progress_moves_the_stall_and_a_byte_moves_the_silence() {
         Some(start + secs(150))
     );
     assert_eq!(machine.deadlines.get(Deadline::Flush), flush);
-    let _ = machine.on(round(Output::Held { bytes: 2048 }));
+    let _ = machine.on(round(Output::Held(queued(2048))));
     assert_eq!(
         machine.deadlines.get(Deadline::Flush),
         Some(start + secs(361))
@@ -423,7 +430,7 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     let output = prop_oneof![
         Just(Output::Gone),
-        (0..1_000_000_u64).prop_map(|bytes| Output::Held { bytes }),
+        (0..1_000_000_u64).prop_map(|bytes| Output::Held(queued(bytes))),
         Just(Output::Moving),
         Just(Output::Waiting),
     ];
@@ -506,7 +513,7 @@ impl World {
                     let answer = matches!(self.first, Some(EndCause::PeerClosed { .. }));
                     let told = self.told == Some(true) && !discard;
                     assert!(told || answer || frame.code() != Some(1000), "1000 untold");
-                    Event::CloseQueued { bytes: self.queued }
+                    Event::CloseQueued(queued(self.queued))
                 }
                 Step::ShutDown => Event::ShutDown(self.shutdown),
                 Step::Abandon(_) | Step::Release => {
@@ -535,10 +542,10 @@ impl World {
             let told = self.tells;
             self.advance(Event::LastWordsSaid { told });
         }
-        if let Output::Held { bytes } = self.output
+        if let Output::Held(due) = self.output
             && self.machine.closing.phase == Phase::Flushing
         {
-            self.queued = self.queued.max(bytes);
+            self.queued = self.queued.max(due.queued);
         }
         let (service_done, output) = (self.service_done, self.output);
         self.advance(Event::RoundOver {

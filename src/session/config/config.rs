@@ -333,8 +333,10 @@ impl SessionConfig {
 
     /// Sets how long a session may take to close, regardless of the peer. Default 5 minutes.
     ///
-    /// The limit applies twice: until our Close has left, extended by the time that the queue takes
-    /// at [`Limits::min_read_rate`], and from then on until the socket is dropped.
+    /// The limit applies twice: until our Close has left, and from then on until the socket is dropped.
+    /// The first one is extended by the time that the queue takes at [`Limits::min_read_rate`]. If there
+    /// is an outbound [`byte_rate`](Self::byte_rate), it is also extended by the time that the queue, and
+    /// a message in front of it that was larger than the rate allows at once, take at that rate.
     #[must_use]
     pub fn close_limit(mut self, limit: Duration) -> Self {
         self.close_limit = limit;

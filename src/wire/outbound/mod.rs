@@ -18,5 +18,5 @@ pub(crate) use self::queue::{FLUSH, SendQueue};
 pub(crate) use self::{
     intake::Condition,
     out::Progress,
-    outbound::{Outbound, WRITE_CUT},
+    outbound::{Due, Outbound, WRITE_CUT},
 };

@@ -58,6 +58,15 @@ use crate::{
 /// this. kubectl sends messages of the same size.
 pub(crate) const WRITE_CUT: usize = 32 * 1024;
 
+/// The data that the end of the queue waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// The bytes that were accepted and have not left.
+    pub(crate) queued: u64,
+    /// The bytes that have left, and that the rate has yet to make up for.
+    pub(crate) owed: u64,
+}
+
 /// The write half of a session; see the module's documentation.
 pub(crate) struct Outbound {
     turn: Arc<Turn>,
@@ -542,12 +551,12 @@ impl Outbound {
         self.lock().last_write
     }
 
-    /// Returns the number of bytes of data that were accepted and have not left, and of those for
-    /// which the rate has yet to make up. The end of the queue waits for both.
-    pub(crate) fn due(&self, now: Instant) -> u64 {
+    /// Returns the data that the end of the queue waits for.
+    pub(crate) fn due(&self, now: Instant) -> Due {
         let out = self.lock();
         let owed = out.rate.as_ref().map_or(0, |rate| rate.owed(now));
-        (out.queue.queued() as u64).saturating_add(owed)
+        let queued = out.queue.queued() as u64;
+        Due { queued, owed }
     }
 
     /// Returns the number of bytes of data that have ever left.

@@ -165,7 +165,7 @@ impl Facts {
         if self.gone.is_none() {
             match output {
                 Output::Gone => (self.gone, self.heard) = (Some(now), Some(now)),
-                Output::Held { bytes } => self.queue(now, bytes),
+                Output::Held(due) => self.queue(now, due.queued),
                 Output::Moving if now < limit => self.queued = Some((now, limit)),
                 Output::Moving | Output::Waiting => {
                     if now >= (moved + secs(90)).min(limit) {
