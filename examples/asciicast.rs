@@ -9,9 +9,9 @@
 //!
 //! Type `0aGVsbG8K` ("hello" and a newline on channel 0): it comes back in capitals.
 //! Type `0BA==` (Ctrl-D): the session ends with exit code 0. Its recording lies in the
-//! directory, `.` by default:
+//! directory, `.` by default, as `session-TIME-NUMBER.cast`. This plays the newest one:
 //!
-//!     asciinema play session-*.cast
+//!     asciinema play "$(ls -t session-*.cast | head -n 1)"
 //!
 //! Each event is a line of its own and written at once, so a recording that was cut
 //! off can be played up to that point. Input is recorded with `--stdin` only, because
@@ -57,8 +57,8 @@ const MAX_SIZE: usize = 4096;
 
 /// A command that answers in capitals, until it gets a Ctrl-D.
 async fn shout(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
-    let mut stdin = command.stdin.take().ok_or("it wants stdin")?;
-    let mut stdout = command.stdout.take().ok_or("it wants stdout")?;
+    let mut stdin = command.stdin.take().ok_or("no stdin")?;
+    let mut stdout = command.stdout.take().ok_or("no stdout")?;
     stdout.write_all(b"Say something.\r\n").await?;
     loop {
         let bytes = stdin.fill_buf().await?;

@@ -43,8 +43,8 @@ type Lines = mpsc::Sender<Value>;
 
 /// Greets by name.
 async fn greet(mut command: RemoteCommand) -> Result<ExitStatus, BoxError> {
-    let mut stdin = command.stdin.take().ok_or("it wants stdin")?;
-    let mut stdout = command.stdout.take().ok_or("it wants stdout")?;
+    let mut stdin = command.stdin.take().ok_or("no stdin")?;
+    let mut stdout = command.stdout.take().ok_or("no stdout")?;
     let mut name = String::new();
     // A client that sends no newline must not fill the memory.
     (&mut stdin).take(NAME).read_line(&mut name).await?;

@@ -51,8 +51,8 @@ const CONSOLE_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// The inner service: sends the data of channel 0 back on channel 1.
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
-    let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
-    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    let mut input = channels.take_reader(0).ok_or("no readable channel 0")?;
+    let mut output = channels.take_writer(1).ok_or("no writable channel 1")?;
     tokio::io::copy_buf(&mut input, &mut output).await?;
     output.shutdown().await?;
     Ok(())
@@ -61,11 +61,9 @@ async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
 /// Another inner service: greets the name in the path of its request. axum's extractors
 /// read the path from the head, which a service takes out of the channels.
 async fn greet(mut channels: ChannelSet) -> Result<(), BoxError> {
-    let mut head = channels
-        .take_request()
-        .ok_or("it is there until it is taken")?;
+    let mut head = channels.take_request().ok_or("the head was taken")?;
     let Path(name) = Path::<String>::from_request_parts(&mut head, &()).await?;
-    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    let mut output = channels.take_writer(1).ok_or("no writable channel 1")?;
     output
         .write_all(format!("hello, {name}").as_bytes())
         .await?;

@@ -123,8 +123,8 @@ async fn run(mut channels: ChannelSet) -> Result<(), BoxError> {
     }
     let work = Work::of(channels.request())?;
     let session = channels.session().clone();
-    let mut input = channels.take_reader(0).ok_or("channel 0 is for reading")?;
-    let mut output = channels.take_writer(1).ok_or("channel 1 is for writing")?;
+    let mut input = channels.take_reader(0).ok_or("no readable channel 0")?;
+    let mut output = channels.take_writer(1).ok_or("no writable channel 1")?;
     let second = channels.take_writer(2);
     drop(channels);
     match work {

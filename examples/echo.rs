@@ -2,9 +2,13 @@
 //!
 //!     cargo run --example echo
 //!
-//! Then, with any WebSocket client that offers `channel.k8s.io`, send a binary
-//! message that begins with a zero byte to ws://127.0.0.1:8003: it comes back with
-//! a one as its first byte. A request that is not an upgrade is answered with 426.
+//! Then, in another terminal:
+//!
+//!     curl -i http://127.0.0.1:8003/          426: this is not an upgrade
+//!     npx wscat -s base64.channel.k8s.io -c ws://127.0.0.1:8003
+//!
+//! Type `0aGVsbG8=` ("hello" on channel 0): `1aGVsbG8=` ("hello" on channel 1) comes back. A
+//! client that offers `channel.k8s.io` sends binary messages, whose first byte is the channel.
 //! Ctrl-C ends the sessions with close code 1001, and then the server.
 
 #[path = "support/serve.rs"]
@@ -17,8 +21,8 @@ use tower_wsstream::{
 };
 
 async fn echo(mut channels: ChannelSet) -> Result<(), BoxError> {
-    let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
-    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    let mut input = channels.take_reader(0).ok_or("no readable channel 0")?;
+    let mut output = channels.take_writer(1).ok_or("no writable channel 1")?;
     tokio::io::copy_buf(&mut input, &mut output).await?;
     output.shutdown().await?;
     Ok(())

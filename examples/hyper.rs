@@ -35,8 +35,8 @@ const HEAD: Duration = Duration::from_secs(10);
 
 /// Sends the data of channel 0 back on channel 1, in capitals.
 async fn upper(mut channels: ChannelSet) -> Result<(), BoxError> {
-    let mut input = channels.take_reader(0).ok_or("channel 0 can be read")?;
-    let mut output = channels.take_writer(1).ok_or("channel 1 can be written")?;
+    let mut input = channels.take_reader(0).ok_or("no readable channel 0")?;
+    let mut output = channels.take_writer(1).ok_or("no writable channel 1")?;
     loop {
         let bytes = input.fill_buf().await?;
         if bytes.is_empty() {

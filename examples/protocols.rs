@@ -66,10 +66,10 @@ async fn heat(mut channels: ChannelSet) -> Result<(), BoxError> {
     channels.session().say_last(outcome);
     let mut wanted = channels
         .take_reader(WANTED)
-        .ok_or("channel 0 can be read")?;
+        .ok_or("no readable channel 0")?;
     let mut measured = channels
         .take_writer(MEASURED)
-        .ok_or("channel 1 can be written")?;
+        .ok_or("no writable channel 1")?;
     loop {
         // The boundaries of messages are not kept, so lines separate the values. A client that
         // sends no newline must not fill the memory.

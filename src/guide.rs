@@ -31,6 +31,11 @@
 //! | [`promises`] | what holds, whatever the peer does |
 //! | [`reliability`] | what attacks cost, in figures; how long a kubectl lives whose input is not read; what fuzzing and random sessions have found |
 //!
+//! Most examples stand in the body of a function, and stop at a service or an axum `Router`. To make a
+//! program of one, put the functions and types into a file, the rest into a `main` as that of
+//! [the example server](crate#example-server), and serve the result as it does: a `Router` with
+//! `axum::serve`, a service behind `Router::route_service`.
+//!
 //! This module exists in the documentation only.
 
 pub mod exec {

@@ -8,8 +8,8 @@
 //! kubectl, of `crictl`, and of API servers that stand in front of a kubelet.
 //!
 //! It is for kubelets, CRI streaming servers, API servers and web terminals. Auth, tracing, limits
-//! and timeouts are ordinary tower layers around it. It works with tokio and hyper, and with every
-//! server that is built on them.
+//! and timeouts are ordinary tower layers around it. It needs tokio, and a server on hyper that
+//! forwards upgrades: axum's `serve` and hyper-util do, tonic's own does not.
 //!
 //! # High-level features
 //!
@@ -28,31 +28,35 @@
 //! `kubectl exec` on axum. A kubectl also asks for the pod: `examples/exec.rs` answers that too, and
 //! runs processes.
 //!
-//! ```
-//! # #[cfg(feature = "remotecommand")] {
+//! <!-- no_run: it serves until it is stopped -->
+//! ```no_run
 //! use tokio::{io::AsyncWriteExt, net::TcpListener};
 //! use tower::ServiceBuilder;
+//! # #[cfg(feature = "remotecommand")]
 //! use tower_wsstream::{BoxError, WsStreamLayer, remotecommand::*};
 //!
+//! # #[cfg(feature = "remotecommand")]
 //! async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
-//!     let mut stdout = command.stdout.ok_or("nothing to write to")?;
+//!     let mut stdout = command.stdout.ok_or("no stdout")?;
 //!     stdout.write_all(b"hello\n").await?;
 //!     Ok(ExitStatus::from_code(3))
 //! }
 //!
-//! # async fn serve() -> Result<(), BoxError> {
-//! let exec = ServiceBuilder::new()
-//!     .layer(WsStreamLayer::new(Protocols::default()))
-//!     .layer(RemoteCommandLayer::new())
-//!     .load_shed()
-//!     .concurrency_limit(64) // sessions, not requests
-//!     .service_fn(run);
-//! let app = axum::Router::new().route_service("/exec", exec);
-//! axum::serve(TcpListener::bind("127.0.0.1:8080").await?, app).await?;
-//! # Ok(())
-//! # }
-//! # let _ = serve;
-//! # }
+//! # #[cfg(feature = "remotecommand")]
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let exec = ServiceBuilder::new()
+//!         .layer(WsStreamLayer::new(Protocols::default()))
+//!         .layer(RemoteCommandLayer::new())
+//!         .load_shed()
+//!         .concurrency_limit(64) // sessions, not requests
+//!         .service_fn(run);
+//!     let app = axum::Router::new().route_service("/exec", exec);
+//!     axum::serve(TcpListener::bind("127.0.0.1:8080").await?, app).await?;
+//!     Ok(())
+//! }
+//! # #[cfg(not(feature = "remotecommand"))]
+//! # fn main() {}
 //! ```
 //!
 //! # Channels of your own
@@ -85,9 +89,11 @@
 //!
 //! # Required dependencies
 //!
+//! The crate is not published yet: the path is that of a clone beside your package.
+//!
 //! ```toml
 //! [dependencies]
-//! tower-wsstream = { version = "0.1", features = ["auto-server"] } # the feature: for axum's `serve`
+//! tower-wsstream = { path = "../tower-wsstream", features = ["auto-server"] } # the feature: for axum's `serve`
 //! tower = { version = "0.5", features = ["limit", "load-shed", "util"] }
 //! tokio = { version = "1", features = ["full"] }
 //! axum = "0.8" # or another server that is built on hyper
@@ -111,6 +117,13 @@
 //! | tests of your service | `testing`, with the feature of that name |
 //! | exec, logs, port-forward, auth, shutdowns, tests, kubelets, container runtimes, Go: a page each | [`guide`] |
 //! | the protocol, the place of each layer, errors, deadlines, servers, costs | [`guide`] |
+//!
+//! # Before production
+//!
+//! * Limits: [`policy::Limits`] bounds the memory of a session; the number of sessions is [yours to limit](guide::layers).
+//! * Scaling out: replicas share nothing, and any balancer that forwards upgrades will do: [`guide::balancing`].
+//! * Security: the crate does not authenticate. `SECURITY.md` has what a peer can cost, and a checklist.
+//! * Rust 1.88 or later.
 //!
 //! # Features
 //!

@@ -24,7 +24,7 @@ use super::{ChannelReader, ChannelWriter};
 /// use tower_wsstream::{BoxError, Channel, ChannelSet};
 ///
 /// async fn proxy(mut channels: ChannelSet) -> Result<(), BoxError> {
-///     let mut channel: Channel = channels.take(0).ok_or("there is no channel 0")?;
+///     let mut channel: Channel = channels.take(0).ok_or("no channel 0")?;
 ///     println!("channel {} goes to the database", channel.id());
 ///     let mut target = TcpStream::connect("127.0.0.1:5432").await?;
 ///     copy_bidirectional(&mut channel, &mut target).await?;

@@ -24,9 +24,9 @@
 //!
 //! /// Sends channel 0 back on channel 1, and what arrives on channel 3 on that one itself.
 //! async fn session(mut channels: ChannelSet) -> Result<(), BoxError> {
-//!     let mut input = channels.take_reader(0).ok_or("channel 0 is not readable")?;
-//!     let mut output = channels.take_writer(1).ok_or("channel 1 is not writable")?;
-//!     let (from, to) = channels.take(3).ok_or("there is no channel 3")?.into_split();
+//!     let mut input = channels.take_reader(0).ok_or("no readable channel 0")?;
+//!     let mut output = channels.take_writer(1).ok_or("no writable channel 1")?;
+//!     let (from, to) = channels.take(3).ok_or("no channel 3")?.into_split();
 //!
 //!     let echoed = async {
 //!         tokio::io::copy_buf(&mut input, &mut output).await?;

@@ -44,7 +44,8 @@ use super::PortForward;
 /// # let _ = service;
 /// ```
 ///
-/// With limits on sessions and on ports, few ports for each session, and Go's way of reporting errors:
+/// With limits on sessions and on ports, few ports for each session over channels, and Go's way of
+/// reporting errors:
 ///
 /// ```
 /// # #[cfg(feature = "spdy")] {

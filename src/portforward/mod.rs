@@ -116,7 +116,7 @@
 //! the connect, so that dropping the socket resets the connection, and clear it once the copy has
 //! succeeded, as the repository's `examples/pod-server` does.
 //!
-//! [`Protocols::max_ports`] limits the ports of one session. The guide has a
+//! [`Protocols::max_ports`] limits the ports of one session over channels. The guide has a
 //! [stack](crate::guide::layers#port-forward) with limits on sessions as well.
 //!
 //! When the target ends its output, `copy_bidirectional` continues to wait for the client, which

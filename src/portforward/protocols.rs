@@ -99,8 +99,8 @@ impl Protocols {
     ///
     /// Each port has its own receive window
     /// ([`Limits::receive_window`](crate::policy::Limits::receive_window)) and send budget, so this
-    /// setting bounds the memory of a session. It has no effect on a tunnel, whose windows exist
-    /// only for connections that are open.
+    /// setting bounds the memory of a session. It has no effect on a tunnel and over SPDY, where windows
+    /// exist only for connections that are open, of which there are 127 at most.
     #[must_use]
     pub fn max_ports(mut self, most: usize) -> Self {
         self.max_ports = most.min(MAX_PORTS);

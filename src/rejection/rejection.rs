@@ -44,7 +44,7 @@ use crate::protocol::Status;
 /// use tower_wsstream::{BoxError, ChannelSet, Rejection};
 ///
 /// async fn session(channels: ChannelSet) -> Result<(), BoxError> {
-///     let head = channels.request().ok_or("the head is there until it is taken")?;
+///     let head = channels.request().ok_or("the head was taken")?;
 ///     if head.uri.query().is_none() {
 ///         return Err(Rejection::new(StatusCode::BAD_REQUEST, "add ?pod=NAME").into());
 ///     }

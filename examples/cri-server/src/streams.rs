@@ -94,7 +94,7 @@ async fn redeem(
     let stream = stream.ok_or_else(|| {
         Rejection::new(
             StatusCode::NOT_FOUND,
-            "nothing waits here: its token was used, or is too old",
+            "nothing waits here: the token is unknown, expired or already used",
         )
     })?;
     let query = match stream {

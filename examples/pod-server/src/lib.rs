@@ -6,9 +6,10 @@
 //! kubectl --kubeconfig /dev/null --server http://127.0.0.1:8001 exec -it demo -- sh
 //! ```
 //!
-//! opens a shell on this machine, and so does the page that the server has at `/`. Pipes, exit codes, window sizes and Ctrl-C work as in a pod.
-//! `attach -i demo` joins the pod's own process, which counts the seconds and echoes each line;
-//! `logs -f demo` shows its output, and `port-forward demo 8080:80` forwards a port of this machine.
+//! opens a shell on this machine, and so does the page that the server has at `/`. Pipes, exit codes,
+//! window sizes and Ctrl-C work as in a pod. With the same two options, `attach -i demo` joins the
+//! pod's own process, which counts the seconds and echoes each line; `logs -f demo` shows its output,
+//! and `port-forward demo 9000:8001` forwards a port of this machine, here that of the server.
 //!
 //! Start with `routes.rs`: it is the whole server as an axum `Router`.
 //!

@@ -83,7 +83,7 @@ use super::BearerSubprotocol;
 /// };
 ///
 /// async fn whoami(mut channels: ChannelSet) -> Result<(), BoxError> {
-///     let head = channels.take_request().ok_or("it was taken")?;
+///     let head = channels.take_request().ok_or("the head was taken")?;
 ///     assert_eq!(head.headers[AUTHORIZATION], "Bearer secret");
 ///     assert!(head.headers[AUTHORIZATION].is_sensitive());
 ///     Ok(())

@@ -54,8 +54,8 @@ where
 
 async fn channels(mut channels: ChannelSet) -> Result<(), BoxError> {
     let job = job(channels.request())?;
-    let input = channels.take_reader(0).ok_or("channel 0 is for reading")?;
-    let output = channels.take_writer(1).ok_or("channel 1 is for writing")?;
+    let input = channels.take_reader(0).ok_or("no readable channel 0")?;
+    let output = channels.take_writer(1).ok_or("no writable channel 1")?;
     drop(channels);
     Ok(work(job, input, output).await?)
 }
