@@ -7,7 +7,8 @@
 //!
 //! The last one prints an empty message, and then each line as base64: `dGljayAxCg==` is
 //! "tick 1". A client that falls more than 1,000 lines behind is disconnected with an error,
-//! because a log with a gap must not look complete. Each process allows 64 logs at once.
+//! because a log with a gap must not look complete. At most 64 logs are sent at once, followed or
+//! not: a further request is answered with 429.
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -26,7 +27,7 @@ use axum::{
     routing::any,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use tokio::{
     net::TcpListener,
     signal::ctrl_c,
@@ -40,7 +41,7 @@ use tower_wsstream::{
 /// The lines that are kept, and the lines that a client may fall behind.
 const LINES: usize = 1000;
 
-/// The logs that may be read at once.
+/// The logs that may be sent at once.
 const READERS: usize = 64;
 
 /// A log with its readers. Clones share it.
@@ -88,19 +89,23 @@ async fn show(State(log): State<Log>, RawQuery(query): RawQuery) -> Response {
         Err(refused) => return refused.into_response::<NoBody>().map(Body::new),
     };
     let (recent, lines) = log.read();
-    let recent = stream::iter(recent.into_iter().map(Ok));
-    if query.as_deref() != Some("follow=true") {
-        return Body::from_stream(recent.map(|line: Result<_, RecvError>| line)).into_response();
-    }
-    // The permit is released with the body, which is dropped when the client leaves.
-    let following = stream::try_unfold((lines, permit), async |(mut lines, permit)| {
-        match lines.recv().await {
-            Ok(line) => Ok(Some((line, (lines, permit)))),
-            Err(RecvError::Closed) => Ok(None),
-            Err(lagged) => Err(lagged),
-        }
+    let follows = query.as_deref() == Some("follow=true");
+    // The permit is part of the body, not of this function, which returns before the first line is
+    // sent. It is released when the body ends, or is dropped because the client has left.
+    let reading = (recent.into_iter(), follows.then_some(lines), permit);
+    let body = stream::try_unfold(reading, async |(mut recent, mut lines, permit)| {
+        let line = match (recent.next(), &mut lines) {
+            (Some(line), _) => line,
+            (None, None) => return Ok(None),
+            (None, Some(lines)) => match lines.recv().await {
+                Ok(line) => line,
+                Err(RecvError::Closed) => return Ok(None),
+                Err(lagged) => return Err(lagged),
+            },
+        };
+        Ok(Some((line, (recent, lines, permit))))
     });
-    Body::from_stream(recent.chain(following)).into_response()
+    Body::from_stream(body).into_response()
 }
 
 fn app(log: Log, sessions: &Sessions) -> Router {
@@ -133,6 +138,8 @@ async fn main() -> Result<(), BoxError> {
 
 #[cfg(all(test, feature = "testing"))]
 mod tests {
+    use axum::{body::to_bytes, http::Request};
+    use tower::ServiceExt;
     use tower_wsstream::testing::{Connect, Received, Refused};
 
     use super::*;
@@ -203,6 +210,29 @@ mod tests {
         readers.pop();
         tokio::time::sleep(Duration::from_secs(5)).await;
         follow().connect(app).await?;
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_not_followed_counts_until_it_is_sent() -> Result<(), BoxError> {
+        let log = Log::default();
+        log.add("one\n".into());
+        let app = app(log, &Sessions::default());
+        let get = async || {
+            let request = Request::get("/log").body(Body::empty())?;
+            Ok::<_, BoxError>(app.clone().oneshot(request).await?)
+        };
+        let mut unsent = Vec::new();
+        for _ in 0..READERS {
+            unsent.push(get().await?.into_body());
+        }
+        assert_eq!(get().await?.status(), 429);
+        let sent = unsent.pop().ok_or("no body")?;
+        assert_eq!(to_bytes(sent, usize::MAX).await?, "one\n");
+        assert_eq!(get().await?.status(), 200);
+        // A client that leaves.
+        unsent.pop();
+        assert_eq!(get().await?.status(), 200);
         Ok(())
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 /// such steps, of 1.5 MiB with the receive window, which opens in steps as well. A kubectl
 /// behind one or two proxies waits for two of them: 3 MiB in 60 s are 51 KiB/s. A margin is needed
 /// because Linux doubles the time between its attempts to send on a connection that stays full, so a
-/// step may come late. At 80 KiB/s, two steps take 38 s. At 64 KiB/s, they take 48 s, and two of 16
-/// kubectls died behind two proxies within ten minutes. At 48 KiB/s most died there, and at 32 KiB/s
-/// all, even behind one. Without a proxy, 28 KiB/s are enough.
+/// step may come late. At 80 KiB/s, two steps take 38 s. At 64 KiB/s, they take 48 s, and 3 of 32
+/// kubectls died within ten minutes. At 48 KiB/s most died behind two proxies, and at 32 KiB/s all,
+/// even behind one. Without a proxy, the longest wait at 28 KiB/s was 35 s in seven minutes.
 pub(crate) const PAUSE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The number of intervals after which a Pong is sent.

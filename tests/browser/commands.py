@@ -102,7 +102,7 @@ def pasted(page, view):
     letters = string.ascii_letters + string.digits
     text = "".join(random.Random(1).choices(letters, k=MIB))
     view.type(f"stty raw -echo; echo ready; head -c {MIB} | md5sum; stty sane")
-    until(PATIENCE, lambda: "ready" in view.rows())
+    view.wait_row("ready")
     page.tab.evaluate(
         """([at, text]) => {
             const clipboardData = new DataTransfer();

