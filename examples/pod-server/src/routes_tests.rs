@@ -276,6 +276,25 @@ async fn output_waits_for_a_client_that_acknowledges() {
     }
 }
 
+/// Neither command writes anything. The counts would fill the reserve of the session.
+#[tokio::test]
+async fn a_client_that_acknowledges_nothing_loses_its_session() {
+    let (router, _pod) = server().await;
+    for path in [
+        "exec?command=sleep&command=1000&stdout=1",
+        "attach?stdout=1",
+    ] {
+        let path = format!("{PODS}/demo/{path}&acknowledge=true");
+        let client = Connect::to(path).offer("v5.channel.k8s.io");
+        let mut client = client.connect(router.clone()).await.unwrap();
+        client.send(acknowledge::CHANNEL, &[0; 4]).await.unwrap();
+        let told = within(REAL, client.read_to_end()).await;
+        let status = told.status().unwrap();
+        let message = status.message().unwrap_or_default();
+        assert!(message.contains("acknowledged nothing"), "{message}");
+    }
+}
+
 /// Returns the length of the next message of stdout.
 async fn output(client: &mut Client) -> usize {
     match within(REAL, client.receive()).await {
