@@ -2,6 +2,7 @@
 
 import http.server
 import signal
+import socket
 import threading
 
 import secure
@@ -146,6 +147,30 @@ def asked(browser, server):
     page.tab.reload()
     expect(until(PATIENCE, lambda: "Unauthorized" in why()), "the page has kept its token")
     page.tab.context.close()
+
+
+def in_clear(report, browser, program, file):
+    def run():
+        file.write_text(TOKEN)
+        with Server(program, "browser-clear", ["--token-file", file], host=own_address()) as server:
+            page = browser.open(server)
+            told = "this page sends a token over https only"
+            expect(
+                until(PATIENCE, lambda: page.tab.text_content("#trouble") == told),
+                f"the page says {page.tab.text_content('#trouble')!r}",
+            )
+            expect(not page.tab.locator("form#token").is_visible(), "the page asks for a token")
+            page.tab.context.close()
+
+    report.check("no token is asked for over http", run)
+
+
+def own_address():
+    """An address of this machine that is not loopback, which a browser trusts."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent. The address is one of documentation.
+        probe.connect(("192.0.2.1", 9))
+        return probe.getsockname()[0]
 
 
 def drained(report, browser, program):
