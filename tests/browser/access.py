@@ -2,6 +2,7 @@
 
 import http.server
 import signal
+import socket
 import threading
 
 import secure
@@ -27,6 +28,9 @@ ATTACK = """async (target) => {
     // A page of another origin cannot be looked into, so the refusal is looked for elsewhere.
     return told;
 }"""
+
+# How a page sends its user to another one. The new window keeps its first page alive.
+LEAD = "(url) => { window.opened = open(url); }"
 
 
 class Foreign:
@@ -54,6 +58,7 @@ class Foreign:
 
 def foreign(report, browser, server):
     report.check("a page of another origin is refused", lambda: refused(browser, server))
+    report.check("a page of another origin leads nobody here", lambda: led(browser, server))
     report.check("a page of a name that was rebound is refused", lambda: rebound(browser, server))
 
 
@@ -66,12 +71,32 @@ def refused(browser, server):
         complaints = " ".join(page.complaints)
         page.tab.context.close()
     equal(told, {"socket": 1006, "fetch": "refused"}, "what the page got")
-    expect("frame-ancestors" in complaints or "X-Frame-Options" in complaints, f"framed: {complaints}")
+    expect("403" in complaints, f"framed: {complaints}")
     refusals = server.log(log).count("answers no page of another origin")
     expect(refusals >= 2, f"{refusals} refusals in the log")
     # The same, from a page of its own, works: the refusal is not for another reason.
     with browser.open(server) as page:
         page.view("exec").connected()
+
+
+def led(browser, server):
+    """The page would start a shell at once, and take the keys that its user types."""
+    with Foreign() as other:
+        page = browser.open(other)
+        tab = page.tab
+        with tab.context.expect_page() as opened:
+            tab.evaluate(LEAD, f"{server.url}/#exec")
+        opened = opened.value
+        opened.wait_for_load_state()
+        log = server.log_size()
+        text = opened.text_content("body")
+        expect("opens for no link of another page" in text, text)
+        # Typed into the bar of the same window, it opens.
+        opened.goto(f"{server.url}/")
+        opened.wait_for_selector("#exec:not([hidden])", timeout=PATIENCE * 1000)
+        expect(opened.evaluate("opener === null"), "the page has kept its opener")
+        expect(until(PATIENCE, lambda: "exec" in server.log(log)), "the page has started no shell")
+        tab.context.close()
 
 
 def rebound(browser, server):
@@ -122,6 +147,30 @@ def asked(browser, server):
     page.tab.reload()
     expect(until(PATIENCE, lambda: "Unauthorized" in why()), "the page has kept its token")
     page.tab.context.close()
+
+
+def in_clear(report, browser, program, file):
+    def run():
+        file.write_text(TOKEN)
+        with Server(program, "browser-clear", ["--token-file", file], host=own_address()) as server:
+            page = browser.open(server)
+            told = "this page sends a token over https only"
+            expect(
+                until(PATIENCE, lambda: page.tab.text_content("#trouble") == told),
+                f"the page says {page.tab.text_content('#trouble')!r}",
+            )
+            expect(not page.tab.locator("form#token").is_visible(), "the page asks for a token")
+            page.tab.context.close()
+
+    report.check("no token is asked for over http", run)
+
+
+def own_address():
+    """An address of this machine that is not loopback, which a browser trusts."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent. The address is one of documentation.
+        probe.connect(("192.0.2.1", 9))
+        return probe.getsockname()[0]
 
 
 def drained(report, browser, program):

@@ -132,8 +132,8 @@ class Server(Reachable):
     """`pod-server` on a free port, with everything it prints in a file.
 
     `arguments` are those of the server beside the address; `access` is what every
-    kubectl that talks to it is told beside the address. `log` filters its log. With `port`,
-    it listens there.
+    kubectl that talks to it is told beside the address. `log` filters its log. With `port` and
+    `host`, it listens there.
     """
 
     # Seconds after which nothing is left of a session whose client was killed.
@@ -143,12 +143,13 @@ class Server(Reachable):
     # More than the sockets on the way to a client that does not read can hold.
     flood_mib = 16
 
-    def __init__(self, program, name, arguments=(), access=(), log=None, port=0):
+    def __init__(self, program, name, arguments=(), access=(), log=None, port=0, host="127.0.0.1"):
         self.program = Path(program)
         self.arguments = list(arguments)
         self.access = list(access)
         self.log_filter = log
         self.port = port
+        self.host = host
         WORK.mkdir(parents=True, exist_ok=True)
         self.log_path = WORK / f"{name}.log"
         self.process = None
@@ -174,7 +175,7 @@ class Server(Reachable):
             environment["RUST_LOG"] = self.log_filter
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [str(self.program), "--listen", f"127.0.0.1:{self.port}", *self.arguments],
+                [str(self.program), "--listen", f"{self.host}:{self.port}", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

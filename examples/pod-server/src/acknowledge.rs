@@ -6,7 +6,8 @@
 //! query of an exec or attach. Its subprotocols then have one more channel, [`CHANNEL`], on which it
 //! says how many bytes of output it has shown since it last said so: four bytes, the most
 //! significant first. Output beyond [`WINDOW`] waits for that, in the pipe or the terminal of the
-//! command.
+//! command. A count of nothing, or of more than was sent, ends the session: otherwise a client could
+//! send such counts without end, and nothing would hold them up.
 //!
 //! The window also bounds what is on its way when a user presses Ctrl-C. Backpressure of the
 //! transport alone would leave some megabytes in the buffers of two kernels and a browser.
@@ -14,6 +15,7 @@
 //! Servers that do not know the parameter ignore it, and ignore the channel as well.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,8 +26,10 @@ use axum::{extract::Request, http::request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_wsstream::{
     ChannelProtocolConfig, ChannelProtocols, ChannelSet, ChannelType, ProtocolSource, Rejection,
-    remotecommand,
+    Session, remotecommand,
 };
+
+use crate::end::End;
 
 /// The channel of the acknowledgements, behind those of exec and attach.
 pub(crate) const CHANNEL: u8 = remotecommand::channel::RESIZE + 1;
@@ -33,6 +37,10 @@ pub(crate) const CHANNEL: u8 = remotecommand::channel::RESIZE + 1;
 /// The bytes of output that may be unacknowledged. A page that shows 16 MiB in a second needs this
 /// much if an acknowledgement takes 16 ms, which is a frame of its screen.
 pub(crate) const WINDOW: usize = 256 * 1024;
+
+/// The most acknowledgements that are taken in one turn of the session's task, so that a client
+/// that counts single bytes does not keep the thread.
+const TURN: usize = 1024;
 
 /// The subprotocols of exec and attach, with the channel of the acknowledgements for clients that
 /// ask for it.
@@ -90,6 +98,8 @@ struct State {
     /// The beginning of the next acknowledgement, and its length.
     begun: ([u8; 4], usize),
     outstanding: usize,
+    /// Whether the client has sent a count that cannot be right.
+    is_wrong: bool,
 }
 
 impl Window {
@@ -100,14 +110,30 @@ impl Window {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes acknowledgements until one is wrong, also while there is no output that waits for
+    /// them. Without this they would fill the reserve of the session.
+    ///
+    /// An end of the acknowledgements is not told here. It is a failure for output alone.
+    pub(crate) async fn misused(&self) -> io::Error {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            // Whatever is in the way of this, output is told of it.
+            let _ = state.poll_acknowledgements(cx);
+            match state.is_wrong {
+                true => Poll::Ready(wrong()),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
 }
 
 impl State {
     /// Returns the room for output, once there is some.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        while let Poll::Ready(count) = self.poll_acknowledgement(cx)? {
-            // A client that claims more than it was sent gets a whole window.
-            self.outstanding = self.outstanding.saturating_sub(count);
+        if let Poll::Ready(outcome) = self.poll_acknowledgements(cx) {
+            outcome?;
         }
         match WINDOW - self.outstanding {
             0 => Poll::Pending,
@@ -115,16 +141,33 @@ impl State {
         }
     }
 
+    /// Takes the acknowledgements that have arrived, or a turn of them. Ready when no more can
+    /// come, which is an error.
+    fn poll_acknowledgements(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..TURN {
+            if self.is_wrong {
+                return Poll::Ready(Err(wrong()));
+            }
+            let count = ready!(self.poll_acknowledgement(cx))?;
+            match self.outstanding.checked_sub(count) {
+                Some(left) if count > 0 => self.outstanding = left,
+                _ => self.is_wrong = true,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     fn poll_acknowledgement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(from) = &mut self.acknowledgements else {
-            return Poll::Ready(Err(ended()));
+            return Poll::Ready(Err(no_more()));
         };
         let (bytes, length) = &mut self.begun;
         while *length < bytes.len() {
             let mut rest = ReadBuf::new(&mut bytes[*length..]);
             ready!(Pin::new(&mut *from).poll_read(cx, &mut rest))?;
             match rest.filled().len() {
-                0 => return Poll::Ready(Err(ended())),
+                0 => return Poll::Ready(Err(no_more())),
                 read => *length += read,
             }
         }
@@ -134,11 +177,30 @@ impl State {
     }
 }
 
-fn ended() -> io::Error {
+fn wrong() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the client has acknowledged nothing, or more than it was sent",
+    )
+}
+
+fn no_more() -> io::Error {
     io::Error::new(
         io::ErrorKind::BrokenPipe,
         "the client has stopped acknowledging its output",
     )
+}
+
+/// Waits for the end of a session. A client that acknowledges what it cannot have been sent counts
+/// as lost.
+pub(crate) async fn ended(session: Session, window: Option<Window>) -> End {
+    let Some(window) = window else {
+        return session.ended().await.into();
+    };
+    tokio::select! {
+        cause = session.ended() => cause.into(),
+        error = window.misused() => End::Lost(error.into()),
+    }
 }
 
 /// An output that waits for room in a window, if it has one.

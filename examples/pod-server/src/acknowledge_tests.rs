@@ -47,12 +47,81 @@ async fn all_outputs_share_one_window() {
 }
 
 #[tokio::test]
-async fn a_client_that_claims_too_much_gets_one_window() {
-    let (mut output, _, mut client) = paced();
-    let bytes = vec![b'y'; 2 * WINDOW];
-    client.write_all(&[0xff; 8]).await.unwrap();
-    assert_eq!(output.write(&bytes).await.unwrap(), WINDOW);
-    assert_pending!(spawn(output.write(&bytes)).poll());
+async fn a_count_that_cannot_be_right_is_an_error() {
+    for (sent, count) in [(0, 1), (100, 0), (100, 101), (100, u32::MAX)] {
+        let (mut output, window, mut client) = paced();
+        output.write_all(&vec![b'y'; sent]).await.unwrap();
+        client.write_all(&count.to_be_bytes()).await.unwrap();
+        // For the session as well, and for good: output may be the first to find it.
+        for _ in 0..2 {
+            let error = output.write(b"y").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{sent}, {count}");
+            assert_eq!(window.misused().await.kind(), error.kind());
+        }
+    }
+}
+
+/// Nobody may write for hours, and the client sends all the same.
+#[tokio::test]
+async fn acknowledgements_are_taken_without_output() {
+    let (mut output, window, mut client) = paced();
+    output.write_all(&[b'y'; 40]).await.unwrap();
+    let mut misused = spawn(window.misused());
+    assert_pending!(misused.poll());
+    // More than the stream between them holds.
+    for _ in 0..40 {
+        client.write_all(&1_u32.to_be_bytes()).await.unwrap();
+        assert!(misused.is_woken());
+        assert_pending!(misused.poll());
+    }
+    client.write_all(&1_u32.to_be_bytes()).await.unwrap();
+    assert!(misused.is_woken());
+    assert!(misused.poll().is_ready());
+}
+
+#[tokio::test]
+async fn an_end_of_the_acknowledgements_is_no_misuse() {
+    let (_output, window, client) = paced();
+    drop(client);
+    assert_pending!(spawn(window.misused()).poll());
+}
+
+/// Acknowledgements that are always there: one count, again and again.
+struct Always(u32, Arc<Mutex<usize>>);
+
+impl AsyncRead for Always {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        *self.1.lock().unwrap() += 1;
+        bytes.put_slice(&self.0.to_be_bytes());
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_acknowledgements_does_not_keep_the_thread() {
+    let (mut output, window, _client) = paced();
+    assert_eq!(output.write(&vec![b'y'; WINDOW]).await.unwrap(), WINDOW);
+    let reads = Arc::<Mutex<usize>>::default();
+    window.lock().acknowledgements = Some(Box::new(Always(1, reads.clone())));
+    let mut misused = spawn(window.misused());
+    assert_pending!(misused.poll());
+    assert!(misused.is_woken());
+    assert_eq!(*reads.lock().unwrap(), TURN);
+    drop(misused);
+    {
+        let mut more = spawn(output.write(b"y"));
+        assert_eq!(assert_ready_ok!(more.poll()), 1);
+    }
+    assert_eq!(*reads.lock().unwrap(), 2 * TURN);
+
+    window.lock().acknowledgements = Some(Box::new(Always(0, reads.clone())));
+    let error = output.write(b"y").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(*reads.lock().unwrap(), 2 * TURN + 1);
 }
 
 #[tokio::test]

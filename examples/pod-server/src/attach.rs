@@ -17,7 +17,7 @@ use tower_wsstream::{
 };
 
 use crate::{
-    acknowledge::{Paced, Window},
+    acknowledge::{self, Paced, Window},
     end::End,
     hub::{Attached, Next},
     pod::Pod,
@@ -43,12 +43,12 @@ pub(crate) async fn run(pod: Pod, command: RemoteCommand) -> Result<ExitStatus, 
     drop(request);
     tracing::info!("attach");
     let (attached, input) = pod.attach().map_err(|error| failure(&error))?;
-    let ended = async move { session.ended().await.into() };
     let streams = Streams {
         stdin,
         stdout: stdout.map(|to| Paced::new(to, window.clone())),
-        stderr: stderr.map(|to| Paced::new(to, window)),
+        stderr: stderr.map(|to| Paced::new(to, window.clone())),
     };
+    let ended = acknowledge::ended(session, window);
     drive(attached, input, streams, ended)
         .await
         .map_err(|error| match error.downcast_ref::<Lagged>() {

@@ -17,7 +17,7 @@ use tower_wsstream::{
 };
 
 use crate::{
-    acknowledge::{Paced, Window},
+    acknowledge::{self, Paced, Window},
     copy::{Fed, feed, pump},
     end::End,
     ending::Manner,
@@ -59,10 +59,10 @@ pub async fn run(command: RemoteCommand) -> Result<ExitStatus, BoxError> {
     let channels = Channels {
         stdin,
         stdout: stdout.map(|to| Paced::new(to, window.clone())),
-        stderr: stderr.map(|to| Paced::new(to, window)),
+        stderr: stderr.map(|to| Paced::new(to, window.clone())),
         resize,
     };
-    let ended = async move { session.ended().await.into() };
+    let ended = acknowledge::ended(session, window);
     Ok(drive(spec, channels, ended).await?.into())
 }
 

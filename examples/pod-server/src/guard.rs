@@ -6,15 +6,16 @@
 //! checked here, and one logs. With a token, the token decides. Without one the server listens
 //! on loopback only, and the danger that is left is a web page in a browser on this machine. A
 //! page can reach loopback under a name of its own whose address it has changed (DNS rebinding;
-//! its `Host` gives it away), and it can send requests across origins (its `Origin` gives it
-//! away).
+//! its `Host` gives it away), it can send requests across origins (its `Origin` gives it away), and
+//! it can lead its own window or a new one to the page here, which starts a shell at once and takes
+//! the keys that are typed (`Sec-Fetch-Site` gives it away, as such a request has no `Origin`).
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode, Version,
+        HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
         header::{AUTHORIZATION, HOST, ORIGIN},
         request::Parts,
         uri::Scheme,
@@ -103,7 +104,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 /// Checks that a request comes from this machine, and from no page but our own.
 fn check_place(head: &Parts) -> Result<(), Rejection> {
     let host = check_host(head)?;
-    check_origin(&head.headers, &host)
+    check_origin(&head.headers, &host)?;
+    check_site(&head.headers)
 }
 
 const HTTP_PORT: u16 = 80;
@@ -169,6 +171,26 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Rejection> 
     } else {
         Err(forbidden(
             "without a token this server answers no page of another origin",
+        ))
+    }
+}
+
+/// The relation of a request to the page that it comes from, which only browsers tell.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Checks that a browser was not led here by a page of another origin. Pages at other ports of this
+/// machine are of the same site.
+///
+/// The answer has no link to go on: a page that gets its user to click twice would use that.
+fn check_site(headers: &HeaderMap) -> Result<(), Rejection> {
+    // `none` is an address that was typed, or a bookmark.
+    let is_ours = |site: &HeaderValue| site == "same-origin" || site == "none";
+    if headers.get_all(SEC_FETCH_SITE).iter().all(is_ours) {
+        Ok(())
+    } else {
+        Err(forbidden(
+            "without a token this server opens for no link of another page: type its address into \
+             the browser",
         ))
     }
 }
@@ -298,6 +320,36 @@ mod tests {
             "http://127.0.0.1:8001 http://evil.example",
         ] {
             assert_eq!(origin("127.0.0.1:8001", foreign), Some(403), "{foreign}");
+        }
+    }
+
+    /// A navigation has no origin. The page would start a shell, and other pages could aim at it.
+    #[test]
+    fn no_foreign_page_leads_here() {
+        let guard = Guard::new(None);
+        let check = |path: &str, sites: &[&str]| {
+            let mut request = Request::get(path).header("host", "127.0.0.1:8001");
+            for site in sites {
+                request = request.header("sec-fetch-site", *site);
+            }
+            guard
+                .check(&request.body(()).unwrap().into_parts().0)
+                .err()
+                .map(|rejection| rejection.status().as_u16())
+        };
+        for path in ["/", "/api/v1/namespaces/default/pods/demo/log"] {
+            for passes in [&[][..], &["none"], &["same-origin"]] {
+                assert_eq!(check(path, passes), None, "{path}: {passes:?}");
+            }
+            for foreign in [
+                &["cross-site"][..],
+                &["same-site"],
+                &[""],
+                &["none, cross-site"],
+                &["none", "cross-site"],
+            ] {
+                assert_eq!(check(path, foreign), Some(403), "{path}: {foreign:?}");
+            }
         }
     }
 

@@ -59,7 +59,9 @@ pub(crate) struct Options {
     drain_after: Limit,
 
     /// Refuse more sessions than this at once: execs, attached clients, port-forwards and logs,
-    /// taken together. Each counts until its connection is closed.
+    /// taken together. Each counts until its connection is closed, and a log until its last byte was
+    /// handed over. Those of kubectl's exec and attach that are refused are told so in a session, of
+    /// which there are at most 100 more.
     // Generous: each costs some descriptors, an exec a process, and one whose client does its worst
     // what SECURITY.md says.
     #[arg(long, value_name = "N", default_value_t = 10_000)]

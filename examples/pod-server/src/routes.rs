@@ -13,7 +13,7 @@ use axum::{
 use tower::{Layer, ServiceBuilder};
 use tower_http::{normalize_path::NormalizePathLayer, trace::TraceLayer};
 use tower_wsstream::{
-    BoxError, ChannelSet, Rejection, RejectionKind, SessionConfig, Sessions, StreamingLayer,
+    ChannelSet, SessionConfig, Sessions, StreamingLayer,
     access::{BearerSubprotocolLayer, SessionPermits},
     policy::KeepAlive,
     portforward::PortForwardLayer,
@@ -45,6 +45,8 @@ pub(crate) struct Limits {
     /// Sessions of all kinds take their permits from here. All clients share one key, because the
     /// server does not tell them apart.
     pub(crate) permits: SessionPermits<()>,
+    /// Sessions beyond that, which live until their clients were told so.
+    pub(crate) refusals: SessionPermits<()>,
 }
 
 /// Builds the whole server. Its sessions are counted in `sessions`, which can drain them.
@@ -63,7 +65,7 @@ pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessio
         .on_request(())
         .on_response(trace::log_answer)
         .on_failure(());
-    let router = subresources(pod, &config, &limits.permits)
+    let router = subresources(pod, &config, limits)
         .merge(discovery::router(pod.clone()))
         .merge(overview.router())
         .fallback(async || not_found("the server could not find the requested resource"))
@@ -86,17 +88,21 @@ pub(crate) fn router(pod: &Pod, guard: Guard, limits: &Limits, sessions: &Sessio
 }
 
 /// The routes whose requests become sessions.
-fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>) -> Router {
+fn subresources(pod: &Pod, config: &SessionConfig, limits: &Limits) -> Router {
+    let Limits {
+        permits, refusals, ..
+    } = limits;
     let commands = ServiceBuilder::new()
         .map_request(acknowledge::prepare)
         .layer(StreamingLayer::new(acknowledge::Protocols).config(config.clone()))
         .map_request(acknowledge::connect)
         .layer(RemoteCommandLayer::new())
         // Inside, because kubectl shows no answer but a Status.
-        .map_err(tell_limit)
-        .filter(permit::until_closed(permits, |it: &RemoteCommand| {
-            &it.session
-        }));
+        .filter(permit::until_closed_or_told(
+            permits,
+            refusals,
+            |it: &RemoteCommand| &it.session,
+        ));
     let exec = commands.clone().service_fn(exec::run);
     let attach = commands.service_fn({
         let pod = pod.clone();
@@ -136,15 +142,6 @@ fn subresources(pod: &Pod, config: &SessionConfig, permits: &SessionPermits<()>)
         .route("/containerLogs/{namespace}/{pod}/{container}", log.clone())
         .route("/containerLogs/{namespace}/{pod}/{uid}/{container}", log)
         .route_layer(from_extractor::<Target>())
-}
-
-/// Makes a Status of the refusal of a session beyond the limit.
-fn tell_limit(error: BoxError) -> BoxError {
-    let rejection = Rejection::from_error(&*error);
-    match rejection.kind() {
-        RejectionKind::SessionLimit => rejection.to_status().into(),
-        _ => error,
-    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ impl Default for Limits {
             idle_timeout: None,
             keep_alive: KeepAlive::default(),
             permits: SessionPermits::new(usize::MAX),
+            refusals: SessionPermits::new(usize::MAX),
         }
     }
 }
@@ -275,6 +276,25 @@ async fn output_waits_for_a_client_that_acknowledges() {
     }
 }
 
+/// Neither command writes anything. The counts would fill the reserve of the session.
+#[tokio::test]
+async fn a_client_that_acknowledges_nothing_loses_its_session() {
+    let (router, _pod) = server().await;
+    for path in [
+        "exec?command=sleep&command=1000&stdout=1",
+        "attach?stdout=1",
+    ] {
+        let path = format!("{PODS}/demo/{path}&acknowledge=true");
+        let client = Connect::to(path).offer("v5.channel.k8s.io");
+        let mut client = client.connect(router.clone()).await.unwrap();
+        client.send(acknowledge::CHANNEL, &[0; 4]).await.unwrap();
+        let told = within(REAL, client.read_to_end()).await;
+        let status = told.status().unwrap();
+        let message = status.message().unwrap_or_default();
+        assert!(message.contains("acknowledged nothing"), "{message}");
+    }
+}
+
 /// Returns the length of the next message of stdout.
 async fn output(client: &mut Client) -> usize {
     match within(REAL, client.receive()).await {
@@ -407,6 +427,45 @@ async fn a_session_keeps_its_permit_until_its_connection_is_closed() {
             }
         })
         .await;
+    }
+}
+
+/// A client that is told of the limit has a session too, and can keep it.
+#[tokio::test]
+async fn a_session_that_is_refused_counts_until_its_connection_is_closed() {
+    let (router, _pod) = limited(&Limits {
+        permits: SessionPermits::new(0),
+        refusals: SessionPermits::new(1),
+        ..Limits::default()
+    })
+    .await;
+    for path in ["exec?command=true&stdout=1", "attach?stdout=1"] {
+        let connect = async || {
+            let client = Connect::to(format!("{PODS}/demo/{path}")).offer("v5.channel.k8s.io");
+            client.connect(router.clone()).await
+        };
+        // The permit of the last session comes back a moment after its connection is closed.
+        let told = async || loop {
+            match connect().await {
+                Ok(told) => return told,
+                Err(_) => sleep(Duration::from_millis(1)).await,
+            }
+        };
+        let mut first = within(REAL, told()).await;
+        loop {
+            match first.receive().await {
+                Received::Closed { .. } => break,
+                Received::Lost => panic!("{path}: no Close"),
+                _ => {}
+            }
+        }
+        let error = connect().await.unwrap_err();
+        let refused = error.downcast_ref::<Refused>().unwrap();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+        first.lose();
+        let second = within(REAL, told()).await;
+        let status = second.read_to_end().await.status().unwrap();
+        assert_eq!(status.code(), Some(429), "{path}");
     }
 }
 

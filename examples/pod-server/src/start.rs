@@ -42,6 +42,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// init system kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The number of sessions that are told at once that there are too many. Each is over in a moment,
+/// unless its client keeps it.
+const REFUSALS: usize = 100;
+
 /// The time between two looks at the sessions of a server that lets them finish.
 const FINISH_STEP: Duration = Duration::from_millis(100);
 
@@ -101,6 +105,7 @@ fn run(options: &Options, token: Option<String>) -> io::Result<()> {
             idle_timeout: options.idle_timeout(),
             keep_alive: options.keep_alive(),
             permits: SessionPermits::new(options.max_sessions()),
+            refusals: SessionPermits::new(REFUSALS),
         };
         let router = routes::router(&pod, Guard::new(token), &limits, &sessions);
         let (stopping, stop) = watch::channel(());

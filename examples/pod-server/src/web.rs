@@ -3,8 +3,14 @@
 //! The files in `web/` are part of the program. xterm.js is not: it is served from
 //! `web/node_modules` if `npm ci` has put it there, and else the page loads it from a public CDN. In
 //! both cases the browser compares it with the hashes in `index.html`.
+//!
+//! A client that asks and does not read holds what it was answered with, and over HTTP/2 once for
+//! each stream. So all answers with a file share its bytes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -19,6 +25,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
+use tokio::sync::OnceCell;
 use tower_wsstream::Rejection;
 
 use crate::refusal::not_found;
@@ -75,26 +83,60 @@ pub(crate) fn router() -> Router {
 }
 
 fn router_with(modules: PathBuf) -> Router {
+    let installed = Arc::new(Installed::new(modules));
     let index = {
-        let modules = modules.clone();
-        move || index(modules)
+        let installed = installed.clone();
+        move || index(installed)
     };
     Router::new()
         .route("/", get(index))
         .route("/web/{file}", get(file))
         .route(
             &format!("{LOCAL}{{*file}}"),
-            get(move |file| package(modules, file)),
+            get(move |file| package(installed, file)),
         )
 }
 
-async fn index(modules: PathBuf) -> Response {
-    // Looked for each time, so that `npm ci` needs no restart.
-    let is_local = PACKAGES
-        .iter()
-        .all(|(.., path)| modules.join(path).is_file());
-    if is_local {
-        answer(HTML, INDEX.replace(CDN, LOCAL), "")
+/// What `npm ci` has put at this server.
+struct Installed {
+    modules: PathBuf,
+    /// The page that loads all of it from here.
+    index: Bytes,
+    /// The text of each of [`PACKAGES`], once it was asked for. The version is in the address, so
+    /// it does not change.
+    texts: [OnceCell<Bytes>; PACKAGES.len()],
+}
+
+impl Installed {
+    fn new(modules: PathBuf) -> Self {
+        Self {
+            modules,
+            index: INDEX.replace(CDN, LOCAL).into(),
+            texts: Default::default(),
+        }
+    }
+
+    /// Returns whether all of it is there. Looked for each time, so that `npm ci` needs no restart.
+    fn is_complete(&self) -> bool {
+        PACKAGES
+            .iter()
+            .all(|(.., path)| self.modules.join(path).is_file())
+    }
+
+    async fn package(&self, wanted: &str) -> Option<(&'static str, Bytes)> {
+        let mut packages = PACKAGES.iter().zip(&self.texts);
+        let ((_, kind, path), text) = packages.find(|((name, ..), _)| *name == wanted)?;
+        let text = text.get_or_try_init(async || {
+            let text = tokio::fs::read(self.modules.join(path)).await;
+            text.map(Bytes::from)
+        });
+        Some((kind, text.await.ok()?.clone()))
+    }
+}
+
+async fn index(installed: Arc<Installed>) -> Response {
+    if installed.is_complete() {
+        answer(HTML, installed.index.clone(), "")
     } else {
         let urls = PACKAGES.map(|(name, ..)| format!("{CDN}{name}"));
         answer(HTML, INDEX, &urls.join(" "))
@@ -107,18 +149,21 @@ async fn file(Named(wanted): Named<String>) -> Result<Response, Rejection> {
     Ok(answer(kind, *text, ""))
 }
 
-async fn package(modules: PathBuf, Named(wanted): Named<String>) -> Result<Response, Rejection> {
-    let file = PACKAGES.iter().find(|(name, ..)| *name == wanted);
-    let (_, kind, path) = file.ok_or_else(missing)?;
-    let text = tokio::fs::read(modules.join(path))
-        .await
-        .map_err(|_| missing())?;
+async fn package(
+    installed: Arc<Installed>,
+    Named(wanted): Named<String>,
+) -> Result<Response, Rejection> {
+    let (kind, text) = installed.package(&wanted).await.ok_or_else(missing)?;
     Ok(answer(kind, text, ""))
 }
 
 fn missing() -> Rejection {
     not_found("the page has no such file")
 }
+
+/// Not among the names of the crate `http`.
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-opener-policy");
 
 /// Answers with a file. Its page may load scripts and styles from here and from `elsewhere`.
 fn answer(kind: &'static str, body: impl IntoResponse, elsewhere: &str) -> Response {
@@ -128,7 +173,7 @@ fn answer(kind: &'static str, body: impl IntoResponse, elsewhere: &str) -> Respo
          {elsewhere}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     );
-    let headers: [(HeaderName, HeaderValue); 6] = [
+    let headers: [(HeaderName, HeaderValue); 7] = [
         (CONTENT_TYPE, HeaderValue::from_static(kind)),
         (
             CONTENT_SECURITY_POLICY,
@@ -137,6 +182,11 @@ fn answer(kind: &'static str, body: impl IntoResponse, elsewhere: &str) -> Respo
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         // For browsers that do not know `frame-ancestors`: no page may lay this one under its own.
         (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        // And none that has opened this one keeps a handle on its window.
+        (
+            CROSS_ORIGIN_OPENER_POLICY,
+            HeaderValue::from_static("same-origin"),
+        ),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         // The files change with the program.
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),

@@ -89,6 +89,44 @@ async fn xterm_comes_from_here_if_it_is_installed() {
     std::fs::remove_dir_all(modules).unwrap();
 }
 
+/// A client with a hundred streams that reads none holds a hundred answers.
+#[tokio::test]
+async fn all_answers_share_the_bytes_of_a_file() {
+    let modules = installed("shared");
+    let router = router_with(modules.clone());
+    let mut paths = vec!["/".to_owned()];
+    paths.extend(FILES.map(|(name, ..)| format!("/web/{name}")));
+    paths.extend(PACKAGES.map(|(name, ..)| format!("{LOCAL}{name}")));
+    for path in paths {
+        let body = async || {
+            let request = Request::get(&path).body(Body::empty()).unwrap();
+            let mut response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            let frame = response.body_mut().frame().await.unwrap().unwrap();
+            frame.into_data().unwrap()
+        };
+        // Both are alive, so one allocation is one address.
+        let (first, second) = (body().await, body().await);
+        assert_eq!(first.as_ptr(), second.as_ptr(), "{path}");
+    }
+    std::fs::remove_dir_all(modules).unwrap();
+}
+
+/// No page may frame this one, nor keep a handle on its window.
+#[tokio::test]
+async fn other_pages_get_no_hold_of_this_one() {
+    let router = router_with("/no/such".into());
+    for path in ["/", "/web/main.js"] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let headers = response.headers();
+        assert_eq!(headers[CROSS_ORIGIN_OPENER_POLICY], "same-origin");
+        assert_eq!(headers[X_FRAME_OPTIONS], "DENY");
+        let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    }
+}
+
 #[tokio::test]
 async fn xterm_comes_from_elsewhere_if_it_is_not() {
     let router = router_with("/no/such".into());

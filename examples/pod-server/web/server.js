@@ -70,6 +70,8 @@ async function refusal(response) {
   }
   message ??= `the server answered ${response.status}`;
   if (response.status === 401) {
+    // Everyone on the way would read it. Loopback counts as secure.
+    if (!isSecureContext) return new Refused("this page sends a token over https only");
     dispatchEvent(new CustomEvent("unauthorized", { detail: message }));
   }
   return new Refused(message);
