@@ -75,7 +75,7 @@ pub(crate) enum Kind {
 pub(crate) enum Transport {
     /// A WebSocket over HTTP/1.1. Connections to ports are SPDY inside of it.
     Http1,
-    /// The same over HTTP/2.
+    /// A WebSocket over HTTP/2.
     Http2,
     /// SPDY, by a POST.
     Post,

@@ -1,4 +1,4 @@
-//! The client's two halves: one writes what was planned, and the other reads to the end.
+//! The client's two halves: one writes its script, and the other reads to the end.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ type Reading = Raw<Join<ReadHalf<BoxIo>, Sink>>;
 /// The way in which a client breaks off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
-    /// Shuts its direction down, and reads what comes.
+    /// Shuts its direction down, and reads on.
     Shutdown,
     /// Drops the connection.
     Drop,
 }
 
-/// What a client does.
+/// A client's script.
 #[derive(Debug)]
 pub(crate) struct Script {
     /// The frames, in their order.
@@ -55,7 +55,7 @@ pub(crate) enum StreamEnd {
     Reset(u32),
 }
 
-/// What was received of one lane.
+/// The output received on one lane.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) output: Vec<u8>,
@@ -64,7 +64,7 @@ pub(crate) struct Heard {
     pub(crate) error_end: Option<StreamEnd>,
 }
 
-/// What was received of a session.
+/// The output of a session, and its end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) lanes: Vec<Heard>,
@@ -72,7 +72,7 @@ pub(crate) struct Told {
     pub(crate) go_away: Option<u32>,
     /// Set if the client has ended the session in order.
     pub(crate) said_goodbye: bool,
-    /// What should not have come.
+    /// The first thing received that should not have been sent.
     pub(crate) wrong: Option<String>,
     /// The number of bytes of the script that were written.
     pub(crate) written: usize,

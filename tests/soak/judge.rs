@@ -1,4 +1,4 @@
-//! The verdict on a session, from what both ends have seen.
+//! The verdict on a session, from the observations of both ends.
 //!
 //! An end that is not reported never looks like one that is, on either side.
 
@@ -33,7 +33,7 @@ pub(crate) struct Judged {
 struct Report<'a> {
     read: u64,
     right: bool,
-    /// The end of its input.
+    /// The end of its input, or the cause of a failed write. It is [`UNREAD`] if neither came.
     end: &'a str,
     done: &'a str,
 }
@@ -54,10 +54,13 @@ impl<'a> Report<'a> {
     }
 }
 
+/// The end of input that was not read to its end.
+const UNREAD: &str = "unread";
+
 /// The names of the causes of a broken connection.
 const LOST: [&str; 2] = ["connection_lost", "upgrade_failed"];
 
-/// Returns what kind of session this was, or what was wrong.
+/// Returns the kind of the session, or its fault.
 pub(crate) fn judge(known: &Known<'_>, note: &str) -> Result<Judged, String> {
     let told = known.told;
     if let Some(wrong) = &told.wrong {
@@ -80,7 +83,9 @@ pub(crate) fn judge(known: &Known<'_>, note: &str) -> Result<Judged, String> {
         judged.bytes += report.as_ref().map_or(0, |report| report.read);
         all_done &= report.as_ref().is_some_and(|report| {
             let has_input = known.lanes[lane].has_input();
-            report.end == "EOF" || !has_input && report.done != "dropped"
+            // A service whose write failed has not ended by itself.
+            let has_said = !has_input && report.end == UNREAD && report.done != "dropped";
+            report.end == "EOF" || has_said
         });
         let wrong = known.judge_lane(lane, report.as_ref(), cause);
         wrong.map_err(|wrong| format!("lane {lane}: {wrong}"))?;

@@ -151,12 +151,12 @@ fn name_peer(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Answers with what is known of a session that is over, and with nothing if it is not.
+/// Answers with the note of a session that is over, and with nothing if it is not.
 async fn note(Path(name): Path<String>) -> String {
     take_note(&name).unwrap_or_default()
 }
 
-/// Answers with the figures of this process. Nobody visits it meanwhile.
+/// Answers with the figures of this process. There are no visits meanwhile.
 fn figures(sessions: &Sessions) -> String {
     forget();
     let heap = INSTRUMENTED_SYSTEM.stats();

@@ -1,4 +1,4 @@
-//! The services, and the notes of what they have seen.
+//! The services, and the notes of their sessions.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use tower_wsstream::{
 
 use crate::lane::{Kind, Lane, Verdict, byte};
 
-/// What is known of a session.
+/// The notes of a session.
 #[derive(Debug, Default)]
 struct Noted {
     /// The cause of its end.
@@ -25,7 +25,7 @@ struct Noted {
     lanes: Vec<String>,
 }
 
-/// The sessions that nobody has asked for yet.
+/// The notes that were not taken yet, by the session's name.
 static NOTED: LazyLock<Mutex<HashMap<String, Noted>>> = LazyLock::new(Mutex::default);
 
 fn noted() -> MutexGuard<'static, HashMap<String, Noted>> {
@@ -41,7 +41,7 @@ pub(crate) fn note_end(summary: &SessionSummary) {
     }
 }
 
-/// Returns what is known of a session, once it is over: the cause, and a line for each service.
+/// Takes the note of a session that is over: the cause, and a line for each service.
 pub(crate) fn take_note(name: &str) -> Option<String> {
     let mut noted = noted();
     noted.get(name)?.over.as_ref()?;
@@ -49,7 +49,7 @@ pub(crate) fn take_note(name: &str) -> Option<String> {
     Some([over?, lanes.join("\n")].join("\n"))
 }
 
-/// Forgets sessions for which nobody can ask any more, because their clients never had an answer.
+/// Forgets the remaining notes, whose clients never had an answer.
 pub(crate) fn forget() {
     *noted() = HashMap::new();
 }
@@ -60,9 +60,9 @@ struct Report {
     lane: usize,
     read: u64,
     right: bool,
-    /// The end of its input.
+    /// The end of its input, or the cause of a failed write.
     end: String,
-    /// How it has ended itself.
+    /// The end of the service itself.
     done: &'static str,
 }
 
@@ -153,7 +153,7 @@ async fn run(
             drop(output);
             counted
         }
-        Kind::Say(verdict) => match say(&mut output, lane.total).await {
+        Kind::Say(verdict) => match say(&mut output, lane.total, &mut report).await {
             Ok(()) if verdict == Verdict::Fails => Err("failed on purpose".into()),
             Ok(()) if verdict == Verdict::Panics => {
                 report.done = "failed";
@@ -169,16 +169,12 @@ async fn run(
     done
 }
 
-/// Reads to the end, and notes how much came, whether it was right, and how it ended.
+/// Reads to the end, and notes the number of bytes, whether they were right, and their end.
 async fn read(
     input: &mut (impl AsyncBufRead + Unpin),
     output: &mut (impl AsyncWrite + Unpin),
     report: &mut Report,
 ) -> Result<(), BoxError> {
-    let broke = |error: &std::io::Error| {
-        let cause = EndCause::from_error(error);
-        cause.map_or("error", EndCause::name).to_owned()
-    };
     loop {
         let n = match input.fill_buf().await {
             Ok([]) => {
@@ -203,13 +199,26 @@ async fn read(
     }
 }
 
-/// Writes as many bytes, in writes of all sizes.
-async fn say(output: &mut (impl AsyncWrite + Unpin), mut left: u64) -> Result<(), BoxError> {
+/// Returns the name of the cause of an error.
+fn broke(error: &std::io::Error) -> String {
+    let cause = EndCause::from_error(error);
+    cause.map_or("error", EndCause::name).to_owned()
+}
+
+/// Writes as many bytes, in writes of all sizes, and notes a write that fails.
+async fn say(
+    output: &mut (impl AsyncWrite + Unpin),
+    mut left: u64,
+    report: &mut Report,
+) -> Result<(), BoxError> {
     let (mut at, mut n) = (0, 1);
     while left > 0 {
         let len = left.min(n);
         let bytes: Vec<u8> = (at..at + len).map(byte).collect();
-        output.write_all(&bytes).await?;
+        if let Err(error) = output.write_all(&bytes).await {
+            report.end = broke(&error);
+            return Err(error.into());
+        }
         (at, left, n) = (at + len, left - len, n * 7 % 40_009);
     }
     Ok(())

@@ -342,7 +342,7 @@ fn request(protocol: &str, more: &str) -> String {
 
 /// Makes handshakes that fail, and leaves after each.
 pub(super) fn refused_handshakes(run: &mut Run<'_>) -> Vec<Attacker> {
-    // A protocol that there is not, and a body that never comes.
+    // A protocol that does not exist, and a body that never comes.
     let requests = [
         (request("v9.example", "Content-Length: 0"), "HTTP/1.1 403"),
         (

@@ -18,7 +18,7 @@ const ACK: u8 = 1;
 /// The first byte of a header block that begins with `:status: 200`.
 pub(super) const OK: u8 = 0x88;
 
-/// The same for `:status: 500`.
+/// The first byte of a header block that begins with `:status: 500`.
 pub(super) const FAULT: u8 = 0x8e;
 
 /// The time in which a server answers, unless something is broken.

@@ -111,7 +111,7 @@ pub(super) fn closes(run: &mut Run<'_>) -> Vec<Attacker> {
     })
 }
 
-/// Ends a channel that there is not.
+/// Ends a channel that does not exist.
 pub(super) fn close_of_no_channel(run: &mut Run<'_>) -> Vec<Attacker> {
     send(run, NEVER_READS, &frame(FIN | BINARY, &[CLOSE, 2]))
 }
@@ -123,7 +123,7 @@ pub(super) fn goodbyes(run: &mut Run<'_>) -> Vec<Attacker> {
     })
 }
 
-/// Sends messages for channels that there are not.
+/// Sends messages for channels that do not exist.
 pub(super) fn no_channels(run: &mut Run<'_>) -> Vec<Attacker> {
     flood(run, READS, true, |n| {
         frame(FIN | BINARY, &[(n % 250) as u8 + 2; 100])

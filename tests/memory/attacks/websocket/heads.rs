@@ -93,7 +93,7 @@ const REFUSED: [(usize, &str, u16); 30] = [
     ),
 ];
 
-/// The same over HTTP/2, as fields that are added or that take the place of others.
+/// Handshakes over HTTP/2 that are refused, as fields that are added or that take the place of others.
 const REFUSED_OVER_HTTP2: [&[(&str, &str)]; 11] = [
     &[("sec-websocket-version", "8")],
     &[("sec-websocket-protocol", "v9.example")],

@@ -16,32 +16,32 @@ const CLEAR: &[Carrier] = &[Carrier::WebSocket, Carrier::Http2];
 const TLS_ALONE: &[Carrier] = &[Carrier::Tls];
 const HTTP2: &[Carrier] = &[Carrier::Http2];
 
-/// The parts of what a session may hold, in KiB.
-///
-/// Its state, its task, and the service's future.
+// The parts of a session's heap, in KiB.
+
+/// The state of a session, its task, and the service's future.
 const SESSION: u64 = 8;
 /// A chunk, which is the least that data takes.
 const CHUNK: u64 = 16;
-/// What has arrived on its only readable channel, in chunks.
+/// The unread input of the only readable channel, in chunks.
 const WINDOW: u64 = 256;
 /// The bytes of one read for which there is no room.
 const READ: u64 = 64;
-/// What it may take beyond its window while its input is not read.
+/// Its share of the stall reserve, for unread input beyond the window.
 const STALL_RESERVE: u64 = RESERVE as u64 / 1024;
 /// The buffer of its output: the budget of its only writable channel and one write.
 const OUTPUT: u64 = 100;
 /// 16 Pongs that wait, and 16 that are leaving, in vectors that double.
 const PONGS: u64 = 8;
 
-/// What the server holds beside it, in KiB.
-///
+// The heap of the server beside a session, in KiB.
+
 /// A head of less than 8 KiB, as hyper reads and keeps it, and the task of the connection.
 const HEAD_OF_A_REQUEST: u64 = 32;
-/// Where hyper stops to read a head, in a buffer that doubles.
+/// The longest head that hyper reads, in a buffer that doubles.
 const LONGEST_HEAD: u64 = 512;
 /// The state of rustls, and a record that has not arrived in whole.
 const TLS: u64 = 32;
-/// What rustls takes before it is full.
+/// The output that rustls buffers before it is full.
 const UNSENT_TLS: u64 = 64;
 /// The state of a connection of HTTP/2: the tables of its headers, and a buffer for each direction.
 const HTTP2_STATE: u64 = 64;
@@ -49,7 +49,7 @@ const HTTP2_STATE: u64 = 64;
 const HTTP2_WINDOW: u64 = 256;
 /// The window that its client has given, and two writes that are on their way to it in hyper.
 const UNSENT_HTTP2: u64 = 64 + 2 * 60;
-/// What hyper keeps for a stream whose window is never full, and the same two writes.
+/// The buffer of hyper for a stream whose window is never full, and the same two writes.
 const MOST_UNSENT_HTTP2: u64 = 400 + 2 * 60;
 
 /// The steps in which time passes, in seconds: the server's time for a head, and over HTTP/2 for the
@@ -84,7 +84,7 @@ fn unsent(carrier: Carrier) -> [u64; 2] {
     beside(carrier, [TLS + UNSENT_TLS, HTTP2_STATE + UNSENT_HTTP2])
 }
 
-/// Allows for both.
+/// Allows for unread input and unread output.
 fn neither(carrier: Carrier) -> [u64; 2] {
     let http2 = HTTP2_STATE + HTTP2_WINDOW + UNSENT_HTTP2;
     beside(carrier, [TLS + UNSENT_TLS, http2])
@@ -99,7 +99,7 @@ fn refused(handshakes: [u32; 2]) -> Attack {
         .at_once(8)
 }
 
-/// The same for handshakes whose clients do not wait for the answer, which may be a session.
+/// Handshakes whose clients leave before the answer, which may be a session.
 fn left(handshakes: [u32; 2]) -> Attack {
     let name = "handshakes that are left";
     new(name, heads::abandoned, HEAD_OF_A_REQUEST, End::None)
@@ -156,7 +156,7 @@ pub(super) fn frames() -> Vec<Attack> {
             End::Waits,
         ),
         new(
-            "CLOSE of a channel that there is not",
+            "CLOSE of a channel that does not exist",
             acts::close_of_no_channel,
             SESSION,
             End::Closed(1002),
