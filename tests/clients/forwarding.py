@@ -273,12 +273,18 @@ class Forwarding:
         """The way that this kubectl took, as the server saw it."""
         expect(self.server.at_rest(5), "a session of another check is left")
         start = self.server.log_size()
+        # A session of another check may still be closing.
+        last = max(map(int, re.findall(r"session\{id=(\d+)", self.server.log())), default=0)
         with Target() as target, self.forward(target.port) as forward:
             forward.page(target.port)
+
+        def seen():
+            found = re.findall(r"session\{id=(\d+) .*session over subprotocol=\"?([^\s\"}]+)", self.server.log(start))
+            return {name for number, name in found if int(number) > last}
+
+        expect(until(20, seen), "no session is over")
         # As a subprotocol of a WebSocket, or without the prefix by POST.
-        expect(until(20, lambda: "session over" in self.server.log(start)), "no session is over")
-        seen = set(re.findall(r"subprotocol=\"?([^\s\"}]+)", self.server.log(start)))
-        equal(seen, {TUNNEL if self.tunnel else "portforward.k8s.io"}, "subprotocols")
+        equal(seen(), {TUNNEL if self.tunnel else "portforward.k8s.io"}, "subprotocols")
 
     def upload(self):
         with Target() as target, self.forward(target.port) as forward:
