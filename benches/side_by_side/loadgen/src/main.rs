@@ -4,6 +4,7 @@ mod forward;
 mod goals;
 mod h2;
 mod plot;
+mod progress;
 mod runs;
 mod sampling;
 mod server;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, io::Write, thread, time::Duration, time::Instant};
 
 use crate::{
+    progress::Progress,
     runs::{self, Figures},
     server::{Pinned, Server, machine_busy},
 };
@@ -99,13 +100,15 @@ pub fn sample(
         }
     }
     let mut samples = Samples::default();
+    let progress = Progress::new(run, rounds * peers.len());
     for round in 0..rounds {
         let mut order: Vec<usize> = (0..peers.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
-        for n in order {
+        for (done, n) in order.into_iter().enumerate() {
             let peer = &peers[n];
+            progress.show(round * peers.len() + done, &peer.name);
             let figures = undisturbed(&mut samples.repeated, plan, || match servers.get(&n) {
                 Some(server) => Ok(runs::run(server, run, plan.secs)),
                 None => {
