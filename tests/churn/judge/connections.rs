@@ -82,7 +82,11 @@ impl Evidence<'_> {
     /// have no place there then, and only the GOAWAY follows.
     fn may_lack_a_place(&self) -> bool {
         let torn = (self.plan.client.iter()).any(|act| matches!(act, Act::Tear { .. }));
-        torn || !self.plan.setup.answers_pings || !self.plan.reads.is_empty()
+        let setup = &self.plan.setup;
+        // Answers to PINGs wait behind data that this end reads slowly, and count for nothing behind a
+        // GOAWAY.
+        let unread = setup.ping.is_some() && setup.rate.is_some();
+        torn || unread || !setup.answers_pings || !self.plan.reads.is_empty()
     }
 
     /// Judges what a client was told of the end of a connection.
