@@ -13,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::{reader::Reader, writer::Writer};
 use crate::{
     facts::Shared,
+    frames::ping,
     halves::{Line, Wishes, Writing},
+    pattern::{self, From},
     plan::{Kind, Plan},
 };
 
@@ -36,6 +38,36 @@ fn stream_of(channel: u8) -> u32 {
 fn channel_of(stream: u32) -> Option<u8> {
     let found = STREAMS.iter().find(|(id, _)| stream_of(*id) == stream);
     found.map(|(id, _)| *id)
+}
+
+impl<W: AsyncWrite + Unpin> Line<'_, W> {
+    /// Sends the next PING of a client, whose numbers are odd.
+    async fn ping(&mut self) {
+        let id = 2 * self.facts.borrow().pings.len() as u32 + 3;
+        if !self.gone {
+            let payload = id.to_be_bytes().to_vec();
+            self.facts.borrow_mut().pings.push(payload);
+        }
+        self.put(&ping(id), usize::MAX).await;
+    }
+
+    /// Notes that bytes are about to be sent, and returns them.
+    fn begin(&self, channel: u8, len: usize) -> Vec<u8> {
+        let mut facts = self.facts.borrow_mut();
+        let sent = &mut facts.sent[usize::from(channel)];
+        let bytes = pattern::bytes(From::Client, channel, sent.begun, len);
+        sent.begun += len as u64;
+        sent.all += len as u64;
+        bytes
+    }
+
+    /// Sends a frame of data that announces this many bytes, and nothing behind it.
+    async fn tear(&mut self, mut frame: Vec<u8>, announced: usize) {
+        let announced = (announced as u32).to_be_bytes();
+        frame[5..8].copy_from_slice(&announced[1..]);
+        self.put(&frame, usize::MAX).await;
+        self.gone = true;
+    }
 }
 
 /// Runs a client whose handshake is over. `early` are bytes that came with the answer.

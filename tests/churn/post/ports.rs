@@ -6,9 +6,8 @@ use super::reader::Stream;
 use crate::{
     client::{CLOSE, FIN, frame},
     facts::{Done, Facts, Fault},
-    frames::{data, fin, go_away, headers, ping, reset, stored, syn},
+    frames::{data, fin, go_away, headers, reset, stored, syn},
     halves::{Cut, Line, Writing},
-    pattern::{self, From},
     plan::{Act, CHANNELS, Halves},
     service::FIRST_PORT,
 };
@@ -46,7 +45,6 @@ pub(super) struct Writer<'a, W> {
     silent: bool,
     /// A header block was sent.
     begun: bool,
-    pings: u32,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
@@ -75,15 +73,7 @@ impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
             }
             _ if self.silent => {}
             Act::Open { connection, halves } => self.open(connection, halves).await,
-            Act::Ping(_) => {
-                self.pings += 1;
-                let id = 2 * self.pings + 1;
-                if !self.line.gone {
-                    let payload = id.to_be_bytes().to_vec();
-                    self.line.facts.borrow_mut().pings.push(payload);
-                }
-                self.line.put(&ping(id), usize::MAX).await;
-            }
+            Act::Ping(_) => self.line.ping().await,
             Act::Send {
                 channel,
                 len,
@@ -93,11 +83,8 @@ impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
             } => self.send(channel, len, frames, piece).await,
             Act::Begin { channel, len } => self.send(channel, len, 1, usize::MAX).await,
             Act::Tear { channel, len, of } if self.is_open(channel) => {
-                let mut torn = data(self.data_of(channel), &self.begin(channel, len));
-                let announced = ((len + of) as u32).to_be_bytes();
-                torn[5..8].copy_from_slice(&announced[1..]);
-                self.line.put(&torn, usize::MAX).await;
-                self.line.gone = true;
+                let torn = data(self.data_of(channel), &self.line.begin(channel, len));
+                self.line.tear(torn, len + of).await;
             }
             Act::CloseChannel(channel) if self.is_open(channel) => {
                 self.line.facts.borrow_mut().sent[usize::from(channel)].closed = true;
@@ -137,7 +124,6 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             line,
             silent: false,
             begun: false,
-            pings: 0,
         }
     }
 
@@ -211,7 +197,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         if !self.is_open(channel) {
             return;
         }
-        let bytes = self.begin(channel, len);
+        let bytes = self.line.begin(channel, len);
         for part in bytes.chunks(len.div_ceil(frames.max(1)).max(1)) {
             self.line
                 .put(&data(self.data_of(channel), part), piece)
@@ -222,15 +208,5 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
             facts.sent[usize::from(channel)].whole += len as u64;
             facts.sent_at.push(Instant::now());
         }
-    }
-
-    /// Notes that bytes are about to be sent, and returns them.
-    fn begin(&self, channel: u8, len: usize) -> Vec<u8> {
-        let mut facts = self.line.facts.borrow_mut();
-        let sent = &mut facts.sent[usize::from(channel)];
-        let bytes = pattern::bytes(From::Client, channel, sent.begun, len);
-        sent.begun += len as u64;
-        sent.all += len as u64;
-        bytes
     }
 }

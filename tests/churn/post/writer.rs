@@ -5,9 +5,8 @@ use tokio::io::AsyncWrite;
 use super::{STDIN, STREAMS, stream_of};
 use crate::{
     facts::{Done, Fault},
-    frames::{data, fin, go_away, headers, ping, stored, syn},
+    frames::{data, fin, go_away, headers, stored, syn},
     halves::{Cut, Line, Writing},
-    pattern::{self, From},
     plan::Act,
 };
 
@@ -15,7 +14,6 @@ pub(super) struct Writer<'a, W> {
     line: Line<'a, W>,
     /// A GOAWAY or a breach of the protocol was sent: no data may follow.
     silent: bool,
-    pings: u32,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
@@ -44,15 +42,7 @@ impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
                 self.line.put(&go_away(), usize::MAX).await;
             }
             _ if self.silent => {}
-            Act::Ping(_) => {
-                self.pings += 1;
-                let id = 2 * self.pings + 1;
-                if !self.line.gone {
-                    let payload = id.to_be_bytes().to_vec();
-                    self.line.facts.borrow_mut().pings.push(payload);
-                }
-                self.line.put(&ping(id), usize::MAX).await;
-            }
+            Act::Ping(_) => self.line.ping().await,
             Act::Send {
                 channel: STDIN,
                 len,
@@ -72,11 +62,8 @@ impl<'a, W: AsyncWrite + Unpin> Writing<'a> for Writer<'a, W> {
                 if self.line.facts.borrow().sent[usize::from(STDIN)].closed {
                     return Ok(());
                 }
-                let mut torn = data(stream_of(STDIN), &self.begin(len));
-                let announced = ((len + of) as u32).to_be_bytes();
-                torn[5..8].copy_from_slice(&announced[1..]);
-                self.line.put(&torn, usize::MAX).await;
-                self.line.gone = true;
+                let torn = data(stream_of(STDIN), &self.line.begin(STDIN, len));
+                self.line.tear(torn, len + of).await;
             }
             Act::CloseChannel(STDIN) => {
                 self.line.facts.borrow_mut().sent[usize::from(STDIN)].closed = true;
@@ -110,7 +97,6 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         Self {
             line,
             silent: false,
-            pings: 0,
         }
     }
 
@@ -130,22 +116,12 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         if self.line.facts.borrow().sent[usize::from(STDIN)].closed {
             return;
         }
-        let bytes = self.begin(len);
+        let bytes = self.line.begin(STDIN, len);
         for part in bytes.chunks(len.div_ceil(frames.max(1)).max(1)) {
             self.line.put(&data(stream_of(STDIN), part), piece).await;
         }
         if !self.line.gone {
             self.line.facts.borrow_mut().sent[usize::from(STDIN)].whole += len as u64;
         }
-    }
-
-    /// Notes that bytes are about to be sent, and returns them.
-    fn begin(&self, len: usize) -> Vec<u8> {
-        let mut facts = self.line.facts.borrow_mut();
-        let sent = &mut facts.sent[usize::from(STDIN)];
-        let bytes = pattern::bytes(From::Client, STDIN, sent.begun, len);
-        sent.begun += len as u64;
-        sent.all += len as u64;
-        bytes
     }
 }
