@@ -178,6 +178,16 @@ fn flood(name: &'static str, run: fn(&mut Run<'_>) -> Vec<Attacker>, end: End) -
     new(name, run, SESSION + CHUNK + PONGS, end).frames([1_000, 20_000])
 }
 
+/// A flood of single bytes that are not read.
+fn unread_bytes(name: &'static str, run: fn(&mut Run<'_>) -> Vec<Attacker>) -> Attack {
+    let heap = SESSION + WINDOW + READ + STALL_RESERVE;
+    new(name, run, heap, End::Paused)
+        .beside(unread)
+        .frames([1_000, 1_000_000])
+        .sessions([2, 4])
+        .ends_in_a_test(End::Waits)
+}
+
 /// Frames without end.
 pub(super) fn floods() -> Vec<Attack> {
     vec![
@@ -201,26 +211,8 @@ pub(super) fn floods() -> Vec<Attack> {
             acts::messages_of_a_byte,
             End::Served,
         ),
-        new(
-            "a byte in each fragment, unread",
-            acts::unread_fragments,
-            SESSION + WINDOW + READ + STALL_RESERVE,
-            End::Paused,
-        )
-        .beside(unread)
-        .frames([1_000, 1_000_000])
-        .sessions([2, 4])
-        .ends_in_a_test(End::Waits),
-        new(
-            "a byte in each message, unread",
-            acts::unread_messages,
-            SESSION + WINDOW + READ + STALL_RESERVE,
-            End::Paused,
-        )
-        .beside(unread)
-        .frames([1_000, 1_000_000])
-        .sessions([2, 4])
-        .ends_in_a_test(End::Waits),
+        unread_bytes("a byte in each fragment, unread", acts::unread_fragments),
+        unread_bytes("a byte in each message, unread", acts::unread_messages),
     ]
 }
 
