@@ -10,7 +10,8 @@ use crate::{
 ///
 /// # Examples
 ///
-/// What [`RemoteCommandLayer`](crate#what-there-is) does, for a protocol of your own:
+/// A layer can tell outcomes as [`RemoteCommandLayer`](crate#what-there-is) does, in a protocol of your
+/// own:
 ///
 /// ```
 /// use tower_wsstream::{

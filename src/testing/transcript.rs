@@ -11,7 +11,7 @@ use crate::{Status, session::CloseReason};
 /// ```
 /// use tower_wsstream::testing::Transcript;
 ///
-/// /// What a test of a command usually asks for.
+/// /// The answers that a test of a command usually wants.
 /// fn succeeded(told: &Transcript) -> bool {
 ///     told.exit_code() == Some(0) && told.close_code == Some(1000) && told.channel(2).is_empty()
 /// }

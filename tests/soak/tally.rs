@@ -1,4 +1,4 @@
-//! How often what has happened.
+//! Counts of events by their names.
 
 use std::{
     collections::BTreeMap,

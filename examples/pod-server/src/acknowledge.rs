@@ -98,7 +98,7 @@ struct State {
     /// The beginning of the next acknowledgement, and its length.
     begun: ([u8; 4], usize),
     outstanding: usize,
-    /// Whether the client has sent a count that cannot be right.
+    /// Set once the client has sent a count that cannot be right.
     is_wrong: bool,
 }
 

@@ -61,7 +61,7 @@ async fn a_count_that_cannot_be_right_is_an_error() {
     }
 }
 
-/// Nobody may write for hours, and the client sends all the same.
+/// A command may write nothing for hours while its client sends counts.
 #[tokio::test]
 async fn acknowledgements_are_taken_without_output() {
     let (mut output, window, mut client) = paced();

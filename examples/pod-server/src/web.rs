@@ -53,7 +53,7 @@ const FILES: [(&str, &str, &str); 9] = [
 /// The beginning of the addresses in `index.html` of all that is not part of the program.
 const CDN: &str = "https://cdn.jsdelivr.net/npm/";
 
-/// The same at this server.
+/// The beginning of the same addresses at this server.
 const LOCAL: &str = "/web/npm/";
 
 /// The files behind these: packages with their versions, and where `npm ci` puts the file.
@@ -97,7 +97,7 @@ fn router_with(modules: PathBuf) -> Router {
         )
 }
 
-/// What `npm ci` has put at this server.
+/// The files that `npm ci` has put at this server.
 struct Installed {
     modules: PathBuf,
     /// The page that loads all of it from here.

@@ -59,7 +59,7 @@ async fn every_file_of_the_page_is_there() {
         assert!(policy.starts_with("default-src 'none'"), "{policy}");
         texts.push(body);
     }
-    // What the texts name is there.
+    // Each file that the texts name is there.
     for (at, text) in texts.iter().enumerate() {
         let names = text
             .match_indices("/web/")

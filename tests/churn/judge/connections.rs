@@ -106,7 +106,7 @@ impl Evidence<'_> {
                 hold!(!facts.texts[at].is_empty() || closed || late, "no text");
             }
             Some(Outcome::Failed | Outcome::Panicked | Outcome::Dropped) | None => {
-                // What a service closes ends in order for all of them.
+                // A close by a service ends all of them in order.
                 let closed = matches!(cause, EndCause::Closed { .. });
                 let ended = data.fin && (log.ended_output[at] || closed);
                 hold!(ended || data.reset.is_some(), "no reset for {outcome:?}");

@@ -1,4 +1,4 @@
-//! What attackers do with a session that they have opened.
+//! Attacks within a session that is open.
 
 use super::{
     super::{
