@@ -293,8 +293,9 @@ impl Driver {
 
     /// Returns the cause by which the session ends because its service is over.
     fn follows(&self, service: &ServiceState) -> Option<EndCause> {
+        let cause = service.end_cause()?;
         let open_writers = self.wire.outbound.open_writers();
-        (service.end_cause()).filter(|cause| self.closing.follows_service(cause, open_writers))
+        (self.closing.follows_service(&cause, open_writers)).then_some(cause)
     }
 
     /// Returns whether the only deadlines are those that data postpones.
