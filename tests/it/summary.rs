@@ -341,10 +341,11 @@ async fn a_service_that_ends_by_the_loss_is_not_its_cause() {
                     (_, result) => result,
                 }
             });
-            let mut client = open_with(told.layer().layer(service), offer, 1000).await;
-            // The client does not read, so the service stops as well.
-            let second = Duration::from_secs(1);
-            while (tokio::time::timeout(second, client.send(0, &[7; 10_000])).await).is_ok() {}
+            let mut client = open_with(told.layer().layer(service), offer, 1 << 20).await;
+            // More than one read takes: the first write finds the loss in front of the rest.
+            for _ in 0..40 {
+                client.send(0, &[7; 10_000]).await.unwrap();
+            }
             drop(client);
             let cause = told.only().await.cause;
             assert!(
